@@ -1,0 +1,215 @@
+using System.Globalization;
+using System.Net;
+using PushRelay.Apns.Connections;
+
+namespace PushRelay.Apns;
+
+/// <summary>
+/// Sends pushes to Apple over a few long-lived HTTP/2 connections. Safe for concurrent use; make one for each
+/// <see cref="ApnsClientOptions">way to Apple</see> and keep it.
+/// </summary>
+public sealed class ApnsClient : IAsyncDisposable
+{
+    private const int SendsMax = 3;
+
+    private readonly ApnsClientOptions _options;
+    private readonly ConnectionPool _pool;
+    private readonly ProviderTokens _tokens;
+    private readonly string _devicePath;
+
+    /// <exception cref="ArgumentException">The options contradict each other or are out of their bounds.</exception>
+    public ApnsClient(ApnsClientOptions options)
+    {
+        ArgumentNullException.ThrowIfNull(options);
+        var key = options.Key ?? throw new ArgumentException("A signing key is needed.", nameof(options));
+        var endpoint = options.Endpoint ?? new Uri(options.Environment == ApnsEnvironment.Sandbox
+            ? "https://api.sandbox.push.apple.com"
+            : "https://api.push.apple.com");
+        if (!endpoint.IsAbsoluteUri || endpoint.Scheme != Uri.UriSchemeHttps || endpoint.PathAndQuery != "/" || endpoint.UserInfo.Length > 0)
+        {
+            throw new ArgumentException("The endpoint must be https://host or https://host:port, without path or user.", nameof(options));
+        }
+
+        ArgumentOutOfRangeException.ThrowIfLessThan(options.RequestTimeout, TimeSpan.FromMilliseconds(100));
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(options.RequestTimeout, TimeSpan.FromMinutes(5));
+        ArgumentOutOfRangeException.ThrowIfLessThan(options.ConnectionsMax, 1);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(options.ConnectionsMax, 16);
+        ArgumentOutOfRangeException.ThrowIfLessThan(options.StreamsMax, 1);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(options.StreamsMax, 1000);
+        _options = options;
+        _devicePath = endpoint.GetLeftPart(UriPartial.Authority) + "/3/device/";
+        _tokens = new ProviderTokens(key, options.TokenStore ?? key.OwnTokens, options.Clock, options.Logger);
+        _pool = new ConnectionPool(options);
+    }
+
+    /// <summary>Apple's clock minus this machine's; zero while they differ by less than 5 minutes.</summary>
+    public TimeSpan ClockSkew => _tokens.Skew;
+
+    /// <summary>
+    /// Sends one push and waits for Apple's answer, at most <see cref="ApnsClientOptions.RequestTimeout"/>. What Apple certainly has not
+    /// processed (a stream it refused, a connection it closed first) is sent again, at most three times in all, within that time; what
+    /// it may have processed never is.
+    /// </summary>
+    /// <exception cref="ArgumentException">The notification is one that Apple would refuse whatever the device; the message says why.</exception>
+    /// <exception cref="OperationCanceledException">The caller cancelled: whether Apple processed it is then not known.</exception>
+    /// <exception cref="ObjectDisposedException">The client is closed or closing.</exception>
+    public Task<ApnsResponse> SendAsync(ApnsNotification notification, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(notification);
+        NotificationRules.Check(notification);
+        return SendCheckedAsync(notification, cancellationToken);
+    }
+
+    /// <summary>Takes no more pushes, waits for those in flight, closes the connections.</summary>
+    public async ValueTask DisposeAsync()
+    {
+        await _pool.DisposeAsync().ConfigureAwait(false);
+        _tokens.Dispose();
+    }
+
+    private async Task<ApnsResponse> SendCheckedAsync(ApnsNotification notification, CancellationToken cancellationToken)
+    {
+        var start = _options.Clock.GetTimestamp();
+        using var deadline = new CancellationTokenSource(_options.RequestTimeout, _options.Clock);
+        await using var link = cancellationToken.UnsafeRegister(static state => ((CancellationTokenSource)state!).Cancel(), deadline).ConfigureAwait(false);
+        var renewed = false;
+        for (var sends = 1; ; sends++)
+        {
+            BearerToken bearer;
+            try
+            {
+                bearer = await _tokens.GetAsync(deadline.Token).ConfigureAwait(false);
+            }
+            catch (Exception exception) when (exception is not OperationCanceledException || !cancellationToken.IsCancellationRequested)
+            {
+                return NoAnswer(notification, start, ApnsOutcome.Deferred, "no_provider_token");
+            }
+
+            var (connection, exchange) = await SendOnceAsync(notification, bearer, deadline.Token, cancellationToken).ConfigureAwait(false);
+            if (exchange.End == ExchangeEnd.Resend && sends < SendsMax)
+            {
+                continue;
+            }
+
+            if (exchange.End != ExchangeEnd.Answered)
+            {
+                var outcome = exchange.End == ExchangeEnd.Unknown ? ApnsOutcome.Unknown : ApnsOutcome.Deferred;
+                return NoAnswer(notification, start, outcome, exchange.Reason);
+            }
+
+            var response = Response(notification, start, exchange.Answer);
+            if (response.KnownReason is not ({ } and var reason))
+            {
+                return response;
+            }
+
+            if (reason is ApnsReason.ExpiredProviderToken or ApnsReason.TooManyProviderTokenUpdates)
+            {
+                // Apple goes on refusing on this connection, whatever token comes next.
+                _pool.Drop(connection!);
+            }
+
+            if (reason is not (ApnsReason.ExpiredProviderToken or ApnsReason.InvalidProviderToken) || renewed || !_tokens.Refused(bearer, reason))
+            {
+                return response;
+            }
+
+            renewed = true;
+        }
+    }
+
+    /// <summary>One place, one request. <paramref name="deadline"/> ends with the time or with the caller; the caller's own token tells which.</summary>
+    private async Task<(ApnsConnection? Connection, Exchange Exchange)> SendOnceAsync(
+        ApnsNotification notification, BearerToken bearer, CancellationToken deadline, CancellationToken caller)
+    {
+        Place place;
+        try
+        {
+            place = await _pool.TakeAsync(deadline).ConfigureAwait(false);
+        }
+        catch (OperationCanceledException) when (!caller.IsCancellationRequested)
+        {
+            return (null, new Exchange { End = ExchangeEnd.Unsent, Reason = "timed_out" });
+        }
+
+        if (place.Connection is not { } connection)
+        {
+            return (null, new Exchange { End = ExchangeEnd.Unsent, Reason = "connect_failed" });
+        }
+
+        var exchange = Exchange.Unused;
+        try
+        {
+            using var content = new PushContent(notification.Payload);
+            using var request = Request(notification, bearer, content);
+            exchange = await connection.SendAsync(request, content, deadline, caller).ConfigureAwait(false);
+        }
+        finally
+        {
+            _pool.Return(connection, exchange);
+        }
+
+        if (exchange.Answer.Date is { } date)
+        {
+            _tokens.Observe(date);
+        }
+
+        return (connection, exchange);
+    }
+
+    private HttpRequestMessage Request(ApnsNotification notification, BearerToken bearer, PushContent content)
+    {
+        var request = new HttpRequestMessage(HttpMethod.Post, _devicePath + notification.DeviceToken)
+        {
+            Version = HttpVersion.Version20,
+            VersionPolicy = HttpVersionPolicy.RequestVersionExact,
+            Content = content,
+        };
+        var headers = request.Headers;
+        headers.TryAddWithoutValidation("authorization", bearer.Header);
+        headers.TryAddWithoutValidation("apns-topic", NotificationRules.Topic(notification));
+        headers.TryAddWithoutValidation("apns-push-type", NotificationRules.HeaderValue(notification.PushType));
+        headers.TryAddWithoutValidation("apns-priority", notification.Priority switch { 10 => "10", 5 => "5", _ => "1" });
+        if (notification.Expiration is { } expiration)
+        {
+            headers.TryAddWithoutValidation("apns-expiration", expiration.ToUnixTimeSeconds().ToString(CultureInfo.InvariantCulture));
+        }
+
+        if (notification.CollapseId is { } collapseId)
+        {
+            headers.TryAddWithoutValidation("apns-collapse-id", collapseId);
+        }
+
+        if (notification.Id is { } id)
+        {
+            headers.TryAddWithoutValidation("apns-id", id.ToString("D"));
+        }
+
+        return request;
+    }
+
+    private ApnsResponse Response(ApnsNotification notification, long start, Answer answer)
+    {
+        var reason = ApnsAnswers.Parse(answer.Reason);
+        return new ApnsResponse
+        {
+            Outcome = ApnsAnswers.Outcome(answer.Status, reason),
+            Status = answer.Status,
+            Reason = answer.Reason,
+            KnownReason = reason,
+            ApnsId = answer.ApnsId ?? notification.Id,
+            ApnsUniqueId = answer.ApnsUniqueId,
+            InvalidSince = answer.Status == 410 ? answer.Timestamp : null,
+            RetryAfter = Answer.RetryDelay(answer.RetryAfter, answer.Date ?? _options.Clock.GetUtcNow()),
+            Duration = _options.Clock.GetElapsedTime(start),
+        };
+    }
+
+    private ApnsResponse NoAnswer(ApnsNotification notification, long start, ApnsOutcome outcome, string? reason) => new()
+    {
+        Outcome = outcome,
+        Reason = reason,
+        ApnsId = notification.Id,
+        Duration = _options.Clock.GetElapsedTime(start),
+    };
+}
