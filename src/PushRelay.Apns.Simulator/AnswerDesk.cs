@@ -2,69 +2,164 @@ using System.Collections.Frozen;
 using System.Globalization;
 using System.Text;
 using System.Text.Json;
+using PushRelay.Apns.Simulator.Http2;
 
 namespace PushRelay.Apns.Simulator;
 
-/// <summary>What goes back to the sender.</summary>
-internal sealed record ApnsAnswer(int Status, IReadOnlyList<KeyValuePair<string, string>> Headers, byte[] Body, TimeSpan Delay);
+/// <summary>What goes back to the sender, and how.</summary>
+internal sealed record Verdict
+{
+    public required int Status { get; init; }
+
+    /// <summary>Without <c>:status</c> and <c>content-length</c>.</summary>
+    public required IReadOnlyList<HeaderField> Headers { get; init; }
+
+    public required ReadOnlyMemory<byte> Body { get; init; }
+
+    public TimeSpan Delay { get; init; }
+
+    /// <summary>Null: no fault.</summary>
+    public ScriptRule? Fault { get; init; }
+
+    /// <summary>The credentials were good: the connection is let in for good.</summary>
+    public bool LetIn { get; init; }
+}
 
 /// <summary>Decides the answer to each request: Apple's rules first, then the script. Keeps what came in.</summary>
-internal sealed class AnswerDesk(ApnsSimulatorOptions options, TokenCheck tokens, Script script, ReceivedLog log)
+internal sealed class AnswerDesk(
+    ApnsSimulatorOptions options, CredentialCheck credentials, DeviceRegister devices, Script script, ReceivedLog log)
 {
     private readonly FrozenSet<string> _topics = options.Topics.ToFrozenSet(StringComparer.Ordinal);
+    private readonly Lock _dating = new();
+    private (long Second, string Text) _date;
 
-    public ApnsAnswer Decide(ApnsRequest request)
+    public Verdict Decide(ApnsRequest request)
     {
         var now = options.Clock.GetUtcNow();
-        var rule = (ScriptRule?)null;
-        if (Refuse(request, now) is not { } refusal)
+        var since = now;
+        ScriptRule? rule = null;
+        var refusal = RequestCheck.CheckLine(request);
+        var letIn = false;
+        if (refusal is null)
         {
-            rule = script.Next(request.Path[RequestCheck.PathStart.Length..]);
-            refusal = rule is null or { Status: 200 } ? null : new Refusal(rule.Status, rule.Reason ?? UsualReason(rule.Status));
+            refusal = credentials.Check(request, now);
+            letIn = refusal is null;
+            refusal ??= RequestCheck.Check(request, _topics);
+            if (refusal is null && devices.Check(Token(request), RequestCheck.BundleId(request), now) is var (refused, at))
+            {
+                (refusal, since) = (refused, at);
+            }
+
+            if (refusal is null && (rule = script.Next(Token(request))) is not null)
+            {
+                refusal = ByScript(request.Caller, rule);
+                since = rule.Timestamp ?? now;
+                letIn = refusal?.Status != 403;
+            }
         }
 
         var id = Guid.TryParse(request.Header("apns-id"), out var given) ? given : Guid.NewGuid();
-        if (request.Path.StartsWith(RequestCheck.PathStart, StringComparison.Ordinal))
+        var processed = rule is null or { Fault: ApnsFault.None } || (rule.Processed && rule.Fault != ApnsFault.Refuse);
+        if (processed && request.Path.StartsWith(RequestCheck.PathStart, StringComparison.Ordinal))
         {
-            log.Add(number => Received(number, request, now, id, refusal));
+            Keep(request, now, id, refusal, rule);
         }
 
-        List<KeyValuePair<string, string>> headers = [new("apns-id", id.ToString("D")), new("date", now.ToString("r", CultureInfo.InvariantCulture))];
+        return new Verdict
+        {
+            Status = refusal?.Status ?? 200,
+            Headers = Headers(id, now, rule),
+            Body = rule?.Body is { } text ? Encoding.UTF8.GetBytes(text) : refusal is null ? default : Body(refusal, since),
+            Delay = options.Latency + (rule?.Delay ?? TimeSpan.Zero),
+            Fault = rule is { Fault: not ApnsFault.None } ? rule : null,
+            LetIn = letIn,
+        };
+    }
+
+    private static string Token(ApnsRequest request) => request.Path[RequestCheck.PathStart.Length..];
+
+    private static Refusal? ByScript(Caller caller, ScriptRule rule)
+    {
+        if (rule.Status == 200)
+        {
+            return null;
+        }
+
+        var refusal = new Refusal(rule.Status, rule.Reason ?? UsualReason(rule.Status));
+        if (refusal.Reason is "ExpiredProviderToken" or "TooManyProviderTokenUpdates")
+        {
+            caller.Wedged = refusal;
+        }
+
+        return refusal;
+    }
+
+    private void Keep(ApnsRequest request, DateTimeOffset now, Guid id, Refusal? refusal, ScriptRule? rule)
+    {
+        if (options.KeepMax == 0)
+        {
+            log.CountOnly();
+            return;
+        }
+
+        var headers = new Dictionary<string, string>();
+        foreach (var header in request.Headers)
+        {
+            if (header.Name.StartsWith("apns-", StringComparison.Ordinal))
+            {
+                headers[header.Name] = headers.TryGetValue(header.Name, out var before) ? $"{before}, {header.Value}" : header.Value;
+            }
+        }
+
+        var received = log.Add(number => new ReceivedNotification
+        {
+            Number = number,
+            At = now,
+            DeviceToken = Token(request).ToLowerInvariant(),
+            Headers = headers,
+            Payload = Encoding.UTF8.GetString(request.Body.Span),
+            Status = refusal?.Status ?? 200,
+            Reason = refusal?.Reason,
+            ApnsId = id,
+            Fault = rule?.Fault ?? ApnsFault.None,
+            Connection = request.Caller.Connection,
+        });
+        if (refusal is null)
+        {
+            devices.Deliver(received, RequestCheck.BundleId(request), now);
+        }
+    }
+
+    private List<HeaderField> Headers(Guid id, DateTimeOffset now, ScriptRule? rule)
+    {
+        List<HeaderField> headers = [new("apns-id", id.ToString("D")), new("date", Date(now))];
+        if (options.Sandbox)
+        {
+            headers.Add(new("apns-unique-id", Guid.NewGuid().ToString("D")));
+        }
+
         if (rule?.RetryAfter is { } retryAfter)
         {
             headers.Add(new("retry-after", retryAfter));
         }
 
-        var body = rule?.Body is { } text ? Encoding.UTF8.GetBytes(text) : refusal is null ? [] : Body(refusal, rule?.Timestamp ?? now);
-        return new ApnsAnswer(refusal?.Status ?? 200, headers, body, rule?.Delay ?? TimeSpan.Zero);
+        return headers;
     }
 
-    private Refusal? Refuse(ApnsRequest request, DateTimeOffset now)
+    /// <summary>Formatted once a second: a benchmark asks for it ten thousand times.</summary>
+    private string Date(DateTimeOffset now)
     {
-        if (RequestCheck.CheckLine(request) is { } refusal)
+        var second = now.ToUnixTimeSeconds();
+        lock (_dating)
         {
-            return refusal;
+            if (_date.Text is null || _date.Second != second)
+            {
+                _date = (second, now.ToString("r", CultureInfo.InvariantCulture));
+            }
+
+            return _date.Text;
         }
-
-        return tokens.Judge(request.Header("authorization"), now) is { Reason: { } reason }
-            ? new Refusal(403, reason)
-            : RequestCheck.Check(request, _topics);
     }
-
-    private static ReceivedNotification Received(long number, ApnsRequest request, DateTimeOffset now, Guid id, Refusal? refusal) => new()
-    {
-        Number = number,
-        At = now,
-        DeviceToken = request.Path[RequestCheck.PathStart.Length..].ToLowerInvariant(),
-        Headers = request.Headers
-            .Where(header => header.Key.StartsWith("apns-", StringComparison.Ordinal))
-            .ToDictionary(header => header.Key, header => string.Join(", ", header.Value)),
-        Payload = Encoding.UTF8.GetString(request.Body.Span),
-        Status = refusal?.Status ?? 200,
-        Reason = refusal?.Reason,
-        ApnsId = id,
-        Connection = request.Connection,
-    };
 
     private static byte[] Body(Refusal refusal, DateTimeOffset since)
     {

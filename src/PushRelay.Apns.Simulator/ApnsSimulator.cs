@@ -1,9 +1,9 @@
+using System.Net.Sockets;
 using System.Security.Cryptography;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.Hosting.Server;
 using Microsoft.AspNetCore.Hosting.Server.Features;
-using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
@@ -16,22 +16,17 @@ namespace PushRelay.Apns.Simulator;
 /// </summary>
 public sealed class ApnsSimulator : IAsyncDisposable
 {
-    private readonly WebApplication _app;
-    private readonly SimulatorCertificates _certificates;
-    private readonly TokenCheck _tokens;
-    private readonly Script _script;
-    private readonly ReceivedLog _log;
+    private readonly WebApplication _control;
+    private readonly ApnsServer _server;
+    private readonly Parts _parts;
 
-    private ApnsSimulator(WebApplication app, SimulatorCertificates certificates, TokenCheck tokens, Script script, ReceivedLog log)
+    private ApnsSimulator(WebApplication control, ApnsServer server, Parts parts)
     {
-        _app = app;
-        _certificates = certificates;
-        _tokens = tokens;
-        _script = script;
-        _log = log;
-        var addresses = app.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses;
-        Endpoint = new Uri(addresses.First(address => address.StartsWith("https:", StringComparison.Ordinal)));
-        ControlEndpoint = new Uri(addresses.First(address => address.StartsWith("http:", StringComparison.Ordinal)));
+        _control = control;
+        _server = server;
+        _parts = parts;
+        Endpoint = new Uri($"https://{server.EndPoint}");
+        ControlEndpoint = new Uri(control.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.First());
     }
 
     /// <summary>Where to push to: <c>https://127.0.0.1:port</c>.</summary>
@@ -41,43 +36,63 @@ public sealed class ApnsSimulator : IAsyncDisposable
     public Uri ControlEndpoint { get; }
 
     /// <summary>The authority that signed the endpoint's certificate, for the sender to trust. New with each start.</summary>
-    public string CaPem => _certificates.CaPem;
+    public string CaPem => _parts.Certificates.CaPem;
 
-    /// <summary>What came in, oldest first; a copy.</summary>
-    public IReadOnlyList<ReceivedNotification> Received => _log.Snapshot();
+    /// <summary>What came in, oldest first; a copy. What a fault kept from being processed is not in it.</summary>
+    public IReadOnlyList<ReceivedNotification> Received => _parts.Log.Snapshot();
 
     /// <summary>How many came in since the start or the last <see cref="Clear"/>, also those no longer kept.</summary>
-    public long ReceivedCount => _log.Count;
+    public long ReceivedCount => _parts.Log.Count;
 
     /// <summary>How many different provider tokens were shown since the start.</summary>
-    public int ProviderTokensSeen => _tokens.Seen;
+    public int ProviderTokensSeen => _parts.Tokens.Seen;
+
+    /// <summary>How many TCP connections came since the start.</summary>
+    public int ConnectionsSeen => _server.Accepted;
+
+    /// <summary>How many are open now, HTTP/2 spoken.</summary>
+    public int ConnectionsOpen => _server.Connections.Count;
+
+    /// <summary>How many streams came above the limit and were refused, since the start.</summary>
+    public int StreamsRefused => _server.StreamsRefused;
 
     /// <summary>The rules in force, with what is left of each; a copy.</summary>
-    public IReadOnlyList<ScriptRule> Rules => _script.Snapshot();
+    public IReadOnlyList<ScriptRule> Rules => _parts.Script.Snapshot();
 
-    /// <exception cref="IOException">A port is taken.</exception>
+    /// <exception cref="SocketException">The APNs port is taken.</exception>
+    /// <exception cref="IOException">The control port is taken.</exception>
     /// <exception cref="FormatException">A key cannot be read.</exception>
     public static async Task<ApnsSimulator> StartAsync(ApnsSimulatorOptions options, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(options);
         ArgumentOutOfRangeException.ThrowIfNegative(options.KeepMax);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(options.KeepMax, 1_000_000);
-        var tokens = new TokenCheck(options.Keys);
-        var script = new Script();
-        var log = new ReceivedLog(options.KeepMax);
-        var certificates = SimulatorCertificates.Create(options.HostNames);
-        var desk = new AnswerDesk(options, tokens, script, log);
-        var app = Build(options, certificates, desk, script, log);
+        ArgumentOutOfRangeException.ThrowIfLessThan(options.StreamsBeforeFirstAnswer, 1);
+        ArgumentOutOfRangeException.ThrowIfLessThan(options.StreamsMax, 1);
+        ArgumentOutOfRangeException.ThrowIfLessThan(options.Latency, TimeSpan.Zero);
+        var parts = new Parts(options);
+        ApnsServer? server = null;
+        WebApplication? control = null;
         try
         {
-            await app.StartAsync(cancellationToken);
-            return new ApnsSimulator(app, certificates, tokens, script, log);
+            server = new ApnsServer(options, parts.Certificates.Server, parts.Desk);
+            control = BuildControl(options, server, parts);
+            await control.StartAsync(cancellationToken);
+            return new ApnsSimulator(control, server, parts);
         }
         catch
         {
-            await app.DisposeAsync();
-            certificates.Dispose();
-            tokens.Dispose();
+            if (control is not null)
+            {
+                await control.DisposeAsync();
+            }
+
+            if (server is not null)
+            {
+                await server.DisposeAsync();
+            }
+
+            parts.Dispose();
             throw;
         }
     }
@@ -91,114 +106,101 @@ public sealed class ApnsSimulator : IAsyncDisposable
 
     /// <summary>Adds a rule behind those in force.</summary>
     /// <exception cref="ArgumentException">A value is out of its bounds.</exception>
-    public void AnswerNext(ScriptRule rule) => _script.Add(rule);
+    public void AnswerNext(ScriptRule rule) => _parts.Script.Add(rule);
 
     /// <summary>The next <paramref name="times"/> requests that Apple would take get this instead.</summary>
     public void AnswerNext(int status, string? reason = null, int times = 1) =>
-        _script.Add(new ScriptRule { Status = status, Reason = reason, Times = times });
+        _parts.Script.Add(new ScriptRule { Status = status, Reason = reason, Times = times });
 
-    public void ClearScript() => _script.Clear();
+    public void ClearScript() => _parts.Script.Clear();
 
     /// <summary>Forgets what came in and counts from 1 again.</summary>
-    public void Clear() => _log.Clear();
+    public void Clear() => _parts.Log.Clear();
 
     /// <summary>The notification with that number, once it has come in; its answer may still be on its way.</summary>
-    public Task<ReceivedNotification> WaitForAsync(long number, CancellationToken cancellationToken) => _log.WaitAsync(number, cancellationToken);
+    public Task<ReceivedNotification> WaitForAsync(long number, CancellationToken cancellationToken) =>
+        _parts.Log.WaitAsync(number, cancellationToken);
+
+    /// <summary>Makes a device known, or changes it: takes it out of reach, back into it, removes the app.</summary>
+    public void SetDevice(SimulatedDevice device)
+    {
+        ArgumentNullException.ThrowIfNull(device);
+        _parts.Devices.Set(device, _parts.Options.Clock.GetUtcNow());
+    }
+
+    /// <summary>What a known device shows: a push with the collapse id of an earlier one has replaced it.</summary>
+    public IReadOnlyList<ReceivedNotification> Screen(string token) => _parts.Devices.Screen(token);
+
+    /// <summary>What is stored for a known device that is out of reach: one for each app.</summary>
+    public IReadOnlyList<ReceivedNotification> Stored(string token) => _parts.Devices.Stored(token);
+
+    /// <summary>Changes SETTINGS_MAX_CONCURRENT_STREAMS, on open connections too.</summary>
+    public void SetStreamsMax(int streamsMax)
+    {
+        ArgumentOutOfRangeException.ThrowIfLessThan(streamsMax, 1);
+        _server.SetStreamsMax(streamsMax);
+    }
+
+    /// <summary>On every open connection: <see cref="ApnsFault.GoAway"/>, <see cref="ApnsFault.Close"/>, <see cref="ApnsFault.Abort"/>, <see cref="ApnsFault.HalfClose"/> or <see cref="ApnsFault.Freeze"/>.</summary>
+    public void Strike(ApnsFault fault) => _server.Strike(fault);
 
     public async ValueTask DisposeAsync()
     {
-        // What still waits (a scripted delay) is cut off, not waited for.
+        // What still waits is cut off, not waited for.
         using var now = new CancellationTokenSource();
         await now.CancelAsync();
-        await _app.StopAsync(now.Token);
-        await _app.DisposeAsync();
-        _certificates.Dispose();
-        _tokens.Dispose();
+        await _control.StopAsync(now.Token);
+        await _control.DisposeAsync();
+        await _server.DisposeAsync();
+        _parts.Dispose();
     }
 
-    private static WebApplication Build(
-        ApnsSimulatorOptions options, SimulatorCertificates certificates, AnswerDesk desk, Script script, ReceivedLog log)
+    private static WebApplication BuildControl(ApnsSimulatorOptions options, ApnsServer server, Parts parts)
     {
         var builder = WebApplication.CreateSlimBuilder(new WebApplicationOptions { ApplicationName = typeof(ApnsSimulator).Assembly.GetName().Name });
         builder.Logging.ClearProviders();
-        builder.WebHost.UseKestrelHttpsConfiguration();
         builder.WebHost.ConfigureKestrel(kestrel =>
         {
             kestrel.AddServerHeader = false;
-            kestrel.Limits.Http2.MaxStreamsPerConnection = 1000;
-            kestrel.Listen(options.Address, options.Port, listen =>
-            {
-                listen.Protocols = HttpProtocols.Http2;
-                listen.UseHttps(certificates.Server);
-            });
             kestrel.Listen(options.ControlAddress, options.ControlPort, listen => listen.Protocols = HttpProtocols.Http1);
         });
         var app = builder.Build();
-        var connections = new ConnectionNumbers();
-        app.MapWhen(
-            context => context.Request.IsHttps,
-            apns => apns.Run(context => AnswerAsync(context, desk, connections, options.Clock)));
-        ControlRoutes.Map(app, certificates.CaPem, script, log);
+        ControlRoutes.Map(app, server, parts);
         return app;
     }
+}
 
-    private static async Task AnswerAsync(HttpContext context, AnswerDesk desk, ConnectionNumbers connections, TimeProvider clock)
+/// <summary>What stands behind both ports.</summary>
+internal sealed class Parts : IDisposable
+{
+    public Parts(ApnsSimulatorOptions options)
     {
-        const int BodyBytesMax = 16 * 1024;
-        var cut = context.RequestAborted;
-        using var body = new MemoryStream();
-        var buffer = new byte[4096];
-        var bytes = 0L;
-        while (await context.Request.Body.ReadAsync(buffer, cut) is > 0 and var read)
-        {
-            bytes += read;
-            if (bytes <= BodyBytesMax)
-            {
-                body.Write(buffer, 0, read);
-            }
-        }
-
-        var request = new ApnsRequest(
-            context.Request.Method,
-            context.Request.Path.Value ?? "",
-            context.Request.Headers.ToDictionary(header => header.Key.ToLowerInvariant(), header => header.Value.Select(value => value ?? "").ToArray()),
-            body.ToArray(),
-            bytes,
-            connections.Of(context.Connection.Id));
-        var answer = desk.Decide(request);
-        if (answer.Delay > TimeSpan.Zero)
-        {
-            await Task.Delay(answer.Delay, clock, cut);
-        }
-
-        context.Response.StatusCode = answer.Status;
-        foreach (var (name, value) in answer.Headers)
-        {
-            context.Response.Headers[name] = value;
-        }
-
-        if (answer.Body.Length > 0)
-        {
-            context.Response.ContentType = "application/json";
-            await context.Response.Body.WriteAsync(answer.Body, cut);
-        }
+        Options = options;
+        Tokens = new TokenCheck(options.Keys);
+        Script = new Script(options.Seed);
+        Log = new ReceivedLog(options.KeepMax);
+        Devices = new DeviceRegister(options);
+        Desk = new AnswerDesk(options, new CredentialCheck(options, Tokens), Devices, Script, Log);
+        Certificates = SimulatorCertificates.Create(options.HostNames);
     }
 
-    private sealed class ConnectionNumbers
+    public ApnsSimulatorOptions Options { get; }
+
+    public TokenCheck Tokens { get; }
+
+    public Script Script { get; }
+
+    public ReceivedLog Log { get; }
+
+    public DeviceRegister Devices { get; }
+
+    public AnswerDesk Desk { get; }
+
+    public SimulatorCertificates Certificates { get; }
+
+    public void Dispose()
     {
-        private readonly Dictionary<string, int> _numbers = [];
-
-        public int Of(string id)
-        {
-            lock (_numbers)
-            {
-                if (!_numbers.TryGetValue(id, out var number))
-                {
-                    _numbers.Add(id, number = _numbers.Count + 1);
-                }
-
-                return number;
-            }
-        }
+        Certificates.Dispose();
+        Tokens.Dispose();
     }
 }

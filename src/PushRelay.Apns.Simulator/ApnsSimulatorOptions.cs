@@ -1,4 +1,5 @@
 using System.Net;
+using System.Security.Cryptography.X509Certificates;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
 
@@ -28,8 +29,38 @@ public sealed record ApnsSimulatorOptions
     /// <summary>The bundle ids that may be pushed to. Empty: any.</summary>
     public IReadOnlyList<string> Topics { get; init; } = [];
 
-    /// <summary>So many received notifications are kept for inspection, the newest; 0 keeps none. At most 1,000,000; 100,000 by default.</summary>
+    /// <summary>So many received notifications are kept for inspection, the newest; 0 only counts: no waiting, no screens. At most 1,000,000; 100,000 by default.</summary>
     public int KeepMax { get; init; } = 100_000;
+
+    /// <summary>Sandbox instead of production: a device of the other one is unknown here, and answers bear an <c>apns-unique-id</c>.</summary>
+    public bool Sandbox { get; init; }
+
+    /// <summary>Only devices made known by <see cref="ApnsSimulator.SetDevice"/> are pushed to; others get <c>BadDeviceToken</c>. Otherwise any token is a device.</summary>
+    public bool KnownDevicesOnly { get; init; }
+
+    /// <summary>Client certificates that are taken instead of a provider token, compared byte for byte.</summary>
+    public IReadOnlyList<X509Certificate2> ClientCertificates { get; init; } = [];
+
+    /// <summary>Requests to one device within a minute, more get 429 <c>TooManyRequests</c>; 0, the default: no limit.</summary>
+    public int RequestsPerDeviceMax { get; init; }
+
+    /// <summary>
+    /// New provider tokens of one key within 20 minutes, more get 429 <c>TooManyProviderTokenUpdates</c> for the rest of their connection;
+    /// 0, the default: no limit. Apple's own number is not known; 1 is what it asks senders to keep to.
+    /// </summary>
+    public int ProviderTokensMax { get; init; }
+
+    /// <summary>Streams that a connection may have before a request with good credentials was answered; 1 as at Apple.</summary>
+    public int StreamsBeforeFirstAnswer { get; init; } = 1;
+
+    /// <summary>Streams that it may have after; <see cref="ApnsSimulator.SetStreamsMax"/> changes it while running. 1000 by default.</summary>
+    public int StreamsMax { get; init; } = 1000;
+
+    /// <summary>Every answer comes this much later. Zero by default.</summary>
+    public TimeSpan Latency { get; init; }
+
+    /// <summary>For rules with a rate: the same seed strikes the same requests, if they come in the same order.</summary>
+    public int Seed { get; init; }
 
     /// <summary>Judges the age of tokens, dates what is received, and counts the delays.</summary>
     public TimeProvider Clock { get; init; } = TimeProvider.System;

@@ -17,13 +17,22 @@ internal static class ControlRoutes
     {
         UnmappedMemberHandling = JsonUnmappedMemberHandling.Disallow,
         DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull,
-        Converters = { new DurationConverter() },
+        Converters = { new DurationConverter(), new JsonStringEnumConverter(JsonNamingPolicy.CamelCase, allowIntegerValues: false) },
     };
 
-    public static void Map(WebApplication app, string caPem, Script script, ReceivedLog log)
+    public static void Map(WebApplication app, ApnsServer server, Parts parts)
     {
-        app.MapGet("/health", () => TypedResults.Json(new JsonObject { ["status"] = "ok", ["received"] = log.Count }));
-        app.MapGet("/ca.pem", () => TypedResults.Text(caPem, "application/x-pem-file"));
+        var (script, log) = (parts.Script, parts.Log);
+        app.MapGet("/health", () => TypedResults.Json(new JsonObject
+        {
+            ["status"] = "ok",
+            ["received"] = log.Count,
+            ["connections"] = server.Connections.Count,
+            ["connectionsSeen"] = server.Accepted,
+            ["streamsRefused"] = server.StreamsRefused,
+            ["providerTokensSeen"] = parts.Tokens.Seen,
+        }));
+        app.MapGet("/ca.pem", () => TypedResults.Text(parts.Certificates.CaPem, "application/x-pem-file"));
         app.MapGet("/notifications", (string? token) =>
             TypedResults.Json(new JsonObject { ["items"] = new JsonArray([.. log.Snapshot(token).Select(Show)]) }));
         app.MapDelete("/notifications", () =>
@@ -39,6 +48,27 @@ internal static class ControlRoutes
             script.Clear();
             return TypedResults.NoContent();
         });
+        app.MapPut("/streams/{max:int:min(1)}", (int max) =>
+        {
+            server.SetStreamsMax(max);
+            return TypedResults.NoContent();
+        });
+        app.MapPost("/connections/{fault}", Results<NoContent, ProblemHttpResult> (string fault) =>
+        {
+            if (!Enum.TryParse<ApnsFault>(fault, ignoreCase: true, out var parsed)
+                || parsed is not (ApnsFault.GoAway or ApnsFault.Close or ApnsFault.Abort or ApnsFault.HalfClose or ApnsFault.Freeze))
+            {
+                return TypedResults.Problem("Expected goAway, close, abort, halfClose or freeze.", statusCode: 400);
+            }
+
+            server.Strike(parsed);
+            return TypedResults.NoContent();
+        });
+        app.MapPut("/devices/{token}", (string token, HttpRequest request, CancellationToken cancellationToken) =>
+            SetDeviceAsync(token, request, parts, cancellationToken));
+        app.MapGet("/devices/{token}", Results<ContentHttpResult, NotFound> (string token) => parts.Devices.Find(token) is { } device
+            ? TypedResults.Text(ShowDevice(device, parts.Devices), "application/json")
+            : TypedResults.NotFound());
     }
 
     /// <summary>One rule, a list of rules, or <c>{"rules":[...]}</c>: all are taken, or none.</summary>
@@ -73,6 +103,30 @@ internal static class ControlRoutes
         }
     }
 
+    private static async Task<Results<NoContent, ProblemHttpResult>> SetDeviceAsync(
+        string token, HttpRequest request, Parts parts, CancellationToken cancellationToken)
+    {
+        try
+        {
+            var json = await JsonSerializer.DeserializeAsync<JsonObject>(request.Body, Json, cancellationToken) ?? [];
+            json["token"] = token;
+            parts.Devices.Set(json.Deserialize<SimulatedDevice>(Json)!, parts.Options.Clock.GetUtcNow());
+            return TypedResults.NoContent();
+        }
+        catch (JsonException exception)
+        {
+            return TypedResults.Problem(exception.Message, statusCode: 400);
+        }
+    }
+
+    private static string ShowDevice(SimulatedDevice device, DeviceRegister devices)
+    {
+        var json = JsonSerializer.SerializeToNode(device, Json)!.AsObject();
+        json["screen"] = new JsonArray([.. devices.Screen(device.Token).Select(Show)]);
+        json["stored"] = new JsonArray([.. devices.Stored(device.Token).Select(Show)]);
+        return json.ToJsonString();
+    }
+
     private static JsonObject Show(ReceivedNotification received)
     {
         var headers = new JsonObject();
@@ -91,6 +145,7 @@ internal static class ControlRoutes
             ["status"] = received.Status,
             ["reason"] = received.Reason,
             ["apnsId"] = received.ApnsId.ToString("D"),
+            ["fault"] = JsonNamingPolicy.CamelCase.ConvertName(received.Fault.ToString()),
             ["connection"] = received.Connection,
         };
     }

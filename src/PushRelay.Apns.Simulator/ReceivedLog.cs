@@ -10,21 +10,20 @@ internal sealed class ReceivedLog(int keepMax)
 
     public long Count => Interlocked.Read(ref _count);
 
+    public void CountOnly() => Interlocked.Increment(ref _count);
+
     /// <summary>Gives it the next number.</summary>
-    public void Add(Func<long, ReceivedNotification> make)
+    public ReceivedNotification Add(Func<long, ReceivedNotification> make)
     {
         lock (_lock)
         {
             var received = make(++_count);
-            if (keepMax > 0)
+            if (_kept.Count == keepMax)
             {
-                if (_kept.Count == keepMax)
-                {
-                    _kept.Dequeue();
-                }
-
-                _kept.Enqueue(received);
+                _kept.Dequeue();
             }
+
+            _kept.Enqueue(received);
 
             for (var i = _waiting.Count - 1; i >= 0; i--)
             {
@@ -34,6 +33,8 @@ internal sealed class ReceivedLog(int keepMax)
                     _waiting.RemoveAt(i);
                 }
             }
+
+            return received;
         }
     }
 
@@ -50,6 +51,11 @@ internal sealed class ReceivedLog(int keepMax)
     public async Task<ReceivedNotification> WaitAsync(long number, CancellationToken cancellationToken)
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(number, 1);
+        if (keepMax == 0)
+        {
+            throw new InvalidOperationException("With KeepMax 0 nothing is kept to wait for.");
+        }
+
         TaskCompletionSource<ReceivedNotification> waiter;
         lock (_lock)
         {

@@ -26,6 +26,9 @@ public sealed record ReceivedNotification
     /// <summary>The <c>apns-id</c> of the answer.</summary>
     public required Guid ApnsId { get; init; }
 
+    /// <summary>What happened to the answer.</summary>
+    public ApnsFault Fault { get; init; }
+
     /// <summary>Which connection it came over, counted from 1.</summary>
     public required int Connection { get; init; }
 }

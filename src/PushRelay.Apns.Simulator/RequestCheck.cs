@@ -1,14 +1,26 @@
 using System.Globalization;
 using System.Text;
 using System.Text.Json;
+using PushRelay.Apns.Simulator.Http2;
 
 namespace PushRelay.Apns.Simulator;
 
-/// <summary>One request as the rules see it; header names in lower case, several values of one name kept apart.</summary>
+/// <summary>One request as the rules see it; header names in lower case.</summary>
 internal sealed record ApnsRequest(
-    string Method, string Path, IReadOnlyDictionary<string, string[]> Headers, ReadOnlyMemory<byte> Body, long BodyBytes, int Connection)
+    string Method, string Path, IReadOnlyList<HeaderField> Headers, ReadOnlyMemory<byte> Body, long BodyBytes, Caller Caller)
 {
-    public string? Header(string name) => Headers.TryGetValue(name, out var values) ? values[0] : null;
+    public string? Header(string name)
+    {
+        foreach (var header in Headers)
+        {
+            if (header.Name == name)
+            {
+                return header.Value;
+            }
+        }
+
+        return null;
+    }
 }
 
 /// <summary>The rules of Apple's "Sending notification requests to APNs", each with the reason it answers. Pure.</summary>
@@ -45,7 +57,7 @@ internal static class RequestCheck
     /// <summary>Everything that follows the credentials. Null: Apple would take it.</summary>
     public static Refusal? Check(ApnsRequest request, IReadOnlySet<string> topics)
     {
-        if (request.Headers.Any(header => header.Key.StartsWith("apns-", StringComparison.Ordinal) && header.Value.Length > 1))
+        if (HasDuplicates(request.Headers))
         {
             return Bad("DuplicateHeaders");
         }
@@ -70,6 +82,22 @@ internal static class RequestCheck
 
     /// <summary>The topic without the suffix of its push type. Only of a request that passed.</summary>
     public static string BundleId(ApnsRequest request) => request.Header("apns-topic")![..^PushTypes[PushType(request)].Suffix.Length];
+
+    private static bool HasDuplicates(IReadOnlyList<HeaderField> headers)
+    {
+        for (var i = 0; i < headers.Count; i++)
+        {
+            for (var j = i + 1; j < headers.Count; j++)
+            {
+                if (headers[i].Name == headers[j].Name && headers[i].Name.StartsWith("apns-", StringComparison.Ordinal))
+                {
+                    return true;
+                }
+            }
+        }
+
+        return false;
+    }
 
     private static Refusal? CheckTopic(ApnsRequest request, IReadOnlySet<string> topics)
     {

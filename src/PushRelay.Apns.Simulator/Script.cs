@@ -1,13 +1,14 @@
 namespace PushRelay.Apns.Simulator;
 
 /// <summary>The rules in force and how often each still applies. Safe for concurrent use.</summary>
-internal sealed class Script
+internal sealed class Script(int seed)
 {
     /// <summary>More rules than any test needs; a bound for the control port.</summary>
     public const int RulesMax = 10_000;
 
     private readonly Lock _lock = new();
     private readonly List<Entry> _entries = [];
+    private readonly Random _chance = new(seed);
 
     /// <summary>All of them, or none.</summary>
     /// <exception cref="ArgumentException">A value is out of its bounds, or there are too many rules.</exception>
@@ -15,7 +16,7 @@ internal sealed class Script
     {
         if (rules.Any(IsOutOfBounds))
         {
-            throw new ArgumentException("skip is not negative, times at least 1, status 200 to 599, delay between 0 and 1 hour.");
+            throw new ArgumentException("skip is not negative, times at least 1, rate above 0 and up to 1, status 200 to 599, delay between 0 and 1 hour.");
         }
 
         lock (_lock)
@@ -47,7 +48,12 @@ internal sealed class Script
                     continue;
                 }
 
-                if (--entry.Times == 0)
+                if (entry.Rule.Rate < 1 && _chance.NextDouble() >= entry.Rule.Rate)
+                {
+                    continue;
+                }
+
+                if (entry.Times != int.MaxValue && --entry.Times == 0)
                 {
                     _entries.Remove(entry);
                 }
@@ -77,7 +83,8 @@ internal sealed class Script
     }
 
     private static bool IsOutOfBounds(ScriptRule rule) =>
-        rule.Skip < 0 || rule.Times < 1 || rule.Status is < 200 or > 599 || rule.Delay < TimeSpan.Zero || rule.Delay > TimeSpan.FromHours(1);
+        rule.Skip < 0 || rule.Times < 1 || rule.Rate is not (> 0 and <= 1)
+        || rule.Status is < 200 or > 599 || rule.Delay < TimeSpan.Zero || rule.Delay > TimeSpan.FromHours(1);
 
     private sealed class Entry(ScriptRule rule)
     {
