@@ -51,7 +51,7 @@ local reported = setmetatable({}, { __mode = "k" }); -- stanzas of XEP-0198 queu
 local link = nil; -- the component's connection, from its snapshot until it is lost or stuck
 local in_flight = 0; -- numbered stanzas on that connection without an acknowledgement
 
-local ending = setmetatable({}, { __mode = "k" }); -- session → the stanzas it leaves unacknowledged
+local ending = setmetatable({}, { __mode = "k" }); -- session → the events for what it leaves unacknowledged
 local copies = new_cache(1000); -- hash of a message → when, and to which JIDs of the account it came
 
 local function milliseconds(seconds) return ("%.0f"):format((seconds or time.now()) * 1000); end
@@ -219,13 +219,19 @@ local function cut(text, bytes)
 	return text:sub(1, bytes);
 end
 
+local types = { chat = true, groupchat = true };
+local function type_of(stanza) return types[stanza.attr.type] and stanza.attr.type or "normal"; end -- RFC 6121 section 5.2.2
+
 local function short(id) return id and #id <= id_max and id or nil; end
 
 local function message_child(attr, body)
-	local child = st.stanza("message", attr);
-	if body and body ~= "" then child:text_tag("body", cut(body, body_max)); end
-	if #tostring(child) <= stanza_max then return child; end
-	return message_child(attr, cut(body, 4096)); -- almost all of it was escaped
+	local limit = body_max;
+	repeat
+		local child = st.stanza("message", attr);
+		if body ~= "" then child:text_tag("body", cut(body, limit)); end
+		limit = math.floor(limit / 2); -- for a body of which each byte had to be escaped
+		if limit == 0 or #tostring(child) <= stanza_max then return child; end
+	until false;
 end
 
 -- Messages: groups ----------------------------------------------------------------------------------------------------
@@ -243,10 +249,10 @@ end
 
 local function from_hex(hex) return string.char(tonumber(hex, 16)); end
 
-local function is_mention(stanza, account, room, body)
-	local nicks = {};
-	for _, session in pairs(bare_sessions[account].sessions) do
-		nicks[notes(session).nicks[room] or 0] = true;
+local function is_mention(stanza, account, session, room, body)
+	local nicks = { [notes(session).nicks[room] or 0] = true };
+	for _, other in pairs(bare_sessions[account] and bare_sessions[account].sessions or {}) do
+		nicks[notes(other).nicks[room] or 0] = true;
 	end
 	for reference in stanza:childtags("reference", "urn:xmpp:reference:0") do -- XEP-0372
 		local uri = reference.attr.type == "mention" and (reference.attr.uri or ""):gsub("^xmpp:", ""):gsub("%%(%x%x)", from_hex);
@@ -274,14 +280,14 @@ local function event_for(stanza, account, session)
 	local sender = jid.bare(from);
 	if sender == account then return nil; end
 	local attr = {
-		to = account, from = from, type = stanza.attr.type or "normal", class = class;
+		to = account, from = from, type = type_of(stanza), class = class;
 		id = short(stanza.attr.id), call = short(call);
 	};
 	if attr.type == "groupchat" then
 		if not session then return nil; end -- goes back as an error and the room removes the occupant
 		attr.room, attr.nick = sender, jid.resource(from);
 		if attr.nick and notes(session).nicks[sender] == attr.nick then return nil; end -- its own words
-		attr.mention = is_mention(stanza, account, sender, body) and "true" or nil;
+		attr.mention = is_mention(stanza, account, session, sender, body) and "true" or nil;
 		attr["stanza-id"] = short(stanza_id(stanza, sender));
 	elseif is_loaded(host, "mam") then -- which removes what others put there in our name
 		attr["stanza-id"] = short(stanza_id(stanza, account));
@@ -302,9 +308,11 @@ local function is_copy(attr, body, to)
 	return false;
 end
 
-local function report_unacked(session, queue)
-	local account = session.username .. "@" .. host;
-	for _, stanza in ipairs(queue) do
+-- The events for what the client of a session has not acknowledged, each once in the life of its queue.
+local function unacked_of(session)
+	local children, account = {}, session.username .. "@" .. host;
+	local queue = session.smacks and session.outgoing_stanza_queue;
+	for _, stanza in ipairs(queue and queue:count_unacked() > 0 and queue:table() or {}) do
 		if stanza.name == "message" and not reported[stanza] then
 			reported[stanza] = true;
 			local delay = stanza:get_child("delay", "urn:xmpp:delay"); -- mod_smacks notes when it was queued
@@ -316,15 +324,15 @@ local function report_unacked(session, queue)
 			local attr, body = event_for(message or stanza, account, session);
 			if attr then
 				attr.unacked, attr.ts = "true", milliseconds(delay and datetime.parse(delay.attr.stamp));
-				give(message_child(attr, body), true);
+				table.insert(children, message_child(attr, body));
 			end
 		end
 	end
+	return children;
 end
 
-local function unacked_of(session)
-	local queue = session.smacks and session.outgoing_stanza_queue;
-	return queue and queue:count_unacked() > 0 and queue:table() or {};
+local function give_all(children)
+	for _, child in ipairs(children) do give(child, true); end
 end
 
 -- A client that does not answer ---------------------------------------------------------------------------------------
@@ -350,7 +358,7 @@ local function overdue(session)
 	own.overdue = true;
 	filters.add_filter(session, "bytes/in", listen, 1000); -- cleared by anything it sends
 	report(session);
-	report_unacked(session, unacked_of(session));
+	give_all(unacked_of(session));
 end
 
 -- Called once the message is in the session's queue. mod_smacks asks an inactive client only now and then: ask now.
@@ -398,9 +406,9 @@ local function message_sent(event)
 	for _, tag in ipairs(stanza.tags) do
 		if meaning_of(tag) == "taken" and tag.attr.id then
 			give(message_child({
-				to = account, from = with, type = stanza.attr.type or "normal", class = "call-ended";
+				to = account, from = with, type = type_of(stanza), class = "call-ended";
 				id = short(stanza.attr.id), call = short(tag.attr.id), ts = milliseconds();
-			}), true);
+			}, ""), true);
 			return;
 		end
 	end
@@ -444,7 +452,7 @@ end
 local function hibernation_started(event)
 	local session = event.origin;
 	report(session);
-	report_unacked(session, event.queue);
+	give_all(unacked_of(session));
 end
 
 -- A resumed stream starts active (XEP-0352 section 5), though session.state keeps what it was before.
@@ -456,8 +464,8 @@ local function resumed(event)
 	report(session);
 end
 
--- mod_smacks empties the queue of a session that cannot be resumed: take it before. After hibernation there is nothing
--- to say that was not said.
+-- mod_smacks empties the queue of a session that cannot be resumed, and rooms drop the occupant: take it before. After
+-- hibernation there is nothing to say that was not said.
 local function about_to_end(event)
 	local session = event.session;
 	if not session.hibernating and not session.resumption_token then ending[session] = unacked_of(session); end
@@ -466,13 +474,13 @@ end
 local function ended(event)
 	local session = event.session;
 	report(session, true);
-	if ending[session] then report_unacked(session, ending[session]); end
+	give_all(ending[session] or {});
 end
 
 -- The same for all sessions at once, before mod_smacks gives up its queues at a shutdown (priority -90).
 local function server_stopping()
 	each_session(function (session)
-		if not session.hibernating then report_unacked(session, unacked_of(session)); end
+		if not session.hibernating then give_all(unacked_of(session)); end
 	end);
 end
 
@@ -555,8 +563,8 @@ hook("pre-resource-unbind", about_to_end, 100);
 hook("resource-unbind", ended, 100);
 -- mod_presence ends the event before it could tell the outcome: look at the session when it is done.
 module:wrap_event("presence/bare", function (handlers, name, event)
-	local result = handlers(name, event);
-	if event.origin.type == "c2s" and event.origin.host == host then xpcall(report, log_error, event.origin); end
+	local result, origin = handlers(name, event), event.origin;
+	if origin and origin.type == "c2s" and origin.host == host then xpcall(report, log_error, origin); end
 	return result;
 end);
 hook("presence/full", occupant_presence, 1);

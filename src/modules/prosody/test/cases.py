@@ -1,4 +1,5 @@
 """What a bridge module promises, each promise a case; the same cases for every server."""
+import signal
 import time
 import uuid
 
@@ -640,6 +641,23 @@ def a_session_that_ends_without_resumption_reports_what_it_left(w):
 
 
 @case
+def an_unacknowledged_group_message_is_reported_again_though_nobody_is_left(w):
+    bob, alice = w.account(), w.sender()
+    client, _ = w.online(bob)
+    client.enable_sm(resume=False)
+    room = join(alice, 'alice')
+    join(client, 'bob', room)
+    alice.message(room, 'bob, lost', kind='groupchat')
+    same(w.bridge.next(bob), body='bob, lost', mention='true', unacked=None)
+    client.cut()
+    same(w.bridge.next(bob), kind='session', state='closed')
+    events = [w.bridge.next(bob)]
+    while events[-1].body != 'bob, lost':  # what the room itself said to the newcomer may come before
+        events.append(w.bridge.next(bob))
+    same(events[-1], unacked='true', mention='true', room=room, nick='alice')
+
+
+@case
 def what_comes_during_hibernation_is_reported_once(w):
     bridge = w.connect(SMALL)
     bob, alice = w.account(SMALL), w.login(w.account(SMALL), 'a')
@@ -909,6 +927,22 @@ def loading_into_a_running_server_is_a_new_epoch_and_finds_the_sessions(w):
     assert result['epoch'] == hello.epoch
     found = {e.jid.split('/')[1]: e.state for page in pages for e in page if e.account == bob}
     assert found == {'background': 'inactive', 'gone': 'hibernating'}, found
+
+
+@case
+def a_server_that_stops_closes_its_sessions_and_says_what_they_left(w):
+    if not w.server.says_goodbye:
+        return
+    bob, alice = w.account(), w.sender()
+    client, sid = w.online(bob, sm=True)
+    alice.message(bob, 'lost')
+    same(w.bridge.next(bob), body='lost')
+    w.bridge.sync()
+    alice.sync()  # Prosody runs the shutdown wherever the signal finds it: let it not be in a write to the relay
+    w.server.kill(signal.SIGTERM)
+    same(w.bridge.next(bob), body='lost', unacked='true')
+    same(w.bridge.next(bob), sid=sid, state='closed')
+    w.server.start()
 
 
 @case

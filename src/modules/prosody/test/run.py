@@ -69,6 +69,8 @@ class World:
         for stream in self.streams:
             stream.cut()
         self.streams = []
+        if self.server.process.poll() is not None:  # a case that failed half-way
+            self.server.start()
         if self.bridge.closed or self.bridge.host != servers.HOST:
             self.bridge.cut()
             self.connect()

@@ -57,7 +57,9 @@ class Server:
 
 
 class Prosody(Server):
-    name, one_link = 'Prosody', True  # kick_old
+    name = 'Prosody'
+    one_link = True  # kick_old: a second connection of the component ends the first
+    says_goodbye = True  # at a shutdown it ends its sessions before the component's link
 
     def is_fault(self, line):
         return ('error' in line or 'Traceback' in line) and 'push_relay' in line
