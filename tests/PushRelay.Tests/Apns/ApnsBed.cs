@@ -3,7 +3,6 @@ using System.Security.Cryptography.X509Certificates;
 using System.Text;
 using PushRelay.Apns;
 using PushRelay.Apns.Simulator;
-using Xunit;
 
 namespace PushRelay.Tests.Apns;
 

@@ -3,7 +3,6 @@ using System.Text;
 using System.Text.Json;
 using PushRelay.Apns;
 using PushRelay.Apns.Simulator;
-using Xunit;
 
 namespace PushRelay.Tests.Apns;
 

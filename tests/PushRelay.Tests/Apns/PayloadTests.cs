@@ -4,7 +4,6 @@ using System.Text.Json;
 using System.Text.Json.Nodes;
 using CsCheck;
 using PushRelay.Apns;
-using Xunit;
 
 namespace PushRelay.Tests.Apns;
 

@@ -4,7 +4,6 @@ using System.Text;
 using Microsoft.Extensions.Time.Testing;
 using PushRelay.Apns;
 using PushRelay.Apns.Simulator;
-using Xunit;
 
 namespace PushRelay.Tests.Apns;
 
