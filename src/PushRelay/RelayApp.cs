@@ -65,6 +65,7 @@ internal static class RelayApp
         builder.Services.ConfigureHttpJsonOptions(json =>
         {
             json.SerializerOptions.PropertyNamingPolicy = ApiBody.Json.PropertyNamingPolicy;
+            json.SerializerOptions.Converters.Add(new ApiTime());
             json.SerializerOptions.Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping;
         });
         builder.Services.AddStorage().AddAccess();

@@ -79,6 +79,7 @@ internal sealed class TestRelay : IAsyncDisposable
             "--Apps:0:Apns:KeyId=FGHIJ67890",
             $"--Apps:0:Apns:KeyFile={key}",
             $"--Apps:0:Apns:BundleId={App}",
+            "--Apps:0:Apns:Endpoint=https://127.0.0.1:1",
             "--Api:OperatorKeys:0:Name=tests",
             $"--Api:OperatorKeys:0:Key={OperatorKey}",
             "--Serilog:MinimumLevel:Default=Fatal",
@@ -95,6 +96,8 @@ internal sealed class TestRelay : IAsyncDisposable
     {
         Clock.Advance(by);
         Get<DatabaseClock>().Offset += by;
+        // a dispatcher that looked just before may have set its timer just after: real time goes on, this one does not
+        Outbox.Wake();
     }
 
     public async Task<DateTimeOffset> NowAsync()

@@ -100,7 +100,8 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
         var from = (string?)stanza.Attribute("from") ?? "";
         if (!options.Servers.Contains(from))
         {
-            Stranger(from);
+            // the domain only: names stay out of the log
+            Stranger(Jid.TryParse(from, out var jid) ? jid.Domain : "?");
             return false;
         }
 

@@ -13,7 +13,13 @@ public record DeliveryAnswer(
     DateTimeOffset? ReceivedAt, DateTimeOffset? OpenedAt);
 
 /// <summary>A delivery with every attempt.</summary>
-public sealed record DeliveryDetail(DeliveryAnswer Delivery, IReadOnlyList<DeliveryAttempt> Log) : DeliveryAnswer(Delivery);
+public sealed record DeliveryDetail : DeliveryAnswer
+{
+    internal DeliveryDetail(DeliveryAnswer delivery, IReadOnlyList<DeliveryAttempt> log)
+        : base(delivery) => Log = log;
+
+    public IReadOnlyList<DeliveryAttempt> Log { get; }
+}
 
 /// <summary>What made the delivery.</summary>
 public sealed record DeliveryEvent(string Source, string Class, string? From, string? Id, string? StanzaId, DateTimeOffset At);
