@@ -14,7 +14,7 @@ internal sealed class ApnsProvider : IAsyncDisposable
     private readonly Dictionary<(string App, bool Sandbox), ApnsClient> clients = [];
     private readonly List<ApnsSigningKey> keys = [];
 
-    public ApnsProvider(IOptions<AppsOptions> options, TimeProvider clock, ILogger<ApnsClient> logger)
+    public ApnsProvider(IOptions<AppsOptions> options, ProviderTokenStore tokens, TimeProvider clock, ILogger<ApnsClient> logger)
     {
         apps = options.Value.Apps.ToDictionary(a => a.Id, StringComparer.Ordinal);
         foreach (var (app, index) in options.Value.Apps.Select((a, i) => (a, i)))
@@ -30,6 +30,7 @@ internal sealed class ApnsProvider : IAsyncDisposable
                     Environment = sandbox ? ApnsEnvironment.Sandbox : ApnsEnvironment.Production,
                     Endpoint = app.Apns.EndpointUri,
                     TrustedCertificates = app.Apns.OpenTrustedCertificates(setting),
+                    TokenStore = tokens,
                     Clock = clock,
                     Logger = logger,
                 });

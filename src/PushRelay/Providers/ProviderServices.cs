@@ -11,6 +11,7 @@ internal static class ProviderServices
             options.Apps = SettingsReader.BindList<AppOptions>(configuration, "Apps");
             options.Check(file);
         });
+        services.AddSingleton<ProviderTokenStore>();
         services.AddSingleton<ApnsProvider>();
         return services;
     }

@@ -407,6 +407,31 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                         });
                 });
 
+            modelBuilder.Entity("PushRelay.Providers.SharedProviderToken", b =>
+                {
+                    b.Property<string>("TeamId")
+                        .HasColumnType("text")
+                        .HasColumnName("team_id");
+
+                    b.Property<string>("KeyId")
+                        .HasColumnType("text")
+                        .HasColumnName("key_id");
+
+                    b.Property<DateTimeOffset>("IssuedAt")
+                        .HasColumnType("timestamp with time zone")
+                        .HasColumnName("issued_at");
+
+                    b.Property<byte[]>("Token")
+                        .IsRequired()
+                        .HasColumnType("bytea")
+                        .HasColumnName("token");
+
+                    b.HasKey("TeamId", "KeyId")
+                        .HasName("pk_provider_tokens");
+
+                    b.ToTable("provider_tokens", (string)null);
+                });
+
             modelBuilder.Entity("PushRelay.Storage.KnownKey", b =>
                 {
                     b.Property<int>("Id")

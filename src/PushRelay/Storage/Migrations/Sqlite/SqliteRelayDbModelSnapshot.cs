@@ -402,6 +402,31 @@ namespace PushRelay.Storage.Migrations.Sqlite
                         });
                 });
 
+            modelBuilder.Entity("PushRelay.Providers.SharedProviderToken", b =>
+                {
+                    b.Property<string>("TeamId")
+                        .HasColumnType("TEXT")
+                        .HasColumnName("team_id");
+
+                    b.Property<string>("KeyId")
+                        .HasColumnType("TEXT")
+                        .HasColumnName("key_id");
+
+                    b.Property<long>("IssuedAt")
+                        .HasColumnType("INTEGER")
+                        .HasColumnName("issued_at");
+
+                    b.Property<byte[]>("Token")
+                        .IsRequired()
+                        .HasColumnType("BLOB")
+                        .HasColumnName("token");
+
+                    b.HasKey("TeamId", "KeyId")
+                        .HasName("pk_provider_tokens");
+
+                    b.ToTable("provider_tokens", (string)null);
+                });
+
             modelBuilder.Entity("PushRelay.Storage.KnownKey", b =>
                 {
                     b.Property<int>("Id")

@@ -11,7 +11,7 @@ using PushRelay.Storage;
 namespace PushRelay.Storage.Migrations.Sqlite
 {
     [DbContext(typeof(SqliteRelayDb))]
-    [Migration("20261123021729_Initial")]
+    [Migration("20261123023114_Initial")]
     partial class Initial
     {
         /// <inheritdoc />
@@ -403,6 +403,31 @@ namespace PushRelay.Storage.Migrations.Sqlite
 
                             t.HasCheckConstraint("deliveries_settled_iff_final", "(state IN (0, 1)) = (settled_at IS NULL)");
                         });
+                });
+
+            modelBuilder.Entity("PushRelay.Providers.SharedProviderToken", b =>
+                {
+                    b.Property<string>("TeamId")
+                        .HasColumnType("TEXT")
+                        .HasColumnName("team_id");
+
+                    b.Property<string>("KeyId")
+                        .HasColumnType("TEXT")
+                        .HasColumnName("key_id");
+
+                    b.Property<long>("IssuedAt")
+                        .HasColumnType("INTEGER")
+                        .HasColumnName("issued_at");
+
+                    b.Property<byte[]>("Token")
+                        .IsRequired()
+                        .HasColumnType("BLOB")
+                        .HasColumnName("token");
+
+                    b.HasKey("TeamId", "KeyId")
+                        .HasName("pk_provider_tokens");
+
+                    b.ToTable("provider_tokens", (string)null);
                 });
 
             modelBuilder.Entity("PushRelay.Storage.KnownKey", b =>

@@ -104,6 +104,20 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                 });
 
             migrationBuilder.CreateTable(
+                name: "provider_tokens",
+                columns: table => new
+                {
+                    team_id = table.Column<string>(type: "text", nullable: false),
+                    key_id = table.Column<string>(type: "text", nullable: false),
+                    token = table.Column<byte[]>(type: "bytea", nullable: false),
+                    issued_at = table.Column<DateTimeOffset>(type: "timestamp with time zone", nullable: false)
+                },
+                constraints: table =>
+                {
+                    table.PrimaryKey("pk_provider_tokens", x => new { x.team_id, x.key_id });
+                });
+
+            migrationBuilder.CreateTable(
                 name: "stream_positions",
                 columns: table => new
                 {
@@ -236,6 +250,9 @@ namespace PushRelay.Storage.Migrations.PostgreSql
 
             migrationBuilder.DropTable(
                 name: "known_keys");
+
+            migrationBuilder.DropTable(
+                name: "provider_tokens");
 
             migrationBuilder.DropTable(
                 name: "stream_positions");

@@ -12,7 +12,7 @@ using PushRelay.Storage;
 namespace PushRelay.Storage.Migrations.PostgreSql
 {
     [DbContext(typeof(PostgreSqlRelayDb))]
-    [Migration("20261123021734_Initial")]
+    [Migration("20261123023117_Initial")]
     partial class Initial
     {
         /// <inheritdoc />
@@ -408,6 +408,31 @@ namespace PushRelay.Storage.Migrations.PostgreSql
 
                             t.HasCheckConstraint("deliveries_settled_iff_final", "(state IN (0, 1)) = (settled_at IS NULL)");
                         });
+                });
+
+            modelBuilder.Entity("PushRelay.Providers.SharedProviderToken", b =>
+                {
+                    b.Property<string>("TeamId")
+                        .HasColumnType("text")
+                        .HasColumnName("team_id");
+
+                    b.Property<string>("KeyId")
+                        .HasColumnType("text")
+                        .HasColumnName("key_id");
+
+                    b.Property<DateTimeOffset>("IssuedAt")
+                        .HasColumnType("timestamp with time zone")
+                        .HasColumnName("issued_at");
+
+                    b.Property<byte[]>("Token")
+                        .IsRequired()
+                        .HasColumnType("bytea")
+                        .HasColumnName("token");
+
+                    b.HasKey("TeamId", "KeyId")
+                        .HasName("pk_provider_tokens");
+
+                    b.ToTable("provider_tokens", (string)null);
                 });
 
             modelBuilder.Entity("PushRelay.Storage.KnownKey", b =>
