@@ -156,6 +156,11 @@ internal sealed class XmppStreamParser(XmppComponentOptions options, XmppNames n
             throw new XmppStreamException("restricted-xml", "a document type, comment or other declaration");
         }
 
+        if (token.Length < opening.Length)
+        {
+            return null;
+        }
+
         if (open.Count < 2)
         {
             throw Outside();
@@ -163,7 +168,7 @@ internal sealed class XmppStreamParser(XmppComponentOptions options, XmppNames n
 
         // Two back: the end mark may have been cut by the read.
         var from = Math.Max(opening.Length, scanned - start - 2);
-        var length = token.Length <= from ? -1 : token[from..].IndexOf("]]>"u8);
+        var length = token[from..].IndexOf("]]>"u8);
         if (length < 0)
         {
             scanned = end;
@@ -323,9 +328,17 @@ internal sealed class XmppStreamParser(XmppComponentOptions options, XmppNames n
 
     private XmppStreamItem Consumed(int count)
     {
-        CheckBytes(count);
         start += count;
-        bytes = authenticated && open.Count < 2 ? 0 : bytes + count;
+        if (authenticated && open.Count < 2)
+        {
+            bytes = 0; // The end of a stanza, or whitespace between two.
+        }
+        else
+        {
+            CheckBytes(count);
+            bytes += count;
+        }
+
         (scanned, quote, begun) = (start, 0, true);
         return XmppStreamItem.Incomplete;
     }
