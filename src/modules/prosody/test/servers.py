@@ -62,6 +62,7 @@ class Server:
 class Prosody(Server):
     name = 'Prosody'
     one_link = True  # kick_old: a second connection of the component ends the first
+    muc_sub = False
     says_goodbye = True  # at a shutdown it ends its sessions before the component's link
 
     def is_fault(self, line):
@@ -133,6 +134,7 @@ Component "{ROOMS}" "muc"
 class Ejabberd(Server):
     name = 'ejabberd'
     one_link = False  # several connections of a component live side by side
+    muc_sub = True
     says_goodbye = False  # the component's link ends before the sessions do
 
     def is_fault(self, line):
@@ -178,7 +180,7 @@ api_permissions: {{all: {{who: all, what: "*"}}}}
 host_config:
   {HOST}:
     modules:{shared}
-      mod_muc: {{host: {ROOMS}, default_room_options: {{mam: false, persistent: false}}}}
+      mod_muc: {{host: {ROOMS}, default_room_options: {{mam: false, persistent: false, allow_subscription: true}}}}
       mod_mam: {{default: always}}
       mod_stream_mgmt: {{resend_on_timeout: if_offline}}
       {module}
