@@ -1,4 +1,6 @@
 """Starts a real server with the module in a temporary directory, on free ports of the loopback interface."""
+import glob
+import json
 import os
 import pathlib
 import shutil
@@ -7,6 +9,7 @@ import socket
 import subprocess
 import tempfile
 import time
+import urllib.request
 
 from wire import TIMEOUT, free_ports
 
@@ -59,6 +62,7 @@ class Server:
 class Prosody(Server):
     name = 'Prosody'
     one_link = True  # kick_old: a second connection of the component ends the first
+    muc_sub = False
     says_goodbye = True  # at a shutdown it ends its sessions before the component's link
 
     def is_fault(self, line):
@@ -125,3 +129,106 @@ Component "{ROOMS}" "muc"
 
     def delete_user(self, account):
         self.shell(f'user:delete("{account}")')
+
+
+class Ejabberd(Server):
+    name = 'ejabberd'
+    one_link = False  # several connections of a component live side by side
+    muc_sub = True
+    says_goodbye = False  # the component's link ends before the sessions do
+
+    def is_fault(self, line):
+        return 'mod_push_relay' in line and any(word in line for word in ('[error]', '[critical]', 'crash'))
+
+    def prepare(self):
+        source = HERE.parent.parent / 'ejabberd' / 'mod_push_relay.erl'
+        base = glob.glob('/usr/lib/*/ejabberd-[0-9]*-*') + glob.glob('/usr/lib/ejabberd')
+        erlang = subprocess.run(['erl', '-noshell', '-eval', 'io:put_chars(code:lib_dir()), halt().'],
+                                capture_output=True, text=True, check=True).stdout
+        includes = [f'{base[0]}/include', *(f'{path}/include' for path in glob.glob(f'{erlang}/p1_xm*'))]
+        subprocess.run(['erlc', '-Wall', '-Werror', *sum((['-I', i] for i in includes), []), '-pa', f'{base[0]}/ebin',
+                        '-o', str(self.dir), str(source)], check=True)
+        self.loaded, self.reloads = True, 0
+        self.configure()
+
+    def configure(self):
+        """The module's own options differ from one configuration to the next, or ejabberd would not reload it."""
+        module = (f'mod_push_relay: {{component: {COMPONENT}, ack_timeout: {ACK_TIMEOUT}, queue_time: {600 + self.reloads}}}'
+                  if self.loaded else 'mod_time: {}')
+        shared = """
+      mod_roster: {}
+      mod_disco: {}
+      mod_blocking: {}
+      mod_privacy: {}
+      mod_carboncopy: {}
+      mod_client_state: {}
+      mod_offline: {}
+      mod_caps: {}
+      mod_pubsub: {plugins: [flat, pep]}
+      mod_http_api: {}
+      mod_admin_extra: {}"""
+        (self.dir / 'ejabberd.yml').write_text(f'''
+hosts: [{HOST}, {SMALL}]
+loglevel: info
+log_rotate_count: 0
+auth_password_format: plain
+listen:
+  - {{port: {self.c2s}, ip: "127.0.0.1", module: ejabberd_c2s, starttls: false, access: all, max_stanza_size: 262144}}
+  - {{port: {self.component}, ip: "127.0.0.1", module: ejabberd_service, access: all, hosts: {{"{COMPONENT}": {{password: {SECRET}}}}}}}
+  - {{port: {self.admin}, ip: "127.0.0.1", module: ejabberd_http, request_handlers: {{/api: mod_http_api}}}}
+api_permissions: {{all: {{who: all, what: "*"}}}}
+host_config:
+  {HOST}:
+    modules:{shared}
+      mod_muc: {{host: {ROOMS}, default_room_options: {{mam: false, persistent: false, allow_subscription: true}}}}
+      mod_mam: {{default: always}}
+      mod_stream_mgmt: {{resend_on_timeout: if_offline}}
+      {module}
+  {SMALL}:
+    modules:{shared}
+      mod_stream_mgmt: {{resend_on_timeout: if_offline, resume_timeout: {SMALL_RESUME}}}
+      mod_push_relay: {{component: {COMPONENT}, ack_timeout: {ACK_TIMEOUT}, queue_size: {SMALL_QUEUE}, heartbeat: 1}}
+''')
+
+    def start(self):
+        super().start()
+        if not (self.dir / 'registered').exists():
+            for host in (HOST, SMALL):
+                for number in range(ACCOUNTS):
+                    self.api('register', user=f'u{number}', host=host, password='pw')
+            (self.dir / 'registered').touch()
+
+    def command(self):
+        return ['erl', '+S', '2:2', '-noinput', '-mnesia', 'dir', f'"{self.dir}/db"', '-pa', str(self.dir), '-s', 'ejabberd']
+
+    def environment(self):
+        return {'ERL_LIBS': str(pathlib.Path(glob.glob('/usr/lib/*/ejabberd-[0-9]*-*')[0]).parent),
+                'EJABBERD_CONFIG_PATH': str(self.dir / 'ejabberd.yml'), 'EJABBERD_LOG_PATH': str(self.dir / 'ejabberd.log')}
+
+    def api(self, command, **arguments):
+        request = urllib.request.Request(f'http://127.0.0.1:{self.admin}/api/{command}', json.dumps(arguments).encode(),
+                                         {'Content-Type': 'application/json'})
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
+            return json.loads(answer.read() or b'null')
+
+    def reload_module(self, host):
+        self.reloads += 1
+        self.configure()
+        self.api('reload_config')
+
+    def unload_module(self, host):
+        self.loaded = False
+        self.reload_module(host)
+
+    def load_module(self, host):
+        self.loaded = True
+        self.reload_module(host)
+
+    def kick(self, jid):
+        user, rest = jid.split('@')
+        host, resource = rest.split('/')
+        self.api('kick_session', user=user, host=host, resource=resource, reason='test')
+
+    def delete_user(self, account):
+        user, host = account.split('@')
+        self.api('unregister', user=user, host=host)
