@@ -7,6 +7,7 @@ Started by demo.sh. Everything listens on the loopback interface, on free ports,
 """
 import argparse
 import contextlib
+import datetime
 import json
 import os
 import pathlib
@@ -31,6 +32,7 @@ HOST, COMPONENT, APP = 'localhost', 'push.localhost', 'com.example.chat'
 BOB, ALICE = f'bob@{HOST}', f'alice@{HOST}'
 TEAM, KEY = 'ABCDE12345', 'FGHIJ67890'
 START_MAX, STEP_MAX, STOP_MAX = 60.0, 30.0, 10.0  # seconds that a start, a step, a stop may take
+STOPPED_BY = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 COLOURED = sys.stdout.isatty() and 'NO_COLOR' not in os.environ
 
 
@@ -132,8 +134,8 @@ class Demo:
         self.programs.start('prosody', ['prosody', '-F', '--config', str(self.folder / 'prosody.cfg.lua')])
         self.programs.start('apns-simulator', [
             'dotnet', self.program, 'apns-sim', '--port', str(self.apns), '--control-port', str(self.control),
-            '--ca-out', str(self.folder / 'apns-ca.pem'), '--key-out', str(self.folder / 'AuthKey.p8')])
-        self.wait('the APNs simulator', lambda: http('GET', f'{self.simulator}/health')[0] == 200)
+            '--ca-out', str(self.folder / 'apns-ca.pem'), '--key-file', str(self.folder / 'AuthKey.p8')])
+        self.wait('the APNs simulator', lambda: (self.folder / 'apns-ca.pem').exists() and http('GET', f'{self.simulator}/health')[0] == 200)
         self.write_settings()
         self.programs.start('pushrelay', ['dotnet', self.program, '--config', str(self.folder / 'appsettings.json')])
         self.wait('PushRelay with a link to Prosody', lambda: (http('GET', f'{self.api}/health/ready')[1] or {}).get('status') == 'ready')
@@ -195,8 +197,11 @@ Component "{COMPONENT}"
         if status != '201':
             raise NotHappened(f'the registration was answered {status or done.stderr.strip()}')
 
-    def row(self, message, state):
-        """The ledger row of a message, once it is in that state."""
+    def write(self, alice, body, state):
+        """Alice writes to Bob. Returns the message's ledger row, once it is in that state, and when she wrote."""
+        sent = time.time()
+        message = alice.message(BOB, body)
+
         def find():
             status, page = http('GET', f'{self.api}/v1/deliveries?account={urllib.parse.quote(BOB)}', self.operator_key)
             if status != 200:
@@ -210,7 +215,7 @@ Component "{COMPONENT}"
         found = until(f'the delivery becomes {state}', find, STEP_MAX)
         say('   ledger   ' + paint('32' if state == 'accepted' else '33', f"{found['state']}/{found['reason']}")
             + f"  attempts {found['attempts']}  id {found['id']}")
-        return found
+        return found, sent
 
     def attempts(self, row):
         """The row's attempts, as GET /v1/deliveries/ID tells them."""
@@ -220,8 +225,8 @@ Component "{COMPONENT}"
                 + f" in {attempt['durationMs']} ms, {attempt['outcome']}")
         return log
 
-    def at_phone(self, count):
-        """The requests that the simulator got since the last step: exactly so many."""
+    def at_phone(self, count, sent=None):
+        """The requests that the simulator got since the last step: exactly so many. `sent`: when the message was."""
         items = http('GET', f'{self.simulator}/notifications')[1]['items']
         new, self.received = items[self.received:], len(items)
         if len(new) != count or any(item['deviceToken'] != self.token for item in new):
@@ -230,8 +235,9 @@ Component "{COMPONENT}"
             say('   phone    nothing')
         for item in new:
             alert = item['payload']['aps']
-            say(f"   phone    {alert['alert'].get('title')}: {alert['alert'].get('body')}  badge {alert.get('badge')}"
-                + ('' if item['status'] == 200 else f"  (answered {item['status']} {item['reason']})"))
+            after = (datetime.datetime.fromisoformat(item['at'].replace('Z', '+00:00')).timestamp() - sent) * 1000
+            say(f"   phone    {alert['alert'].get('title')}: {alert['alert'].get('body')}  badge {alert.get('badge')}  "
+                + paint('2', f'after {after:.0f} ms' + ('' if item['status'] == 200 else f", answered {item['status']} {item['reason']}")))
         return new
 
 
@@ -245,31 +251,31 @@ def check_alert(item, body):
 
 
 def foreground(demo, bob, alice):
-    row = demo.row(alice.message(BOB, 'Are you there?'), 'suppressed')
+    row, _ = demo.write(alice, 'Are you there?', 'suppressed')
     same('the reason', row['reason'], 'foreground')
     demo.at_phone(0)
 
 
 def background(demo, bob, alice):
     bob.client_state('inactive')
-    row = demo.row(alice.message(BOB, 'Dinner at eight?'), 'accepted')
+    row, sent = demo.write(alice, 'Dinner at eight?', 'accepted')
     same('the reason', row['reason'], 'background')
-    check_alert(demo.at_phone(1)[0], 'Dinner at eight?')
+    check_alert(demo.at_phone(1, sent)[0], 'Dinner at eight?')
 
 
 def offline(demo, bob, alice):
     bob.close()
-    row = demo.row(alice.message(BOB, 'I take that as a yes 🍜'), 'accepted')
+    row, sent = demo.write(alice, 'I take that as a yes 🍜', 'accepted')
     same('the reason', row['reason'], 'offline')
-    check_alert(demo.at_phone(1)[0], 'I take that as a yes 🍜')
+    check_alert(demo.at_phone(1, sent)[0], 'I take that as a yes 🍜')
 
 
 def retried(demo, bob, alice):
     same('the answer to the script', http('POST', f'{demo.simulator}/script', body={'token': demo.token, 'status': 503, 'times': 1})[0], 204)
-    row = demo.row(alice.message(BOB, 'At the corner, as usual.'), 'accepted')
+    row, sent = demo.write(alice, 'At the corner, as usual.', 'accepted')
     same('the reason', row['reason'], 'offline')
     same('the statuses', [attempt['status'] for attempt in demo.attempts(row)], [503, 200])
-    got = demo.at_phone(2)
+    got = demo.at_phone(2, sent)
     same('the answers', [item['status'] for item in got], [503, 200])
     same('the apns-id', {item['headers'].get('apns-id') for item in got}, {row['id']})
     check_alert(got[1], 'At the corner, as usual.')
@@ -336,7 +342,7 @@ def main():
     arguments.add_argument('--program', required=True)
     arguments.add_argument('--once', action='store_true')
     options = arguments.parse_args()
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in STOPPED_BY:
         signal.signal(number, stop)
 
     folder = pathlib.Path(tempfile.mkdtemp(prefix='pushrelay-demo-'))
@@ -367,7 +373,7 @@ def main():
         say('\nStopping ...')
         return 0 if told else 130
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in STOPPED_BY:
             signal.signal(number, signal.SIG_IGN)
         demo.programs.stop()
         if not failed:

@@ -26,10 +26,10 @@ install() {
   get install -y --no-install-recommends "$@"
 }
 
-# What starts with the machine: one line for each unit and each System V script.
+# What starts with the machine: systemd's links to units, and System V scripts.
 enabled() {
-  { find /etc/systemd/system -path '*.wants/*' -printf 'unit %f\n' 2>/dev/null
-    find /etc/rc[2-5].d -name 'S[0-9][0-9]*' -printf 'script %f\n' 2>/dev/null | sed 's/ S[0-9][0-9]/ /'; } | sort -u || true
+  { find /etc/systemd/system -path '*.wants/*' -type l
+    find /etc/rc[2-5].d -name 'S[0-9][0-9]*'; } 2>/dev/null | sort || true
 }
 
 # invoke-rc.d asks this before it starts anything, and takes 101 for a no
@@ -49,10 +49,11 @@ if [[ " $* " == *" postgresql "* ]]; then
 fi
 install "$@"
 
-enabled | comm -13 "$work/before" - | while read -r kind name; do
-  case $kind in
-    unit) deb-systemd-helper disable "$name" </dev/null >/dev/null || true ;;
-    script) update-rc.d "$name" disable </dev/null || true ;;
+enabled | comm -13 "$work/before" - | while read -r link; do
+  case $link in
+    # what systemctl disable does, which may be missing; an upgrade takes a removed link for the operator's will
+    /etc/systemd/*) rm -f "$link" ;;
+    *) update-rc.d "$(basename "$link" | sed 's/^S[0-9][0-9]//')" disable </dev/null ;;
   esac
 done
 # whoever reads the output of a run should see that nothing was left behind
