@@ -49,7 +49,7 @@ internal static class RelayApp
         }
 
         var builder = WebApplication.CreateBuilder(new WebApplicationOptions { ContentRootPath = AppContext.BaseDirectory });
-        var file = new SettingsFile(Path.GetFullPath(settingsFile ?? Path.Combine(AppContext.BaseDirectory, DefaultSettings)));
+        var file = FileOf(settingsFile);
         ReadSettings(builder.Configuration, file, arguments);
         builder.WebHost.ConfigureKestrel(kestrel =>
         {
@@ -74,6 +74,17 @@ internal static class RelayApp
         app.Services.GetRequiredService<IStartupValidator>().Validate();
         return app;
     }
+
+    /// <summary>The settings alone, unchecked.</summary>
+    public static IConfiguration ReadSettings(string? settingsFile, string[] arguments)
+    {
+        var configuration = new ConfigurationManager();
+        ReadSettings(configuration, FileOf(settingsFile), arguments);
+        return configuration;
+    }
+
+    private static SettingsFile FileOf(string? settingsFile) =>
+        new(Path.GetFullPath(settingsFile ?? Path.Combine(AppContext.BaseDirectory, DefaultSettings)));
 
     private static void MapEndpoints(WebApplication app)
     {

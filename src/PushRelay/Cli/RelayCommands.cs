@@ -27,6 +27,7 @@ internal static class RelayCommands
         root.SetAction(ServeAsync);
         root.Add(Serve());
         root.Add(Migrate());
+        root.Add(HealthCommand.Create(Config, Settings));
         root.Add(SimulatorCommand.Create());
         try
         {

@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Net;
+using System.Runtime.InteropServices;
 using PushRelay.Apns.Simulator;
 using PushRelay.Storage;
 
@@ -78,16 +79,18 @@ internal static class SimulatorCommand
             await WriteAsync(caFile, simulator.CaPem, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.GroupRead | UnixFileMode.OtherRead, cancellationToken);
         }
 
-        Console.WriteLine($"APNs simulator: push to {simulator.Endpoint}, look at {simulator.ControlEndpoint}");
-        try
+        // the simulator's own web host takes the signals for itself, so that they would end nothing else
+        var stopped = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        void Stop(PosixSignalContext context)
         {
-            await Task.Delay(Timeout.InfiniteTimeSpan, TimeProvider.System, cancellationToken);
-        }
-        catch (OperationCanceledException)
-        {
-            // Ctrl-C or SIGTERM: done
+            context.Cancel = true;
+            stopped.TrySetResult();
         }
 
+        using var interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, Stop);
+        using var terminate = PosixSignalRegistration.Create(PosixSignal.SIGTERM, Stop);
+        Console.WriteLine($"APNs simulator: push to {simulator.Endpoint}, look at {simulator.ControlEndpoint}");
+        await stopped.Task;
         return 0;
     }
 
