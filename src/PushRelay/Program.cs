@@ -1,1 +1,1 @@
-return await PushRelay.Cli.RelayCommands.RunAsync(args);
+return await PushRelay.Cli.RelayCommands.RunAsync(args, Console.Error);

@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.Net.Sockets;
 using PushRelay.Storage;
 
 namespace PushRelay.Cli;
@@ -7,7 +8,6 @@ namespace PushRelay.Cli;
 internal static class RelayCommands
 {
     private const int Done = 0;
-    private const int Failed = 1;
     private const int Usage = 2;
 
     private static readonly Option<string?> Config = new("--config")
@@ -17,7 +17,9 @@ internal static class RelayCommands
         Recursive = true,
     };
 
-    public static async Task<int> RunAsync(string[] arguments)
+    /// <param name="arguments">The command line.</param>
+    /// <param name="errors">Takes what is wrong with it, or with a setting.</param>
+    public static async Task<int> RunAsync(string[] arguments, TextWriter errors)
     {
         var root = new RootCommand("PushRelay: push alerts for XMPP accounts that nobody is looking at. Settings: --Section:Key=value")
         {
@@ -34,7 +36,7 @@ internal static class RelayCommands
             var parsed = root.Parse(arguments);
             if (parsed.Errors.Count > 0)
             {
-                parsed.Errors.ToList().ForEach(error => Console.Error.WriteLine(error.Message));
+                parsed.Errors.ToList().ForEach(error => errors.WriteLine(error.Message));
                 return Usage;
             }
 
@@ -42,14 +44,8 @@ internal static class RelayCommands
         }
         catch (Exception exception) when (exception is SettingsException || exception.InnerException is SettingsException)
         {
-            await Console.Error.WriteLineAsync((exception as SettingsException ?? exception.InnerException!).Message);
+            await errors.WriteLineAsync((exception as SettingsException ?? exception.InnerException!).Message);
             return Usage;
-        }
-        catch (IOException exception)
-        {
-            // Kestrel: the address is in use, or may not be bound
-            await Console.Error.WriteLineAsync($"{exception.Message} (setting Urls)");
-            return Failed;
         }
     }
 
@@ -81,7 +77,18 @@ internal static class RelayCommands
     private static async Task<int> ServeAsync(ParseResult parsed, CancellationToken cancellationToken)
     {
         await using var app = await RelayApp.OpenAsync(parsed.GetValue(Config), Settings(parsed), TimeProvider.System, cancellationToken);
-        await app.RunAsync();
+        try
+        {
+            await app.StartAsync(cancellationToken);
+        }
+        catch (Exception exception) when (exception is IOException or SocketException or FormatException or InvalidOperationException)
+        {
+            throw new SettingsException(
+                $"Urls is '{app.Configuration["Urls"]}', where the relay cannot listen: {exception.Message} Cure: name an address of this machine and a free port, such as http://127.0.0.1:8080.",
+                exception);
+        }
+
+        await app.WaitForShutdownAsync(CancellationToken.None);
         return Done;
     }
 

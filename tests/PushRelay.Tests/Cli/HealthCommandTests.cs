@@ -13,7 +13,7 @@ public sealed class HealthCommandTests
         await using var relay = await TestRelay.OpenAsync();
         await relay.ServeAsync();
 
-        Assert.Equal(0, await RelayCommands.RunAsync(["health", $"--Urls=http://0.0.0.0:{relay.Address.Port}"]));
+        Assert.Equal(0, await RelayCommands.RunAsync(["health", $"--Urls=http://0.0.0.0:{relay.Address.Port}"], TextWriter.Null));
     }
 
     [Fact]
@@ -22,18 +22,18 @@ public sealed class HealthCommandTests
         await using var relay = await TestRelay.OpenAsync();
         await relay.ServeAsync();
 
-        Assert.Equal(1, await RelayCommands.RunAsync(["health", "--url", $"{relay.Address}v1/devices"]));
+        Assert.Equal(1, await RelayCommands.RunAsync(["health", "--url", $"{relay.Address}v1/devices"], TextWriter.Null));
     }
 
     [Fact]
     public async Task Where_nobody_listens_it_is_not_healthy() =>
-        Assert.Equal(1, await RelayCommands.RunAsync(["health", $"--Urls=http://127.0.0.1:{UnusedPort()}"]));
+        Assert.Equal(1, await RelayCommands.RunAsync(["health", $"--Urls=http://127.0.0.1:{UnusedPort()}"], TextWriter.Null));
 
     [Theory]
     [InlineData("--url", "nonsense")]
     [InlineData("--Urls=nonsense", "--Urls=nonsense")]
     public async Task An_address_that_is_none_is_a_mistake_of_the_caller(params string[] arguments) =>
-        Assert.Equal(2, await RelayCommands.RunAsync(["health", .. arguments]));
+        Assert.Equal(2, await RelayCommands.RunAsync(["health", .. arguments], TextWriter.Null));
 
     private static int UnusedPort()
     {

@@ -118,7 +118,7 @@ public sealed class SettingsTests : IDisposable
         var exception = await Assert.ThrowsAsync<SettingsException>(() => TestRelayAt(folder));
 
         Assert.Contains($"by process {Environment.ProcessId}", exception.Message, StringComparison.Ordinal);
-        Assert.Equal(0, await RelayCommands.RunAsync(["migrate", .. TestRelay.Settings(folder)]));
+        Assert.Equal(0, await RelayCommands.RunAsync(["migrate", .. TestRelay.Settings(folder)], TextWriter.Null));
     }
 
     [Theory]
@@ -131,7 +131,7 @@ public sealed class SettingsTests : IDisposable
     [InlineData("apns-sim --port many")]
     [InlineData("apns-sim --listen everywhere")]
     public async Task Wrong_usage_and_wrong_settings_end_with_exit_code_2(string arguments) =>
-        Assert.Equal(2, await RelayCommands.RunAsync(arguments.Split(' ')));
+        Assert.Equal(2, await RelayCommands.RunAsync(arguments.Split(' '), TextWriter.Null));
 
     [Fact]
     public async Task The_shipped_settings_file_is_read_and_relative_paths_count_from_its_folder()
@@ -146,6 +146,29 @@ public sealed class SettingsTests : IDisposable
         Assert.True(File.Exists(Path.Combine(folder, "data", "pushrelay.db")));
         Assert.Equal(17, app.Services.GetRequiredService<Microsoft.Extensions.Options.IOptions<DispatchOptions>>().Value.MaxAttempts);
         Microsoft.Data.Sqlite.SqliteConnection.ClearAllPools();
+    }
+
+    [Fact]
+    public async Task Without_another_file_the_one_beside_the_program_counts()
+    {
+        await using var app = await RelayApp.OpenAsync(null, TestRelay.Settings(folder), TimeProvider.System, Token);
+
+        // only the file says it: the code's defaults are elsewhere
+        Assert.Equal("30.00:00:00", app.Configuration["Retention:Deliveries"]);
+        Microsoft.Data.Sqlite.SqliteConnection.ClearAllPools();
+    }
+
+    [Theory]
+    [InlineData("nonsense")]
+    [InlineData("http://192.0.2.1:8080")]
+    [InlineData("https://127.0.0.1:0")]
+    public async Task An_address_that_cannot_be_listened_on_is_named(string url)
+    {
+        using var errors = new StringWriter();
+
+        Assert.Equal(2, await RelayCommands.RunAsync([.. TestRelay.Settings(folder), $"--Urls={url}"], errors));
+
+        Assert.Contains($"Urls is '{url}'", errors.ToString(), StringComparison.Ordinal);
     }
 
     [Fact]
