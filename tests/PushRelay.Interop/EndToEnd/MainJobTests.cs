@@ -84,6 +84,20 @@ public sealed class MainJobTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task In_front_with_a_link_that_is_dead_an_alert_once_the_server_knows()
+    {
+        var bob = await LoginAsync(streamManagement: true);
+        await bob.FreezeAsync(Token);
+        await alice.SendAsync(Bob, "hello", "m1");
+        Assert.Equal("foreground", (string?)(await relay.WaitForAsync(Bob, "m1", "suppressed"))["reason"]);
+
+        await bob.DisposeAsync();
+
+        Assert.Equal("unacked", (string?)(await relay.WaitForAsync(Bob, "m1", "accepted"))["reason"]);
+        Assert.Equal("hello", Body(Assert.Single(apns.Received)));
+    }
+
+    [Fact]
     public async Task Offline_an_alert()
     {
         var bob = await LoginAsync();

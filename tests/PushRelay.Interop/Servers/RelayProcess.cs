@@ -13,7 +13,7 @@ internal sealed class RelayProcess : IAsyncDisposable
 {
     public const string App = "com.example.chat";
     private const string Key = "an operator's key for tests";
-    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(30);
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
 
     private readonly string folder = Directory.CreateTempSubdirectory("pushrelay-e2e-").FullName;
     private readonly StringBuilder log = new();
@@ -76,6 +76,8 @@ internal sealed class RelayProcess : IAsyncDisposable
                         ["TrustedCertificateFile"] = "ca.pem",
                     },
                 }),
+                // short, so that a test need not wait: a killed relay's leases, and the way back after an outage
+                ["Dispatch"] = new JsonObject { ["MaxDelay"] = "00:00:01", ["LeaseDuration"] = "00:00:15" },
                 ["Api"] = new JsonObject { ["OperatorKeys"] = new JsonArray(new JsonObject { ["Name"] = "tests", ["Key"] = Key }) },
             }.ToJsonString(),
             cancellationToken);

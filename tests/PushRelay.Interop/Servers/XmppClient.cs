@@ -55,6 +55,13 @@ internal sealed class XmppClient : IAsyncDisposable
     /// <summary>The link dies without a word.</summary>
     public Task DropAsync() => ObeyAsync(new JsonObject { ["do"] = "drop" });
 
+    /// <summary>The link stays and nobody reads it: the server writes into a socket that only looks alive.</summary>
+    public async Task FreezeAsync(CancellationToken cancellationToken)
+    {
+        using var stop = Process.Start("kill", ["-STOP", process.Id.ToString(CultureInfo.InvariantCulture)]);
+        await stop.WaitForExitAsync(cancellationToken);
+    }
+
     public Task LogoutAsync() => ObeyAsync(new JsonObject { ["do"] = "logout" });
 
     /// <summary>The body of the next message that came.</summary>
