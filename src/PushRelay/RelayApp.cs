@@ -51,6 +51,7 @@ internal static class RelayApp
         var builder = WebApplication.CreateBuilder(new WebApplicationOptions { ContentRootPath = AppContext.BaseDirectory });
         var file = FileOf(settingsFile);
         ReadSettings(builder.Configuration, file, arguments);
+        builder.Configuration.AddInMemoryCollection([.. SettingsReader.ReadSecretFiles(builder.Configuration, file)]);
         builder.WebHost.ConfigureKestrel(kestrel =>
         {
             kestrel.AddServerHeader = false;
@@ -75,7 +76,7 @@ internal static class RelayApp
         return app;
     }
 
-    /// <summary>The settings alone, unchecked.</summary>
+    /// <summary>The settings alone: unchecked, and without the secrets that stand in files.</summary>
     public static IConfiguration ReadSettings(string? settingsFile, string[] arguments)
     {
         var configuration = new ConfigurationManager();
@@ -118,7 +119,5 @@ internal static class RelayApp
         {
             throw new SettingsException($"The settings file {file.Path} is no valid JSON: {exception.InnerException?.Message ?? exception.Message}", exception);
         }
-
-        configuration.AddInMemoryCollection([.. SettingsReader.ReadSecretFiles(configuration, file)]);
     }
 }
