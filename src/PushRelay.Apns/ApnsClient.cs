@@ -10,18 +10,28 @@ namespace PushRelay.Apns;
 /// </summary>
 public sealed class ApnsClient : IAsyncDisposable
 {
-    private const int SendsMax = 3;
+    /// <summary>Of one push, over connections that Apple closed before processing it.</summary>
+    private const int SendsMax = 10;
 
     private readonly ApnsClientOptions _options;
     private readonly ConnectionPool _pool;
-    private readonly ProviderTokens _tokens;
+    private readonly ProviderTokens? _tokens;
     private readonly string _devicePath;
 
     /// <exception cref="ArgumentException">The options contradict each other or are out of their bounds.</exception>
     public ApnsClient(ApnsClientOptions options)
     {
         ArgumentNullException.ThrowIfNull(options);
-        var key = options.Key ?? throw new ArgumentException("A signing key is needed.", nameof(options));
+        if (options.Key is null == options.Certificate is null)
+        {
+            throw new ArgumentException("Either a signing key or a certificate is needed.", nameof(options));
+        }
+
+        if (options.Certificate is { HasPrivateKey: false })
+        {
+            throw new ArgumentException("The certificate comes without its private key.", nameof(options));
+        }
+
         var endpoint = options.Endpoint ?? new Uri(options.Environment == ApnsEnvironment.Sandbox
             ? "https://api.sandbox.push.apple.com"
             : "https://api.push.apple.com");
@@ -32,18 +42,20 @@ public sealed class ApnsClient : IAsyncDisposable
 
         ArgumentOutOfRangeException.ThrowIfLessThan(options.RequestTimeout, TimeSpan.FromMilliseconds(100));
         ArgumentOutOfRangeException.ThrowIfGreaterThan(options.RequestTimeout, TimeSpan.FromMinutes(5));
+        ArgumentOutOfRangeException.ThrowIfLessThan(options.ConnectionLifetime, TimeSpan.FromMinutes(1));
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(options.ConnectionLifetime, TimeSpan.FromDays(1));
         ArgumentOutOfRangeException.ThrowIfLessThan(options.ConnectionsMax, 1);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(options.ConnectionsMax, 16);
         ArgumentOutOfRangeException.ThrowIfLessThan(options.StreamsMax, 1);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(options.StreamsMax, 1000);
         _options = options;
         _devicePath = endpoint.GetLeftPart(UriPartial.Authority) + "/3/device/";
-        _tokens = new ProviderTokens(key, options.TokenStore ?? key.OwnTokens, options.Clock, options.Logger);
+        _tokens = options.Key is { } key ? new ProviderTokens(key, options.TokenStore ?? key.OwnTokens, options.Clock, options.Logger) : null;
         _pool = new ConnectionPool(options);
     }
 
     /// <summary>Apple's clock minus this machine's; zero while they differ by less than 5 minutes.</summary>
-    public TimeSpan ClockSkew => _tokens.Skew;
+    public TimeSpan ClockSkew => _tokens?.Skew ?? TimeSpan.Zero;
 
     /// <summary>
     /// Sends one push and waits for Apple's answer, at most <see cref="ApnsClientOptions.RequestTimeout"/>. What Apple certainly has not
@@ -56,15 +68,23 @@ public sealed class ApnsClient : IAsyncDisposable
     public Task<ApnsResponse> SendAsync(ApnsNotification notification, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(notification);
-        NotificationRules.Check(notification);
-        return SendCheckedAsync(notification, cancellationToken);
+        NotificationRules.Check(notification, byCertificate: _tokens is null);
+        return SendMeasuredAsync(notification, cancellationToken);
     }
 
     /// <summary>Takes no more pushes, waits for those in flight, closes the connections.</summary>
     public async ValueTask DisposeAsync()
     {
         await _pool.DisposeAsync().ConfigureAwait(false);
-        _tokens.Dispose();
+        _tokens?.Dispose();
+    }
+
+    private async Task<ApnsResponse> SendMeasuredAsync(ApnsNotification notification, CancellationToken cancellationToken)
+    {
+        using var activity = ApnsTelemetry.Start(notification);
+        var response = await SendCheckedAsync(notification, cancellationToken).ConfigureAwait(false);
+        ApnsTelemetry.Record(response, activity);
+        return response;
     }
 
     private async Task<ApnsResponse> SendCheckedAsync(ApnsNotification notification, CancellationToken cancellationToken)
@@ -75,10 +95,13 @@ public sealed class ApnsClient : IAsyncDisposable
         var renewed = false;
         for (var sends = 1; ; sends++)
         {
-            BearerToken bearer;
+            BearerToken? bearer = null;
             try
             {
-                bearer = await _tokens.GetAsync(deadline.Token).ConfigureAwait(false);
+                if (_tokens is not null)
+                {
+                    bearer = await _tokens.GetAsync(deadline.Token).ConfigureAwait(false);
+                }
             }
             catch (Exception exception) when (exception is not OperationCanceledException || !cancellationToken.IsCancellationRequested)
             {
@@ -109,7 +132,7 @@ public sealed class ApnsClient : IAsyncDisposable
                 _pool.Drop(connection!);
             }
 
-            if (reason is not (ApnsReason.ExpiredProviderToken or ApnsReason.InvalidProviderToken) || renewed || !_tokens.Refused(bearer, reason))
+            if (reason is not (ApnsReason.ExpiredProviderToken or ApnsReason.InvalidProviderToken) || renewed || bearer is null || !_tokens!.Refused(bearer, reason))
             {
                 return response;
             }
@@ -120,7 +143,7 @@ public sealed class ApnsClient : IAsyncDisposable
 
     /// <summary>One place, one request. <paramref name="deadline"/> ends with the time or with the caller; the caller's own token tells which.</summary>
     private async Task<(ApnsConnection? Connection, Exchange Exchange)> SendOnceAsync(
-        ApnsNotification notification, BearerToken bearer, CancellationToken deadline, CancellationToken caller)
+        ApnsNotification notification, BearerToken? bearer, CancellationToken deadline, CancellationToken caller)
     {
         Place place;
         try
@@ -138,6 +161,7 @@ public sealed class ApnsClient : IAsyncDisposable
         }
 
         var exchange = Exchange.Unused;
+        ApnsTelemetry.Streams.Add(1);
         try
         {
             using var content = new PushContent(notification.Payload);
@@ -147,17 +171,18 @@ public sealed class ApnsClient : IAsyncDisposable
         finally
         {
             _pool.Return(connection, exchange);
+            ApnsTelemetry.Streams.Add(-1);
         }
 
         if (exchange.Answer.Date is { } date)
         {
-            _tokens.Observe(date);
+            _tokens?.Observe(date);
         }
 
         return (connection, exchange);
     }
 
-    private HttpRequestMessage Request(ApnsNotification notification, BearerToken bearer, PushContent content)
+    private HttpRequestMessage Request(ApnsNotification notification, BearerToken? bearer, PushContent content)
     {
         var request = new HttpRequestMessage(HttpMethod.Post, _devicePath + notification.DeviceToken)
         {
@@ -166,7 +191,11 @@ public sealed class ApnsClient : IAsyncDisposable
             Content = content,
         };
         var headers = request.Headers;
-        headers.TryAddWithoutValidation("authorization", bearer.Header);
+        if (bearer is not null)
+        {
+            headers.TryAddWithoutValidation("authorization", bearer.Header);
+        }
+
         headers.TryAddWithoutValidation("apns-topic", NotificationRules.Topic(notification));
         headers.TryAddWithoutValidation("apns-push-type", NotificationRules.HeaderValue(notification.PushType));
         headers.TryAddWithoutValidation("apns-priority", notification.Priority switch { 10 => "10", 5 => "5", _ => "1" });

@@ -105,6 +105,7 @@ internal sealed partial class ProviderTokens(ApnsSigningKey key, IApnsTokenStore
                 () =>
                 {
                     signed = true;
+                    ApnsTelemetry.Renewals.Add(1);
                     return key.Sign(Now);
                 },
                 cancellationToken).ConfigureAwait(false);
