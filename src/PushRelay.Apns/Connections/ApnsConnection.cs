@@ -219,6 +219,14 @@ internal sealed class Exchange
     /// <summary>The place was given back without use, or its use was cancelled by the caller: says nothing about the connection.</summary>
     public static readonly Exchange Unused = new() { End = ExchangeEnd.Unsent };
 
+    /// <summary>Time ran out before a stream was free.</summary>
+    public static readonly Exchange NoPlace = new() { End = ExchangeEnd.Unsent, Reason = "timed_out" };
+
+    /// <summary>Connecting is held back after failures.</summary>
+    public static readonly Exchange NoWay = new() { End = ExchangeEnd.Unsent, Reason = "connect_failed" };
+
+    public static readonly Exchange NoToken = new() { End = ExchangeEnd.Unsent, Reason = "no_provider_token" };
+
     public required ExchangeEnd End { get; init; }
 
     public Answer Answer { get; init; }
