@@ -21,6 +21,9 @@ internal sealed record Verdict
     /// <summary>Null: no fault.</summary>
     public ScriptRule? Fault { get; init; }
 
+    /// <summary>It counts as received.</summary>
+    public required bool IsProcessed { get; init; }
+
     /// <summary>The credentials were good: the connection is let in for good.</summary>
     public bool LetIn { get; init; }
 }
@@ -59,7 +62,7 @@ internal sealed class AnswerDesk(
         }
 
         var id = Guid.TryParse(request.Header("apns-id"), out var given) ? given : Guid.NewGuid();
-        var processed = rule is null or { Fault: ApnsFault.None } || (rule.Processed && rule.Fault != ApnsFault.Refuse);
+        var processed = rule is null or { Fault: ApnsFault.None or ApnsFault.CutAnswer } || (rule.Processed && rule.Fault != ApnsFault.Refuse);
         if (processed && request.Path.StartsWith(RequestCheck.PathStart, StringComparison.Ordinal))
         {
             Keep(request, now, id, refusal, rule);
@@ -72,6 +75,7 @@ internal sealed class AnswerDesk(
             Body = rule?.Body is { } text ? Encoding.UTF8.GetBytes(text) : refusal is null ? default : Body(refusal, since),
             Delay = options.Latency + (rule?.Delay ?? TimeSpan.Zero),
             Fault = rule is { Fault: not ApnsFault.None } ? rule : null,
+            IsProcessed = processed,
             LetIn = letIn,
         };
     }

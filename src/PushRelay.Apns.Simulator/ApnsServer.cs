@@ -214,7 +214,11 @@ internal sealed partial class ApnsServer : IAsyncDisposable
                     connection.Reset(streamId, Http2Error.RefusedStream);
                     break;
                 case ApnsFault.GoAway:
-                    GoAway(connection, streamId, verdict);
+                    if (verdict.Fault!.Processed)
+                    {
+                        connection.Answer(streamId, verdict.Status, verdict.Headers, verdict.Body);
+                    }
+
                     break;
                 case ApnsFault.CutAnswer:
                     var body = verdict.Body.Length > 1 ? verdict.Body : "{\"reason\":\"None\"}"u8.ToArray();
@@ -243,14 +247,14 @@ internal sealed partial class ApnsServer : IAsyncDisposable
         }
     }
 
-    private static void GoAway(ServerConnection connection, int streamId, Verdict verdict)
+    /// <summary>At once, though the answers may take their time: what comes after it must not be processed.</summary>
+    private static void GoAway(ServerConnection connection, int streamId, ScriptRule rule)
     {
-        var rule = verdict.Fault!;
         var debugData = rule.Reason is { } reason ? $$"""{"reason":"{{reason}}"}""" : null;
-        connection.GoAway(rule.Processed ? streamId : streamId - 2, (Http2Error)(rule.ErrorCode ?? 0), debugData);
-        if (rule.Processed)
+        var last = connection.GoAway(rule.Processed ? streamId : streamId - 2, (Http2Error)(rule.ErrorCode ?? 0), debugData);
+        if (!rule.Processed && last >= streamId)
         {
-            connection.Answer(streamId, verdict.Status, verdict.Headers, verdict.Body);
+            connection.Reset(streamId, Http2Error.RefusedStream);
         }
     }
 
@@ -279,6 +283,16 @@ internal sealed partial class ApnsServer : IAsyncDisposable
             }
 
             var verdict = server._desk.Decide(new ApnsRequest(method, path, stream.Headers, stream.Body, stream.BodyBytes, caller));
+            if (verdict.IsProcessed)
+            {
+                connection.MarkProcessed(stream.Id);
+            }
+
+            if (verdict.Fault is { Fault: ApnsFault.GoAway } rule)
+            {
+                GoAway(connection, stream.Id, rule);
+            }
+
             if (verdict.Delay == TimeSpan.Zero)
             {
                 server.Perform(connection, stream.Id, verdict);

@@ -23,7 +23,8 @@ public sealed record ScriptRule
 
     /// <summary>
     /// With a fault: whether the push counts as processed all the same, as if the phone got it. Of <see cref="ApnsFault.GoAway"/> it decides
-    /// the last stream id: this request's, or the one before. A <see cref="ApnsFault.Refuse"/>d one is never processed.
+    /// the last stream id: this request's, or the one before. A <see cref="ApnsFault.Refuse"/>d one never is, one whose
+    /// answer is cut always.
     /// </summary>
     public bool Processed { get; init; } = true;
 

@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Net;
+using Microsoft.Extensions.Logging;
 using PushRelay.Apns.Connections;
 
 namespace PushRelay.Apns;
@@ -8,20 +9,31 @@ namespace PushRelay.Apns;
 /// Sends pushes to Apple over a few long-lived HTTP/2 connections. Safe for concurrent use; make one for each
 /// <see cref="ApnsClientOptions">way to Apple</see> and keep it.
 /// </summary>
-public sealed class ApnsClient : IAsyncDisposable
+public sealed partial class ApnsClient : IAsyncDisposable
 {
-    private const int SendsMax = 3;
+    /// <summary>Of one push, over connections that Apple closed before processing it.</summary>
+    private const int SendsMax = 10;
 
     private readonly ApnsClientOptions _options;
+    private readonly ILogger _logger;
     private readonly ConnectionPool _pool;
-    private readonly ProviderTokens _tokens;
+    private readonly ProviderTokens? _tokens;
     private readonly string _devicePath;
 
     /// <exception cref="ArgumentException">The options contradict each other or are out of their bounds.</exception>
     public ApnsClient(ApnsClientOptions options)
     {
         ArgumentNullException.ThrowIfNull(options);
-        var key = options.Key ?? throw new ArgumentException("A signing key is needed.", nameof(options));
+        if (options.Key is null == options.Certificate is null)
+        {
+            throw new ArgumentException("Either a signing key or a certificate is needed.", nameof(options));
+        }
+
+        if (options.Certificate is { HasPrivateKey: false })
+        {
+            throw new ArgumentException("The certificate comes without its private key.", nameof(options));
+        }
+
         var endpoint = options.Endpoint ?? new Uri(options.Environment == ApnsEnvironment.Sandbox
             ? "https://api.sandbox.push.apple.com"
             : "https://api.push.apple.com");
@@ -32,18 +44,21 @@ public sealed class ApnsClient : IAsyncDisposable
 
         ArgumentOutOfRangeException.ThrowIfLessThan(options.RequestTimeout, TimeSpan.FromMilliseconds(100));
         ArgumentOutOfRangeException.ThrowIfGreaterThan(options.RequestTimeout, TimeSpan.FromMinutes(5));
+        ArgumentOutOfRangeException.ThrowIfLessThan(options.ConnectionLifetime, TimeSpan.FromMinutes(1));
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(options.ConnectionLifetime, TimeSpan.FromDays(1));
         ArgumentOutOfRangeException.ThrowIfLessThan(options.ConnectionsMax, 1);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(options.ConnectionsMax, 16);
         ArgumentOutOfRangeException.ThrowIfLessThan(options.StreamsMax, 1);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(options.StreamsMax, 1000);
         _options = options;
+        _logger = options.Logger;
         _devicePath = endpoint.GetLeftPart(UriPartial.Authority) + "/3/device/";
-        _tokens = new ProviderTokens(key, options.TokenStore ?? key.OwnTokens, options.Clock, options.Logger);
+        _tokens = options.Key is { } key ? new ProviderTokens(key, options.TokenStore ?? key.OwnTokens, options.Clock, options.Logger) : null;
         _pool = new ConnectionPool(options);
     }
 
     /// <summary>Apple's clock minus this machine's; zero while they differ by less than 5 minutes.</summary>
-    public TimeSpan ClockSkew => _tokens.Skew;
+    public TimeSpan ClockSkew => _tokens?.Skew ?? TimeSpan.Zero;
 
     /// <summary>
     /// Sends one push and waits for Apple's answer, at most <see cref="ApnsClientOptions.RequestTimeout"/>. What Apple certainly has not
@@ -56,7 +71,7 @@ public sealed class ApnsClient : IAsyncDisposable
     public Task<ApnsResponse> SendAsync(ApnsNotification notification, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(notification);
-        NotificationRules.Check(notification);
+        NotificationRules.Check(notification, byCertificate: _tokens is null);
         return SendCheckedAsync(notification, cancellationToken);
     }
 
@@ -64,80 +79,71 @@ public sealed class ApnsClient : IAsyncDisposable
     public async ValueTask DisposeAsync()
     {
         await _pool.DisposeAsync().ConfigureAwait(false);
-        _tokens.Dispose();
+        _tokens?.Dispose();
     }
 
     private async Task<ApnsResponse> SendCheckedAsync(ApnsNotification notification, CancellationToken cancellationToken)
     {
         var start = _options.Clock.GetTimestamp();
+        using var activity = ApnsTelemetry.Start(notification);
         using var deadline = new CancellationTokenSource(_options.RequestTimeout, _options.Clock);
-        await using var link = cancellationToken.UnsafeRegister(static state => ((CancellationTokenSource)state!).Cancel(), deadline).ConfigureAwait(false);
+        using var link = cancellationToken.UnsafeRegister(static state => ((CancellationTokenSource)state!).Cancel(), deadline);
         var renewed = false;
+        ApnsResponse response;
         for (var sends = 1; ; sends++)
         {
-            BearerToken bearer;
+            ApnsConnection? connection = null;
+            var exchange = Exchange.Unused;
+            BearerToken? bearer = null;
             try
             {
-                bearer = await _tokens.GetAsync(deadline.Token).ConfigureAwait(false);
+                bearer = _tokens is null ? null : await _tokens.GetAsync(deadline.Token).ConfigureAwait(false);
+                connection = (await _pool.TakeAsync(deadline.Token).ConfigureAwait(false)).Connection;
+                exchange = connection is null
+                    ? Exchange.NoWay
+                    : await SendOnceAsync(connection, notification, bearer, deadline.Token, cancellationToken).ConfigureAwait(false);
             }
-            catch (Exception exception) when (exception is not OperationCanceledException || !cancellationToken.IsCancellationRequested)
+            catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
             {
-                return NoAnswer(notification, start, ApnsOutcome.Deferred, "no_provider_token");
+                exchange = Exchange.NoPlace;
+            }
+            catch (Exception exception) when (bearer is null && connection is null && exception is not (OperationCanceledException or ObjectDisposedException))
+            {
+                exchange = Exchange.NoToken;
+                NoProviderToken(exception);
             }
 
-            var (connection, exchange) = await SendOnceAsync(notification, bearer, deadline.Token, cancellationToken).ConfigureAwait(false);
             if (exchange.End == ExchangeEnd.Resend && sends < SendsMax)
             {
                 continue;
             }
 
-            if (exchange.End != ExchangeEnd.Answered)
+            response = Response(notification, start, exchange);
+            if (Retires(response.KnownReason))
             {
-                var outcome = exchange.End == ExchangeEnd.Unknown ? ApnsOutcome.Unknown : ApnsOutcome.Deferred;
-                return NoAnswer(notification, start, outcome, exchange.Reason);
-            }
-
-            var response = Response(notification, start, exchange.Answer);
-            if (response.KnownReason is not ({ } and var reason))
-            {
-                return response;
-            }
-
-            if (reason is ApnsReason.ExpiredProviderToken or ApnsReason.TooManyProviderTokenUpdates)
-            {
-                // Apple goes on refusing on this connection, whatever token comes next.
                 _pool.Drop(connection!);
             }
 
-            if (reason is not (ApnsReason.ExpiredProviderToken or ApnsReason.InvalidProviderToken) || renewed || !_tokens.Refused(bearer, reason))
+            if (renewed || bearer is null || !_tokens!.MayReplace(bearer, response.KnownReason))
             {
-                return response;
+                break;
             }
 
             renewed = true;
         }
+
+        ApnsTelemetry.Record(response, activity);
+        return response;
     }
 
-    /// <summary>One place, one request. <paramref name="deadline"/> ends with the time or with the caller; the caller's own token tells which.</summary>
-    private async Task<(ApnsConnection? Connection, Exchange Exchange)> SendOnceAsync(
-        ApnsNotification notification, BearerToken bearer, CancellationToken deadline, CancellationToken caller)
+    /// <summary>Apple goes on refusing on such a connection, whatever token comes next.</summary>
+    private static bool Retires(ApnsReason? reason) => reason is ApnsReason.ExpiredProviderToken or ApnsReason.TooManyProviderTokenUpdates;
+
+    private async ValueTask<Exchange> SendOnceAsync(
+        ApnsConnection connection, ApnsNotification notification, BearerToken? bearer, CancellationToken deadline, CancellationToken caller)
     {
-        Place place;
-        try
-        {
-            place = await _pool.TakeAsync(deadline).ConfigureAwait(false);
-        }
-        catch (OperationCanceledException) when (!caller.IsCancellationRequested)
-        {
-            return (null, new Exchange { End = ExchangeEnd.Unsent, Reason = "timed_out" });
-        }
-
-        if (place.Connection is not { } connection)
-        {
-            return (null, new Exchange { End = ExchangeEnd.Unsent, Reason = "connect_failed" });
-        }
-
         var exchange = Exchange.Unused;
+        ApnsTelemetry.Streams.Add(1);
         try
         {
             using var content = new PushContent(notification.Payload);
@@ -147,17 +153,14 @@ public sealed class ApnsClient : IAsyncDisposable
         finally
         {
             _pool.Return(connection, exchange);
+            ApnsTelemetry.Streams.Add(-1);
         }
 
-        if (exchange.Answer.Date is { } date)
-        {
-            _tokens.Observe(date);
-        }
-
-        return (connection, exchange);
+        _tokens?.Observe(exchange.Answer);
+        return exchange;
     }
 
-    private HttpRequestMessage Request(ApnsNotification notification, BearerToken bearer, PushContent content)
+    private HttpRequestMessage Request(ApnsNotification notification, BearerToken? bearer, PushContent content)
     {
         var request = new HttpRequestMessage(HttpMethod.Post, _devicePath + notification.DeviceToken)
         {
@@ -166,7 +169,11 @@ public sealed class ApnsClient : IAsyncDisposable
             Content = content,
         };
         var headers = request.Headers;
-        headers.TryAddWithoutValidation("authorization", bearer.Header);
+        if (bearer is not null)
+        {
+            headers.TryAddWithoutValidation("authorization", bearer.Header);
+        }
+
         headers.TryAddWithoutValidation("apns-topic", NotificationRules.Topic(notification));
         headers.TryAddWithoutValidation("apns-push-type", NotificationRules.HeaderValue(notification.PushType));
         headers.TryAddWithoutValidation("apns-priority", notification.Priority switch { 10 => "10", 5 => "5", _ => "1" });
@@ -188,8 +195,21 @@ public sealed class ApnsClient : IAsyncDisposable
         return request;
     }
 
-    private ApnsResponse Response(ApnsNotification notification, long start, Answer answer)
+    private ApnsResponse Response(ApnsNotification notification, long start, Exchange exchange)
     {
+        var duration = _options.Clock.GetElapsedTime(start);
+        if (exchange.End != ExchangeEnd.Answered)
+        {
+            return new ApnsResponse
+            {
+                Outcome = exchange.End == ExchangeEnd.Unknown ? ApnsOutcome.Unknown : ApnsOutcome.Deferred,
+                Reason = exchange.Reason,
+                ApnsId = notification.Id,
+                Duration = duration,
+            };
+        }
+
+        var answer = exchange.Answer;
         var reason = ApnsAnswers.Parse(answer.Reason);
         return new ApnsResponse
         {
@@ -200,16 +220,11 @@ public sealed class ApnsClient : IAsyncDisposable
             ApnsId = answer.ApnsId ?? notification.Id,
             ApnsUniqueId = answer.ApnsUniqueId,
             InvalidSince = answer.Status == 410 ? answer.Timestamp : null,
-            RetryAfter = Answer.RetryDelay(answer.RetryAfter, answer.Date ?? _options.Clock.GetUtcNow()),
-            Duration = _options.Clock.GetElapsedTime(start),
+            RetryAfter = answer.RetryAfter is null ? null : answer.RetryDelay(_options.Clock.GetUtcNow()),
+            Duration = duration,
         };
     }
 
-    private ApnsResponse NoAnswer(ApnsNotification notification, long start, ApnsOutcome outcome, string? reason) => new()
-    {
-        Outcome = outcome,
-        Reason = reason,
-        ApnsId = notification.Id,
-        Duration = _options.Clock.GetElapsedTime(start),
-    };
+    [LoggerMessage(Level = LogLevel.Error, Message = "No provider token can be had from the token store: pushes are deferred")]
+    private partial void NoProviderToken(Exception exception);
 }

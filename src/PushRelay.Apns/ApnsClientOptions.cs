@@ -10,8 +10,15 @@ namespace PushRelay.Apns;
 /// </summary>
 public sealed record ApnsClientOptions
 {
-    /// <summary>Signs the provider token.</summary>
+    /// <summary>Signs the provider token. This or <see cref="Certificate"/>, not both.</summary>
     public ApnsSigningKey? Key { get; init; }
+
+    /// <summary>
+    /// An APNs certificate with its private key (<see cref="X509CertificateLoader.LoadPkcs12FromFile(string, string?, X509KeyStorageFlags, Pkcs12LoaderLimits?)"/>
+    /// or <see cref="X509Certificate2.CreateFromPemFile(string, string?)"/>), instead of a key. Location and Live Activity pushes need a key.
+    /// The caller disposes of it, after the client.
+    /// </summary>
+    public X509Certificate2? Certificate { get; init; }
 
     public ApnsEnvironment Environment { get; init; } = ApnsEnvironment.Production;
 
@@ -36,10 +43,24 @@ public sealed record ApnsClientOptions
     /// </summary>
     public int StreamsMax { get; init; } = 900;
 
+    /// <summary>
+    /// How old a connection may grow, more or less a tenth; a new one is opened, which asks the name service anew, and takes over before
+    /// the old one is closed. Between 1 minute and 1 day, 1 hour by default.
+    /// </summary>
+    public TimeSpan ConnectionLifetime { get; init; } = TimeSpan.FromHours(1);
+
     /// <summary>Shares the provider token with other processes. Null: it is shared only by clients with the same <see cref="Key"/> object.</summary>
     public IApnsTokenStore? TokenStore { get; init; }
 
     public TimeProvider Clock { get; init; } = TimeProvider.System;
+
+    /// <summary>
+    /// After this long without a frame from Apple a connection is asked for a sign of life; the first missing one ends it. Without that a
+    /// connection whose packets vanish is used for ever (measured).
+    /// </summary>
+    internal TimeSpan PingDelay { get; init; } = TimeSpan.FromSeconds(10);
+
+    internal TimeSpan PingTimeout { get; init; } = TimeSpan.FromSeconds(5);
 
     /// <summary>Gets no device token, payload or collapse id at any level.</summary>
     public ILogger Logger { get; init; } = NullLogger.Instance;

@@ -9,8 +9,13 @@ internal static class NotificationRules
     private static readonly SearchValues<char> HexDigits = SearchValues.Create("0123456789abcdefABCDEF");
 
     /// <exception cref="ArgumentException">Names the member and the rule.</exception>
-    public static void Check(ApnsNotification notification)
+    public static void Check(ApnsNotification notification, bool byCertificate)
     {
+        if (byCertificate && notification is { PushType: ApnsPushType.Location or ApnsPushType.LiveActivity })
+        {
+            throw Refuse(nameof(notification.PushType), "needs a signing key: Apple does not take it from a connection with a certificate");
+        }
+
         if (notification.DeviceToken is not { Length: >= 64 and <= 400 } token || token.AsSpan().ContainsAnyExcept(HexDigits))
         {
             throw Refuse(nameof(notification.DeviceToken), "must be 64 to 400 hexadecimal digits");

@@ -1,4 +1,5 @@
 using Microsoft.Extensions.Logging;
+using PushRelay.Apns.Connections;
 
 namespace PushRelay.Apns;
 
@@ -14,10 +15,13 @@ internal sealed partial class ProviderTokens(ApnsSigningKey key, IApnsTokenStore
     /// <summary>A clock that is further off than this is reported, and Apple's used instead.</summary>
     public static readonly TimeSpan SkewMax = TimeSpan.FromMinutes(5);
 
+    private static readonly TimeSpan ObserveGap = TimeSpan.FromMinutes(1);
+
     private readonly SemaphoreSlim _renewing = new(1, 1);
     private volatile BearerToken? _current;
     private long? _renewedAt;
     private long _skewTicks;
+    private long _observedAt;
 
     /// <summary>Apple's clock minus ours; zero while they differ by less than <see cref="SkewMax"/>.</summary>
     public TimeSpan Skew => TimeSpan.FromTicks(Interlocked.Read(ref _skewTicks));
@@ -32,11 +36,15 @@ internal sealed partial class ProviderTokens(ApnsSigningKey key, IApnsTokenStore
     }
 
     /// <summary>
-    /// Apple did not take this token, neither as <c>ExpiredProviderToken</c> nor as <c>InvalidProviderToken</c>. True: another one can
-    /// be had, send again once. A token younger than <see cref="RenewalGap"/> is never replaced for being refused, unless the clock was wrong.
+    /// Apple refused a push with this token. True: for the token's sake, and another one can be had; send again once. A token younger than <see cref="RenewalGap"/> is never replaced for being refused, unless the clock was wrong.
     /// </summary>
-    public bool Refused(BearerToken refused, ApnsReason reason)
+    public bool MayReplace(BearerToken refused, ApnsReason? reason)
     {
+        if (reason is not (ApnsReason.ExpiredProviderToken or ApnsReason.InvalidProviderToken))
+        {
+            return false;
+        }
+
         if (!IsUsable(refused) || !ReferenceEquals(_current, refused))
         {
             return MayRenew;
@@ -51,9 +59,21 @@ internal sealed partial class ProviderTokens(ApnsSigningKey key, IApnsTokenStore
         return false;
     }
 
-    /// <summary>Compares the clocks by the <c>Date</c> header of an answer that has just come.</summary>
-    public void Observe(DateTimeOffset serverDate)
+    /// <summary>Compares the clocks by the <c>Date</c> header of an answer that has just come: a refusal's always, else once a minute.</summary>
+    public void Observe(Answer answer)
     {
+        var now = clock.GetTimestamp();
+        if (answer.Status == 200 && clock.GetElapsedTime(Volatile.Read(ref _observedAt), now) < ObserveGap && Volatile.Read(ref _observedAt) != 0)
+        {
+            return;
+        }
+
+        if (Answer.ReadDate(answer.Date) is not { } serverDate)
+        {
+            return;
+        }
+
+        Volatile.Write(ref _observedAt, now);
         var skew = serverDate - clock.GetUtcNow();
         if (skew.Duration() <= SkewMax)
         {
@@ -105,6 +125,7 @@ internal sealed partial class ProviderTokens(ApnsSigningKey key, IApnsTokenStore
                 () =>
                 {
                     signed = true;
+                    ApnsTelemetry.Renewals.Add(1);
                     return key.Sign(Now);
                 },
                 cancellationToken).ConfigureAwait(false);

@@ -41,6 +41,7 @@ internal sealed partial class ServerConnection : IDisposable
     private int _peerFrameMax = Frame.PayloadBytesMax;
     private int _unacknowledgedBytes;
     private int _highestStreamId;
+    private int _highestProcessed;
     private int _lastStreamId = int.MaxValue;
     private bool _isFrozen;
 
@@ -166,12 +167,21 @@ internal sealed partial class ServerConnection : IDisposable
         _writer.Flush();
     }
 
-    /// <summary>Streams up to the given one are still answered; those above are dropped unprocessed; with the last answer the connection closes.</summary>
-    public void GoAway(int lastStreamId, Http2Error error, string? debugData)
+    /// <summary>
+    /// Streams up to the given one are still answered; those above are dropped unprocessed; with the last answer the connection closes.
+    /// Requests end in another order than they begin: where a later one is processed already, the last stream is that one. Returns it.
+    /// </summary>
+    public int GoAway(int lastStreamId, Http2Error error, string? debugData)
     {
         lock (_lock)
         {
-            _lastStreamId = Math.Min(lastStreamId, _lastStreamId);
+            lastStreamId = Math.Max(lastStreamId, _highestProcessed);
+            if (lastStreamId >= _lastStreamId)
+            {
+                return _lastStreamId;
+            }
+
+            _lastStreamId = lastStreamId;
             _writer.WriteGoAway(_lastStreamId, error, Encoding.UTF8.GetBytes(debugData ?? ""));
             foreach (var stream in _streams.Values.Where(stream => stream.Id > _lastStreamId).ToArray())
             {
@@ -182,6 +192,16 @@ internal sealed partial class ServerConnection : IDisposable
         }
 
         _writer.Flush();
+        return _lastStreamId;
+    }
+
+    /// <summary>No GOAWAY may say of this stream that it was not processed.</summary>
+    public void MarkProcessed(int streamId)
+    {
+        lock (_lock)
+        {
+            _highestProcessed = Math.Max(_highestProcessed, streamId);
+        }
     }
 
     /// <summary>The same for all that has come so far.</summary>

@@ -24,7 +24,8 @@ internal readonly record struct Answer
 
     public Guid? ApnsUniqueId { get; private init; }
 
-    public DateTimeOffset? Date { get; private init; }
+    /// <summary>As sent.</summary>
+    public string? Date { get; private init; }
 
     /// <summary>As sent: seconds, or a date.</summary>
     public string? RetryAfter { get; private init; }
@@ -37,7 +38,7 @@ internal readonly record struct Answer
             Status = (int)response.StatusCode,
             ApnsId = ReadGuid(headers, "apns-id"),
             ApnsUniqueId = ReadGuid(headers, "apns-unique-id"),
-            Date = ReadDate(First(headers, "Date")),
+            Date = First(headers, "Date"),
         };
         return answer.Status == 200
             ? answer
@@ -45,9 +46,9 @@ internal readonly record struct Answer
     }
 
     /// <summary>Both forms of RFC 9110 section 10.2.3, held between zero and one hour; null where it is neither.</summary>
-    public static TimeSpan? RetryDelay(string? value, DateTimeOffset now)
+    public TimeSpan? RetryDelay(DateTimeOffset now)
     {
-        if (string.IsNullOrEmpty(value))
+        if (RetryAfter is not { Length: > 0 } value)
         {
             return null;
         }
@@ -64,7 +65,7 @@ internal readonly record struct Answer
         }
         else if (ReadDate(value) is { } at)
         {
-            delay = at - now;
+            delay = at - (ReadDate(Date) ?? now);
         }
         else
         {
@@ -156,6 +157,6 @@ internal readonly record struct Answer
         return null;
     }
 
-    private static DateTimeOffset? ReadDate(string? value) =>
+    public static DateTimeOffset? ReadDate(string? value) =>
         DateTimeOffset.TryParseExact(value, "r", CultureInfo.InvariantCulture, DateTimeStyles.AssumeUniversal, out var at) ? at : null;
 }

@@ -15,6 +15,9 @@ internal sealed class ApnsConnection : IDisposable
     /// <summary>HTTP/2 error code REFUSED_STREAM, RFC 9113 section 8.7: not processed at all.</summary>
     private const long RefusedStream = 0x7;
 
+    /// <summary>PROTOCOL_ERROR. This and NO_ERROR are what the handler reports for a closed connection or a missing PING, not for one stream.</summary>
+    private const long ProtocolError = 0x1;
+
     private readonly SocketsHttpHandler _handler;
     private readonly HttpMessageInvoker _invoker;
     private int _connects;
@@ -33,9 +36,8 @@ internal sealed class ApnsConnection : IDisposable
             PooledConnectionIdleTimeout = Timeout.InfiniteTimeSpan,
             PooledConnectionLifetime = Timeout.InfiniteTimeSpan,
             ConnectTimeout = TimeSpan.FromSeconds(5),
-            // Without these a connection whose packets vanish is used for ever (measured); with them it is given up after 15 s.
-            KeepAlivePingDelay = TimeSpan.FromSeconds(10),
-            KeepAlivePingTimeout = TimeSpan.FromSeconds(5),
+            KeepAlivePingDelay = options.PingDelay,
+            KeepAlivePingTimeout = options.PingTimeout,
             KeepAlivePingPolicy = HttpKeepAlivePingPolicy.Always,
             MaxResponseHeadersLength = 16,
             ConnectCallback = ConnectAsync,
@@ -46,6 +48,9 @@ internal sealed class ApnsConnection : IDisposable
 
     // Pool.
     public int InFlight { get; set; }
+
+    /// <summary>Timestamp of the clock after which another takes over.</summary>
+    public long ReplaceAt { get; init; }
 
     /// <summary>An answer came: Apple lets more than one stream in.</summary>
     public bool Warm { get; set; }
@@ -89,7 +94,7 @@ internal sealed class ApnsConnection : IDisposable
             return new Exchange { End = ExchangeEnd.Resend, Reason = "connection_lost", Broken = true, Cause = exception };
         }
 
-        if (Find<HttpProtocolException>(exception) is { } protocol)
+        if (Find<HttpProtocolException>(exception) is { } protocol && protocol.ErrorCode > ProtocolError)
         {
             return protocol.ErrorCode == RefusedStream
                 ? new Exchange { End = ExchangeEnd.Resend, Reason = "stream_refused", Cause = exception }
@@ -140,7 +145,7 @@ internal sealed class ApnsConnection : IDisposable
         try
         {
             await socket.ConnectAsync(context.DnsEndPoint, cancellationToken).ConfigureAwait(false);
-            return new NetworkStream(socket, ownsSocket: true);
+            return new CountedStream(socket);
         }
         catch
         {
@@ -162,7 +167,31 @@ internal sealed class ApnsConnection : IDisposable
             tls.CertificateChainPolicy.CustomTrustStore.AddRange(authorities);
         }
 
+        if (options.Certificate is { } certificate)
+        {
+            tls.ClientCertificateContext = SslStreamCertificateContext.Create(certificate, additionalCertificates: null, offline: true);
+        }
+
         return tls;
+    }
+
+    /// <summary>Open for as long as the handler has not closed it, whatever the reason.</summary>
+    private sealed class CountedStream : NetworkStream
+    {
+        private int _closed;
+
+        public CountedStream(Socket socket)
+            : base(socket, ownsSocket: true) => ApnsTelemetry.Connections.Add(1);
+
+        protected override void Dispose(bool disposing)
+        {
+            if (Interlocked.Exchange(ref _closed, 1) == 0)
+            {
+                ApnsTelemetry.Connections.Add(-1);
+            }
+
+            base.Dispose(disposing);
+        }
     }
 
     /// <summary>The handler asked for a second connection: the first is closed or closing.</summary>
@@ -189,6 +218,14 @@ internal sealed class Exchange
 {
     /// <summary>The place was given back without use, or its use was cancelled by the caller: says nothing about the connection.</summary>
     public static readonly Exchange Unused = new() { End = ExchangeEnd.Unsent };
+
+    /// <summary>Time ran out before a stream was free.</summary>
+    public static readonly Exchange NoPlace = new() { End = ExchangeEnd.Unsent, Reason = "timed_out" };
+
+    /// <summary>Connecting is held back after failures.</summary>
+    public static readonly Exchange NoWay = new() { End = ExchangeEnd.Unsent, Reason = "connect_failed" };
+
+    public static readonly Exchange NoToken = new() { End = ExchangeEnd.Unsent, Reason = "no_provider_token" };
 
     public required ExchangeEnd End { get; init; }
 

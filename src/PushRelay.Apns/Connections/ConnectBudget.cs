@@ -45,8 +45,13 @@ internal sealed class ConnectBudget(TimeProvider clock)
 
     public void Failed()
     {
-        _failuresInARow++;
-        var pause = PauseFirst * Math.Pow(2, Math.Min(_failuresInARow - 1, 10));
+        // After the first the next attempt follows at once: connections do end, and what waits should not pay for it.
+        if (++_failuresInARow == 1)
+        {
+            return;
+        }
+
+        var pause = PauseFirst * Math.Pow(2, Math.Min(_failuresInARow - 2, 10));
         // Between half and all of it, so that the nodes of a cluster do not knock in step.
         _pause = (pause < PauseMax ? pause : PauseMax) * (0.5 + (Random.Shared.NextDouble() / 2));
         _pausedAt = clock.GetTimestamp();

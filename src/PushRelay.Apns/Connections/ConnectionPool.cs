@@ -45,6 +45,7 @@ internal sealed partial class ConnectionPool(ApnsClientOptions options) : IAsync
     public void Return(ApnsConnection connection, Exchange exchange)
     {
         var wasWarm = connection.Warm;
+        var wasRetired = connection.Retired;
         lock (_lock)
         {
             connection.InFlight--;
@@ -54,7 +55,11 @@ internal sealed partial class ConnectionPool(ApnsClientOptions options) : IAsync
                 _budget.Succeeded();
                 connection.LateInARow = 0;
                 // A refusal of the credentials does not open the door: Apple keeps the limit of one.
-                connection.Warm |= exchange.Answer.Status != 403;
+                if (!connection.Warm && exchange.Answer.Status != 403)
+                {
+                    connection.Warm = true;
+                    RetireAged(except: connection);
+                }
             }
             else if (exchange.Late)
             {
@@ -80,7 +85,7 @@ internal sealed partial class ConnectionPool(ApnsClientOptions options) : IAsync
                 }
             }
 
-            if (connection is { Retired: true, InFlight: 0 })
+            if (wasRetired && connection.InFlight == 0)
             {
                 connection.Dispose();
             }
@@ -191,18 +196,16 @@ internal sealed partial class ConnectionPool(ApnsClientOptions options) : IAsync
                 return null;
             }
 
-            if (cold is null)
+            best = cold ?? Open();
+            if (best is null)
             {
-                if (!_budget.TrySpend())
-                {
-                    return _open.Count > 0 ? null : new Place(null);
-                }
-
-                cold = new ApnsConnection(options);
-                _open.Add(cold);
+                return _open.Count > 0 ? null : new Place(null);
             }
-
-            best = cold;
+        }
+        else if (IsAged(best) && cold is null)
+        {
+            // Its successor may be one more than the bound for the time of one request.
+            best = Open() ?? best;
         }
 
         best.InFlight++;
@@ -210,10 +213,41 @@ internal sealed partial class ConnectionPool(ApnsClientOptions options) : IAsync
         return new Place(best);
     }
 
+    private bool IsAged(ApnsConnection connection) => options.Clock.GetTimestamp() > connection.ReplaceAt;
+
+    /// <summary>Null: not now. Connects with its first request.</summary>
+    private ApnsConnection? Open()
+    {
+        if (!_budget.TrySpend())
+        {
+            return null;
+        }
+
+        var lifetime = options.ConnectionLifetime * (0.9 + (Random.Shared.NextDouble() / 5));
+        var connection = new ApnsConnection(options)
+        {
+            ReplaceAt = options.Clock.GetTimestamp() + (long)(lifetime.TotalSeconds * options.Clock.TimestampFrequency),
+        };
+        _open.Add(connection);
+        return connection;
+    }
+
+    private void RetireAged(ApnsConnection except)
+    {
+        foreach (var aged in _open.Where(connection => connection != except && IsAged(connection)).ToArray())
+        {
+            Retire(aged);
+        }
+    }
+
     private void Retire(ApnsConnection connection)
     {
         connection.Retired = true;
         _open.Remove(connection);
+        if (connection.InFlight == 0)
+        {
+            connection.Dispose();
+        }
     }
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "No connection to APNs: pushes are deferred, the next attempt follows by itself")]
