@@ -35,6 +35,7 @@
 -define(PAGE_MAX, 100).       % sessions in a stanza
 -define(COPY_WINDOW, 10000).  % ms in which the same message to another resource is a copy, at least
 -define(COPIES_MAX, 1000).    % messages remembered for that
+-define(READ_MAX, 10000).     % conversations remembered as read
 -define(HELLO_DELAY, 300).    % ms for the sessions of a running server to report themselves
 
 -record(session, {attr :: attrs(), since :: binary(), pid :: pid(), ref :: reference(), user :: {binary(), binary()}}).
@@ -46,6 +47,7 @@
                 link :: undefined | {pid(), reference()}, in_flight = 0 :: non_neg_integer(),
                 sessions = #{} :: #{binary() => #session{}}, refs = #{} :: #{reference() => binary()},
                 nicks = #{} :: #{binary() => #{binary() => #{binary() => binary()}}},  % user => resource => room => nick
+                read = #{} :: #{{binary(), binary()} => true},  % conversations in which nothing came since they were read
                 seen = #{} :: map(), seen_before = #{} :: map()}).
 
 -type attrs() :: [{binary(), binary()}].
@@ -277,8 +279,7 @@ user_sends({#iq{type = set, to = To, sub_els = [El]}, #{jid := JID}} = Acc) ->
     Acc;
 user_sends(Acc) -> Acc.
 
-displayed(Host, Account, With) ->
-    cast(Host, {keep, child(<<"displayed">>, [{<<"account">>, Account}, {<<"with">>, With}, {<<"ts">>, milliseconds()}])}).
+displayed(Host, Account, With) -> cast(Host, {displayed, Account, With, milliseconds()}).
 
 %%% In a sender's process: what arrives --------------------------------------------------------------------------------
 
@@ -528,6 +529,13 @@ handle_cast({moved, Id}, #state{sessions = Sessions} = State) ->
     end;
 handle_cast({arrived, JID, Message}, State) -> {noreply, arrived(JID, Message, State)};
 handle_cast({unacked, JID, Messages}, State) -> {noreply, give_messages(JID, Messages, State)};
+%% Said once: again only after something new has come.
+handle_cast({displayed, Account, With, _Time}, #state{read = Read} = State) when is_map_key({Account, With}, Read) ->
+    {noreply, State};
+handle_cast({displayed, Account, With, Time}, #state{read = Read} = State) ->
+    Room = if map_size(Read) >= ?READ_MAX -> #{}; true -> Read end,
+    {noreply, give(child(<<"displayed">>, [{<<"account">>, Account}, {<<"with">>, With}, {<<"ts">>, Time}]), true,
+                   State#state{read = Room#{{Account, With} => true}})};
 handle_cast({keep, Child}, State) -> {noreply, give(Child, true, State)};
 handle_cast({nick, {User, Resource}, Room, Nick}, #state{nicks = Nicks} = State) ->
     Resources = maps:get(User, Nicks, #{}),
@@ -623,18 +631,17 @@ arrived(JID, {Attrs, Body, _} = Message, State) ->
 
 give_messages(JID, Messages, State) -> lists:foldl(fun(Message, Acc) -> give_message(JID, Message, Acc) end, State, Messages).
 
-give_message(#jid{luser = User}, {Attrs, Body, References}, State) ->
-    Room = proplists:get_value(<<"room">>, Attrs, none),
-    Nicks = [Nick || #{Room := Nick} <- maps:values(maps:get(User, State#state.nicks, #{}))],
-    case Room of
-        none -> give(message_child(Attrs, Body), true, State);
-        _ ->
-            Mention = [{<<"mention">>, <<"true">>}
-                       || is_mention(Body, References, Room, Nicks, proplists:get_value(<<"to">>, Attrs))],
-            case is_own(Attrs, Room, Nicks, State) of
-                true -> State;
-                false -> give(message_child(Mention ++ Attrs, Body), true, State)
-            end
+give_message(#jid{luser = User}, {Attrs, Body, References}, #state{read = Read} = State) ->
+    {_, Account} = lists:keyfind(<<"to">>, 1, Attrs),
+    {_, From} = lists:keyfind(<<"from">>, 1, Attrs),
+    [With | _] = binary:split(From, <<"/">>),
+    IsGroup = lists:keymember(<<"room">>, 1, Attrs),
+    Nicks = [Nick || IsGroup, #{With := Nick} <- maps:values(maps:get(User, State#state.nicks, #{}))],
+    case IsGroup andalso is_own(Attrs, With, Nicks, State) of
+        true -> State;
+        false ->
+            Mention = [{<<"mention">>, <<"true">>} || IsGroup, is_mention(Body, References, With, Nicks, Account)],
+            give(message_child(Mention ++ Attrs, Body), true, State#state{read = maps:remove({Account, With}, Read)})
     end.
 
 is_own(Attrs, Room, Nicks, State) ->
@@ -740,7 +747,7 @@ enforce_bound(#state{held = Held, held_count = Count, queue_size = Size, queue_t
                 ?WARNING_MSG("~ts does not acknowledge: more than ~B events or ~B s are waiting, dropping the oldest",
                              [State#state.component, Size, Time]),
             enforce_bound(State#state{held = queue:drop(Held), held_count = Count - 1,
-                                      dropped = State#state.dropped + 1, dropped_seq = Seq});
+                                      dropped = State#state.dropped + 1, dropped_seq = Seq, read = #{}});
         _ -> State
     end.
 

@@ -18,6 +18,7 @@ local st = require "util.stanza";
 local time = require "util.time";
 local user_exists = require "core.usermanager".user_exists;
 local is_loaded = require "core.modulemanager".is_loaded;
+local xml_escape = st.xml_escape;
 local xpcall = require "util.xpcall".xpcall;
 
 local host = module.host;
@@ -37,6 +38,7 @@ local id_max = 1024; -- bytes: a longer id cannot identify anything and is left 
 local stanza_max = 60000; -- bytes: the wire allows 64 KiB with its wrapping
 local page_max = 100; -- sessions in a stanza
 local unacked_max = math.max(queue_size, 1000); -- stanzas sent and not acknowledged before the relay counts as stuck
+local read_max = 10000; -- conversations remembered as read
 local copy_window = 10; -- seconds in which the same message to another resource is a copy
 
 local local_sessions = prosody.hosts[host].sessions;
@@ -45,23 +47,33 @@ local full_sessions, bare_sessions = prosody.full_sessions, prosody.bare_session
 -- The stream. A reload hands all of this on, so the relay sees no seam.
 local epoch = random_hex(32);
 local seq = 0; -- the last number given out
-local held, held_first, held_last = {}, 1, 0; -- what the relay has not acknowledged: { seq, at, child }
+local held, held_first, held_last = {}, 1, 0; -- what the relay has not acknowledged: { seq, at, event }
 local dropped, dropped_seq = 0, 0; -- what the bound cost above the relay's position, and the last number among it
 local reported = setmetatable({}, { __mode = "k" }); -- stanzas of XEP-0198 queues that were sent again as unacked
 local link = nil; -- the component's connection, from its snapshot until it is lost or stuck
 local in_flight = 0; -- numbered stanzas on that connection without an acknowledgement
 
 local ending = setmetatable({}, { __mode = "k" }); -- session → the events for what it leaves unacknowledged
+local read = new_cache(read_max); -- conversations in which nothing has come since the account read them
 local copies = new_cache(1000); -- hash of a message → when, and to which JIDs of the account it came
 
 local function milliseconds(seconds) return ("%.0f"):format((seconds or time.now()) * 1000); end
 
 -- Numbers, queue and link ---------------------------------------------------------------------------------------------
 
-local function events(attr, child)
-	attr.xmlns, attr.epoch = xmlns_bridge, epoch;
-	local stanza = st.message({ from = host, to = component }):tag("events", attr);
-	return child and stanza:add_child(child) or stanza;
+-- Events are written once, as text: most are sent and forgotten, and a held one takes no more than its bytes.
+local function element(name, attr, content)
+	local text = { "<", name };
+	for key, value in pairs(attr) do
+		text[#text + 1] = " " .. key .. "='" .. xml_escape(value) .. "'";
+	end
+	text[#text + 1] = content and content ~= "" and ">" .. content .. "</" .. name .. ">" or "/>";
+	return table.concat(text);
+end
+
+local function events(attr, children)
+	return ("<message from='%s' to='%s'><events xmlns='%s' epoch='%s' %s>%s</events></message>")
+		:format(host, component, xmlns_bridge, epoch, attr, children);
 end
 
 local function release(position)
@@ -79,7 +91,7 @@ local function enforce_bound()
 			module:log("warn", "%s does not acknowledge: more than %d events or %d s are waiting, dropping the oldest",
 				component, queue_size, queue_time);
 		end
-		dropped, dropped_seq = dropped + 1, held[held_first].seq;
+		dropped, dropped_seq, read = dropped + 1, held[held_first].seq, new_cache(read_max);
 		held[held_first], held_first = nil, held_first + 1;
 	end
 end
@@ -97,17 +109,17 @@ end
 
 -- What must not be lost is kept, link or no link. The rest is state: a snapshot repeats it, so without a link it needs
 -- no number.
-local function give(child, keep)
+local function give(event, keep)
 	if not linked() and not keep then return; end
 	seq = seq + 1;
 	if keep then
 		held_last = held_last + 1;
-		held[held_last] = { seq = seq, at = time.monotonic(), child = child };
+		held[held_last] = { seq = seq, at = time.monotonic(), event = event };
 		enforce_bound();
 	end
 	if link then
 		in_flight = in_flight + 1;
-		link.send(events({ seq = ("%d"):format(seq) }, child));
+		link.send(events(("seq='%d'"):format(seq), event));
 	end
 end
 
@@ -134,27 +146,26 @@ end
 
 local shows = { away = true, chat = true, dnd = true, xa = true };
 
-local function session_child(session, closed)
+-- The session as it is, and whether that was not told yet.
+local function session_event(session, closed)
 	local own, presence = notes(session), not closed and session.presence;
 	local show = presence and presence:get_child_text("show");
-	local attr = {
+	local event = element("session", {
 		jid = session.full_jid, sid = own.sid;
 		state = closed and "closed" or state_of(session);
 		available = presence and "true" or "false";
 		priority = ("%d"):format(presence and session.priority or 0);
 		show = shows[show] and show or nil;
-	};
-	local told = table.concat({ attr.state, attr.available, attr.priority, attr.show }, " ");
-	local changed = own.told ~= told;
-	if changed then own.told, own.since = told, milliseconds(); end
-	attr.ts = own.since;
-	return st.stanza("session", attr), changed;
+	});
+	local changed = own.told ~= event;
+	if changed then own.told, own.since = event, milliseconds(); end
+	return event:sub(1, -3) .. " ts='" .. own.since .. "'/>", changed;
 end
 
 local function report(session, closed)
 	if not session.full_jid or session.destroyed and not closed then return; end
-	local child, changed = session_child(session, closed);
-	if changed then give(child, false); end
+	local event, changed = session_event(session, closed);
+	if changed then give(event, false); end
 end
 
 local function each_session(f)
@@ -224,14 +235,13 @@ local function type_of(stanza) return types[stanza.attr.type] and stanza.attr.ty
 
 local function short(id) return id and #id <= id_max and id or nil; end
 
-local function message_child(attr, body)
-	local limit = body_max;
+local function message_event(attr, body)
+	local limit, event = body_max;
 	repeat
-		local child = st.stanza("message", attr);
-		if body ~= "" then child:text_tag("body", cut(body, limit)); end
+		event = element("message", attr, body ~= "" and "<body>" .. xml_escape(cut(body, limit)) .. "</body>" or nil);
 		limit = math.floor(limit / 2); -- for a body of which each byte had to be escaped
-		if limit == 0 or #tostring(child) <= stanza_max then return child; end
-	until false;
+	until #event <= stanza_max or limit == 0;
+	return event;
 end
 
 -- Messages: groups ----------------------------------------------------------------------------------------------------
@@ -295,9 +305,17 @@ local function event_for(stanza, account, session)
 	return attr, body;
 end
 
+local function conversation(account, with) return account .. " " .. with; end
+
+local function give_message(attr, body)
+	read:set(conversation(attr.to, jid.bare(attr.from)), nil);
+	give(message_event(attr, body), true);
+end
+
 -- A room sends one stanza to every joined resource of the account, and a sender may do the same: one event. The same
 -- words to the same JID again are a new message.
 local function is_copy(attr, body, to)
+	if to == attr.to then return false; end
 	local key = sha1(table.concat({ attr.to, attr.from, attr.id or "", attr.class, attr.call or "", body }, "\0"));
 	local now, seen = time.monotonic(), copies:get(key);
 	if seen and now - seen.at <= copy_window and not seen[to] then
@@ -308,9 +326,9 @@ local function is_copy(attr, body, to)
 	return false;
 end
 
--- The events for what the client of a session has not acknowledged, each once in the life of its queue.
+-- What the client of a session has not acknowledged, each message once in the life of its queue.
 local function unacked_of(session)
-	local children, account = {}, session.username .. "@" .. host;
+	local messages, account = {}, session.username .. "@" .. host;
 	local queue = session.smacks and session.outgoing_stanza_queue;
 	for _, stanza in ipairs(queue and queue:count_unacked() > 0 and queue:table() or {}) do
 		if stanza.name == "message" and not reported[stanza] then
@@ -324,15 +342,15 @@ local function unacked_of(session)
 			local attr, body = event_for(message or stanza, account, session);
 			if attr then
 				attr.unacked, attr.ts = "true", milliseconds(delay and datetime.parse(delay.attr.stamp));
-				table.insert(children, message_child(attr, body));
+				table.insert(messages, { attr = attr, body = body });
 			end
 		end
 	end
-	return children;
+	return messages;
 end
 
-local function give_all(children)
-	for _, child in ipairs(children) do give(child, true); end
+local function give_all(messages)
+	for _, message in ipairs(messages) do give_message(message.attr, message.body); end
 end
 
 -- A client that does not answer ---------------------------------------------------------------------------------------
@@ -386,7 +404,7 @@ local function message_arrived(event)
 	if not user and not user_exists(jid.node(account), host) then return; end
 	if is_copy(attr, body, to) then return; end
 	attr.ts = milliseconds();
-	give(message_child(attr, body), true);
+	give_message(attr, body);
 	for _, session in pairs(ack_timeout > 0 and user and user.sessions or {}) do
 		if session.smacks and state_of(session) == "inactive" then
 			module:add_timer(0, function () expect_answer(session); end);
@@ -394,8 +412,12 @@ local function message_arrived(event)
 	end
 end
 
+-- Said once: again only after something new has come.
 local function give_displayed(account, with)
-	give(st.stanza("displayed", { account = account, with = with, ts = milliseconds() }), true);
+	local key = conversation(account, with);
+	if read:get(key) then return; end
+	read:set(key, true);
+	give(element("displayed", { account = account, with = with, ts = milliseconds() }), true);
 end
 
 local function message_sent(event)
@@ -405,7 +427,7 @@ local function message_sent(event)
 	local with = jid.bare(stanza.attr.to) or account;
 	for _, tag in ipairs(stanza.tags) do
 		if meaning_of(tag) == "taken" and tag.attr.id then
-			give(message_child({
+			give(message_event({
 				to = account, from = with, type = type_of(stanza), class = "call-ended";
 				id = short(stanza.attr.id), call = short(tag.attr.id), ts = milliseconds();
 			}, ""), true);
@@ -486,26 +508,25 @@ end
 
 local function user_deleted(event)
 	if event.host ~= host then return; end
-	give(st.stanza("account-removed", { jid = event.username .. "@" .. host, ts = milliseconds() }), true);
+	give(element("account-removed", { jid = event.username .. "@" .. host, ts = milliseconds() }), true);
 end
 
-local function beat()
-	give(st.stanza("heartbeat", { interval = ("%d"):format(heartbeat) }), false);
-end
+local function heartbeat_event() return element("heartbeat", { interval = ("%d"):format(heartbeat) }); end
+
+local function beat() give(heartbeat_event(), false); end
 
 local function send_sessions(send)
-	local page, bytes = nil, 0;
+	local page, bytes = {}, 0;
+	local function flush()
+		if #page > 0 then send(events("snapshot='true'", table.concat(page))); end
+		page, bytes = {}, 0;
+	end
 	each_session(function (session)
-		local child = session_child(session);
-		bytes = bytes + #tostring(child);
-		if page and (#page.tags[1].tags == page_max or bytes > stanza_max) then
-			send(page);
-			page, bytes = nil, #tostring(child);
-		end
-		page = page or events({ snapshot = "true" });
-		page.tags[1]:add_direct_child(child);
+		local event = session_event(session);
+		if #page == page_max or bytes + #event > stanza_max then flush(); end
+		page[#page + 1], bytes = event, bytes + #event;
 	end);
-	if page then send(page); end
+	flush();
 end
 
 -- All in one go: sessions, the result, what is held, and from then on whatever happens.
@@ -524,7 +545,7 @@ local function snapshot_requested(event)
 		server = "Prosody " .. (prosody.version or "unknown"), module = module_version;
 	}));
 	for i = held_first, held_last do
-		origin.send(events({ seq = ("%d"):format(held[i].seq), replay = "true" }, held[i].child));
+		origin.send(events(("seq='%d' replay='true'"):format(held[i].seq), held[i].event));
 	end
 	link, in_flight = origin, 0;
 	beat(); -- says the interval
@@ -593,7 +614,7 @@ function module.load()
 	local connected = other and other.modules and other.modules.component and other.modules.component.session;
 	if connected and not module.reloading then
 		seq = seq + 1;
-		connected.send(events({ seq = "1" }, st.stanza("heartbeat", { interval = ("%d"):format(heartbeat) })));
+		connected.send(events("seq='1'", heartbeat_event()));
 	end
 end
 

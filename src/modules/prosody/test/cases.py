@@ -562,8 +562,12 @@ def an_answer_reads_the_conversation(w):
     client, _ = w.online(bob)
     client.message(alice.account, extra="<composing xmlns='http://jabber.org/protocol/chatstates'/>")
     client.message(alice.account, 'yes')
-    client.message(alice.account, extra="<x xmlns='jabber:x:encrypted'>x</x>")
     same(w.bridge.next(bob), kind='displayed', **{'with': alice.account})
+    client.message(alice.account, 'and more')  # nothing new to read since
+    alice.message(bob, 'really?')
+    client.expect('message')
+    client.message(alice.account, extra="<x xmlns='jabber:x:encrypted'>x</x>")
+    same(w.bridge.next(bob), body='really?')
     same(w.bridge.next(bob), kind='displayed', **{'with': alice.account})
     assert w.nothing_but(bob, alice) == []
 
