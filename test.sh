@@ -136,14 +136,13 @@ no_pending_migration() {
 
 if check "Build, warnings are errors" dotnet build PushRelay.sln --nologo -v minimal; then
   check "Formatting" dotnet format whitespace --folder . --verify-no-changes --exclude artifacts
-  if check "Tools" dotnet tool restore; then
+  if check "Tools are restored" dotnet tool restore; then
     check "Migrations of SQLite match the model" no_pending_migration SqliteRelayDb
     check "Migrations of PostgreSQL match the model" no_pending_migration PostgreSqlRelayDb
   fi
-  check "Prosody module compiles" "$(luac_command)" -p src/modules/prosody/mod_push_relay.lua
+  check "The Prosody module compiles" "$(luac_command)" -p src/modules/prosody/mod_push_relay.lua
   tests PushRelay.Tests
   tests PushRelay.Interop
-  if [ -e src/modules/prosody/test/run.py ]; then
-    script "Prosody module" /usr/bin/python3 src/modules/prosody/test/run.py
-  fi
+  script "The module in Prosody" /usr/bin/python3 src/modules/prosody/test/run.py --server prosody
+  script "The module in ejabberd" /usr/bin/python3 src/modules/prosody/test/run.py --server ejabberd
 fi

@@ -11,7 +11,7 @@ sdk_is_there() {
 is_there() {
   case $1 in
     curl | python3 | prosody) command -v "$1" ;;
-    ejabberd) command -v ejabberdctl && command -v erl ;;
+    ejabberd) command -v ejabberdctl && command -v erlc ;;
     lua5.4) luac_command ;;
     postgresql) ls /usr/lib/postgresql/*/bin/initdb ;;
     procps) type -P kill ;;
