@@ -6,7 +6,6 @@ using System.Security.Cryptography.X509Certificates;
 using Microsoft.Extensions.Time.Testing;
 using PushRelay.Apns;
 using PushRelay.Apns.Simulator;
-using Xunit;
 
 namespace PushRelay.Tests.Apns;
 

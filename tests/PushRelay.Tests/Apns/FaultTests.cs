@@ -1,7 +1,6 @@
 using Microsoft.Extensions.Time.Testing;
 using PushRelay.Apns;
 using PushRelay.Apns.Simulator;
-using Xunit;
 
 namespace PushRelay.Tests.Apns;
 

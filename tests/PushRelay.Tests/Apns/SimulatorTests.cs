@@ -4,7 +4,6 @@ using Microsoft.Extensions.Time.Testing;
 using PushRelay.Apns;
 using PushRelay.Apns.Simulator;
 using PushRelay.Apns.Simulator.Http2;
-using Xunit;
 
 namespace PushRelay.Tests.Apns;
 
