@@ -45,7 +45,14 @@ internal sealed partial class ProviderTokens(ApnsSigningKey key, IApnsTokenStore
             return false;
         }
 
-        if (!IsUsable(refused) || !ReferenceEquals(_current, refused))
+        var current = _current;
+        if (!ReferenceEquals(current, refused))
+        {
+            // One of many pushes that were refused together; another of them has seen to it.
+            return current is not null && IsUsable(current);
+        }
+
+        if (!IsUsable(refused))
         {
             return MayRenew;
         }

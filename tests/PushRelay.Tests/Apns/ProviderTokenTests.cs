@@ -1,5 +1,10 @@
+using System.Buffers.Text;
+using System.ComponentModel;
+using System.Diagnostics;
+using System.Formats.Asn1;
 using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
+using System.Text;
 using Microsoft.Extensions.Time.Testing;
 using PushRelay.Apns;
 using PushRelay.Apns.Simulator;
@@ -51,6 +56,69 @@ public sealed class ProviderTokenTests
         Assert.Equal(ApnsOutcome.Accepted, response.Outcome);
         Assert.Equal(2, store.Signed.Count);
         Assert.Equal([1, 1, 2], bed.Simulator.Received.Select(received => received.Connection));
+    }
+
+    [Fact]
+    public async Task Of_many_pushes_refused_together_all_are_sent_again_with_the_one_new_token()
+    {
+        var store = new RecordingStore();
+        await using var bed = await StartAsync(store);
+        await bed.SendAsync();
+        _clock.Advance(TimeSpan.FromMinutes(30));
+        bed.Simulator.AnswerNext(403, "ExpiredProviderToken");
+
+        var responses = await Task.WhenAll(Enumerable.Range(0, 200).Select(number => bed.SendAsync(ApnsBed.Alert(number))));
+
+        Assert.All(responses, response => Assert.Equal(ApnsOutcome.Accepted, response.Outcome));
+        Assert.Equal(2, store.Signed.Count);
+        Assert.Equal(2, bed.Simulator.ProviderTokensSeen);
+    }
+
+    [Fact]
+    public async Task OpenSsl_finds_the_signature_of_a_token_good()
+    {
+        using var key = ApnsSigningKey.FromPem(ApnsBed.TeamId, ApnsBed.KeyId, Pem);
+        var folder = Directory.CreateTempSubdirectory("apns-jwt");
+        try
+        {
+            var parts = key.Sign(_clock.GetUtcNow()).Value.Split('.');
+            var raw = Base64Url.DecodeFromChars(parts[2]);
+            var der = new AsnWriter(AsnEncodingRules.DER);
+            using (der.PushSequence())
+            {
+                der.WriteIntegerUnsigned(raw.AsSpan(0, 32).TrimStart((byte)0));
+                der.WriteIntegerUnsigned(raw.AsSpan(32).TrimStart((byte)0));
+            }
+
+            var (keyFile, dataFile, signatureFile) = (Path.Combine(folder.FullName, "k"), Path.Combine(folder.FullName, "d"), Path.Combine(folder.FullName, "s"));
+            await File.WriteAllTextAsync(keyFile, Pem, TestContext.Current.CancellationToken);
+            await File.WriteAllTextAsync(dataFile, $"{parts[0]}.{parts[1]}", TestContext.Current.CancellationToken);
+            await File.WriteAllBytesAsync(signatureFile, der.Encode(), TestContext.Current.CancellationToken);
+            using var openssl = StartOpenSsl("dgst", "-sha256", "-prverify", keyFile, "-signature", signatureFile, dataFile);
+            var said = await openssl.StandardOutput.ReadToEndAsync(TestContext.Current.CancellationToken);
+            await openssl.WaitForExitAsync(TestContext.Current.CancellationToken);
+
+            Assert.Equal("Verified OK", said.Trim());
+            Assert.Equal($$"""{"alg":"ES256","kid":"{{ApnsBed.KeyId}}"}""", Encoding.UTF8.GetString(Base64Url.DecodeFromChars(parts[0])));
+            Assert.Equal($$"""{"iss":"{{ApnsBed.TeamId}}","iat":1795388000}""", Encoding.UTF8.GetString(Base64Url.DecodeFromChars(parts[1])));
+        }
+        finally
+        {
+            folder.Delete(recursive: true);
+        }
+
+        static Process StartOpenSsl(params string[] arguments)
+        {
+            try
+            {
+                return Process.Start(new ProcessStartInfo("openssl", arguments) { RedirectStandardOutput = true })!;
+            }
+            catch (Win32Exception)
+            {
+                Assert.Skip("There is no openssl on this machine.");
+                throw;
+            }
+        }
     }
 
     [Fact]
@@ -155,6 +223,8 @@ public sealed class ProviderTokenTests
 
         Assert.Equal(ApnsBed.KeyId, key.KeyId);
     }
+
+    private static readonly string Pem = ApnsSimulator.CreateSigningKeyPem();
 
     private Task<ApnsBed> StartAsync(IApnsTokenStore? store) => ApnsBed.StartAsync(
         simulated => simulated with { Clock = _clock },
