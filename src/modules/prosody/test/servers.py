@@ -15,7 +15,7 @@ from wire import TIMEOUT, free_ports
 
 HERE = pathlib.Path(__file__).resolve().parent
 HOST, SMALL, ROOMS, COMPONENT, SECRET = 'localhost', 'small.localhost', 'rooms.localhost', 'push.localhost', 'secret'
-ACCOUNTS = 150  # on each host: u0, u1, ...
+ACCOUNTS = 200  # on each host: u0, u1, ...
 ACK_TIMEOUT = 1  # of the module, for inactive clients
 SMALL_QUEUE, SMALL_RESUME, SMALL_ACK = 5, 1, 2  # on the second host; the last is the server's own, for any client
 
