@@ -383,7 +383,8 @@ end
 local function expect_answer(session)
 	local own = session.push_relay;
 	if not own or own.watch or state_of(session) ~= "inactive" or session.destroyed then return; end
-	if not session.smacks or not session.outgoing_stanza_queue or session.outgoing_stanza_queue:count_unacked() == 0 then return; end
+	local queue = session.smacks and session.outgoing_stanza_queue;
+	if not queue or queue:count_unacked() == 0 then return; end
 	filters.add_filter(session, "bytes/in", listen, 1000);
 	own.watch = module:add_timer(ack_timeout, function ()
 		own.watch = nil;

@@ -186,6 +186,17 @@ def an_inactive_client_that_answers_stays_inactive(w):
     same(w.bridge.next(bob), kind='session', sid=sid, state='active')
 
 
+@case
+def an_active_client_whose_link_died_without_a_word_hibernates_and_its_messages_come_again(w):
+    bridge, bob, alice = w.connect(SMALL), w.account(SMALL), w.sender()
+    client, sid = w.online(bob, bridge=bridge)
+    client.enable_sm()
+    alice.message(bob, 'anybody there')
+    same(bridge.next(bob), body='anybody there', unacked=None)
+    same(bridge.next(bob), kind='session', sid=sid, state='hibernating')  # by the server's own limit
+    same(bridge.next(bob), body='anybody there', unacked='true')
+
+
 # Messages: what comes ---------------------------------------------------------------------------------------------------
 
 @case

@@ -42,6 +42,7 @@ class World:
 
     def account(self, host=servers.HOST):
         self.used += 1
+        assert self.used < servers.ACCOUNTS, 'more accounts needed'
         return f'u{self.used}@{host}'
 
     def login(self, account, resource='phone', **options):

@@ -15,8 +15,9 @@ from wire import TIMEOUT, free_ports
 
 HERE = pathlib.Path(__file__).resolve().parent
 HOST, SMALL, ROOMS, COMPONENT, SECRET = 'localhost', 'small.localhost', 'rooms.localhost', 'push.localhost', 'secret'
-ACCOUNTS = 150  # on each host: u0, u1, ...
-ACK_TIMEOUT, SMALL_QUEUE, SMALL_RESUME = 1, 5, 1
+ACCOUNTS = 200  # on each host: u0, u1, ...
+ACK_TIMEOUT = 1  # of the module, for inactive clients
+SMALL_QUEUE, SMALL_RESUME, SMALL_ACK = 5, 1, 2  # on the second host; the last is the server's own, for any client
 
 
 class Server:
@@ -96,6 +97,7 @@ VirtualHost "{SMALL}"
 	push_relay_queue_size = {SMALL_QUEUE}
 	push_relay_heartbeat = 1
 	smacks_hibernation_time = {SMALL_RESUME}
+	smacks_max_ack_delay = {SMALL_ACK}
 Component "{COMPONENT}"
 	component_secret = "{SECRET}"
 Component "{ROOMS}" "muc"
@@ -186,7 +188,7 @@ host_config:
       {module}
   {SMALL}:
     modules:{shared}
-      mod_stream_mgmt: {{resend_on_timeout: if_offline, resume_timeout: {SMALL_RESUME}}}
+      mod_stream_mgmt: {{resend_on_timeout: if_offline, resume_timeout: {SMALL_RESUME}, ack_timeout: {SMALL_ACK}}}
       mod_push_relay: {{component: {COMPONENT}, ack_timeout: {ACK_TIMEOUT}, queue_size: {SMALL_QUEUE}, heartbeat: 1}}
 ''')
 
