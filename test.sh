@@ -123,7 +123,7 @@ script() {
   local name=$1 status line
   shift
   heading "$name"
-  bounded '/^[0-9]+ passed, [0-9]+ failed$/ { print > last; next } { print; fflush() }' "$@"
+  bounded '/^[0-9]+ passed, [0-9]+ failed$/ { print > last; next } { print substr($0, 1, 400); fflush() }' "$@"
   status=$?
   line=$(cat "$work/last" 2>/dev/null)
   rm -f "$work/last"

@@ -469,6 +469,8 @@ def a_stanza_never_exceeds_64_kib(w):
     event = w.bridge.next(bob)  # the bridge checks the size of every stanza
     assert set(event.body) == {"'"}
     alice.message(bob, 'short', msg_id='y' * 3000)
+    # since its fix of CVE-2023-52425 expat takes a long tag that came in parts only when as much again has come
+    alice.send(' ' * 8192)
     same(w.bridge.next(bob), body='short', id=None)
 
 
