@@ -1,1 +1,1 @@
-return 0;
+return await PushRelay.Cli.RelayCommands.RunAsync(args, Console.Error);

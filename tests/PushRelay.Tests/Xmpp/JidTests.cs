@@ -2,7 +2,6 @@ using System.Globalization;
 using System.Text;
 using CsCheck;
 using PushRelay.Xmpp;
-using Xunit;
 
 namespace PushRelay.Tests.Xmpp;
 

@@ -1,7 +1,6 @@
 using System.Text;
 using System.Xml.Linq;
 using PushRelay.Xmpp;
-using Xunit;
 
 namespace PushRelay.Tests.Xmpp;
 

@@ -3,7 +3,6 @@ using System.Xml;
 using System.Xml.Linq;
 using CsCheck;
 using PushRelay.Xmpp;
-using Xunit;
 
 namespace PushRelay.Tests.Xmpp;
 

@@ -1,0 +1,33 @@
+# syntax=docker/dockerfile:1
+# PushRelay in a container: .NET's chiseled image of Ubuntu, "extra" because that one has ICU (account names are normalised
+# with it) and time zones. It has no shell and no package manager; it runs as user 1654 and needs nothing writable but /data
+# (SQLite and the master key, where they are kept there) and /tmp. Needs BuildKit.
+
+FROM --platform=$BUILDPLATFORM mcr.microsoft.com/dotnet/sdk:10.0 AS build
+ARG TARGETARCH
+WORKDIR /source
+# first only what the restore depends on, so that a change of code does not restore again
+COPY global.json Directory.Build.props Directory.Packages.props ./
+COPY src/PushRelay/PushRelay.csproj src/PushRelay/
+COPY src/PushRelay.Xmpp/PushRelay.Xmpp.csproj src/PushRelay.Xmpp/
+COPY src/PushRelay.Apns/PushRelay.Apns.csproj src/PushRelay.Apns/
+COPY src/PushRelay.Apns.Simulator/PushRelay.Apns.Simulator.csproj src/PushRelay.Apns.Simulator/
+RUN dotnet restore src/PushRelay -a $TARGETARCH
+COPY .editorconfig BannedSymbols.txt appsettings.json ./
+COPY src src
+RUN dotnet publish src/PushRelay -c Release --no-restore -a $TARGETARCH -p:UseAppHost=false -o /app
+# the defaults of a container; a settings file (--config) or the environment overrides them as everywhere
+RUN sed -i -e 's|http://127.0.0.1:8080|http://0.0.0.0:8080|' -e 's|=data/|=/data/|' -e 's|"data/|"/data/|' /app/appsettings.json \
+ && mkdir /data
+
+FROM mcr.microsoft.com/dotnet/aspnet:10.0-noble-chiseled-extra
+# the settings say where to listen; the base image's variable would only cause a warning
+ENV ASPNETCORE_HTTP_PORTS=
+COPY --from=build /app /app
+COPY --from=build --chown=1654:1654 --chmod=0700 /data /data
+USER 1654
+VOLUME /data
+EXPOSE 8080
+ENTRYPOINT ["dotnet", "/app/pushrelay.dll"]
+# no shell and no curl to ask with: the program asks itself
+HEALTHCHECK --interval=15s --timeout=5s --start-period=30s CMD ["dotnet", "/app/pushrelay.dll", "health"]

@@ -1,0 +1,104 @@
+using System.CommandLine;
+using System.Net.Sockets;
+using PushRelay.Storage;
+
+namespace PushRelay.Cli;
+
+/// <summary>The program's commands. Exit codes: 0 done, 1 failed, 2 wrong usage or settings.</summary>
+internal static class RelayCommands
+{
+    private const int Done = 0;
+    private const int Usage = 2;
+
+    private static readonly Option<string?> Config = new("--config")
+    {
+        Description = "The settings file; without it appsettings.json beside the program.",
+        HelpName = "FILE",
+        Recursive = true,
+    };
+
+    /// <param name="arguments">The command line.</param>
+    /// <param name="errors">Takes what is wrong with it, or with a setting.</param>
+    public static async Task<int> RunAsync(string[] arguments, TextWriter errors)
+    {
+        var root = new RootCommand("PushRelay: push alerts for XMPP accounts that nobody is looking at. Settings: --Section:Key=value")
+        {
+            TreatUnmatchedTokensAsErrors = false,
+        };
+        root.Add(Config);
+        root.SetAction(ServeAsync);
+        root.Add(Serve());
+        root.Add(Migrate());
+        root.Add(HealthCommand.Create(Config, Settings));
+        root.Add(SimulatorCommand.Create());
+        try
+        {
+            var parsed = root.Parse(arguments);
+            if (parsed.Errors.Count > 0)
+            {
+                parsed.Errors.ToList().ForEach(error => errors.WriteLine(error.Message));
+                return Usage;
+            }
+
+            return await parsed.InvokeAsync(new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = null });
+        }
+        catch (Exception exception) when (exception is SettingsException || exception.InnerException is SettingsException)
+        {
+            await errors.WriteLineAsync((exception as SettingsException ?? exception.InnerException!).Message);
+            return Usage;
+        }
+    }
+
+    private static Command Serve()
+    {
+        var command = new Command("serve", "Runs the relay; the default.") { TreatUnmatchedTokensAsErrors = false };
+        command.SetAction(ServeAsync);
+        return command;
+    }
+
+    private static Command Migrate()
+    {
+        var command = new Command("migrate", "Brings the database schema up to date and ends.") { TreatUnmatchedTokensAsErrors = false };
+        command.SetAction(async (parsed, cancellationToken) =>
+        {
+            await using var app = RelayApp.Build(parsed.GetValue(Config), Settings(parsed), TimeProvider.System);
+            var applied = await app.Services.GetRequiredService<RelayStorage>().MigrateAsync(cancellationToken);
+            foreach (var migration in applied)
+            {
+                Console.WriteLine(migration);
+            }
+
+            Console.WriteLine(applied.Count == 0 ? "The schema is up to date." : $"Applied {applied.Count} migrations.");
+            return Done;
+        });
+        return command;
+    }
+
+    private static async Task<int> ServeAsync(ParseResult parsed, CancellationToken cancellationToken)
+    {
+        await using var app = await RelayApp.OpenAsync(parsed.GetValue(Config), Settings(parsed), TimeProvider.System, cancellationToken);
+        try
+        {
+            await app.StartAsync(cancellationToken);
+        }
+        catch (Exception exception) when (exception is IOException or SocketException or FormatException or InvalidOperationException)
+        {
+            throw new SettingsException(
+                $"Urls is '{app.Configuration["Urls"]}', where the relay cannot listen: {exception.Message} Cure: name an address of this machine and a free port, such as http://127.0.0.1:8080.",
+                exception);
+        }
+
+        await app.WaitForShutdownAsync(CancellationToken.None);
+        return Done;
+    }
+
+    /// <summary>What System.CommandLine does not know is a setting; anything else is a mistake.</summary>
+    private static string[] Settings(ParseResult parsed)
+    {
+        var tokens = parsed.UnmatchedTokens;
+        var wrong = tokens.FirstOrDefault(t => !(t.StartsWith("--", StringComparison.Ordinal) && t.Contains('=', StringComparison.Ordinal)));
+        return wrong is null
+            ? [.. tokens]
+            : throw new SettingsException($"'{wrong}' is neither a command nor a setting; a setting looks like --Urls=http://127.0.0.1:8080. Try --help.");
+    }
+}

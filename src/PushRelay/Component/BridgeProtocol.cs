@@ -1,0 +1,180 @@
+using System.Diagnostics.CodeAnalysis;
+using System.Globalization;
+using System.Xml.Linq;
+using PushRelay.Decision;
+using PushRelay.Presence;
+using PushRelay.Xmpp;
+
+namespace PushRelay.Component;
+
+/// <summary>An <c>events</c> stanza of the bridge, read as far as its numbers.</summary>
+internal sealed record BridgeEvents(string Node, string Epoch, long? Seq, bool Snapshot, bool Replay, IReadOnlyList<XElement> Children);
+
+/// <summary>What a server answers a snapshot request with.</summary>
+internal sealed record BridgeSnapshot(string Node, string Epoch, long Seq, long Dropped, string Server, string Module);
+
+/// <summary>One session as the wire has it; no session where it closed.</summary>
+internal sealed record BridgeSession(string Account, string Sid, Session? Session);
+
+/// <summary>The words of <c>urn:pushrelay:bridge:1</c> (docs/bridge.md), and nothing but the words.</summary>
+internal static class BridgeProtocol
+{
+    public static readonly XNamespace Namespace = "urn:pushrelay:bridge:1";
+
+    /// <summary>The module is to say it anew if something older than this comes; a clock that is ahead counts as now.</summary>
+    private static readonly TimeSpan EventAgeMax = TimeSpan.FromMinutes(15);
+
+    private const int BodyCharsMax = 8 * 1024;
+    private const int IdCharsMax = 512;
+    private const int SidCharsMax = 128;
+    private const int NickCharsMax = 256;
+    private const int ChildrenMax = 100;
+
+    public static XElement SnapshotRequest(string id, string from, StreamName stream, StreamPoint? position) =>
+        new(XmppStanza.Component + "iq",
+            new XAttribute("type", "get"), new XAttribute("id", id), new XAttribute("from", from), new XAttribute("to", stream.Server),
+            new XElement(
+                Namespace + "snapshot",
+                Node(stream),
+                position is { } point ? new[] { new XAttribute("epoch", point.Epoch), new XAttribute("seq", point.Seq) } : null));
+
+    public static XElement Ack(string from, StreamName stream, StreamPoint point) =>
+        new(XmppStanza.Component + "message",
+            new XAttribute("from", from), new XAttribute("to", stream.Server),
+            new XElement(
+                Namespace + "ack",
+                Node(stream),
+                new XAttribute("epoch", point.Epoch), new XAttribute("seq", point.Seq)));
+
+    public static bool TryReadEvents(XElement stanza, [NotNullWhen(true)] out BridgeEvents? events)
+    {
+        events = null;
+        if (stanza.Element(Namespace + "events") is not { } element || (string?)element.Attribute("epoch") is not { Length: > 0 and <= 64 } epoch)
+        {
+            return false;
+        }
+
+        var snapshot = IsTrue(element, "snapshot");
+        var seq = Number(element, "seq");
+        var children = element.Elements().ToList();
+        if ((seq is null or < 1 && !snapshot) || children.Count > ChildrenMax)
+        {
+            return false;
+        }
+
+        events = new BridgeEvents(NodeOf(element), epoch, snapshot ? null : seq, snapshot, IsTrue(element, "replay"), children);
+        return true;
+    }
+
+    public static bool TryReadSnapshot(XElement iq, [NotNullWhen(true)] out BridgeSnapshot? snapshot)
+    {
+        snapshot = iq.Element(Namespace + "snapshot") is { } element
+            && (string?)element.Attribute("epoch") is { Length: > 0 and <= 64 } epoch
+            && Number(element, "seq") is { } seq and >= 0
+            ? new BridgeSnapshot(
+                NodeOf(element), epoch, seq, Number(element, "dropped") ?? 0, (string?)element.Attribute("server") ?? "?", (string?)element.Attribute("module") ?? "?")
+            : null;
+        return snapshot is not null;
+    }
+
+    /// <summary>The events that the module holds until they are acknowledged; their position among each other names them.</summary>
+    public static bool IsHeld(XElement child) => child.Name.Namespace == Namespace && child.Name.LocalName is "message" or "displayed" or "account-removed";
+
+    public static bool TryReadSession(XElement child, string server, DateTimeOffset now, [NotNullWhen(true)] out BridgeSession? session)
+    {
+        session = null;
+        if (!Jid.TryParse((string?)child.Attribute("jid"), out var jid) || jid.Local is null || jid.Resource is null || jid.Domain != server
+            || (string?)child.Attribute("sid") is not { Length: > 0 and <= SidCharsMax } sid)
+        {
+            return false;
+        }
+
+        var account = jid.Bare.ToString();
+        SessionState? state = (string?)child.Attribute("state") switch
+        {
+            "active" => SessionState.Active,
+            "inactive" => SessionState.Inactive,
+            "hibernating" => SessionState.Hibernating,
+            _ => null,
+        };
+        if (state is null)
+        {
+            session = (string?)child.Attribute("state") == "closed" ? new BridgeSession(account, sid, null) : null;
+            return session is not null;
+        }
+
+        session = new BridgeSession(account, sid, new Session(
+            sid, jid.Resource, state.Value, IsTrue(child, "available"), (int)Math.Clamp(Number(child, "priority") ?? 0, -128, 127),
+            Cut((string?)child.Attribute("show"), 16), At(child, now)));
+        return true;
+    }
+
+    public static bool TryReadHeld(
+        XElement child, string server, string key, Func<string, AccountPresence> presence, DateTimeOffset now, [NotNullWhen(true)] out RelayEvent? @event)
+    {
+        @event = child.Name.LocalName switch
+        {
+            "message" => ReadMessage(child, server, key, presence, now),
+            "displayed" when Account(child, "account", server) is { } account && Jid.TryParse((string?)child.Attribute("with"), out var with) =>
+                new RelayEvent.Displayed(account, with.Bare.ToString(), At(child, now)),
+            "account-removed" when Account(child, "jid", server) is { } account => new RelayEvent.AccountRemoved(account, At(child, now)),
+            _ => null,
+        };
+        return @event is not null;
+    }
+
+    /// <summary>How long the stream may be silent: a third of what is borne.</summary>
+    public static TimeSpan? HeartbeatInterval(XElement child) => child.Name == Namespace + "heartbeat" && Number(child, "interval") is { } seconds and >= 1 and <= 3600
+        ? TimeSpan.FromSeconds(seconds)
+        : null;
+
+    private static RelayEvent.Message? ReadMessage(XElement child, string server, string key, Func<string, AccountPresence> presence, DateTimeOffset now)
+    {
+        if (Account(child, "to", server) is not { } account || !Jid.TryParse((string?)child.Attribute("from"), out var from))
+        {
+            return null;
+        }
+
+        var type = (string?)child.Attribute("type") is "chat" or "groupchat" or "normal" ? (string)child.Attribute("type")! : "normal";
+        var room = Jid.TryParse((string?)child.Attribute("room"), out var named) ? named.Bare : null;
+        var conversation = type == "groupchat" && room is not null ? room : from.Bare;
+        return RelayEvent.Message.FromBridge((string?)child.Attribute("class"), key, account, conversation.ToString(), type, presence(account), At(child, now)) is { } message
+            ? message with
+            {
+                Id = Cut((string?)child.Attribute("id"), IdCharsMax),
+                StanzaId = Cut((string?)child.Attribute("stanza-id"), IdCharsMax),
+                Nick = Cut((string?)child.Attribute("nick"), NickCharsMax) ?? (type == "groupchat" ? from.Resource : null),
+                Body = Cut((string?)child.Element(Namespace + "body"), BodyCharsMax),
+                CallId = Cut((string?)child.Attribute("call"), IdCharsMax),
+                Mention = IsTrue(child, "mention"),
+                Unacked = IsTrue(child, "unacked"),
+            }
+            : null;
+    }
+
+    private static string? Account(XElement child, string attribute, string server) =>
+        Jid.TryParse((string?)child.Attribute(attribute), out var jid) && jid.Local is not null && jid.Domain == server ? jid.Bare.ToString() : null;
+
+    private static DateTimeOffset At(XElement child, DateTimeOffset now)
+    {
+        var earliest = now - EventAgeMax;
+        // compared as numbers: a hostile ts is no instant at all
+        return Number(child, "ts") is { } ts && ts > earliest.ToUnixTimeMilliseconds() && ts < now.ToUnixTimeMilliseconds()
+            ? DateTimeOffset.FromUnixTimeMilliseconds(ts)
+            : Number(child, "ts") is { } old && old <= earliest.ToUnixTimeMilliseconds() ? earliest : now;
+    }
+
+    private static XAttribute? Node(StreamName stream) => stream.Node.Length > 0 ? new XAttribute("node", stream.Node) : null;
+
+    private static string NodeOf(XElement element) => Cut((string?)element.Attribute("node"), 255) ?? "";
+
+    private static bool IsTrue(XElement element, string attribute) => (string?)element.Attribute(attribute) is "true" or "1";
+
+    private static long? Number(XElement element, string attribute) =>
+        long.TryParse((string?)element.Attribute(attribute), NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out var number) ? number : null;
+
+    // PostgreSQL stores no NUL, and XML has none; a surrogate pair is not cut apart
+    private static string? Cut(string? text, int charsMax) => text is null || text.Length <= charsMax
+        ? text
+        : text[..(char.IsHighSurrogate(text[charsMax - 1]) ? charsMax - 1 : charsMax)];
+}

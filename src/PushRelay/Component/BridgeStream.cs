@@ -1,0 +1,243 @@
+using PushRelay.Decision;
+using PushRelay.Presence;
+
+namespace PushRelay.Component;
+
+/// <summary>
+/// One stream of one server: waits for the snapshot it asked for, then takes live stanzas in their numbers; a new epoch, a hole or
+/// silence makes it ask again. It keeps the order; committing and acknowledging are its owner's.
+/// </summary>
+internal sealed partial class BridgeStream(StreamName name, PresenceTracker presence, TimeProvider clock, ILogger logger)
+{
+    /// <summary>Unanswered for this long, a request is made again: a server without the module never answers.</summary>
+    public static readonly TimeSpan SnapshotTimeout = TimeSpan.FromSeconds(15);
+
+    private static readonly TimeSpan HeartbeatDefault = TimeSpan.FromSeconds(30);
+    private const int SilentHeartbeatsMax = 3;
+
+    private readonly List<BridgeSession> snapshot = [];
+    private string? requestId;
+    private bool live;
+    private bool refusalTold;
+    private string? epoch;
+    private long lastLive;
+    private TimeSpan heartbeat = HeartbeatDefault;
+    private DateTimeOffset heard;
+
+    public StreamName Name => name;
+
+    /// <summary>The snapshot came, and nothing is missing since.</summary>
+    public bool IsLive => live;
+
+    /// <summary>The last committed stanza: what a request names, and what is acknowledged.</summary>
+    public StreamPoint? Position { get; private set; }
+
+    /// <summary>From here on everything is ignored until the answer to <paramref name="id"/>; states are unknown.</summary>
+    public void Ask(string id, StreamPoint? position)
+    {
+        requestId = id;
+        Position = position;
+        snapshot.Clear();
+        live = false;
+        heard = clock.GetUtcNow();
+        presence.Lose(name);
+    }
+
+    /// <summary>The link fell.</summary>
+    public void Lose()
+    {
+        requestId = null;
+        live = false;
+        snapshot.Clear();
+        presence.Lose(name);
+    }
+
+    /// <summary>True: nothing came for too long; ask again.</summary>
+    public bool IsSilent()
+    {
+        var silence = clock.GetUtcNow() - heard;
+        if (live && silence > heartbeat * SilentHeartbeatsMax)
+        {
+            Silent(name.Server, silence.TotalSeconds);
+            return true;
+        }
+
+        return !live && silence > SnapshotTimeout;
+    }
+
+    /// <summary>The result of a snapshot request.</summary>
+    /// <returns>What its sessions changed; null where it answers no request of ours.</returns>
+    public EventBatch? Accept(string? id, BridgeSnapshot result)
+    {
+        if (live || requestId is null || id != requestId)
+        {
+            return null;
+        }
+
+        requestId = null;
+        heard = clock.GetUtcNow();
+        refusalTold = false;
+        epoch = result.Epoch;
+        lastLive = result.Seq;
+        live = true;
+        if (Position is { } position && position.Epoch != result.Epoch)
+        {
+            Position = null;
+        }
+
+        if (result.Dropped > 0)
+        {
+            Dropped(name.Server, result.Dropped);
+        }
+
+        var changes = presence.Replace(name, [.. snapshot.Select(s => (s.Account, s.Session!))]);
+        SnapshotTaken(name.Server, result.Server, result.Module, snapshot.Count, result.Seq);
+        snapshot.Clear();
+        return new EventBatch(name, [.. changes.Select(c => new RelayEvent.PresenceChanged(c, heard))], null);
+    }
+
+    /// <summary>The server refused the request: it has no module, or forbids it.</summary>
+    public void Refuse(string? id, string condition)
+    {
+        if (id == requestId && !refusalTold)
+        {
+            refusalTold = true;
+            Refused(name.Server, condition);
+        }
+    }
+
+    /// <summary>One <c>events</c> stanza.</summary>
+    /// <param name="events">As it came.</param>
+    /// <param name="batch">What is to be committed, null where nothing is.</param>
+    /// <returns>False: the stream does not continue; ask for a new snapshot.</returns>
+    public bool Take(BridgeEvents events, out EventBatch? batch)
+    {
+        batch = null;
+        if (!live)
+        {
+            if (requestId is not null && events.Snapshot)
+            {
+                CollectSnapshot(events);
+            }
+
+            // what comes before the answer to our own request is not acknowledged, so it comes again
+            return true;
+        }
+
+        heard = clock.GetUtcNow();
+        if (events.Snapshot)
+        {
+            return true;
+        }
+
+        var seq = events.Seq!.Value;
+        if (events.Epoch != epoch)
+        {
+            NewEpoch(name.Server);
+            return false;
+        }
+
+        if (!events.Replay)
+        {
+            if (seq <= lastLive)
+            {
+                // said before; what was held of it is committed or still to be replayed
+                return true;
+            }
+
+            if (seq != lastLive + 1)
+            {
+                Hole(name.Server, lastLive + 1, seq);
+                return false;
+            }
+
+            lastLive = seq;
+        }
+        else if (Position is { } position && position.Epoch == events.Epoch && seq <= position.Seq)
+        {
+            return true;
+        }
+
+        batch = new EventBatch(name, Read(events, seq), new StreamPoint(events.Epoch, seq));
+        return true;
+    }
+
+    /// <summary>The owner committed this far.</summary>
+    public void Commit(StreamPoint point) => Position = point;
+
+    private void CollectSnapshot(BridgeEvents events)
+    {
+        heard = clock.GetUtcNow();
+        foreach (var child in events.Children)
+        {
+            if (child.Name == BridgeProtocol.Namespace + "session" && BridgeProtocol.TryReadSession(child, name.Server, heard, out var session) && session.Session is not null)
+            {
+                snapshot.Add(session);
+            }
+        }
+    }
+
+    private List<RelayEvent> Read(BridgeEvents events, long seq)
+    {
+        var read = new List<RelayEvent>(events.Children.Count);
+        var position = 0;
+        foreach (var child in events.Children)
+        {
+            if (BridgeProtocol.IsHeld(child))
+            {
+                position++;
+                var key = $"{events.Epoch}:{seq}:{position}";
+                if (BridgeProtocol.TryReadHeld(child, name.Server, key, account => presence.Get(name.Server, account), heard, out var @event))
+                {
+                    read.Add(@event);
+                }
+                else
+                {
+                    PassedOver(child.Name.LocalName, name.Server, seq);
+                }
+            }
+            else if (child.Name == BridgeProtocol.Namespace + "session" && !events.Replay)
+            {
+                if (BridgeProtocol.TryReadSession(child, name.Server, heard, out var session))
+                {
+                    if (presence.Apply(name, session.Account, session.Sid, session.Session) is { } change)
+                    {
+                        read.Add(new RelayEvent.PresenceChanged(change, heard));
+                    }
+                }
+                else
+                {
+                    PassedOver(child.Name.LocalName, name.Server, seq);
+                }
+            }
+            else
+            {
+                // a child we do not know is a newer module's business
+                heartbeat = BridgeProtocol.HeartbeatInterval(child) ?? heartbeat;
+            }
+        }
+
+        return read;
+    }
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "Server {Server} ({Software}, mod_push_relay {Module}) reports {Sessions} sessions; events go on after number {Seq}")]
+    private partial void SnapshotTaken(string server, string software, string module, int sessions, long seq);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "Server {Server} answers the bridge with {Condition}: is mod_push_relay loaded for it, with this component? Until then every session is unknown and no alert comes from it")]
+    private partial void Refused(string server, string condition);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "Server {Server} was silent for {Seconds:0} s: its sessions are unknown, and a new snapshot is asked for")]
+    private partial void Silent(string server, double seconds);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "The module of server {Server} started anew: a new snapshot is asked for")]
+    private partial void NewEpoch(string server);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "Stanza {Expected} of server {Server} is missing, {Seq} came: a new snapshot is asked for")]
+    private partial void Hole(string server, long expected, long seq);
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "Server {Server} had to drop {Count} events that this relay did not acknowledge in time (its push_relay_queue_size, push_relay_queue_time)")]
+    private partial void Dropped(string server, long count);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "An event <{Kind}/> of server {Server} in stanza {Seq} cannot be understood and is passed over")]
+    private partial void PassedOver(string kind, string server, long seq);
+}

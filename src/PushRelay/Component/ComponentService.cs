@@ -1,0 +1,54 @@
+using Microsoft.Extensions.Diagnostics.HealthChecks;
+using Microsoft.Extensions.Options;
+using PushRelay.Decision;
+using PushRelay.Presence;
+using PushRelay.Storage;
+
+namespace PushRelay.Component;
+
+/// <summary>Runs the links to the XMPP servers for as long as the relay serves.</summary>
+internal sealed partial class ComponentService(
+    IOptions<XmppOptions> options, EventIngest ingest, PresenceTracker presence, TimeProvider clock, ILoggerFactory loggers, ILogger<ComponentService> logger)
+    : BackgroundService, IHealthCheck
+{
+    private readonly List<ComponentLink> links = [.. options.Value.Components.Select(c => new ComponentLink(c, ingest, presence, clock, loggers))];
+
+    /// <summary>Degraded while a link is down or a server's sessions are unknown: alerts go out all the same, more than needed.</summary>
+    public Task<HealthCheckResult> CheckHealthAsync(HealthCheckContext context, CancellationToken cancellationToken = default)
+    {
+        var down = links.Where(l => !l.IsConnected).Select(l => $"component {l.Domain} is not connected");
+        var unknown = links.Where(l => l.IsConnected).SelectMany(l => l.Unknown).Select(s => $"the sessions of {s} are unknown");
+        var problems = down.Concat(unknown).ToList();
+        return Task.FromResult(problems.Count == 0 ? HealthCheckResult.Healthy() : HealthCheckResult.Degraded(string.Join("; ", problems)));
+    }
+
+    protected override Task ExecuteAsync(CancellationToken stoppingToken)
+    {
+        if (links.Count == 0)
+        {
+            NoComponent();
+        }
+
+        return Task.WhenAll(links.Select(l => l.RunAsync(stoppingToken)));
+    }
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "Setting Xmpp:Components is empty: no XMPP server is connected, so no alert will ever be due")]
+    private partial void NoComponent();
+}
+
+internal static class ComponentServices
+{
+    public static IServiceCollection AddComponent(this IServiceCollection services)
+    {
+        services.AddOptions<XmppOptions>().ValidateOnStart().Configure<IConfiguration>((options, configuration) =>
+        {
+            options.Components = SettingsReader.BindList<ComponentOptions>(configuration, "Xmpp:Components");
+            options.Check();
+        });
+        services.AddSingleton<PresenceTracker>();
+        services.AddSingleton<ComponentService>();
+        services.AddHostedService(provider => provider.GetRequiredService<ComponentService>());
+        services.AddHealthChecks().AddCheck<ComponentService>("xmpp");
+        return services;
+    }
+}

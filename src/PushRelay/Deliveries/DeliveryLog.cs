@@ -1,0 +1,53 @@
+using Microsoft.EntityFrameworkCore;
+using PushRelay.Outbox;
+using PushRelay.Storage;
+
+namespace PushRelay.Deliveries;
+
+/// <summary>Which deliveries are asked for; what is null does not count.</summary>
+internal sealed record DeliveryFilter
+{
+    public string? Account { get; init; }
+
+    public string? Device { get; init; }
+
+    public DeliveryState? State { get; init; }
+
+    /// <summary>Created at or after.</summary>
+    public DateTimeOffset? From { get; init; }
+
+    /// <summary>Created before.</summary>
+    public DateTimeOffset? To { get; init; }
+
+    public Guid? Before { get; init; }
+}
+
+/// <summary>Reads the ledger.</summary>
+internal sealed class DeliveryLog(IDbContextFactory<RelayDb> databases)
+{
+    /// <summary>Newest first.</summary>
+    public async Task<IReadOnlyList<Delivery>> ListAsync(DeliveryFilter filter, int limit, CancellationToken cancellationToken)
+    {
+        await using var db = await databases.CreateDbContextAsync(cancellationToken);
+        var rows = db.Set<Delivery>().AsNoTracking();
+        rows = filter.Account is { } account ? rows.Where(d => d.Account == account) : rows;
+        rows = filter.Device is { } device ? rows.Where(d => d.Device == device) : rows;
+        rows = filter.State is { } state ? rows.Where(d => d.State == state) : rows;
+        rows = filter.From is { } from ? rows.Where(d => d.CreatedAt >= from) : rows;
+        rows = filter.To is { } to ? rows.Where(d => d.CreatedAt < to) : rows;
+        rows = filter.Before is { } before ? rows.Where(d => d.Id.CompareTo(before) < 0) : rows;
+        return await rows.OrderByDescending(d => d.Id).Take(limit).ToListAsync(cancellationToken);
+    }
+
+    public async Task<(Delivery Delivery, IReadOnlyList<Attempt> Attempts)?> FindAsync(Guid id, CancellationToken cancellationToken)
+    {
+        await using var db = await databases.CreateDbContextAsync(cancellationToken);
+        var delivery = await db.Set<Delivery>().AsNoTracking().SingleOrDefaultAsync(d => d.Id == id, cancellationToken);
+        if (delivery is null)
+        {
+            return null;
+        }
+
+        return (delivery, await db.Set<Attempt>().AsNoTracking().Where(a => a.DeliveryId == id).OrderBy(a => a.Number).ToListAsync(cancellationToken));
+    }
+}

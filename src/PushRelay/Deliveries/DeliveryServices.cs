@@ -1,0 +1,6 @@
+namespace PushRelay.Deliveries;
+
+internal static class DeliveryServices
+{
+    public static IServiceCollection AddDeliveries(this IServiceCollection services) => services.AddSingleton<DeliveryLog>();
+}

@@ -1,0 +1,92 @@
+using Microsoft.EntityFrameworkCore;
+using Microsoft.EntityFrameworkCore.Metadata.Builders;
+using PushRelay.Storage;
+
+namespace PushRelay.Devices;
+
+internal enum DeviceStatus : short
+{
+    Active = 0,
+
+    /// <summary>The push network refused its token; nothing is sent until it is registered again.</summary>
+    Invalid = 1,
+}
+
+internal enum DeviceEnvironment : short
+{
+    Production = 0,
+    Sandbox = 1,
+}
+
+/// <summary>One installation of an app, registered for one account.</summary>
+internal sealed class Device
+{
+    public const string TableName = "devices";
+
+    /// <summary>The relay's own key: stays the same when the app's installation id changes hands.</summary>
+    public required Guid Key { get; init; }
+
+    /// <summary>What the outside calls it: the app's installation id, or one of ours. Unique within the account.</summary>
+    public required string Id { get; set; }
+
+    public required string Account { get; init; }
+
+    public required string App { get; set; }
+
+    public required string Platform { get; set; }
+
+    /// <summary>HMAC of app and token: finds the device of a token without a token in the database.</summary>
+    public required byte[] TokenIndex { get; set; }
+
+    public required byte[] Token { get; set; }
+
+    /// <summary>First and last four characters, all that is ever shown.</summary>
+    public required string TokenHint { get; set; }
+
+    public byte[]? VoipToken { get; set; }
+
+    public required DeviceEnvironment Environment { get; set; }
+
+    /// <summary>The XMPP resource of its sessions: ties it to them, so that its own foreground is told from another device's.</summary>
+    public string? Resource { get; set; }
+
+    public string? Locale { get; set; }
+
+    public string? TimeZone { get; set; }
+
+    /// <summary>XEP-0357 node: 128 random bits.</summary>
+    public required string Node { get; init; }
+
+    public DeviceStatus Status { get; set; }
+
+    public string? StatusReason { get; set; }
+
+    public required DateTimeOffset CreatedAt { get; init; }
+
+    /// <summary>The last registration: a 410 that is older says nothing about this token.</summary>
+    public required DateTimeOffset RegisteredAt { get; set; }
+
+    public DateTimeOffset? LastAcceptedAt { get; set; }
+
+    public DateTimeOffset? LastReceivedAt { get; set; }
+
+    public string OpenToken(MasterKey masterKey) => masterKey.Open(Token, TableName, Key, nameof(Token));
+
+    public string? OpenVoipToken(MasterKey masterKey) => VoipToken is null ? null : masterKey.Open(VoipToken, TableName, Key, nameof(VoipToken));
+
+    internal sealed class Table : IEntityTypeConfiguration<Device>
+    {
+        public void Configure(EntityTypeBuilder<Device> builder)
+        {
+            builder.ToTable(TableName);
+            builder.HasKey(d => d.Key);
+            builder.Property(d => d.Key).ValueGeneratedNever();
+            builder.Property(d => d.Id).IsRequired();
+            builder.HasIndex(d => new { d.Account, d.Id }).IsUnique();
+            builder.HasIndex(d => new { d.Account, d.TokenIndex }).IsUnique();
+            builder.HasIndex(d => d.TokenIndex);
+            builder.HasIndex(d => d.Id);
+            builder.HasIndex(d => d.Node).IsUnique();
+        }
+    }
+}

@@ -1,0 +1,247 @@
+using System.Buffers.Text;
+using System.Security.Cryptography;
+using Microsoft.EntityFrameworkCore;
+using PushRelay.Outbox;
+using PushRelay.Storage;
+
+namespace PushRelay.Devices;
+
+/// <summary>A valid registration: names normalised, token lower-case hex.</summary>
+internal sealed record Registration
+{
+    public required string Account { get; init; }
+
+    /// <summary>The app's own installation id; null: the relay makes one, or the token tells.</summary>
+    public string? Id { get; init; }
+
+    public required string App { get; init; }
+
+    public required string Platform { get; init; }
+
+    public required string Token { get; init; }
+
+    public required DeviceEnvironment Environment { get; init; }
+
+    public string? VoipToken { get; init; }
+
+    public string? Resource { get; init; }
+
+    public string? Locale { get; init; }
+
+    public string? TimeZone { get; init; }
+
+    /// <summary>The token leaves every other account: a phone that changed hands.</summary>
+    public bool Exclusive { get; init; } = true;
+}
+
+/// <summary>Knows which devices an account has, and the one place that reads or writes their tokens.</summary>
+internal sealed class DeviceRegistry(
+    IDbContextFactory<RelayDb> databases, OutboxQueue outbox, MasterKey masterKey, DatabaseClock clock, Sequence sequence)
+{
+    /// <summary>More are not registered, but take the place of invalid ones.</summary>
+    public const int DevicesPerAccountMax = 20;
+
+    private const int TriesMax = 5;
+
+    /// <summary>
+    /// The same account, app and token again is the same device. Null: the account has <see cref="DevicesPerAccountMax"/> valid devices.
+    /// </summary>
+    public async Task<(Device Device, bool Created)?> RegisterAsync(Registration registration, CancellationToken cancellationToken)
+    {
+        for (var tries = 1; ; tries++)
+        {
+            try
+            {
+                return await TryRegisterAsync(registration, cancellationToken);
+            }
+            catch (DbUpdateException) when (tries < TriesMax)
+            {
+                // another registration of the same account or token came between: look again
+            }
+        }
+    }
+
+    /// <summary>The XEP-0357 publish option <c>secret</c> of a node; known to whoever holds the master key, stored nowhere.</summary>
+    public string NodeSecret(string node) => Base64Url.EncodeToString(masterKey.Mac("node secret", node).AsSpan(0, 18));
+
+    /// <param name="account">Null: of any account (operators).</param>
+    /// <param name="id">As the outside knows it.</param>
+    /// <param name="cancellationToken">Stops the query.</param>
+    /// <returns>At most two: an id is unique within its account only.</returns>
+    public async Task<IReadOnlyList<Device>> FindAsync(string? account, string id, CancellationToken cancellationToken)
+    {
+        await using var db = await databases.CreateDbContextAsync(cancellationToken);
+        return await db.Set<Device>().AsNoTracking().Where(d => d.Id == id && (account == null || d.Account == account)).Take(2).ToListAsync(cancellationToken);
+    }
+
+    /// <summary>Newest first; from below <paramref name="before"/> on.</summary>
+    public async Task<IReadOnlyList<Device>> ListAsync(string? account, Guid? before, int limit, CancellationToken cancellationToken)
+    {
+        await using var db = await databases.CreateDbContextAsync(cancellationToken);
+        var devices = db.Set<Device>().AsNoTracking();
+        devices = account is null ? devices : devices.Where(d => d.Account == account);
+        devices = before is { } key ? devices.Where(d => d.Key.CompareTo(key) < 0) : devices;
+        return await devices.OrderByDescending(d => d.Key).Take(limit).ToListAsync(cancellationToken);
+    }
+
+    /// <summary>The devices of several accounts, in the caller's transaction.</summary>
+    public static async Task<ILookup<string, Device>> OfAccountsAsync(RelayDb db, IReadOnlyCollection<string> accounts, CancellationToken cancellationToken) =>
+        (await db.Set<Device>().AsNoTracking().Where(d => accounts.Contains(d.Account)).OrderBy(d => d.Key).ToListAsync(cancellationToken))
+            .ToLookup(d => d.Account, StringComparer.Ordinal);
+
+    public async Task<IReadOnlyDictionary<Guid, Device>> GetAsync(IReadOnlyCollection<Guid> keys, CancellationToken cancellationToken)
+    {
+        await using var db = await databases.CreateDbContextAsync(cancellationToken);
+        return await db.Set<Device>().AsNoTracking().Where(d => keys.Contains(d.Key)).ToDictionaryAsync(d => d.Key, cancellationToken);
+    }
+
+    /// <summary>Removes a device and cancels what is pending for it.</summary>
+    /// <returns>False: there is none (any more).</returns>
+    public async Task<bool> RemoveAsync(Guid key, CancellationToken cancellationToken)
+    {
+        await using var db = await databases.CreateDbContextAsync(cancellationToken);
+        await using var transaction = await db.Database.BeginTransactionAsync(cancellationToken);
+        var removed = await RemoveAsync(db, db.Set<Device>().Where(d => d.Key == key), Reasons.DeviceRemoved, cancellationToken);
+        await transaction.CommitAsync(cancellationToken);
+        return removed > 0;
+    }
+
+    /// <summary>The account is gone: its devices go with it, in the caller's transaction.</summary>
+    public Task<int> RemoveAccountAsync(RelayDb db, string account, CancellationToken cancellationToken) =>
+        RemoveAsync(db, db.Set<Device>().Where(d => d.Account == account), Reasons.AccountRemoved, cancellationToken);
+
+    /// <summary>
+    /// Marks a device whose token the push network refused, and cancels what is pending for it; unless the device was registered
+    /// again after <paramref name="sent"/> was read or after the token died.
+    /// </summary>
+    /// <param name="sent">The device as it was when the token was used.</param>
+    /// <param name="reason">The network's own word.</param>
+    /// <param name="since">When the token died, where the network says so.</param>
+    /// <param name="cancellationToken">Stops the statement.</param>
+    /// <returns>False: the registration is newer than the refusal.</returns>
+    public async Task<bool> InvalidateAsync(Device sent, string reason, DateTimeOffset? since, CancellationToken cancellationToken)
+    {
+        await using var db = await databases.CreateDbContextAsync(cancellationToken);
+        await using var transaction = await db.Database.BeginTransactionAsync(cancellationToken);
+        var marked = await db.Set<Device>()
+            .Where(d => d.Key == sent.Key && d.TokenIndex == sent.TokenIndex && d.RegisteredAt == sent.RegisteredAt)
+            .Where(d => since == null || d.RegisteredAt < since)
+            .ExecuteUpdateAsync(set => set.SetProperty(d => d.Status, DeviceStatus.Invalid).SetProperty(d => d.StatusReason, reason), cancellationToken);
+        if (marked > 0)
+        {
+            await outbox.CancelAsync(db, row => row.DeviceKey == sent.Key, Reasons.DeviceInvalid, cancellationToken);
+        }
+
+        await transaction.CommitAsync(cancellationToken);
+        return marked > 0;
+    }
+
+    public async Task NoteAcceptedAsync(Guid key, CancellationToken cancellationToken)
+    {
+        await using var db = await databases.CreateDbContextAsync(cancellationToken);
+        var now = await clock.NowAsync(db, cancellationToken);
+        await db.Set<Device>().Where(d => d.Key == key).ExecuteUpdateAsync(set => set.SetProperty(d => d.LastAcceptedAt, now), cancellationToken);
+    }
+
+    private async Task<(Device Device, bool Created)?> TryRegisterAsync(Registration registration, CancellationToken cancellationToken)
+    {
+        var index = masterKey.Mac("token", registration.App, registration.Token);
+        await using var db = await databases.CreateDbContextAsync(cancellationToken);
+        await using var transaction = await db.Database.BeginTransactionAsync(cancellationToken);
+        if (!db.IsSqlite)
+        {
+            // two accounts that claim one token at once take turns; SQLite has one writer anyway
+            await db.Database.ExecuteSqlAsync($"SELECT pg_advisory_xact_lock({BitConverter.ToInt64(index)})", cancellationToken);
+        }
+
+        var now = await clock.NowAsync(db, cancellationToken);
+        var devices = await db.Set<Device>().Where(d => d.Account == registration.Account).OrderBy(d => d.Key).ToListAsync(cancellationToken);
+        var sameToken = devices.Find(d => d.TokenIndex.AsSpan().SequenceEqual(index));
+        var sameId = registration.Id is null ? sameToken : devices.Find(d => d.Id == registration.Id);
+        if (sameId is not null && sameToken is not null && sameId != sameToken)
+        {
+            // one phone, two installation ids: the id that was named stays
+            await RemoveAsync(db, db.Set<Device>().Where(d => d.Key == sameToken.Key), Reasons.DeviceMoved, cancellationToken);
+            db.Entry(sameToken).State = EntityState.Detached;
+            sameToken = null;
+        }
+
+        if (registration.Exclusive)
+        {
+            await RemoveAsync(
+                db, db.Set<Device>().Where(d => d.TokenIndex == index && d.Account != registration.Account), Reasons.DeviceMoved, cancellationToken);
+        }
+
+        // a new id for a known token takes that device over, with what is pending for it
+        var device = sameId ?? sameToken;
+        var created = sameId is null;
+        if (device is null)
+        {
+            if (devices.Count >= DevicesPerAccountMax)
+            {
+                var oldestInvalid = devices.Find(d => d.Status == DeviceStatus.Invalid);
+                if (oldestInvalid is null)
+                {
+                    return null;
+                }
+
+                await RemoveAsync(db, db.Set<Device>().Where(d => d.Key == oldestInvalid.Key), Reasons.DeviceRemoved, cancellationToken);
+                db.Entry(oldestInvalid).State = EntityState.Detached;
+            }
+
+            device = NewDevice(registration, index, now);
+            db.Add(device);
+        }
+
+        Replace(device, registration, index, now);
+        await db.SaveChangesAsync(cancellationToken);
+        await transaction.CommitAsync(cancellationToken);
+        return (device, created);
+    }
+
+    private Device NewDevice(Registration registration, byte[] index, DateTimeOffset now)
+    {
+        var key = sequence.Next();
+        return new Device
+        {
+            Key = key,
+            Id = key.ToString("D"),
+            Account = registration.Account,
+            App = registration.App,
+            Platform = registration.Platform,
+            TokenIndex = index,
+            Token = [],
+            TokenHint = "",
+            Environment = registration.Environment,
+            Node = Convert.ToHexStringLower(RandomNumberGenerator.GetBytes(16)),
+            CreatedAt = now,
+            RegisteredAt = now,
+        };
+    }
+
+    /// <summary>A registration replaces all its members: what is left out goes back to its default.</summary>
+    private void Replace(Device device, Registration registration, byte[] index, DateTimeOffset now)
+    {
+        device.Id = registration.Id ?? device.Id;
+        device.App = registration.App;
+        device.Platform = registration.Platform;
+        device.TokenIndex = index;
+        device.Token = masterKey.Seal(registration.Token, Device.TableName, device.Key, nameof(Device.Token));
+        device.TokenHint = $"{registration.Token[..4]}…{registration.Token[^4..]}";
+        device.VoipToken = registration.VoipToken is null ? null : masterKey.Seal(registration.VoipToken, Device.TableName, device.Key, nameof(Device.VoipToken));
+        device.Environment = registration.Environment;
+        device.Resource = registration.Resource;
+        device.Locale = registration.Locale;
+        device.TimeZone = registration.TimeZone;
+        device.Status = DeviceStatus.Active;
+        device.StatusReason = null;
+        device.RegisteredAt = now;
+    }
+
+    private async Task<int> RemoveAsync(RelayDb db, IQueryable<Device> which, string reason, CancellationToken cancellationToken)
+    {
+        var keys = which.Select(d => d.Key);
+        await outbox.CancelAsync(db, row => keys.Contains(row.DeviceKey), reason, cancellationToken);
+        return await which.ExecuteDeleteAsync(cancellationToken);
+    }
+}

@@ -1,0 +1,14 @@
+using PushRelay.Storage;
+
+namespace PushRelay.Devices;
+
+internal static class DeviceServices
+{
+    public static IServiceCollection AddDevices(this IServiceCollection services)
+    {
+        services.AddOptions<DeviceAppsOptions>().Configure<IConfiguration>((options, configuration) => options.Apps = SettingsReader.BindList<DeviceAppsOptions.App>(configuration, "Apps"));
+        services.AddSingleton<DeviceApps>();
+        services.AddSingleton<DeviceRegistry>();
+        return services;
+    }
+}

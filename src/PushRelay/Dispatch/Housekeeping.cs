@@ -1,0 +1,85 @@
+using Microsoft.Extensions.Options;
+using PushRelay.Outbox;
+
+namespace PushRelay.Dispatch;
+
+/// <summary>Brings back what a dead node held, ends what is stale, forgets what is old. Any number of nodes may do so at once.</summary>
+internal sealed partial class Housekeeping(
+    OutboxQueue outbox, IOptions<DispatchOptions> dispatch, IOptions<RetentionOptions> retention, TimeProvider clock, ILogger<Housekeeping> logger)
+    : BackgroundService
+{
+    private const int PruneMax = 1000;
+    private static readonly TimeSpan Every = TimeSpan.FromSeconds(1);
+    private static readonly TimeSpan PruneEvery = TimeSpan.FromMinutes(10);
+
+    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
+    {
+        using var timer = new PeriodicTimer(Every, clock);
+        var pruned = clock.GetTimestamp() - (long)(PruneEvery.TotalSeconds * clock.TimestampFrequency);
+        do
+        {
+            try
+            {
+                await SweepAsync(stoppingToken);
+                if (clock.GetElapsedTime(pruned) >= PruneEvery)
+                {
+                    // while there is more, go on at the next tick
+                    if (await outbox.PruneAsync(retention.Value.Deliveries, PruneMax, stoppingToken) < PruneMax)
+                    {
+                        pruned = clock.GetTimestamp();
+                    }
+                }
+            }
+            catch (OperationCanceledException) when (stoppingToken.IsCancellationRequested)
+            {
+                return;
+            }
+            catch (Exception exception)
+            {
+                Failed(exception.Message);
+            }
+        }
+        while (await NextAsync(timer, stoppingToken));
+    }
+
+    internal async Task SweepAsync(CancellationToken cancellationToken)
+    {
+        var released = await outbox.ReleaseExpiredAsync(dispatch.Value.MaxAttempts, cancellationToken);
+        var expired = await outbox.ExpireAsync(cancellationToken);
+        if (released > 0)
+        {
+            Released(released);
+        }
+
+        if (expired > 0)
+        {
+            Expired(expired);
+        }
+
+        if (released + expired > 0)
+        {
+            outbox.Wake();
+        }
+    }
+
+    private static async Task<bool> NextAsync(PeriodicTimer timer, CancellationToken stoppingToken)
+    {
+        try
+        {
+            return await timer.WaitForNextTickAsync(stoppingToken);
+        }
+        catch (OperationCanceledException)
+        {
+            return false;
+        }
+    }
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "{Count} deliveries came back from leases that ran out: a node died or stalled while it sent them")]
+    private partial void Released(int count);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "{Count} deliveries expired: they could not be sent within their time to live")]
+    private partial void Expired(int count);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "Housekeeping has to wait: {Problem}")]
+    private partial void Failed(string problem);
+}

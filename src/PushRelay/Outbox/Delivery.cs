@@ -1,0 +1,220 @@
+using Microsoft.EntityFrameworkCore;
+using Microsoft.EntityFrameworkCore.Metadata.Builders;
+
+namespace PushRelay.Outbox;
+
+/// <summary>The numbers are stored: never change one. Names as the outside sees them are in <see cref="Names"/>.</summary>
+internal enum DeliveryState : short
+{
+    Pending = 0,
+    Sending = 1,
+    Accepted = 2,
+    Received = 3,
+    Opened = 4,
+    Suppressed = 5,
+    Coalesced = 6,
+    Cancelled = 7,
+    Expired = 8,
+    Rejected = 9,
+    Dead = 10,
+}
+
+internal enum EventSource : short
+{
+    Bridge = 0,
+    Xep0357 = 1,
+    Api = 2,
+    Test = 3,
+}
+
+internal enum EventClass : short
+{
+    Text = 0,
+    Encrypted = 1,
+    Call = 2,
+    CallEnded = 3,
+    Invite = 4,
+}
+
+/// <summary>Stable codes: why a delivery is sent, or why it ended otherwise. Listed in docs/decision.md and docs/outbox.md.</summary>
+internal static class Reasons
+{
+    // why it is sent
+    public const string Offline = "offline";
+    public const string Background = "background";
+    public const string Unknown = "unknown";
+    public const string Unacked = "unacked";
+    public const string OtherDeviceForeground = "other_device_foreground";
+    public const string Call = "call";
+
+    // why it is not
+    public const string Foreground = "foreground";
+    public const string NoDevice = "no_device";
+    public const string DeviceInvalid = "device_invalid";
+    public const string ReadElsewhere = "read_elsewhere";
+    public const string CallEnded = "call_ended";
+    public const string DeviceRemoved = "device_removed";
+    public const string DeviceMoved = "device_moved";
+    public const string AccountRemoved = "account_removed";
+    public const string Ttl = "ttl";
+    public const string AttemptsExhausted = "attempts_exhausted";
+}
+
+/// <summary>
+/// One event for one device: the row of the ledger and of the outbox at once. Only <see cref="OutboxQueue"/> changes its state.
+/// </summary>
+internal sealed class Delivery
+{
+    public const string TableName = "deliveries";
+
+    /// <summary>UUIDv7, rising within a node; also the apns-id of every attempt.</summary>
+    public required Guid Id { get; init; }
+
+    /// <summary>With <see cref="Account"/>, <see cref="DeviceKey"/> and <see cref="EventKey"/>: a replayed event is the same delivery.</summary>
+    public required string Server { get; init; }
+
+    public required string Account { get; init; }
+
+    /// <summary>The zero UUID where the account has no device: databases let NULLs repeat in a unique key.</summary>
+    public required Guid DeviceKey { get; init; }
+
+    /// <summary>The device's own id as the outside knows it.</summary>
+    public string? Device { get; init; }
+
+    public string? App { get; init; }
+
+    public string? Platform { get; init; }
+
+    /// <summary>For the bridge <c>epoch:seq:position</c>, else a fresh UUID. Ids chosen by senders are content, never keys.</summary>
+    public required string EventKey { get; init; }
+
+    public required EventSource Source { get; init; }
+
+    public required EventClass Class { get; init; }
+
+    public string? Sender { get; init; }
+
+    public string? MessageId { get; init; }
+
+    public string? StanzaId { get; init; }
+
+    public required DateTimeOffset EventAt { get; init; }
+
+    public string? MessageType { get; init; }
+
+    /// <summary>The bare JID that the conversation is with.</summary>
+    public string? Conversation { get; init; }
+
+    public string? CallId { get; init; }
+
+    /// <summary>With <see cref="DeviceKey"/> the slot, in which one alert at a time is in flight: the conversation, for a call the call.</summary>
+    public required Guid Slot { get; init; }
+
+    /// <summary>What the alert shows, sealed with the master key; blank once settled.</summary>
+    public byte[]? Content { get; set; }
+
+    public int Badge { get; init; }
+
+    public DeliveryState State { get; set; }
+
+    public required string Reason { get; set; }
+
+    /// <summary>The events that this row's alert speaks for.</summary>
+    public int Count { get; init; } = 1;
+
+    public Guid? CoalescedInto { get; init; }
+
+    /// <summary>Requests made, counted when the row is claimed.</summary>
+    public int Attempts { get; init; }
+
+    /// <summary>Of <see cref="Attempts"/> those that do not use up <c>Dispatch:MaxAttempts</c>: the network's or the provider's outage, not this delivery's fault.</summary>
+    public int AttemptsExcused { get; init; }
+
+    public required DateTimeOffset CreatedAt { get; init; }
+
+    public required DateTimeOffset DueAt { get; init; }
+
+    public required DateTimeOffset ExpiresAt { get; init; }
+
+    public DateTimeOffset? SettledAt { get; set; }
+
+    public DateTimeOffset? ReceivedAt { get; init; }
+
+    public DateTimeOffset? OpenedAt { get; init; }
+
+    /// <summary>Who holds the row while it is <see cref="DeliveryState.Sending"/>: only the holder can settle it.</summary>
+    public Guid? Lease { get; init; }
+
+    public DateTimeOffset? LeaseUntil { get; init; }
+
+    internal sealed class Table : IEntityTypeConfiguration<Delivery>
+    {
+        public void Configure(EntityTypeBuilder<Delivery> builder)
+        {
+            builder.ToTable(TableName, table =>
+            {
+                table.HasCheckConstraint("deliveries_lease_iff_sending", "(state = 1) = (lease IS NOT NULL) AND (state = 1) = (lease_until IS NOT NULL)");
+                table.HasCheckConstraint("deliveries_settled_iff_final", "(state IN (0, 1)) = (settled_at IS NULL)");
+                table.HasCheckConstraint("deliveries_content_until_settled", "state IN (0, 1) OR content IS NULL");
+                table.HasCheckConstraint("deliveries_sent_to_a_device", "state NOT IN (0, 1, 2, 3, 4) OR (device IS NOT NULL AND app IS NOT NULL AND platform IS NOT NULL)");
+            });
+            builder.Property(d => d.Id).ValueGeneratedNever();
+            builder.HasIndex(d => new { d.Server, d.Account, d.DeviceKey, d.EventKey }).IsUnique();
+            builder.HasIndex(d => new { d.Account, d.Id });
+            builder.HasIndex(d => d.DueAt).HasDatabaseName("ix_deliveries_pending_due").HasFilter("state = 0");
+            builder.HasIndex(d => new { d.DeviceKey, d.Slot, d.Id }).HasDatabaseName("ix_deliveries_pending_slot").HasFilter("state = 0");
+            // at most one alert of a slot is in flight, whoever claims
+            builder.HasIndex(d => new { d.DeviceKey, d.Slot }).IsUnique().HasDatabaseName("ix_deliveries_sending_slot").HasFilter("state = 1");
+            builder.HasIndex(d => d.LeaseUntil).HasDatabaseName("ix_deliveries_lease_until").HasFilter("state = 1");
+            builder.HasIndex(d => d.SettledAt).HasDatabaseName("ix_deliveries_settled_at").HasFilter("settled_at IS NOT NULL");
+        }
+    }
+}
+
+/// <summary>One request to the push network for a delivery.</summary>
+internal sealed class Attempt
+{
+    public required Guid DeliveryId { get; init; }
+
+    /// <summary>From 1; a request that was handed back at a shutdown leaves none.</summary>
+    public required int Number { get; init; }
+
+    public required DateTimeOffset At { get; init; }
+
+    public required int DurationMs { get; init; }
+
+    /// <summary>The provider's status, null where no answer came.</summary>
+    public int? Status { get; init; }
+
+    public string? Reason { get; init; }
+
+    public required string Outcome { get; init; }
+
+    public string? ProviderId { get; init; }
+
+    internal sealed class Table : IEntityTypeConfiguration<Attempt>
+    {
+        public void Configure(EntityTypeBuilder<Attempt> builder)
+        {
+            builder.ToTable("attempts");
+            builder.HasKey(a => new { a.DeliveryId, a.Number });
+            builder.HasOne<Delivery>().WithMany().HasForeignKey(a => a.DeliveryId).OnDelete(DeleteBehavior.Cascade).HasConstraintName("fk_attempts_deliveries");
+        }
+    }
+}
+
+/// <summary>An enum value as the outside writes it.</summary>
+internal static class Names
+{
+    public static string Of(DeliveryState state) => state.ToString().ToLowerInvariant();
+
+    public static string Of(EventSource source) => source.ToString().ToLowerInvariant();
+
+    public static string Of(EventClass @class) => @class == EventClass.CallEnded ? "call-ended" : @class.ToString().ToLowerInvariant();
+
+    public static bool TryParse(string? text, out DeliveryState state) =>
+        Enum.TryParse(text, ignoreCase: true, out state) && text == Of(state);
+
+    public static bool TryParse(string? text, out EventClass @class) =>
+        Enum.TryParse(text?.Replace("-", "", StringComparison.Ordinal), ignoreCase: true, out @class) && text == Of(@class);
+}

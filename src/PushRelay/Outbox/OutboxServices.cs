@@ -1,0 +1,6 @@
+namespace PushRelay.Outbox;
+
+internal static class OutboxServices
+{
+    public static IServiceCollection AddOutbox(this IServiceCollection services) => services.AddSingleton<OutboxQueue>();
+}

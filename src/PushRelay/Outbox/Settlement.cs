@@ -1,0 +1,29 @@
+namespace PushRelay.Outbox;
+
+/// <summary>How an attempt leaves a delivery: the closed set of ways out of <see cref="DeliveryState.Sending"/>.</summary>
+internal abstract record Settlement
+{
+    private Settlement()
+    {
+    }
+
+    /// <summary>The push network took it.</summary>
+    public sealed record Accepted : Settlement;
+
+    /// <summary>Due again after this long.</summary>
+    /// <param name="Delay">From now, by the database's clock.</param>
+    /// <param name="Excused">The attempt does not use up <c>Dispatch:MaxAttempts</c>.</param>
+    public sealed record Retry(TimeSpan Delay, bool Excused) : Settlement;
+
+    /// <summary>The push network refused it for good.</summary>
+    public sealed record Rejected(string Reason) : Settlement;
+
+    /// <summary>Its attempts are used up.</summary>
+    public sealed record Dead : Settlement;
+
+    /// <summary>It is no longer wanted.</summary>
+    public sealed record Cancelled(string Reason) : Settlement;
+
+    /// <summary>Nothing was tried, or nobody knows: due again at once, and the attempt is given back.</summary>
+    public sealed record HandBack : Settlement;
+}

@@ -1,0 +1,123 @@
+using System.Text;
+using Microsoft.Extensions.Options;
+using PushRelay.Access;
+using PushRelay.Component;
+using PushRelay.Decision;
+using PushRelay.Deliveries;
+using PushRelay.Devices;
+using PushRelay.Dispatch;
+using PushRelay.Outbox;
+using PushRelay.Providers;
+using PushRelay.Storage;
+using PushRelay.Telemetry;
+
+namespace PushRelay;
+
+/// <summary>Puts the modules together, in the order the data flows.</summary>
+internal static class RelayApp
+{
+    private const string DefaultSettings = "appsettings.json";
+
+    /// <summary>The relay, ready to run: settings checked, schema up to date, key at hand.</summary>
+    /// <param name="settingsFile">Another file than the one beside the program; null for that one.</param>
+    /// <param name="arguments">Settings as <c>--Section:Key=value</c>.</param>
+    /// <param name="clock">The time that everything here goes by.</param>
+    /// <param name="cancellationToken">Stops the start.</param>
+    /// <exception cref="SettingsException">A setting is wrong or missing.</exception>
+    public static async Task<WebApplication> OpenAsync(string? settingsFile, string[] arguments, TimeProvider clock, CancellationToken cancellationToken)
+    {
+        var app = Build(settingsFile, arguments, clock);
+        try
+        {
+            await app.Services.GetRequiredService<RelayStorage>().OpenAsync(cancellationToken);
+            MapEndpoints(app);
+            return app;
+        }
+        catch
+        {
+            await app.DisposeAsync();
+            throw;
+        }
+    }
+
+    /// <summary>The services alone, for a command that works beside a running relay.</summary>
+    public static WebApplication Build(string? settingsFile, string[] arguments, TimeProvider clock)
+    {
+        if ("e\u0301".Normalize(NormalizationForm.FormC) != "\u00e9")
+        {
+            throw new SettingsException("This machine has no ICU library, so account names cannot be compared. Cure: install it (Debian: libicu72; Alpine: icu-libs) and unset DOTNET_SYSTEM_GLOBALIZATION_INVARIANT.");
+        }
+
+        var builder = WebApplication.CreateBuilder(new WebApplicationOptions { ContentRootPath = AppContext.BaseDirectory });
+        var file = FileOf(settingsFile);
+        ReadSettings(builder.Configuration, file, arguments);
+        builder.Configuration.AddInMemoryCollection([.. SettingsReader.ReadSecretFiles(builder.Configuration, file)]);
+        builder.WebHost.ConfigureKestrel(kestrel =>
+        {
+            kestrel.AddServerHeader = false;
+            kestrel.Limits.MaxRequestBodySize = 2 * ApiBody.BytesMax;
+            kestrel.Limits.RequestHeadersTimeout = TimeSpan.FromSeconds(10);
+        });
+        // a node is gone within 10 seconds of SIGTERM; the dispatcher needs most of them
+        builder.Services.Configure<HostOptions>(host => host.ShutdownTimeout = TimeSpan.FromSeconds(9));
+        builder.Services.AddRelayLogging(builder.Configuration);
+        builder.Services.AddSingleton(file);
+        builder.Services.AddSingleton(clock);
+        builder.Services.ConfigureHttpJsonOptions(json =>
+        {
+            json.SerializerOptions.PropertyNamingPolicy = ApiBody.Json.PropertyNamingPolicy;
+            json.SerializerOptions.Converters.Add(new ApiTime());
+            json.SerializerOptions.Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping;
+        });
+        builder.Services.AddStorage().AddAccess();
+        builder.Services.AddComponent().AddDecision().AddOutbox().AddDispatch().AddProviders().AddDeliveries().AddDevices();
+        var app = builder.Build();
+        app.Services.GetRequiredService<IStartupValidator>().Validate();
+        return app;
+    }
+
+    /// <summary>The settings alone: unchecked, and without the secrets that stand in files.</summary>
+    public static IConfiguration ReadSettings(string? settingsFile, string[] arguments)
+    {
+        var configuration = new ConfigurationManager();
+        ReadSettings(configuration, FileOf(settingsFile), arguments);
+        return configuration;
+    }
+
+    private static SettingsFile FileOf(string? settingsFile) =>
+        new(Path.GetFullPath(settingsFile ?? Path.Combine(AppContext.BaseDirectory, DefaultSettings)));
+
+    private static void MapEndpoints(WebApplication app)
+    {
+        app.Use(static (context, next) =>
+        {
+            context.Response.Headers.CacheControl = "no-store";
+            context.Response.Headers.XContentTypeOptions = "nosniff";
+            return next(context);
+        });
+        app.UseExceptionHandler();
+        app.UseStatusCodePages();
+        app.UseAuthentication();
+        app.UseAuthorization();
+        app.MapHealth();
+        app.MapDevices();
+        app.MapDeliveries();
+    }
+
+    private static void ReadSettings(ConfigurationManager configuration, SettingsFile file, string[] arguments)
+    {
+        configuration.Sources.Clear();
+        try
+        {
+            configuration.AddJsonFile(file.Path, optional: false).AddEnvironmentVariables().AddCommandLine(arguments);
+        }
+        catch (FileNotFoundException exception)
+        {
+            throw new SettingsException($"There is no settings file {file.Path}. Cure: name one with --config FILE.", exception);
+        }
+        catch (InvalidDataException exception)
+        {
+            throw new SettingsException($"The settings file {file.Path} is no valid JSON: {exception.InnerException?.Message ?? exception.Message}", exception);
+        }
+    }
+}

@@ -1,0 +1,272 @@
+using System.Data.Common;
+using System.Globalization;
+using System.Security.Cryptography;
+using Microsoft.Data.Sqlite;
+using Microsoft.EntityFrameworkCore;
+using Microsoft.EntityFrameworkCore.Diagnostics;
+using Microsoft.Extensions.Diagnostics.HealthChecks;
+using Microsoft.Extensions.Options;
+using Npgsql;
+
+namespace PushRelay.Storage;
+
+/// <summary>
+/// Opens the database for a process: takes SQLite's process lock, brings the schema up to date, and checks the master key.
+/// Whatever is wrong there stops the start with a <see cref="SettingsException"/> that says the cure.
+/// </summary>
+internal sealed partial class RelayStorage(
+    IOptions<StorageOptions> options, IDbContextFactory<RelayDb> databases, TimeProvider clock, ILogger<RelayStorage> logger) : IDisposable
+{
+    private const int KeyBytes = 32;
+
+    private FileStream? processLock;
+    private MasterKey? masterKey;
+
+    public MasterKey MasterKey => masterKey ?? throw new InvalidOperationException("The storage is not open yet.");
+
+    /// <summary>For the one process that serves: on SQLite a second one is refused.</summary>
+    public async Task OpenAsync(CancellationToken cancellationToken)
+    {
+        await using var db = await databases.CreateDbContextAsync(cancellationToken);
+        if (db.IsSqlite)
+        {
+            processLock = TakeProcessLock(DataSource(db));
+        }
+
+        await MigrateAsync(db, cancellationToken);
+        masterKey = await LoadMasterKeyAsync(db, cancellationToken);
+    }
+
+    /// <summary>Brings the schema up to date, also beside a running relay.</summary>
+    /// <returns>The migrations that were applied.</returns>
+    public async Task<IReadOnlyList<string>> MigrateAsync(CancellationToken cancellationToken)
+    {
+        await using var db = await databases.CreateDbContextAsync(cancellationToken);
+        return await MigrateAsync(db, cancellationToken);
+    }
+
+    public void Dispose() => processLock?.Dispose();
+
+    private async Task<IReadOnlyList<string>> MigrateAsync(RelayDb db, CancellationToken cancellationToken)
+    {
+        try
+        {
+            if (db.IsSqlite)
+            {
+                MakeFolderFor(DataSource(db));
+                await ForgetAbandonedMigrationAsync(db, cancellationToken);
+            }
+
+            var applied = (await db.Database.GetAppliedMigrationsAsync(cancellationToken)).ToList();
+            if (applied.Except(db.Database.GetMigrations()).FirstOrDefault() is { } newer)
+            {
+                throw new SettingsException(
+                    $"Storage:ConnectionString names a database that a newer PushRelay has written (migration {newer}); run that version or a later one.");
+            }
+
+            var pending = (await db.Database.GetPendingMigrationsAsync(cancellationToken)).ToList();
+            if (pending.Count > 0)
+            {
+                await db.Database.MigrateAsync(cancellationToken);
+                Migrated(pending.Count, pending[^1]);
+            }
+
+            return pending;
+        }
+        catch (Exception exception) when (exception is DbException or ArgumentException or IOException or UnauthorizedAccessException
+            || exception.InnerException is NpgsqlException)
+        {
+            var reason = (exception.InnerException as NpgsqlException ?? exception).Message;
+            throw new SettingsException(
+                $"Storage:ConnectionString ({Describe()}) could not be opened: {reason} Cure: " + (options.Value.Provider == StorageProvider.Sqlite
+                    ? "name a file in a folder that this user may write, as \"Data Source=/var/lib/pushrelay/pushrelay.db\"."
+                    : "check host, port, database, user and password, and that PostgreSQL 15 or later is running there."),
+                exception);
+        }
+    }
+
+    /// <summary>
+    /// A process killed in a migration leaves its row in EF's lock table, for which SQLite's migration would wait for ever.
+    /// Who holds the process lock knows that nobody else migrates.
+    /// </summary>
+    private async Task ForgetAbandonedMigrationAsync(RelayDb db, CancellationToken cancellationToken)
+    {
+        if (processLock is null || !File.Exists(DataSource(db)))
+        {
+            return;
+        }
+
+        var tables = await db.Database.SqlQuery<int>(
+            $"SELECT count(*) AS Value FROM sqlite_master WHERE name = '__EFMigrationsLock'").SingleAsync(cancellationToken);
+        if (tables > 0)
+        {
+            await db.Database.ExecuteSqlAsync($"DELETE FROM __EFMigrationsLock", cancellationToken);
+        }
+    }
+
+    private async Task<MasterKey> LoadMasterKeyAsync(RelayDb db, CancellationToken cancellationToken)
+    {
+        var path = options.Value.MasterKeyFile;
+        var known = await db.Set<KnownKey>().SingleOrDefaultAsync(cancellationToken);
+        var cure = $"Cure: put the key that this database was made with there{(known is null ? "" : $" (it is the one made on {known.CreatedAt:yyyy-MM-dd})")}.";
+        if (!File.Exists(path))
+        {
+            if (known is not null)
+            {
+                throw new SettingsException($"Storage:MasterKeyFile '{path}' does not exist, but the database has secrets sealed with a key. {cure}");
+            }
+
+            MakeKeyFile(path);
+            KeyMade(path);
+        }
+
+        var key = ReadKeyFile(path);
+        if (known is null)
+        {
+            db.Add(new KnownKey { Fingerprint = key.Fingerprint, CreatedAt = clock.GetUtcNow() });
+            try
+            {
+                await db.SaveChangesAsync(cancellationToken);
+            }
+            catch (DbUpdateException)
+            {
+                // another node was first: its key counts
+                db.ChangeTracker.Clear();
+                known = await db.Set<KnownKey>().SingleAsync(cancellationToken);
+            }
+        }
+
+        return known is null || known.Fingerprint == key.Fingerprint
+            ? key
+            : throw new SettingsException($"Storage:MasterKeyFile '{path}' holds another key than the one this database's secrets are sealed with. {cure}");
+    }
+
+    private static void MakeKeyFile(string path)
+    {
+        try
+        {
+            MakeFolderFor(path);
+            var create = new FileStreamOptions { Mode = FileMode.CreateNew, Access = FileAccess.Write };
+            if (!OperatingSystem.IsWindows())
+            {
+                create.UnixCreateMode = UnixFileMode.UserRead | UnixFileMode.UserWrite;
+            }
+
+            using var file = new StreamWriter(path, create);
+            file.WriteLine(Convert.ToHexStringLower(RandomNumberGenerator.GetBytes(KeyBytes)));
+        }
+        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
+        {
+            throw new SettingsException($"Storage:MasterKeyFile '{path}' could not be made: {exception.Message} Cure: name a file in a folder that this user may write.", exception);
+        }
+    }
+
+    private static MasterKey ReadKeyFile(string path)
+    {
+        try
+        {
+            var text = File.ReadAllText(path).Trim();
+            return text.Length == KeyBytes * 2
+                ? new MasterKey(Convert.FromHexString(text))
+                : throw new FormatException($"it has {text.Length} characters.");
+        }
+        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException or FormatException)
+        {
+            throw new SettingsException($"Storage:MasterKeyFile '{path}' is no key of {KeyBytes * 2} hex digits: {exception.Message} Cure: restore the file from its backup.", exception);
+        }
+    }
+
+    private static FileStream TakeProcessLock(string dataSource)
+    {
+        var path = Path.Combine(Path.GetDirectoryName(Path.GetFullPath(dataSource))!, "pushrelay.lock");
+        try
+        {
+            MakeFolderFor(path);
+        }
+        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
+        {
+            throw new SettingsException(
+                $"Storage:ConnectionString needs the folder of {path}, which cannot be made: {exception.Message} Cure: name a file in a folder that this user may write.",
+                exception);
+        }
+
+        try
+        {
+            // an exclusive flock, which the kernel takes back when the process dies
+            var file = new FileStream(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
+            // beside it, because a locked file cannot be read: for the message of whoever comes second
+            File.WriteAllText(HolderFile(path), Environment.ProcessId.ToString(CultureInfo.InvariantCulture));
+            return file;
+        }
+        catch (IOException exception)
+        {
+            throw new SettingsException(
+                $"Storage:ConnectionString names a SQLite database that a relay already uses ({path} is locked{Holder(path)}). "
+                + "Cure: stop that one, or use PostgreSQL to run several.", exception);
+        }
+        catch (UnauthorizedAccessException exception)
+        {
+            throw new SettingsException($"Storage:ConnectionString: {path} cannot be written: {exception.Message} Cure: name a folder that this user may write.", exception);
+        }
+    }
+
+    private static string Holder(string path) => File.Exists(HolderFile(path)) ? $" by process {File.ReadAllText(HolderFile(path))}" : "";
+
+    private static string HolderFile(string path) => Path.ChangeExtension(path, ".pid");
+
+    private static void MakeFolderFor(string path) => Directory.CreateDirectory(Path.GetDirectoryName(Path.GetFullPath(path))!);
+
+    private static string DataSource(RelayDb db) => new SqliteConnectionStringBuilder(db.Database.GetConnectionString()).DataSource;
+
+    /// <summary>The connection string as a message may show it: without the password.</summary>
+    private string Describe()
+    {
+        var parts = new DbConnectionStringBuilder { ConnectionString = options.Value.ConnectionString };
+        parts.Remove("Password");
+        return parts.ConnectionString;
+    }
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "The database schema was brought up to date: {Count} migrations, the last is {Migration}")]
+    private partial void Migrated(int count, string migration);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "A new master key was made in {Path}: back it up apart from the database, without it device tokens cannot be read")]
+    private partial void KeyMade(string path);
+}
+
+/// <summary>Not durable without: SQLite syncs each commit to the disk, and a writer waits for another's commit.</summary>
+internal sealed class SqlitePragmas : DbConnectionInterceptor
+{
+    private const string Pragmas = "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA busy_timeout=5000; PRAGMA foreign_keys=ON;";
+
+    public override void ConnectionOpened(DbConnection connection, ConnectionEndEventData eventData)
+    {
+        using var command = connection.CreateCommand();
+        command.CommandText = Pragmas;
+        command.ExecuteNonQuery();
+    }
+
+    public override async Task ConnectionOpenedAsync(DbConnection connection, ConnectionEndEventData eventData, CancellationToken cancellationToken = default)
+    {
+        await using var command = connection.CreateCommand();
+        command.CommandText = Pragmas;
+        await command.ExecuteNonQueryAsync(cancellationToken);
+    }
+}
+
+/// <summary>Ready means: the database answers.</summary>
+internal sealed class StorageHealth(IDbContextFactory<RelayDb> databases) : IHealthCheck
+{
+    public async Task<HealthCheckResult> CheckHealthAsync(HealthCheckContext context, CancellationToken cancellationToken = default)
+    {
+        try
+        {
+            await using var db = await databases.CreateDbContextAsync(cancellationToken);
+            await db.Set<KnownKey>().AnyAsync(cancellationToken);
+            return HealthCheckResult.Healthy();
+        }
+        catch (Exception exception) when (exception is DbException or InvalidOperationException or TimeoutException)
+        {
+            return HealthCheckResult.Unhealthy("the database does not answer");
+        }
+    }
+}

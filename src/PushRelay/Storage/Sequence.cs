@@ -1,0 +1,31 @@
+using System.Buffers.Binary;
+using System.Security.Cryptography;
+
+namespace PushRelay.Storage;
+
+/// <summary>
+/// Makes UUIDv7 that rise strictly within this process, so that rows of one batch keep their order:
+/// RFC 9562 section 6.2 method 1, a 12-bit counter behind the milliseconds, which runs ahead of the clock when it overflows.
+/// </summary>
+internal sealed class Sequence(TimeProvider clock)
+{
+    private readonly Lock sync = new();
+    private long last;
+
+    public Guid Next()
+    {
+        long tick;
+        lock (sync)
+        {
+            // the milliseconds in the upper bits, the counter in the lower twelve
+            tick = last = Math.Max(last + 1, clock.GetUtcNow().ToUnixTimeMilliseconds() << 12);
+        }
+
+        Span<byte> bytes = stackalloc byte[16];
+        RandomNumberGenerator.Fill(bytes[8..]);
+        BinaryPrimitives.WriteInt64BigEndian(bytes, tick >> 12 << 16);
+        BinaryPrimitives.WriteUInt16BigEndian(bytes[6..], (ushort)(0x7000 | (tick & 0xFFF)));
+        bytes[8] = (byte)(0x80 | (bytes[8] & 0x3F));
+        return new Guid(bytes, bigEndian: true);
+    }
+}

@@ -1,0 +1,96 @@
+using System.Globalization;
+
+namespace PushRelay.Storage;
+
+/// <summary>Where the settings file stands: relative paths in settings count from its folder.</summary>
+internal sealed record SettingsFile(string Path)
+{
+    public string Resolve(string path) =>
+        System.IO.Path.GetFullPath(path, System.IO.Path.GetDirectoryName(System.IO.Path.GetFullPath(Path))!);
+}
+
+/// <summary>Reads a section into its options and says in an operator's words what cannot be read.</summary>
+internal static class SettingsReader
+{
+    // every secret X has a sibling XFile
+    private static readonly string[] Secrets = ["Key", "Secret", "SigningKey", "ConnectionString"];
+
+    /// <param name="configuration">All settings.</param>
+    /// <param name="section">Its name.</param>
+    /// <param name="options">Keeps its defaults where a setting is not there.</param>
+    public static void Bind(IConfiguration configuration, string section, object options)
+    {
+        try
+        {
+            configuration.GetSection(section).Bind(options);
+        }
+        catch (InvalidOperationException exception)
+        {
+            // "Failed to convert configuration value 'x' at 'Storage:Provider' to type '...'."
+            throw new SettingsException($"A setting cannot be read: {exception.Message} {Choices(exception)}".TrimEnd(), exception);
+        }
+    }
+
+    /// <summary>The entries of a list, each by itself: the framework passes over an entry that it cannot read.</summary>
+    public static List<T> BindList<T>(IConfiguration configuration, string section)
+        where T : new()
+    {
+        var items = new List<T>();
+        foreach (var child in configuration.GetSection(section).GetChildren())
+        {
+            var item = new T();
+            Bind(configuration, child.Path, item);
+            items.Add(item);
+        }
+
+        return items;
+    }
+
+    /// <summary>A duration between two bounds, or a stop that says both.</summary>
+    public static void Require(string setting, TimeSpan value, TimeSpan min, TimeSpan max)
+    {
+        if (value < min || value > max)
+        {
+            throw new SettingsException(string.Create(CultureInfo.InvariantCulture, $"{setting} is {value:c}; it must be from {min:c} to {max:c} (days.hours:minutes:seconds)."));
+        }
+    }
+
+    public static void Require(string setting, int value, int min, int max)
+    {
+        if (value < min || value > max)
+        {
+            throw new SettingsException(string.Create(CultureInfo.InvariantCulture, $"{setting} is {value}; it must be from {min} to {max}."));
+        }
+    }
+
+    /// <summary>The secrets that stand in files: for each <c>XFile</c> the setting <c>X</c>, its trailing line ends dropped.</summary>
+    public static IEnumerable<KeyValuePair<string, string?>> ReadSecretFiles(IConfiguration configuration, SettingsFile file)
+    {
+        foreach (var (key, path) in configuration.AsEnumerable())
+        {
+            var setting = key.EndsWith("File", StringComparison.OrdinalIgnoreCase) ? key[..^"File".Length] : "";
+            if (string.IsNullOrEmpty(path) || !Secrets.Contains(setting.Split(':')[^1], StringComparer.OrdinalIgnoreCase))
+            {
+                continue;
+            }
+
+            var full = file.Resolve(path);
+            string text;
+            try
+            {
+                text = File.ReadAllText(full).TrimEnd('\r', '\n');
+            }
+            catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
+            {
+                throw new SettingsException($"{key} is '{path}', which cannot be read ({full}): {exception.Message} Cure: name a file that this user may read.", exception);
+            }
+
+            yield return text.Length > 0
+                ? KeyValuePair.Create<string, string?>(setting, text)
+                : throw new SettingsException($"{key} is '{path}', which is empty ({full}); it must hold the secret.");
+        }
+    }
+
+    private static string Choices(InvalidOperationException exception) =>
+        exception.Message.Contains(nameof(StorageProvider), StringComparison.Ordinal) ? "It must be Sqlite or PostgreSql." : "";
+}

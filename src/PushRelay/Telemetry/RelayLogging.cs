@@ -1,0 +1,33 @@
+using Serilog;
+using Serilog.Events;
+using Serilog.Formatting.Compact;
+
+namespace PushRelay.Telemetry;
+
+/// <summary>Serilog on the console: lines for a terminal, compact JSON for whatever collects it. Section <c>Serilog</c> overrides.</summary>
+internal static class RelayLogging
+{
+    private const string Line = "{Timestamp:HH:mm:ss.fff} {Level:u3} {Message:lj}{NewLine}{Exception}";
+
+    public static IServiceCollection AddRelayLogging(this IServiceCollection services, IConfiguration configuration) =>
+        services.AddSerilog(logger =>
+        {
+            logger.MinimumLevel.Information()
+                .MinimumLevel.Override("Microsoft", LogEventLevel.Warning)
+                .MinimumLevel.Override("System", LogEventLevel.Warning)
+                // cookies and antiforgery are not used, so nothing is ever protected
+                .MinimumLevel.Override("Microsoft.AspNetCore.DataProtection", LogEventLevel.Fatal)
+                .MinimumLevel.Override("Microsoft.Hosting.Lifetime", LogEventLevel.Information)
+                // a failed statement is reported by whoever asked for it, in an operator's words
+                .MinimumLevel.Override("Microsoft.EntityFrameworkCore", LogEventLevel.Fatal)
+                .Enrich.FromLogContext();
+            if (!configuration.GetSection("Serilog:WriteTo").Exists())
+            {
+                _ = Console.IsOutputRedirected
+                    ? logger.WriteTo.Console(new RenderedCompactJsonFormatter())
+                    : logger.WriteTo.Console(outputTemplate: Line, formatProvider: System.Globalization.CultureInfo.InvariantCulture);
+            }
+
+            logger.ReadFrom.Configuration(configuration);
+        });
+}

@@ -1,0 +1,847 @@
+%%% Tells a PushRelay component what every session of this virtual host is doing and which messages its accounts got,
+%%% so that the relay can alert the phones that nobody looks at.
+%%%
+%%% The wire is urn:pushrelay:bridge:1 over the component's own XEP-0114 link: whole session states, messages, what the
+%%% account has read; numbered, kept until the relay says they are on its disk, and sent again when it asks.
+%%%
+%%% Hooks run in the processes of clients and senders: they read, send one message to the process of this host and let
+%%% the stanza go on. That process owns numbers, queue, link and what was told of each session.
+%%%
+%%% ejabberd 23.01 or later. Options and limits: README.md.
+-module(mod_push_relay).
+-behaviour(gen_mod).
+-behaviour(gen_server).
+
+%% gen_mod
+-export([start/2, stop/1, reload/3, depends/2, mod_opt_type/1, mod_options/1, mod_doc/0]).
+%% gen_server
+-export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2, code_change/3]).
+%% hooks in a client's process
+-export([session_opened/1, session_copied/2, session_resumed/1, session_pending/1, session_terminated/2,
+         self_presence/1, csi_activity/2, packet_sent_to_client/3, heard_from_client/3, client_info/2, client_cast/2,
+         user_sends/1]).
+%% hooks elsewhere
+-export([packet_arrives/1, host_receives/1, user_removed/2, process_iq/1, decode_iq_subel/1]).
+
+-include("logger.hrl").
+-include("xmpp.hrl").
+-include("translate.hrl").
+
+-define(NS_BRIDGE, <<"urn:pushrelay:bridge:1">>).
+-define(MODULE_VERSION, <<"1.0.0">>).
+-define(BODY_MAX, 8192).      % bytes
+-define(ID_MAX, 1024).        % bytes: a longer id cannot identify anything and is left out
+-define(STANZA_MAX, 60000).   % bytes: the wire allows 64 KiB with its wrapping
+-define(PAGE_MAX, 100).       % sessions in a stanza
+-define(COPY_WINDOW, 10000).  % ms in which the same message to another resource is a copy, at least
+-define(COPIES_MAX, 1000).    % messages remembered for that
+-define(READ_MAX, 10000).     % conversations remembered as read
+-define(HELLO_DELAY, 300).    % ms for the sessions of a running server to report themselves
+
+-record(session, {attr :: attrs(), since :: binary(), pid :: pid(), ref :: reference(), user :: {binary(), binary()}}).
+-record(state, {host :: binary(), component :: binary(),
+                heartbeat :: pos_integer(), queue_size :: pos_integer(), queue_time :: pos_integer(),  % s, events, s
+                epoch :: binary(), seq = 0 :: non_neg_integer(),                   % the last number given out
+                held = queue:new() :: queue:queue(), held_count = 0 :: non_neg_integer(),  % {Seq, At, Child}
+                dropped = 0 :: non_neg_integer(), dropped_seq = 0 :: non_neg_integer(),
+                link :: undefined | {pid(), reference()}, in_flight = 0 :: non_neg_integer(),
+                sessions = #{} :: #{binary() => #session{}}, refs = #{} :: #{reference() => binary()},
+                nicks = #{} :: #{binary() => #{binary() => #{binary() => binary()}}},  % user => resource => room => nick
+                read = #{} :: #{{binary(), binary()} => true},  % conversations in which nothing came since they were read
+                seen = #{} :: map(), seen_before = #{} :: map()}).
+
+-type attrs() :: [{binary(), binary()}].
+
+%%% gen_mod ------------------------------------------------------------------------------------------------------------
+
+start(Host, Opts) -> gen_mod:start_child(?MODULE, Host, Opts).
+
+stop(Host) -> gen_mod:stop_child(?MODULE, Host).
+
+reload(Host, NewOpts, _OldOpts) -> gen_server:cast(proc(Host), {reload, NewOpts}).
+
+depends(_Host, _Opts) -> [{mod_stream_mgmt, soft}, {mod_client_state, soft}].
+
+mod_opt_type(component) -> econf:domain();
+mod_opt_type(ack_timeout) -> econf:non_neg_int();
+mod_opt_type(_) -> econf:pos_int().
+
+mod_options(_Host) -> [component, {heartbeat, 30}, {queue_size, 10000}, {queue_time, 600}, {ack_timeout, 5}].
+
+mod_doc() ->
+    #{desc => ?T("Reports sessions and messages to a PushRelay component, which alerts phones that nobody looks at."),
+      opts =>
+          [{component, #{value => ?T("Domain"), desc => ?T("The relay's component. Required.")}},
+           {heartbeat, #{value => ?T("Seconds"), desc => ?T("Time between heartbeats. The default is 30.")}},
+           {queue_size, #{value => ?T("Number"), desc => ?T("Events kept until the relay acknowledges them. "
+                                                            "The default is 10000.")}},
+           {queue_time, #{value => ?T("Seconds"), desc => ?T("How long they are kept. The default is 600.")}},
+           {ack_timeout, #{value => ?T("Seconds"), desc => ?T("Without an answer to an XEP-0198 request for so long an "
+                                                              "inactive session counts as hibernating; 0: never. "
+                                                              "The default is 5.")}}]}.
+
+proc(Host) -> gen_mod:get_module_proc(Host, ?MODULE).
+
+option(Host, Name) -> gen_mod:get_module_opt(Host, ?MODULE, Name).
+
+hooks() ->
+    [{c2s_session_opened, session_opened, 90},
+     {c2s_copy_session, session_copied, 90},
+     {c2s_session_resumed, session_resumed, 90},
+     {c2s_session_pending, session_pending, 90},
+     {c2s_terminated, session_terminated, 30},        % before mod_stream_mgmt (50) gives up its queue
+     {c2s_self_presence, self_presence, 90},
+     {csi_activity, csi_activity, 90},
+     {c2s_handle_send, packet_sent_to_client, 90},    % after mod_stream_mgmt (50) has put it into its queue
+     {c2s_handle_recv, heard_from_client, 10},
+     {c2s_handle_info, client_info, 10},
+     {c2s_handle_cast, client_cast, 10},
+     {user_send_packet, user_sends, 95},
+     {sm_receive_packet, packet_arrives, 95},         % after mod_mam (50) has chosen the archive id
+     {local_send_to_resource_hook, host_receives, 10},
+     {remove_user, user_removed, 110}].               % after ejabberd_sm (100) has sent its sessions away
+
+%%% In a client's process: its sessions --------------------------------------------------------------------------------
+
+%% What we know lives in the client's state: id, csi, overdue (it does not answer), watch (the timer that says so),
+%% reported (the last number of its XEP-0198 queue that was reported as unacknowledged).
+notes(Csi) -> #{id => new_id(), csi => Csi, overdue => false, watch => none, reported => 0}.
+
+%% 72 random bits: never used twice, whatever restarts.
+new_id() -> base64url(crypto:strong_rand_bytes(9)).
+
+session_opened(State) -> report(State#{push_relay => notes(active)}).
+
+%% The session is the same though another process goes on with it.
+session_copied(State, #{push_relay := Own}) -> State#{push_relay => Own#{watch => none}};
+session_copied(State, _) -> State.
+
+%% A resumed stream starts active (XEP-0352 section 5).
+session_resumed(#{push_relay := Own} = State) -> report(State#{push_relay => Own#{csi => active, overdue => false}});
+session_resumed(State) -> session_opened(State).
+
+session_pending(#{push_relay := _} = State) -> report_unacked(report(State));
+session_pending(State) -> State.
+
+session_terminated(#{push_relay := #{id := Id}, mgmt_state := resumed, lserver := Host} = State, _Reason) ->
+    cast(Host, {moved, Id}),
+    State;
+session_terminated(#{push_relay := #{id := Id}, lserver := Host, jid := JID} = State, _Reason) ->
+    %% After hibernation there is nothing to say that was not said.
+    {Messages, State1} = case State of
+                             #{mgmt_state := active} -> unacked(State);
+                             _ -> {[], State}
+                         end,
+    cast(Host, {closed, Id, JID, Messages}),
+    State1;
+session_terminated(State, _Reason) -> State.
+
+%% ejabberd changes its state only after this hook.
+self_presence({#presence{type = unavailable}, State} = Acc) ->
+    report(maps:remove(pres_last, State)),
+    Acc;
+self_presence({#presence{} = Presence, State} = Acc) ->
+    report(State#{pres_last => Presence}),
+    Acc.
+
+csi_activity(#{push_relay := Own} = State, Csi) -> report(State#{push_relay => Own#{csi => Csi}});
+csi_activity(State, _Csi) -> State.
+
+report(#{push_relay := #{id := Id}, jid := JID, lserver := Host} = State) ->
+    Presence = maps:get(pres_last, State, none),
+    cast(Host, {session, Id, self(), {JID#jid.luser, JID#jid.lresource},
+                [{<<"jid">>, encode(JID)}, {<<"sid">>, Id}, {<<"state">>, state_of(State)},
+                 {<<"available">>, atom_to_binary(is_record(Presence, presence), utf8)},
+                 {<<"priority">>, priority(Presence)} | show(Presence)]}),
+    State;
+report(State) -> State.
+
+state_of(#{mgmt_state := Mgmt}) when Mgmt == pending; Mgmt == timeout -> <<"hibernating">>;
+state_of(#{push_relay := #{overdue := true}}) -> <<"hibernating">>;
+state_of(#{push_relay := #{csi := Csi}}) -> atom_to_binary(Csi, utf8).
+
+priority(#presence{priority = P}) when is_integer(P) -> integer_to_binary(P);
+priority(_) -> <<"0">>.
+
+show(#presence{show = Show}) when Show /= undefined -> [{<<"show">>, atom_to_binary(Show, utf8)}];
+show(_) -> [].
+
+report_unacked(#{lserver := Host, jid := JID} = State) ->
+    {Messages, State1} = unacked(State),
+    cast(Host, {unacked, JID, Messages}),
+    State1.
+
+%% What the client has not acknowledged, each message once in the life of its queue.
+unacked(#{push_relay := #{reported := Reported} = Own, mgmt_queue := Queue, jid := JID} = State) ->
+    Waiting = [Item || {Number, _, #message{}} = Item <- p1_queue:to_list(Queue), Number > Reported],
+    Messages = [{[{<<"unacked">>, <<"true">>}, {<<"ts">>, milliseconds(Time)} | Attrs], Body, references(Message)}
+                || {_, Time, Packet} <- Waiting, Message <- [uncarbon(Packet)], {Attrs, Body} <- [event_for(Message, JID)]],
+    {Messages, State#{push_relay => Own#{reported => lists:max([Reported | [Number || {Number, _, _} <- Waiting]])}}};
+unacked(State) -> {[], State}.
+
+%% A copy this device was to show: the event is the message itself.
+uncarbon(#message{} = Message) ->
+    case xmpp:get_subtag(Message, #carbons_received{forwarded = #forwarded{}}) of
+        #carbons_received{forwarded = #forwarded{sub_els = [El]}} ->
+            case xmpp:decode(to_xml(El), ?NS_CLIENT, [ignore_els]) of
+                #message{} = Original -> Original;
+                _ -> Message
+            end;
+        _ -> Message
+    end.
+
+%%% In a client's process: does it answer? -----------------------------------------------------------------------------
+
+%% mod_stream_mgmt has just asked for an acknowledgement (its own limit is a minute): an inactive client has less time.
+packet_sent_to_client(#{push_relay := #{watch := none, csi := inactive, overdue := false} = Own, lserver := Host,
+                        mgmt_state := active, mgmt_ack_timer := _} = State, #message{}, ok) ->
+    case option(Host, ack_timeout) of
+        0 -> State;
+        Seconds -> State#{push_relay => Own#{watch => erlang:start_timer(Seconds * 1000, self(), push_relay_ack)}}
+    end;
+packet_sent_to_client(State, _Packet, _Result) -> State.
+
+heard_from_client(#{push_relay := #{watch := none, overdue := false}} = State, _El, _Packet) -> State;
+heard_from_client(#{push_relay := #{watch := Timer} = Own} = State, _El, _Packet) ->
+    is_reference(Timer) andalso erlang:cancel_timer(Timer),
+    report(State#{push_relay => Own#{watch => none, overdue => false}});
+heard_from_client(State, _El, _Packet) -> State.
+
+client_info(#{push_relay := #{watch := Timer} = Own} = State, {timeout, Timer, push_relay_ack}) ->
+    State1 = State#{push_relay => Own#{watch => none}},
+    case State1 of
+        #{mgmt_state := active, push_relay := #{csi := inactive} = Own1} ->
+            {stop, report_unacked(report(State1#{push_relay => Own1#{overdue => true}}))};
+        _ -> {stop, State1}
+    end;
+client_info(State, {timeout, _, push_relay_ack}) -> {stop, State};
+client_info(State, _Info) -> State.
+
+%% The module was loaded while this client was connected.
+client_cast(#{jid := JID, sid := _} = State, {?MODULE, report}) ->
+    State1 = case State of
+                 #{push_relay := _} -> State;
+                 _ -> State#{push_relay => notes(maps:get(csi_state, State, active))}
+             end,
+    [cast(JID#jid.lserver, {nick, {JID#jid.luser, JID#jid.lresource}, jid:encode({U, S, <<>>}), Nick})
+     || {U, S, Nick} <- sets_to_list(maps:get(pres_a, State, [])), Nick /= <<>>],  % rooms it is in
+    {stop, report(State1)};
+client_cast(State, {?MODULE, _}) -> {stop, State};
+client_cast(State, _Msg) -> State.
+
+sets_to_list(Set) -> try gb_sets:to_list(Set) catch _:_ -> [] end.
+
+%%% In a client's process: what it reads and writes --------------------------------------------------------------------
+
+user_sends({#message{type = error}, _State} = Acc) -> Acc;
+user_sends({#message{} = Message, #{jid := JID}} = Acc) ->
+    Host = JID#jid.lserver,
+    Account = bare(JID),
+    With = case Message#message.to of
+               undefined -> Account;
+               To -> bare(To)
+           end,
+    case lists:search(fun(El) -> meaning(El) == taken end, Message#message.sub_els) of
+        {value, El} ->
+            cast(Host, {keep, message_child([{<<"to">>, Account}, {<<"from">>, With}, {<<"class">>, <<"call-ended">>},
+                                             {<<"call">>, attribute(<<"id">>, El)}, {<<"ts">>, milliseconds()},
+                                             {<<"type">>, atom_to_binary(Message#message.type, utf8)}
+                                             | optional(<<"id">>, Message#message.id)], <<>>)});
+        false when With == Account -> ok;
+        false ->
+            Message#message.type == groupchat andalso cast(Host, {wrote, Account, With, Message#message.id}),
+            Displayed = lists:any(fun(El) -> meaning(El) == displayed end, Message#message.sub_els),
+            case classify(Message) of
+                _ when Displayed -> displayed(Host, Account, With);
+                {Class, _, _} when Class == text; Class == encrypted -> displayed(Host, Account, With);
+                _ -> ok
+            end
+    end,
+    Acc;
+user_sends({#iq{type = set, to = To, sub_els = [El]}, #{jid := JID}} = Acc) ->
+    %% XEP-0490: the client publishes what it has displayed to its own account; the item's id is the conversation.
+    Account = bare(JID),
+    case (To == undefined orelse bare(To) == Account) andalso xmpp:get_ns(El) == ?NS_PUBSUB of
+        true ->
+            Publish = fxml:get_subtag(to_xml(El), <<"publish">>),
+            Items = case Publish /= false andalso attribute(<<"node">>, Publish) of
+                        <<"urn:xmpp:mds:displayed:0">> -> fxml:get_subtags(Publish, <<"item">>);
+                        _ -> []
+                    end,
+            lists:foreach(fun(Item) ->
+                                  try jid:decode(attribute(<<"id">>, Item)) of
+                                      With -> displayed(JID#jid.lserver, Account, bare(With))
+                                  catch _:_ -> ok
+                                  end
+                          end, Items);
+        false -> ok
+    end,
+    Acc;
+user_sends(Acc) -> Acc.
+
+displayed(Host, Account, With) -> cast(Host, {displayed, Account, With, milliseconds()}).
+
+%%% In a sender's process: what arrives --------------------------------------------------------------------------------
+
+%% Marked, because ejabberd routes a message again when a session with a queue ends or is late for its resumption.
+packet_arrives(#message{meta = #{push_relay := _}} = Message) -> Message;
+packet_arrives(#message{to = To} = Message) ->
+    case event_for(unsubscribe(Message), To) of
+        {Attrs, Body} ->
+            is_wanted(Message, To) andalso
+                cast(To#jid.lserver, {arrived, To, {[{<<"ts">>, milliseconds()} | Attrs], Body, references(Message)}}),
+            xmpp:put_meta(Message, push_relay, true);
+        none -> Message
+    end;
+packet_arrives(#presence{from = From, to = #jid{lresource = Resource} = To, type = Type} = Presence)
+  when Resource /= <<>>, Type == available orelse Type == unavailable ->
+    %% Status 110 is the room's word for "this is you" (XEP-0045 section 7.2.2). In the process of the room, as its
+    %% messages are: so the nickname is known before the first of them.
+    case xmpp:has_subtag(Presence, #muc_user{}) andalso xmpp:get_subtag(Presence, #muc_user{}) of
+        #muc_user{status_codes = Codes} ->
+            Nick = case Type of
+                       available -> From#jid.lresource;
+                       unavailable -> none
+                   end,
+            lists:member(110, Codes) andalso
+                cast(To#jid.lserver, {nick, {To#jid.luser, Resource}, bare(From), Nick});
+        _ -> ok
+    end,
+    Presence;
+packet_arrives(Stanza) -> Stanza.
+
+%% MUC/Sub: the room's message travels in an event to the subscriber's account.
+unsubscribe(Message) ->
+    case misc:unwrap_mucsub_message(Message) of
+        #message{} = Inner -> Inner#message{type = groupchat, meta = (Inner#message.meta)#{mucsub => true}};
+        false -> Message
+    end.
+
+%% For somebody who exists and has not blocked the sender. A group message for a resource that is gone goes back as an
+%% error, and the room removes the occupant.
+is_wanted(#message{type = Type} = Message, #jid{luser = User, lserver = Server, lresource = Resource} = To) ->
+    Online = case Type of
+                 groupchat -> ejabberd_sm:get_session_pid(User, Server, Resource) /= none;
+                 _ -> ejabberd_sm:get_user_resources(User, Server) /= [] orelse ejabberd_auth:user_exists(User, Server)
+             end,
+    Online andalso allow == ejabberd_hooks:run_fold(privacy_check_packet, Server, allow, [To, Message, in]).
+
+%% The message event for the account of that JID, or none if it is not to hear of it.
+event_for(#message{from = From, type = Type} = Message, JID) ->
+    Account = bare(JID),
+    case classify(Message) of
+        {Class, Body, Call} when From /= undefined ->
+            case bare(From) of
+                Account -> none;
+                Sender ->
+                    Group = case Type of
+                                groupchat -> [{<<"room">>, Sender} | optional(<<"nick">>, From#jid.lresource)];
+                                _ -> []
+                            end,
+                    {[{<<"to">>, Account}, {<<"from">>, encode(From)}, {<<"type">>, atom_to_binary(Type, utf8)},
+                      {<<"class">>, class(Class)}]
+                     ++ Group ++ optional(<<"id">>, Message#message.id) ++ optional(<<"call">>, Call)
+                     ++ optional(<<"stanza-id">>, stanza_id(Message, JID, Sender)), Body}
+            end;
+        _ -> none
+    end.
+
+class('call-ended') -> <<"call-ended">>;
+class(Class) -> atom_to_binary(Class, utf8).
+
+stanza_id(#message{type = groupchat} = Message, _JID, Room) ->
+    case [Id || #stanza_id{by = By, id = Id} <- [decode_stanza_id(El) || El <- Message#message.sub_els], bare(By) == Room] of
+        [Id | _] -> Id;
+        [] -> <<>>
+    end;
+stanza_id(Message, JID, _Sender) ->
+    case gen_mod:is_loaded(JID#jid.lserver, mod_mam) andalso xmpp:get_meta(Message, stanza_id, none) of
+        Id when is_integer(Id) -> integer_to_binary(Id);
+        _ -> <<>>
+    end.
+
+decode_stanza_id(#stanza_id{} = Id) -> Id;
+decode_stanza_id(#xmlel{name = <<"stanza-id">>} = El) -> try xmpp:decode(El) catch _:_ -> none end;
+decode_stanza_id(_) -> none.
+
+%%% What a message is --------------------------------------------------------------------------------------------------
+
+%% {Class, Body, Call}, or none if nobody should hear of it.
+classify(#message{type = Type}) when Type == error; Type == headline -> none;
+classify(#message{from = From, to = To, type = Type, body = Text, sub_els = Els}) ->
+    Meanings = [{meaning(El), El} || El <- Els],
+    Find = fun(Meaning) -> proplists:get_value(Meaning, Meanings, none) end,
+    Body = xmpp:get_text(Text),
+    Old = lists:any(fun({delay, El}) -> is_stored(El, From, To, Type); (_) -> false end, Meanings),
+    case lists:keymember('not a message', 1, Meanings) orelse Old of
+        true -> none;
+        false ->
+            case {call_id(Find(call)), call_id(Find('call-ended'))} of
+                {Call, _} when Call /= none -> {call, Body, Call};
+                {_, Call} when Call /= none -> {'call-ended', <<>>, Call};
+                _ -> classify(Find(invite), Find(omemo), Find(encrypted), Body)
+            end
+    end.
+
+classify(none, none, none, <<"?OTR", _/binary>>) -> {encrypted, <<>>, <<>>};
+classify(none, none, none, <<>>) -> none;
+classify(none, none, none, Body) -> {text, Body, <<>>};
+classify(none, none, _Encrypted, _Body) -> {encrypted, <<>>, <<>>};
+classify(none, Omemo, _, Body) ->
+    case fxml:get_subtag(to_xml(Omemo), <<"payload">>) of
+        false when Body == <<>> -> none;  % only moves keys
+        _ -> {encrypted, <<>>, <<>>}
+    end;
+classify(_Invite, _, _, Body) -> {invite, Body, <<>>}.
+
+meaning(#message{}) -> none;
+meaning(El) -> meaning(xmpp:get_ns(El), xmpp:get_name(El), El).
+
+meaning(<<"urn:xmpp:eme:", _/binary>>, <<"encryption">>, _) -> encrypted;                     % XEP-0380
+meaning(<<"jabber:x:encrypted">>, <<"x">>, _) -> encrypted;                                   % XEP-0027
+meaning(<<"urn:xmpp:openpgp:", _/binary>>, <<"openpgp">>, _) -> encrypted;                    % XEP-0373
+meaning(<<"eu.siacs.conversations.axolotl">>, <<"encrypted">>, _) -> omemo;                   % XEP-0384 before 0.4
+meaning(<<"urn:xmpp:omemo:", _/binary>>, <<"encrypted">>, _) -> omemo;                        % with XEP-0420 inside
+meaning(<<"urn:xmpp:jingle-message:", _/binary>>, Name, _) -> jingle(Name);                   % XEP-0353
+meaning(<<"jabber:x:conference">>, <<"x">>, _) -> invite;                                     % XEP-0249
+meaning(<<"http://jabber.org/protocol/muc#user">>, <<"x">>, El) ->
+    case fxml:get_subtag(to_xml(El), <<"invite">>) of
+        false -> none;
+        _ -> invite
+    end;
+meaning(<<"urn:xmpp:carbons:", _/binary>>, Name, _) when Name == <<"sent">>; Name == <<"received">> -> 'not a message';
+meaning(<<"urn:xmpp:mam:", _/binary>>, <<"result">>, _) -> 'not a message';
+meaning(<<"urn:xmpp:delay">>, <<"delay">>, _) -> delay;
+meaning(<<"urn:xmpp:chat-markers:", _/binary>>, <<"displayed">>, _) -> displayed;             % XEP-0333
+meaning(_, _, _) -> none.
+
+jingle(<<"propose">>) -> call;
+jingle(Name) when Name == <<"retract">>; Name == <<"finish">> -> 'call-ended';
+jingle(Name) when Name == <<"accept">>; Name == <<"proceed">>; Name == <<"reject">> -> taken;  % the other devices stop
+jingle(_) -> none.
+
+%% History of a room (XEP-0045 section 7.2.13), or something this server had stored or queued and reported when it came.
+is_stored(El, From, To, Type) ->
+    try xmpp:decode(to_xml(El)) of
+        #delay{from = #jid{} = By} ->
+            (Type == groupchat andalso From /= undefined andalso bare(By) == bare(From))
+                orelse (To /= undefined andalso By#jid.luser == <<>> andalso By#jid.lserver == To#jid.lserver);
+        _ -> false
+    catch _:_ -> false
+    end.
+
+call_id(none) -> none;
+call_id(El) ->
+    case attribute(<<"id">>, El) of
+        <<>> -> none;
+        Id -> Id
+    end.
+
+%% What a message refers to (XEP-0372), without the scheme.
+references(#message{type = groupchat, sub_els = Els}) ->
+    [decode_percent(Uri) || El <- Els, xmpp:get_ns(El) == <<"urn:xmpp:reference:0">>, attribute(<<"type">>, El) == <<"mention">>,
+                            <<"xmpp:", Uri/binary>> <- [attribute(<<"uri">>, El)]];
+references(_) -> [].
+
+decode_percent(<<$%, A, B, Rest/binary>>) ->
+    try <<(binary_to_integer(<<A, B>>, 16)), (decode_percent(Rest))/binary>>
+    catch _:_ -> <<$%, A, B, (decode_percent(Rest))/binary>>
+    end;
+decode_percent(<<C, Rest/binary>>) -> <<C, (decode_percent(Rest))/binary>>;
+decode_percent(<<>>) -> <<>>.
+
+%%% From the relay -----------------------------------------------------------------------------------------------------
+
+decode_iq_subel(El) -> El.  % no codec knows our namespace
+
+%% ejabberd runs this in the process of the connection it came over: that is the link.
+process_iq(#iq{type = get, from = From, to = #jid{lserver = Host}, sub_els = [#xmlel{} = El]} = IQ) ->
+    case option(Host, component) == From#jid.lserver of
+        true ->
+            gen_server:cast(process_of(Host, attribute(<<"node">>, El)), {snapshot, self(), IQ, El}),
+            ignore;
+        false -> xmpp:make_error(IQ, xmpp:err_forbidden())
+    end;
+process_iq(IQ) -> xmpp:make_error(IQ, xmpp:err_not_allowed()).
+
+%% In a cluster every node has a stream of its own; whoever holds the link passes on what is meant for another.
+process_of(Host, Node) ->
+    case [N || N <- ejabberd_cluster:get_nodes(), atom_to_binary(N, utf8) == Node] of
+        [N] -> {proc(Host), N};
+        [] -> proc(Host)
+    end.
+
+host_receives(#message{from = #jid{lserver = Component}, to = #jid{lserver = Host}, sub_els = Els}) ->
+    case option(Host, component) of
+        Component ->
+            case [El || #xmlel{name = <<"ack">>} = El <- Els, xmpp:get_ns(El) == ?NS_BRIDGE] of
+                [El | _] ->
+                    gen_server:cast(process_of(Host, attribute(<<"node">>, El)),
+                                    {ack, attribute(<<"epoch">>, El), attribute(<<"seq">>, El)}),
+                    stop;
+                [] -> ok
+            end;
+        _ -> ok
+    end;
+host_receives(_) -> ok.
+
+user_removed(User, Server) ->
+    Account = jid:encode({jid:nodeprep(User), jid:nameprep(Server), <<>>}),
+    cast(Server, {keep, child(<<"account-removed">>, [{<<"jid">>, Account}, {<<"ts">>, milliseconds()}])}).
+
+%%% The process of the host --------------------------------------------------------------------------------------------
+
+init([Host | _]) ->
+    process_flag(trap_exit, true),
+    State = configured(gen_mod:get_module_opts(Host, ?MODULE),
+                       #state{host = Host, component = <<>>, heartbeat = 1, queue_size = 1, queue_time = 1,
+                              epoch = string:lowercase(str:to_hexlist(crypto:strong_rand_bytes(16)))}),
+    [ejabberd_hooks:add(Hook, Host, ?MODULE, Function, Priority) || {Hook, Function, Priority} <- hooks()],
+    gen_iq_handler:add_iq_handler(ejabberd_local, Host, ?NS_BRIDGE, ?MODULE, process_iq),
+    [ejabberd_c2s:cast(Pid, {?MODULE, report})
+     || {U, S, R} <- ejabberd_sm:get_vh_session_list(Host), Pid <- [ejabberd_sm:get_session_pid(U, S, R)],
+        is_pid(Pid), node(Pid) == node()],
+    erlang:send_after(?HELLO_DELAY, self(), hello),
+    erlang:send_after(State#state.heartbeat * 1000, self(), heartbeat),
+    erlang:send_after(?COPY_WINDOW, self(), forget),
+    {ok, State}.
+
+configured(Opts, State) ->
+    State#state{component = gen_mod:get_opt(component, Opts), heartbeat = gen_mod:get_opt(heartbeat, Opts),
+                queue_size = gen_mod:get_opt(queue_size, Opts), queue_time = gen_mod:get_opt(queue_time, Opts)}.
+
+terminate(_Reason, #state{host = Host}) ->
+    [ejabberd_hooks:delete(Hook, Host, ?MODULE, Function, Priority) || {Hook, Function, Priority} <- hooks()],
+    gen_iq_handler:remove_iq_handler(ejabberd_local, Host, ?NS_BRIDGE).
+
+code_change(_OldVsn, State, _Extra) -> {ok, State}.
+
+handle_call(_Request, _From, State) -> {reply, {error, badarg}, State}.
+
+handle_cast({session, Id, Pid, User, Attrs}, State) -> {noreply, session(Id, Pid, User, Attrs, State)};
+handle_cast({closed, Id, JID, Messages}, State) -> {noreply, closed(Id, JID, Messages, State)};
+handle_cast({moved, Id}, #state{sessions = Sessions} = State) ->
+    case Sessions of
+        #{Id := #session{ref = Ref}} ->
+            demonitor(Ref, [flush]),
+            {noreply, State#state{refs = maps:remove(Ref, State#state.refs)}};
+        _ -> {noreply, State}
+    end;
+handle_cast({arrived, JID, Message}, State) -> {noreply, arrived(JID, Message, State)};
+handle_cast({unacked, JID, Messages}, State) -> {noreply, give_messages(JID, Messages, State)};
+%% Said once: again only after something new has come.
+handle_cast({displayed, Account, With, _Time}, #state{read = Read} = State) when is_map_key({Account, With}, Read) ->
+    {noreply, State};
+handle_cast({displayed, Account, With, Time}, #state{read = Read} = State) ->
+    Room = if map_size(Read) >= ?READ_MAX -> #{}; true -> Read end,
+    {noreply, give(child(<<"displayed">>, [{<<"account">>, Account}, {<<"with">>, With}, {<<"ts">>, Time}]), true,
+                   State#state{read = Room#{{Account, With} => true}})};
+handle_cast({keep, Child}, State) -> {noreply, give(Child, true, State)};
+handle_cast({nick, {User, Resource}, Room, Nick}, #state{nicks = Nicks} = State) ->
+    Resources = maps:get(User, Nicks, #{}),
+    Rooms = maps:get(Resource, Resources, #{}),
+    Rooms1 = case Nick of
+                 none -> maps:remove(Room, Rooms);
+                 _ -> Rooms#{Room => Nick}
+             end,
+    {noreply, State#state{nicks = Nicks#{User => Resources#{Resource => Rooms1}}}};
+handle_cast({wrote, Account, Room, Id}, State) -> {noreply, remember({wrote, Account, Room, Id}, true, State)};
+handle_cast({snapshot, Link, IQ, El}, State) -> {noreply, snapshot(Link, IQ, El, State)};
+handle_cast({ack, Epoch, Seq}, #state{epoch = Epoch} = State) -> {noreply, release(position(Seq, State, 0), State)};
+handle_cast(hello, State) -> {noreply, hello(State)};
+handle_cast({reload, Opts}, State) -> {noreply, configured(Opts, State)};
+handle_cast(_Msg, State) -> {noreply, State}.
+
+handle_info(heartbeat, #state{heartbeat = Seconds} = State) ->
+    erlang:send_after(Seconds * 1000, self(), heartbeat),
+    {noreply, beat(enforce_bound(State))};
+handle_info(forget, State) ->
+    erlang:send_after(?COPY_WINDOW, self(), forget),
+    {noreply, State#state{seen = #{}, seen_before = State#state.seen}};
+handle_info(hello, State) -> {noreply, hello(State)};
+handle_info({'DOWN', Ref, process, _Pid, _Reason}, #state{link = {_, Ref}} = State) ->
+    {noreply, State#state{link = undefined}};
+handle_info({'DOWN', Ref, process, _Pid, _Reason}, #state{refs = Refs} = State) ->
+    case Refs of
+        #{Ref := Id} -> {noreply, closed(Id, none, [], State)};
+        _ -> {noreply, State}
+    end;
+handle_info(_Info, State) -> {noreply, State}.
+
+%% Loaded beside a link that is already up: say so, and the relay will ask.
+hello(#state{link = undefined, seq = Seq, component = Component} = State) ->
+    case ejabberd_router:is_my_route(Component) of
+        true ->
+            ejabberd_router:route(message(events([{<<"seq">>, integer_to_binary(Seq + 1)}], [heartbeat_child(State)], State), State)),
+            State#state{seq = Seq + 1};
+        false -> State
+    end;
+hello(State) -> State.
+
+%%% Sessions -----------------------------------------------------------------------------------------------------------
+
+session(Id, Pid, User, Attrs, #state{sessions = Sessions, refs = Refs} = State) ->
+    Now = milliseconds(),
+    {Session, Refs1} =
+        case Sessions of
+            #{Id := #session{pid = Pid, ref = Ref} = Old} when is_map_key(Ref, Refs) -> {Old, Refs};
+            #{Id := #session{ref = Ref} = Old} ->
+                demonitor(Ref, [flush]),
+                New = monitor(process, Pid),
+                {Old#session{pid = Pid, ref = New}, (maps:remove(Ref, Refs))#{New => Id}};
+            _ ->
+                New = monitor(process, Pid),
+                {#session{attr = [], since = Now, pid = Pid, ref = New, user = User}, Refs#{New => Id}}
+        end,
+    case Session#session.attr of
+        Attrs -> State#state{sessions = Sessions#{Id => Session}, refs = Refs1};
+        _ ->
+            Session1 = Session#session{attr = Attrs, since = Now},
+            give(session_child(Session1), false, State#state{sessions = Sessions#{Id => Session1}, refs = Refs1})
+    end.
+
+closed(Id, JID, Messages, #state{sessions = Sessions} = State) ->
+    case maps:take(Id, Sessions) of
+        {#session{attr = Attrs, ref = Ref, user = User}, Rest} ->
+            demonitor(Ref, [flush]),
+            Gone = [{<<"state">>, <<"closed">>}, {<<"available">>, <<"false">>}, {<<"priority">>, <<"0">>},
+                    {<<"ts">>, milliseconds()} | [Attr || {Name, _} = Attr <- Attrs, Name == <<"jid">> orelse Name == <<"sid">>]],
+            State1 = give(child(<<"session">>, Gone), false,
+                          State#state{sessions = Rest, refs = maps:remove(Ref, State#state.refs)}),
+            State2 = give_messages(JID, Messages, State1),
+            State2#state{nicks = forget_nicks(User, State2#state.nicks)};
+        error -> State
+    end.
+
+forget_nicks({User, Resource}, Nicks) ->
+    case maps:remove(Resource, maps:get(User, Nicks, #{})) of
+        None when map_size(None) == 0 -> maps:remove(User, Nicks);
+        Resources -> Nicks#{User => Resources}
+    end.
+
+session_child(#session{attr = Attrs, since = Since}) -> child(<<"session">>, [{<<"ts">>, Since} | Attrs]).
+
+%%% Messages -----------------------------------------------------------------------------------------------------------
+
+arrived(JID, {Attrs, Body, _} = Message, State) ->
+    case copy(Attrs, Body, JID, State) of
+        {true, State1} -> State1;
+        {false, State1} -> give_messages(JID, [Message], State1)
+    end.
+
+give_messages(JID, Messages, State) -> lists:foldl(fun(Message, Acc) -> give_message(JID, Message, Acc) end, State, Messages).
+
+give_message(#jid{luser = User}, {Attrs, Body, References}, #state{read = Read} = State) ->
+    {_, Account} = lists:keyfind(<<"to">>, 1, Attrs),
+    {_, From} = lists:keyfind(<<"from">>, 1, Attrs),
+    [With | _] = binary:split(From, <<"/">>),
+    IsGroup = lists:keymember(<<"room">>, 1, Attrs),
+    Nicks = [Nick || IsGroup, #{With := Nick} <- maps:values(maps:get(User, State#state.nicks, #{}))],
+    case IsGroup andalso is_own(Attrs, With, Nicks, State) of
+        true -> State;
+        false ->
+            Mention = [{<<"mention">>, <<"true">>} || IsGroup, is_mention(Body, References, With, Nicks, Account)],
+            give(message_child(Mention ++ Attrs, Body), true, State#state{read = maps:remove({Account, With}, Read)})
+    end.
+
+is_own(Attrs, Room, Nicks, State) ->
+    Id = proplists:get_value(<<"id">>, Attrs, <<>>),
+    lists:member(proplists:get_value(<<"nick">>, Attrs, none), Nicks)
+        orelse (Id /= <<>> andalso recall({wrote, proplists:get_value(<<"to">>, Attrs), Room, Id}, State) /= none).
+
+is_mention(Body, References, Room, Nicks, Account) ->
+    lists:member(Account, References)
+        orelse lists:any(fun(Nick) -> lists:member(<<Room/binary, $/, Nick/binary>>, References) end, Nicks)
+        orelse lists:any(fun(Nick) -> has_word(ascii_lower(Body), ascii_lower(Nick)) end, Nicks).
+
+has_word(Text, Word) ->
+    lists:any(fun({At, Length}) ->
+                      not (is_word(Word, 0) andalso is_word(Text, At - 1))
+                          andalso not (is_word(Word, Length - 1) andalso is_word(Text, At + Length))
+              end, binary:matches(Text, Word)).
+
+is_word(Text, At) when At < 0; At >= byte_size(Text) -> false;
+is_word(Text, At) ->
+    C = binary:at(Text, At),
+    (C >= $a andalso C =< $z) orelse (C >= $0 andalso C =< $9).
+
+ascii_lower(Text) -> << <<(if C >= $A, C =< $Z -> C + 32; true -> C end)>> || <<C>> <= Text >>.
+
+%% A room sends one stanza to every joined resource of the account, and a sender may do the same: one event. The same
+%% words to the same JID again are a new message.
+copy(Attrs, Body, JID, State) ->
+    Key = crypto:hash(sha, [[proplists:get_value(Name, Attrs, <<>>), 0]
+                            || Name <- [<<"to">>, <<"from">>, <<"id">>, <<"class">>, <<"call">>]] ++ [Body]),
+    To = jid:tolower(JID),
+    case recall(Key, State) of
+        Seen when is_list(Seen) ->
+            case lists:member(To, Seen) of
+                false -> {true, remember(Key, [To | Seen], State)};
+                true -> {false, remember(Key, [To], State)}
+            end;
+        none -> {false, remember(Key, [To], State)}
+    end.
+
+recall(Key, #state{seen = Seen, seen_before = Before}) -> maps:get(Key, Seen, maps:get(Key, Before, none)).
+
+remember(Key, Value, #state{seen = Seen} = State) when map_size(Seen) >= ?COPIES_MAX ->
+    State#state{seen = #{Key => Value}, seen_before = Seen};
+remember(Key, Value, #state{seen = Seen} = State) -> State#state{seen = Seen#{Key => Value}}.
+
+message_child(Attrs, Body) -> message_child(Attrs, Body, ?BODY_MAX).
+
+%% Half of it and so on for a body of which each byte had to be escaped.
+message_child(Attrs, Body, Limit) ->
+    Text = cut(Body, Limit),
+    Child = #xmlel{name = <<"message">>, attrs = Attrs,
+                   children = [#xmlel{name = <<"body">>, children = [{xmlcdata, Text}]} || Text /= <<>>]},
+    case Text == <<>> orelse byte_size(fxml:element_to_binary(Child)) =< ?STANZA_MAX of
+        true -> Child;
+        false -> message_child(Attrs, Body, Limit div 2)
+    end.
+
+cut(Text, Bytes) when byte_size(Text) =< Bytes -> Text;
+cut(Text, Bytes) ->
+    case binary:at(Text, Bytes) of
+        C when C >= 16#80, C < 16#C0, Bytes > 0 -> cut(Text, Bytes - 1);
+        _ -> binary:part(Text, 0, Bytes)
+    end.
+
+%%% Numbers, queue and link --------------------------------------------------------------------------------------------
+
+%% What must not be lost is kept, link or no link. The rest is state: a snapshot repeats it, so without a link it needs
+%% no number.
+give(Child, Keep, State) ->
+    case linked(State) of
+        #state{link = undefined} = Alone when not Keep -> Alone;
+        #state{seq = Last, link = Link} = State1 ->
+            Seq = Last + 1,
+            State2 = case Keep of
+                         true -> hold(Seq, Child, State1#state{seq = Seq});
+                         false -> State1#state{seq = Seq}
+                     end,
+            case Link of
+                undefined -> State2;
+                {Pid, _} ->
+                    send(Pid, events([{<<"seq">>, integer_to_binary(Seq)}], [Child], State2), State2),
+                    State2#state{in_flight = State2#state.in_flight + 1}
+            end
+    end.
+
+%% A connection buffers for a peer that does not read. When the relay is stuck it gets nothing more; it misses the
+%% heartbeats, asks for a snapshot when it is well again, and gets what is held.
+linked(#state{link = {_, Ref}, in_flight = Count, queue_size = Size} = State) when Count >= Size, Count >= 1000 ->
+    ?WARNING_MSG("~ts left ~B stanzas unacknowledged: nothing more until its next snapshot", [State#state.component, Count]),
+    demonitor(Ref, [flush]),
+    State#state{link = undefined};
+linked(State) -> State.
+
+hold(Seq, Child, #state{held = Held, held_count = Count} = State) ->
+    enforce_bound(State#state{held = queue:in({Seq, erlang:monotonic_time(second), Child}, Held), held_count = Count + 1}).
+
+enforce_bound(#state{held = Held, held_count = Count, queue_size = Size, queue_time = Time} = State) ->
+    Oldest = erlang:monotonic_time(second) - Time,
+    case queue:peek(Held) of
+        {value, {Seq, At, _}} when Count > Size; At < Oldest ->
+            State#state.dropped == 0 andalso
+                ?WARNING_MSG("~ts does not acknowledge: more than ~B events or ~B s are waiting, dropping the oldest",
+                             [State#state.component, Size, Time]),
+            enforce_bound(State#state{held = queue:drop(Held), held_count = Count - 1,
+                                      dropped = State#state.dropped + 1, dropped_seq = Seq, read = #{}});
+        _ -> State
+    end.
+
+release(Position, #state{held = Held, held_count = Count} = State) ->
+    case queue:peek(Held) of
+        {value, {Seq, _, _}} when Seq =< Position ->
+            release(Position, State#state{held = queue:drop(Held), held_count = Count - 1});
+        _ ->
+            Dropped = if Position >= State#state.dropped_seq -> 0; true -> State#state.dropped end,
+            State#state{dropped = Dropped, in_flight = min(State#state.in_flight, State#state.seq - Position)}
+    end.
+
+position(Text, #state{seq = Last}, Default) ->
+    try min(Last, max(0, binary_to_integer(Text))) catch _:_ -> Default end.
+
+%% All in one go: sessions, the result, what is held, and from then on whatever happens.
+snapshot(Link, IQ, El, #state{epoch = Epoch, link = Before} = State) ->
+    Position = case attribute(<<"epoch">>, El) of
+                   Epoch -> position(attribute(<<"seq">>, El), State, 0);
+                   _ -> 0
+               end,
+    State1 = enforce_bound(release(Position, State)),
+    [send(Link, events([{<<"snapshot">>, <<"true">>}], Page, State1), State1)
+     || Page <- pages([session_child(Session) || Session <- maps:values(State1#state.sessions)])],
+    Result = #xmlel{name = <<"snapshot">>,
+                    attrs = [{<<"xmlns">>, ?NS_BRIDGE}, {<<"epoch">>, Epoch}, {<<"seq">>, integer_to_binary(State1#state.seq)},
+                             {<<"dropped">>, integer_to_binary(State1#state.dropped)}, {<<"module">>, ?MODULE_VERSION},
+                             {<<"server">>, <<"ejabberd ", (ejabberd_option:version())/binary>>} | node_attr()]},
+    Link ! {route, xmpp:make_iq_result(IQ, Result)},
+    [send(Link, events([{<<"seq">>, integer_to_binary(Seq)}, {<<"replay">>, <<"true">>}], [Child], State1), State1)
+     || {Seq, _, Child} <- queue:to_list(State1#state.held)],
+    case Before of
+        {_, Ref} -> demonitor(Ref, [flush]);
+        undefined -> ok
+    end,
+    case attribute(<<"node">>, El) of
+        <<>> -> gen_server:abcast(ejabberd_cluster:get_nodes() -- [node()], proc(State#state.host), hello);
+        _ -> ok
+    end,
+    beat(State1#state{link = {Link, monitor(process, Link)}, in_flight = 0}).  % says the interval
+
+pages(Children) -> pages(Children, [], 0, 0).
+
+pages([], [], _, _) -> [];
+pages([], Page, _, _) -> [Page];
+pages([Child | Rest], Page, Count, Bytes) ->
+    Size = byte_size(fxml:element_to_binary(Child)),
+    case Count == ?PAGE_MAX orelse (Count > 0 andalso Bytes + Size > ?STANZA_MAX) of
+        true -> [Page | pages(Rest, [Child], 1, Size)];
+        false -> pages(Rest, [Child | Page], Count + 1, Bytes + Size)
+    end.
+
+beat(State) -> give(heartbeat_child(State), false, State).
+
+heartbeat_child(#state{heartbeat = Seconds}) -> child(<<"heartbeat">>, [{<<"interval">>, integer_to_binary(Seconds)}]).
+
+events(Attrs, Children, #state{epoch = Epoch}) ->
+    #xmlel{name = <<"events">>, attrs = [{<<"xmlns">>, ?NS_BRIDGE}, {<<"epoch">>, Epoch} | Attrs] ++ node_attr(),
+           children = Children}.
+
+%% Straight to the process of the connection: in order, and never over another connection or to another server.
+send(Link, Events, State) -> Link ! {route, message(Events, State)}.
+
+message(Events, #state{host = Host, component = Component}) ->
+    #message{from = jid:make(Host), to = jid:make(Component), sub_els = [Events]}.
+
+node_attr() ->
+    case ejabberd_cluster:get_nodes() of
+        [_, _ | _] -> [{<<"node">>, atom_to_binary(node(), utf8)}];
+        _ -> []
+    end.
+
+%%% Small things -------------------------------------------------------------------------------------------------------
+
+cast(Host, Msg) -> gen_server:cast(proc(Host), Msg).
+
+child(Name, Attrs) -> #xmlel{name = Name, attrs = Attrs}.
+
+bare(JID) -> jid:encode(jid:remove_resource(jid:tolower(JID))).
+
+encode(JID) -> jid:encode(jid:tolower(JID)).
+
+optional(_Name, <<>>) -> [];
+optional(_Name, Value) when byte_size(Value) > ?ID_MAX -> [];
+optional(Name, Value) -> [{Name, Value}].
+
+to_xml(#xmlel{} = El) -> El;
+to_xml(Record) -> xmpp:encode(Record).
+
+attribute(Name, El) -> fxml:get_tag_attr_s(Name, to_xml(El)).
+
+milliseconds() -> integer_to_binary(erlang:system_time(millisecond)).
+
+milliseconds({Mega, Seconds, Micro}) -> integer_to_binary((Mega * 1000000 + Seconds) * 1000 + Micro div 1000).
+
+base64url(Bytes) ->
+    << <<(case C of $+ -> $-; $/ -> $_; _ -> C end)>> || <<C>> <= base64:encode(Bytes) >>.

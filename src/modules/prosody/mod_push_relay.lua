@@ -1,0 +1,649 @@
+-- Tells a PushRelay component what every session of this virtual host is doing and which messages its accounts got,
+-- so that the relay can alert the phones that nobody looks at.
+--
+-- The wire is urn:pushrelay:bridge:1 over the component's own XEP-0114 link: whole session states, messages, what the
+-- account has read; numbered, kept until the relay says they are on its disk, and sent again when it asks.
+-- It reads and reports. No stanza is changed or held up, and an error in here is logged while the stanza goes on.
+--
+-- Prosody 0.12 or later. Options and limits: README.md.
+
+local datetime = require "util.datetime";
+local filters = require "util.filters";
+local jid = require "util.jid";
+local new_cache = require "util.cache".new;
+local new_sid = require "util.id".short; -- 72 random bits
+local random_hex = require "util.uuid".get_nibbles; -- from the system's secure source
+local sha1 = require "util.hashes".sha1;
+local st = require "util.stanza";
+local time = require "util.time";
+local user_exists = require "core.usermanager".user_exists;
+local is_loaded = require "core.modulemanager".is_loaded;
+local xml_escape = st.xml_escape;
+local xpcall = require "util.xpcall".xpcall;
+
+local host = module.host;
+local component = jid.prep(module:get_option_string("push_relay_component") or "");
+if not component then
+	error("push_relay_component must name the relay's component, e.g. push_relay_component = \"push." .. host .. "\"", 0);
+end
+local heartbeat = math.max(1, module:get_option_number("push_relay_heartbeat", 30)); -- seconds
+local queue_size = math.max(1, module:get_option_number("push_relay_queue_size", 10000)); -- events
+local queue_time = math.max(1, module:get_option_number("push_relay_queue_time", 600)); -- seconds
+local ack_timeout = module:get_option_number("push_relay_ack_timeout", 5); -- seconds; 0: never ask
+
+local xmlns_bridge = "urn:pushrelay:bridge:1";
+local module_version = "1.0.0";
+local body_max = 8192; -- bytes
+local id_max = 1024; -- bytes: a longer id cannot identify anything and is left out
+local stanza_max = 60000; -- bytes: the wire allows 64 KiB with its wrapping
+local page_max = 100; -- sessions in a stanza
+local unacked_max = math.max(queue_size, 1000); -- stanzas sent and not acknowledged before the relay counts as stuck
+local read_max = 10000; -- conversations remembered as read
+local copy_window = 10; -- seconds in which the same message to another resource is a copy
+
+local local_sessions = prosody.hosts[host].sessions;
+local full_sessions, bare_sessions = prosody.full_sessions, prosody.bare_sessions;
+
+-- The stream. A reload hands all of this on, so the relay sees no seam.
+local epoch = random_hex(32);
+local seq = 0; -- the last number given out
+local held, held_first, held_last = {}, 1, 0; -- what the relay has not acknowledged: { seq, at, event }
+local dropped, dropped_seq = 0, 0; -- what the bound cost above the relay's position, and the last number among it
+local reported = setmetatable({}, { __mode = "k" }); -- stanzas of XEP-0198 queues that were sent again as unacked
+local link = nil; -- the component's connection, from its snapshot until it is lost or stuck
+local in_flight = 0; -- numbered stanzas on that connection without an acknowledgement
+
+local ending = setmetatable({}, { __mode = "k" }); -- session → the events for what it leaves unacknowledged
+local read = new_cache(read_max); -- conversations in which nothing has come since the account read them
+local copies = new_cache(1000); -- hash of a message → when, and to which JIDs of the account it came
+
+local function milliseconds(seconds) return ("%.0f"):format((seconds or time.now()) * 1000); end
+
+-- Numbers, queue and link ---------------------------------------------------------------------------------------------
+
+-- Events are written once, as text: most are sent and forgotten, and a held one takes no more than its bytes.
+local function element(name, attr, content)
+	local text = { "<", name };
+	for key, value in pairs(attr) do
+		text[#text + 1] = " " .. key .. "='" .. xml_escape(value) .. "'";
+	end
+	text[#text + 1] = content and content ~= "" and ">" .. content .. "</" .. name .. ">" or "/>";
+	return table.concat(text);
+end
+
+local function events(attr, children)
+	return ("<message from='%s' to='%s'><events xmlns='%s' epoch='%s' %s>%s</events></message>")
+		:format(host, component, xmlns_bridge, epoch, attr, children);
+end
+
+local function release(position)
+	while held_first <= held_last and held[held_first].seq <= position do
+		held[held_first], held_first = nil, held_first + 1;
+	end
+	if position >= dropped_seq then dropped = 0; end
+	in_flight = math.min(in_flight, seq - position);
+end
+
+local function enforce_bound()
+	local oldest = time.monotonic() - queue_time;
+	while held_first <= held_last and (held_last - held_first >= queue_size or held[held_first].at < oldest) do
+		if dropped == 0 then
+			module:log("warn", "%s does not acknowledge: more than %d events or %d s are waiting, dropping the oldest",
+				component, queue_size, queue_time);
+		end
+		dropped, dropped_seq, read = dropped + 1, held[held_first].seq, new_cache(read_max);
+		held[held_first], held_first = nil, held_first + 1;
+	end
+end
+
+-- Prosody buffers without bound for a peer that does not read. When the relay is stuck it gets nothing more; it misses
+-- the heartbeats, asks for a snapshot when it is well again, and gets what is held.
+local function linked()
+	if link and link.destroyed then link = nil; end
+	if link and in_flight >= unacked_max then
+		module:log("warn", "%s left %d stanzas unacknowledged: nothing more until its next snapshot", component, in_flight);
+		link = nil;
+	end
+	return link ~= nil;
+end
+
+-- What must not be lost is kept, link or no link. The rest is state: a snapshot repeats it, so without a link it needs
+-- no number.
+local function give(event, keep)
+	if not linked() and not keep then return; end
+	seq = seq + 1;
+	if keep then
+		held_last = held_last + 1;
+		held[held_last] = { seq = seq, at = time.monotonic(), event = event };
+		enforce_bound();
+	end
+	if link then
+		in_flight = in_flight + 1;
+		link.send(events(("seq='%d'"):format(seq), event));
+	end
+end
+
+local function is_relay(origin) return origin.type == "component" and origin.host == component; end
+
+-- Sessions ------------------------------------------------------------------------------------------------------------
+
+-- What we know about a session lives and dies with it: { sid, csi, overdue, watch, nicks, told, since }.
+local function notes(session)
+	local own = session.push_relay;
+	if not own then
+		local inactive = session.state == "inactive" or session.state == "flushing";
+		own = { sid = new_sid(), csi = inactive and "inactive" or "active", nicks = {} };
+		for to in pairs(session.directed or {}) do own.nicks[jid.bare(to)] = jid.resource(to); end -- rooms it is in
+		session.push_relay = own;
+	end
+	return own;
+end
+
+local function state_of(session)
+	local own = notes(session);
+	return (session.hibernating or own.overdue) and "hibernating" or own.csi;
+end
+
+local shows = { away = true, chat = true, dnd = true, xa = true };
+
+-- The session as it is, and whether that was not told yet.
+local function session_event(session, closed)
+	local own, presence = notes(session), not closed and session.presence;
+	local show = presence and presence:get_child_text("show");
+	local event = element("session", {
+		jid = session.full_jid, sid = own.sid;
+		state = closed and "closed" or state_of(session);
+		available = presence and "true" or "false";
+		priority = ("%d"):format(presence and session.priority or 0);
+		show = shows[show] and show or nil;
+	});
+	local changed = own.told ~= event;
+	if changed then own.told, own.since = event, milliseconds(); end
+	return event:sub(1, -3) .. " ts='" .. own.since .. "'/>", changed;
+end
+
+local function report(session, closed)
+	if not session.full_jid or session.destroyed and not closed then return; end
+	local event, changed = session_event(session, closed);
+	if changed then give(event, false); end
+end
+
+local function each_session(f)
+	for _, user in pairs(local_sessions) do
+		for _, session in pairs(user.sessions) do f(session); end
+	end
+end
+
+-- Messages: what they are ---------------------------------------------------------------------------------------------
+
+-- By namespace without its version, and name.
+local payloads = {
+	[" body"] = "text";
+	["urn:xmpp:eme encryption"] = "encrypted"; -- XEP-0380
+	["jabber:x:encrypted x"] = "encrypted"; -- XEP-0027
+	["urn:xmpp:openpgp openpgp"] = "encrypted"; -- XEP-0373
+	["eu.siacs.conversations.axolotl encrypted"] = "omemo"; -- XEP-0384 before 0.4
+	["urn:xmpp:omemo encrypted"] = "omemo"; -- with XEP-0420 inside
+	["urn:xmpp:jingle-message propose"] = "call"; -- XEP-0353
+	["urn:xmpp:jingle-message retract"] = "call-ended", ["urn:xmpp:jingle-message finish"] = "call-ended";
+	["urn:xmpp:jingle-message accept"] = "taken", ["urn:xmpp:jingle-message proceed"] = "taken";
+	["urn:xmpp:jingle-message reject"] = "taken"; -- by a device of the account: the others stop ringing
+	["jabber:x:conference x"] = "invite"; -- XEP-0249
+	["http://jabber.org/protocol/muc#user x"] = "muc";
+	["urn:xmpp:carbons sent"] = "not a message", ["urn:xmpp:carbons received"] = "not a message";
+	["urn:xmpp:mam result"] = "not a message";
+	["urn:xmpp:delay delay"] = "delay";
+};
+
+local function meaning_of(tag) return payloads[(tag.attr.xmlns or ""):gsub(":%d+$", "") .. " " .. tag.name]; end
+
+--- The class of a message and its body or call id, or nil if nobody should hear of it.
+local function classify(stanza)
+	local kind = stanza.attr.type;
+	if kind == "error" or kind == "headline" then return nil; end
+	local found, room = {}, kind == "groupchat" and jid.bare(stanza.attr.from) or nil;
+	for _, tag in ipairs(stanza.tags) do
+		local meaning = meaning_of(tag);
+		if meaning == "not a message" then
+			return nil;
+		elseif meaning == "delay" then
+			if room and tag.attr.from == room then return nil; end -- XEP-0045 section 7.2.13: history
+		elseif meaning == "muc" then
+			if tag:get_child("invite") then found.invite = tag; end
+		elseif meaning then
+			found[meaning] = found[meaning] or tag;
+		end
+	end
+	local body = found.text and found.text:get_text() or "";
+	if found.call and found.call.attr.id then return "call", body, found.call.attr.id; end
+	if found["call-ended"] and found["call-ended"].attr.id then return "call-ended", "", found["call-ended"].attr.id; end
+	if found.invite then return "invite", body; end
+	if found.omemo and not found.omemo:get_child("payload") and body == "" then return nil; end -- only moves keys
+	if found.omemo or found.encrypted or body:sub(1, 4) == "?OTR" then return "encrypted", ""; end
+	if body ~= "" then return "text", body; end
+	return nil;
+end
+
+local function cut(text, bytes)
+	if #text <= bytes then return text; end
+	while bytes > 0 and text:byte(bytes + 1) >= 0x80 and text:byte(bytes + 1) < 0xC0 do bytes = bytes - 1; end
+	return text:sub(1, bytes);
+end
+
+local types = { chat = true, groupchat = true };
+local function type_of(stanza) return types[stanza.attr.type] and stanza.attr.type or "normal"; end -- RFC 6121 section 5.2.2
+
+local function short(id) return id and #id <= id_max and id or nil; end
+
+local function message_event(attr, body)
+	local limit, event = body_max;
+	repeat
+		event = element("message", attr, body ~= "" and "<body>" .. xml_escape(cut(body, limit)) .. "</body>" or nil);
+		limit = math.floor(limit / 2); -- for a body of which each byte had to be escaped
+	until #event <= stanza_max or limit == 0;
+	return event;
+end
+
+-- Messages: groups ----------------------------------------------------------------------------------------------------
+
+local function has_word(text, word)
+	text, word = text:lower(), word:lower();
+	local from, to = text:find(word, 1, true);
+	while from do
+		local before, after = text:sub(from - 1, from - 1), text:sub(to + 1, to + 1);
+		if not (word:find("^%w") and before:find("^%w")) and not (word:find("%w$") and after:find("^%w")) then return true; end
+		from, to = text:find(word, to + 1, true);
+	end
+	return false;
+end
+
+local function from_hex(hex) return string.char(tonumber(hex, 16)); end
+
+local function is_mention(stanza, account, session, room, body)
+	local nicks = { [notes(session).nicks[room] or 0] = true };
+	for _, other in pairs(bare_sessions[account] and bare_sessions[account].sessions or {}) do
+		nicks[notes(other).nicks[room] or 0] = true;
+	end
+	for reference in stanza:childtags("reference", "urn:xmpp:reference:0") do -- XEP-0372
+		local uri = reference.attr.type == "mention" and (reference.attr.uri or ""):gsub("^xmpp:", ""):gsub("%%(%x%x)", from_hex);
+		if uri == account or uri and jid.bare(uri) == room and nicks[jid.resource(uri) or ""] then return true; end
+	end
+	for nick in pairs(nicks) do
+		if nick ~= 0 and has_word(body, nick) then return true; end
+	end
+	return false;
+end
+
+-- Messages: reporting them --------------------------------------------------------------------------------------------
+
+local function stanza_id(stanza, by)
+	local tag = stanza:get_child_with_attr("stanza-id", "urn:xmpp:sid:0", "by", by);
+	return tag and tag.attr.id;
+end
+
+-- The message event for this account, or nil if it is not to hear of it. `session` is the one the stanza is addressed
+-- to, if any.
+local function event_for(stanza, account, session)
+	local class, body, call = classify(stanza);
+	if not class then return nil; end
+	local from = stanza.attr.from or host;
+	local sender = jid.bare(from);
+	if sender == account then return nil; end
+	local attr = {
+		to = account, from = from, type = type_of(stanza), class = class;
+		id = short(stanza.attr.id), call = short(call);
+	};
+	if attr.type == "groupchat" then
+		if not session then return nil; end -- goes back as an error and the room removes the occupant
+		attr.room, attr.nick = sender, jid.resource(from);
+		if attr.nick and notes(session).nicks[sender] == attr.nick then return nil; end -- its own words
+		attr.mention = is_mention(stanza, account, session, sender, body) and "true" or nil;
+		attr["stanza-id"] = short(stanza_id(stanza, sender));
+	elseif is_loaded(host, "mam") then -- which removes what others put there in our name
+		attr["stanza-id"] = short(stanza_id(stanza, account));
+	end
+	return attr, body;
+end
+
+local function conversation(account, with) return account .. " " .. with; end
+
+local function give_message(attr, body)
+	read:set(conversation(attr.to, jid.bare(attr.from)), nil);
+	give(message_event(attr, body), true);
+end
+
+-- A room sends one stanza to every joined resource of the account, and a sender may do the same: one event. The same
+-- words to the same JID again are a new message.
+local function is_copy(attr, body, to)
+	if to == attr.to then return false; end
+	local key = sha1(table.concat({ attr.to, attr.from, attr.id or "", attr.class, attr.call or "", body }, "\0"));
+	local now, seen = time.monotonic(), copies:get(key);
+	if seen and now - seen.at <= copy_window and not seen[to] then
+		seen[to] = true;
+		return true;
+	end
+	copies:set(key, { at = now, [to] = true });
+	return false;
+end
+
+-- What the client of a session has not acknowledged, each message once in the life of its queue.
+local function unacked_of(session)
+	local messages, account = {}, session.username .. "@" .. host;
+	local queue = session.smacks and session.outgoing_stanza_queue;
+	for _, stanza in ipairs(queue and queue:count_unacked() > 0 and queue:table() or {}) do
+		if stanza.name == "message" and not reported[stanza] then
+			reported[stanza] = true;
+			local delay = stanza:get_child("delay", "urn:xmpp:delay"); -- mod_smacks notes when it was queued
+			local message = stanza:find("{urn:xmpp:carbons:2}received/{urn:xmpp:forward:0}forwarded/{jabber:client}message");
+			if message then -- a copy this device was to show: the event is the message itself
+				message = st.clone(message);
+				message.attr.xmlns = nil;
+			end
+			local attr, body = event_for(message or stanza, account, session);
+			if attr then
+				attr.unacked, attr.ts = "true", milliseconds(delay and datetime.parse(delay.attr.stamp));
+				table.insert(messages, { attr = attr, body = body });
+			end
+		end
+	end
+	return messages;
+end
+
+local function give_all(messages)
+	for _, message in ipairs(messages) do give_message(message.attr, message.body); end
+end
+
+-- A client that does not answer ---------------------------------------------------------------------------------------
+
+local function spoke(session)
+	local own = session.push_relay;
+	if not own or not (own.watch or own.overdue) then return; end
+	if own.watch then own.watch:stop(); end
+	own.watch, own.overdue = nil, nil;
+	report(session);
+end
+
+local function listen(data, session)
+	local ok, err = pcall(spoke, session);
+	if not ok then module:log("error", "Reading a session: %s", err); end
+	return data;
+end
+
+local function overdue(session)
+	if session.type ~= "c2s" or session.hibernating or session.destroyed then return; end
+	local own = notes(session);
+	if own.overdue then return; end
+	own.overdue = true;
+	filters.add_filter(session, "bytes/in", listen, 1000); -- cleared by anything it sends
+	report(session);
+	give_all(unacked_of(session));
+end
+
+-- Called once the message is in the session's queue. mod_smacks asks an inactive client only now and then: ask now.
+local function expect_answer(session)
+	local own = session.push_relay;
+	if not own or own.watch or state_of(session) ~= "inactive" or session.destroyed then return; end
+	if not session.smacks or not session.outgoing_stanza_queue or session.outgoing_stanza_queue:count_unacked() == 0 then return; end
+	filters.add_filter(session, "bytes/in", listen, 1000);
+	own.watch = module:add_timer(ack_timeout, function ()
+		own.watch = nil;
+		if state_of(session) == "inactive" then overdue(session); end
+	end);
+	if not session.awaiting_ack then session.send(st.stanza("r", { xmlns = session.smacks })); end
+end
+
+-- Hooks ---------------------------------------------------------------------------------------------------------------
+
+local function message_arrived(event)
+	local stanza, to = event.stanza, event.stanza.attr.to;
+	if not to then return; end -- to itself
+	local account = jid.bare(to);
+	local attr, body = event_for(stanza, account, full_sessions[to]);
+	if not attr then return; end
+	local user = bare_sessions[account];
+	if not user and not user_exists(jid.node(account), host) then return; end
+	if is_copy(attr, body, to) then return; end
+	attr.ts = milliseconds();
+	give_message(attr, body);
+	for _, session in pairs(ack_timeout > 0 and user and user.sessions or {}) do
+		if session.smacks and state_of(session) == "inactive" then
+			module:add_timer(0, function () expect_answer(session); end);
+		end
+	end
+end
+
+-- Said once: again only after something new has come.
+local function give_displayed(account, with)
+	local key = conversation(account, with);
+	if read:get(key) then return; end
+	read:set(key, true);
+	give(element("displayed", { account = account, with = with, ts = milliseconds() }), true);
+end
+
+local function message_sent(event)
+	local origin, stanza = event.origin, event.stanza;
+	if origin.type ~= "c2s" or origin.host ~= host or stanza.attr.type == "error" then return; end
+	local account = origin.username .. "@" .. host;
+	local with = jid.bare(stanza.attr.to) or account;
+	for _, tag in ipairs(stanza.tags) do
+		if meaning_of(tag) == "taken" and tag.attr.id then
+			give(message_event({
+				to = account, from = with, type = type_of(stanza), class = "call-ended";
+				id = short(stanza.attr.id), call = short(tag.attr.id), ts = milliseconds();
+			}, ""), true);
+			return;
+		end
+	end
+	if with == account then return; end
+	local class = classify(stanza);
+	if class == "text" or class == "encrypted" or stanza:get_child("displayed", "urn:xmpp:chat-markers:0") then
+		give_displayed(account, with);
+	end
+end
+
+-- XEP-0490: the client publishes what it has displayed to its own account; the item's id is the conversation.
+local function item_published(event)
+	local origin, stanza = event.origin, event.stanza;
+	if origin.type ~= "c2s" or stanza.attr.type ~= "set" or not event.to_self then return; end
+	local publish = stanza.tags[1]:get_child("publish");
+	if not publish or publish.attr.node ~= "urn:xmpp:mds:displayed:0" then return; end
+	for item in publish:childtags("item") do
+		local with = jid.bare(jid.prep(item.attr.id));
+		if with then give_displayed(origin.username .. "@" .. host, with); end
+	end
+end
+
+-- Status 110 is the room's word for "this is you" (XEP-0045 section 7.2.2): only so are its nicknames known for sure.
+local function occupant_presence(event)
+	local stanza = event.stanza;
+	local x = stanza:get_child("x", "http://jabber.org/protocol/muc#user");
+	local session = x and full_sessions[stanza.attr.to];
+	if session and x:get_child_with_attr("status", nil, "code", "110") then
+		local available = stanza.attr.type == nil;
+		notes(session).nicks[jid.bare(stanza.attr.from)] = available and jid.resource(stanza.attr.from) or nil;
+	end
+end
+
+local function csi_changed(state)
+	return function (event)
+		notes(event.origin).csi = state;
+		report(event.origin);
+	end
+end
+
+local function hibernation_started(event)
+	local session = event.origin;
+	report(session);
+	give_all(unacked_of(session));
+end
+
+-- A resumed stream starts active (XEP-0352 section 5), though session.state keeps what it was before.
+local function resumed(event)
+	local session = event.resumed;
+	local own = notes(session);
+	if own.watch then own.watch:stop(); end
+	own.csi, own.overdue, own.watch = "active", nil, nil;
+	report(session);
+end
+
+-- mod_smacks empties the queue of a session that cannot be resumed, and rooms drop the occupant: take it before. After
+-- hibernation there is nothing to say that was not said.
+local function about_to_end(event)
+	local session = event.session;
+	if not session.hibernating and not session.resumption_token then ending[session] = unacked_of(session); end
+end
+
+local function ended(event)
+	local session = event.session;
+	report(session, true);
+	give_all(ending[session] or {});
+end
+
+-- The same for all sessions at once, before mod_smacks gives up its queues at a shutdown (priority -90).
+local function server_stopping()
+	each_session(function (session)
+		if not session.hibernating then give_all(unacked_of(session)); end
+	end);
+end
+
+local function user_deleted(event)
+	if event.host ~= host then return; end
+	give(element("account-removed", { jid = event.username .. "@" .. host, ts = milliseconds() }), true);
+end
+
+local function heartbeat_event() return element("heartbeat", { interval = ("%d"):format(heartbeat) }); end
+
+local function beat() give(heartbeat_event(), false); end
+
+local function send_sessions(send)
+	local page, bytes = {}, 0;
+	local function flush()
+		if #page > 0 then send(events("snapshot='true'", table.concat(page))); end
+		page, bytes = {}, 0;
+	end
+	each_session(function (session)
+		local event = session_event(session);
+		if #page == page_max or bytes + #event > stanza_max then flush(); end
+		page[#page + 1], bytes = event, bytes + #event;
+	end);
+	flush();
+end
+
+-- All in one go: sessions, the result, what is held, and from then on whatever happens.
+local function snapshot_requested(event)
+	local origin, stanza = event.origin, event.stanza;
+	if not is_relay(origin) then return; end
+	local request = stanza.tags[1];
+	local position = request.attr.epoch == epoch and (request.attr.seq or ""):match("^%d+$");
+	position = math.min(tonumber(position or 0), seq);
+	release(position);
+	enforce_bound();
+
+	send_sessions(origin.send);
+	origin.send(st.reply(stanza):tag("snapshot", {
+		xmlns = xmlns_bridge, epoch = epoch, seq = ("%d"):format(seq), dropped = ("%d"):format(dropped);
+		server = "Prosody " .. (prosody.version or "unknown"), module = module_version;
+	}));
+	for i = held_first, held_last do
+		origin.send(events(("seq='%d' replay='true'"):format(held[i].seq), held[i].event));
+	end
+	link, in_flight = origin, 0;
+	beat(); -- says the interval
+	module:log("debug", "Snapshot for %s: position %d of %d, %d held", component, position, seq, held_last - held_first + 1);
+	return true;
+end
+
+local function acknowledged(event)
+	local ack = is_relay(event.origin) and event.stanza:get_child("ack", xmlns_bridge);
+	if not ack then return; end
+	local position = (ack.attr.seq or ""):match("^%d+$");
+	if ack.attr.epoch == epoch and position then release(math.min(tonumber(position), seq)); end
+	return true;
+end
+
+local function log_error(err) module:log("error", "%s", debug.traceback(err, 2)); end
+
+local function hook(name, handler, priority)
+	module:hook(name, function (event)
+		local ok, result = xpcall(handler, log_error, event);
+		if ok then return result; end
+	end, priority);
+end
+
+local function hook_global(name, handler, priority)
+	module:hook_global(name, function (event) xpcall(handler, log_error, event); end, priority);
+end
+
+hook("resource-bind", function (event) report(event.session); end, -100);
+hook("csi-client-active", csi_changed("active"));
+hook("csi-client-inactive", csi_changed("inactive"));
+hook("smacks-hibernation-start", hibernation_started, 100);
+hook("smacks-hibernation-end", resumed, 100);
+hook("smacks-ack-delayed", function (event) overdue(event.origin); end); -- also an active client, after the server's own limit
+hook("pre-resource-unbind", about_to_end, 100);
+hook("resource-unbind", ended, 100);
+-- mod_presence ends the event before it could tell the outcome: look at the session when it is done.
+module:wrap_event("presence/bare", function (handlers, name, event)
+	local result, origin = handlers(name, event), event.origin;
+	if origin and origin.type == "c2s" and origin.host == host then xpcall(report, log_error, origin); end
+	return result;
+end);
+hook("presence/full", occupant_presence, 1);
+
+-- After mod_blocklist (100), mod_mam (0, which adds the stanza-id) and mod_carbons (-0.5), just before mod_message (-1).
+hook("message/bare", message_arrived, -0.9);
+hook("message/full", message_arrived, -0.9);
+hook("pre-message/bare", message_sent, -2);
+hook("pre-message/full", message_sent, -2);
+hook("pre-message/host", message_sent, -2);
+hook("iq/bare/http://jabber.org/protocol/pubsub:pubsub", item_published, 1);
+hook_global("user-deleted", user_deleted);
+hook_global("server-stopping", server_stopping);
+
+hook("iq-get/host/" .. xmlns_bridge .. ":snapshot", snapshot_requested);
+hook("message/host", acknowledged, 1);
+
+module:add_timer(heartbeat, function ()
+	xpcall(function () enforce_bound(); beat(); end, log_error);
+	return heartbeat;
+end);
+
+function module.load()
+	-- Loaded beside a link that is already up: say so, and the relay will ask.
+	local other = prosody.hosts[component];
+	local connected = other and other.modules and other.modules.component and other.modules.component.session;
+	if connected and not module.reloading then
+		seq = seq + 1;
+		connected.send(events("seq='1'", heartbeat_event()));
+	end
+end
+
+function module.save()
+	return {
+		epoch = epoch, seq = seq, held = held, first = held_first, last = held_last;
+		dropped = dropped, dropped_seq = dropped_seq, reported = reported, link = link, in_flight = in_flight;
+	};
+end
+
+function module.restore(saved)
+	if not saved.epoch then return; end
+	epoch, seq, held, held_first, held_last = saved.epoch, saved.seq, saved.held, saved.first, saved.last;
+	dropped, dropped_seq, reported = saved.dropped, saved.dropped_seq, saved.reported;
+	link, in_flight = saved.link, saved.in_flight;
+	each_session(function (session)
+		local own = notes(session);
+		if own.overdue then filters.add_filter(session, "bytes/in", listen, 1000); end
+	end);
+end
+
+function module.unload()
+	each_session(function (session)
+		filters.remove_filter(session, "bytes/in", listen);
+		local own = session.push_relay;
+		if own and own.watch then
+			own.watch:stop();
+			own.watch = nil; -- the next message asks again
+		end
+		if not module.reloading then session.push_relay = nil; end
+	end);
+end

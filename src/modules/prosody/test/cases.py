@@ -1,0 +1,1001 @@
+"""What a bridge module promises, each promise a case; the same cases for every server."""
+import signal
+import time
+import uuid
+
+from servers import ACK_TIMEOUT, COMPONENT, HOST, ROOMS, SMALL, SMALL_QUEUE
+from wire import BRIDGE, local
+
+CASES = []
+
+
+def case(f):
+    CASES.append(f)
+    return f
+
+
+def same(actual, **wanted):
+    for name, value in wanted.items():
+        assert getattr(actual, name) == value, f'{name} is {getattr(actual, name)!r}, not {value!r}, in {actual}'
+
+
+# Sessions ---------------------------------------------------------------------------------------------------------------
+
+@case
+def a_bound_session_is_active_and_not_available(w):
+    bob = w.account()
+    w.login(bob)
+    event = w.bridge.next(bob)
+    same(event, kind='session', jid=f'{bob}/phone', state='active', available='false', priority='0', show=None)
+    assert event.sid and abs(int(event.ts) / 1000 - time.time()) < 60
+
+
+@case
+def presence_priority_and_show_are_reported_when_they_change(w):
+    bob = w.account()
+    client, sid = w.online(bob)
+    client.available('<show>away</show><priority>-3</priority>')
+    same(w.bridge.next(bob), sid=sid, state='active', available='true', priority='-3', show='away')
+    client.available('<show>away</show><priority>-3</priority><status>still so</status>')
+    client.send("<presence type='unavailable'/>")
+    same(w.bridge.next(bob), sid=sid, state='active', available='false', priority='0', show=None)
+
+
+@case
+def csi_inactive_and_active_are_reported_once_each(w):
+    bob = w.account()
+    client, sid = w.online(bob)
+    client.csi('inactive')
+    client.csi('inactive')
+    client.csi('active')
+    same(w.bridge.next(bob), sid=sid, state='inactive', available='true')
+    same(w.bridge.next(bob), sid=sid, state='active', available='true')
+
+
+@case
+def an_inactive_session_stays_inactive_while_messages_flush_to_it(w):
+    bob, alice = w.account(), w.sender()
+    client, sid = w.online(bob)
+    client.csi('inactive')
+    same(w.bridge.next(bob), state='inactive')
+    alice.message(bob, 'one')
+    same(w.bridge.next(bob), kind='message', body='one')
+    client.expect('message')
+    assert w.nothing_but(bob, alice) == []
+
+
+@case
+def a_lost_connection_without_xep0198_closes_the_session(w):
+    bob = w.account()
+    client, sid = w.online(bob)
+    client.cut()
+    same(w.bridge.next(bob), sid=sid, state='closed', available='false')
+
+
+@case
+def a_closed_stream_closes_the_session(w):
+    bob = w.account()
+    client, sid = w.online(bob, sm=True)
+    client.send('</stream:stream>')
+    same(w.bridge.next(bob), sid=sid, state='closed')
+
+
+@case
+def a_lost_connection_with_xep0198_hibernates_and_resumes_as_active(w):
+    bob = w.account()
+    client, sid = w.online(bob, sm=True)
+    client.csi('inactive')
+    same(w.bridge.next(bob), state='inactive')
+    client.cut()
+    same(w.bridge.next(bob), sid=sid, state='hibernating', available='true')
+    w.login(bob, resume=client)
+    same(w.bridge.next(bob), sid=sid, state='active', available='true')
+
+
+@case
+def a_stream_resumed_before_its_loss_was_noticed_never_closed(w):
+    bob = w.account()
+    client, sid = w.online(bob, sm=True)
+    client.csi('inactive')
+    same(w.bridge.next(bob), state='inactive')
+    again = w.login(bob, resume=client)
+    event = w.bridge.next(bob)
+    if event.state == 'hibernating':  # a server may take the old connection for lost first
+        event = w.bridge.next(bob)
+    same(event, sid=sid, state='active')
+    again.csi('inactive')
+    same(w.bridge.next(bob), sid=sid, state='inactive')
+
+
+@case
+def a_hibernating_session_that_times_out_is_closed(w):
+    bridge, bob = w.connect(SMALL), w.account(SMALL)
+    client, sid = w.online(bob, bridge=bridge)
+    client.enable_sm(limit=1)
+    client.cut()
+    same(bridge.next(bob), sid=sid, state='hibernating')
+    same(bridge.next(bob), sid=sid, state='closed')
+
+
+@case
+def a_new_session_for_the_same_resource_has_another_sid(w):
+    bob = w.account()
+    _, old = w.online(bob)
+    w.login(bob).available().sync()
+    events = [w.bridge.next(bob) for _ in range(3)]
+    assert [e.state for e in events if e.sid == old] == ['closed'], events
+    new = [e for e in events if e.sid != old]
+    assert [e.available for e in new] == ['false', 'true'] and new[0].sid == new[1].sid, events
+
+
+@case
+def two_resources_are_two_sessions(w):
+    bob = w.account()
+    _, one = w.online(bob, 'phone')
+    desktop, two = w.online(bob, 'desktop')
+    assert one != two
+    desktop.cut()
+    same(w.bridge.next(bob), sid=two, state='closed')
+
+
+@case
+def a_kicked_session_is_closed(w):
+    bob = w.account()
+    client, sid = w.online(bob)
+    w.server.kick(client.full)
+    client.wait_closed()
+    client.cut()
+    same(w.bridge.next(bob), sid=sid, state='closed')
+
+
+@case
+def an_inactive_client_that_does_not_answer_counts_as_hibernating_until_it_speaks(w):
+    bob, alice = w.account(), w.sender()
+    client, sid = w.online(bob, sm=True)
+    client.csi('inactive')
+    same(w.bridge.next(bob), state='inactive')
+    begun = time.monotonic()
+    msg_id = alice.message(bob, 'are you there')
+    same(w.bridge.next(bob), kind='message', body='are you there', unacked=None)
+    same(w.bridge.next(bob), kind='session', sid=sid, state='hibernating')
+    assert ACK_TIMEOUT * 0.9 <= time.monotonic() - begun < ACK_TIMEOUT + 3
+    same(w.bridge.next(bob), kind='message', body='are you there', unacked='true', id=msg_id)
+    client.expect('message')
+    client.ack()
+    same(w.bridge.next(bob), kind='session', sid=sid, state='inactive')
+
+
+@case
+def an_inactive_client_that_answers_stays_inactive(w):
+    bob, alice = w.account(), w.sender()
+    client, sid = w.online(bob, sm=True)
+    client.csi('inactive')
+    same(w.bridge.next(bob), state='inactive')
+    alice.message(bob, 'one')
+    same(w.bridge.next(bob), kind='message', body='one')
+    client.expect(lambda e: local(e.tag) == 'r')  # it is asked
+    client.ack()
+    # Another client that never answers is overdue at a time when the first would be.
+    carol = w.account()
+    silent, _ = w.online(carol, sm=True)
+    silent.csi('inactive')
+    alice.message(carol, 'two')
+    while w.bridge.next(carol).state != 'hibernating':
+        pass
+    client.csi('active')
+    same(w.bridge.next(bob), kind='session', sid=sid, state='active')
+
+
+# Messages: what comes ---------------------------------------------------------------------------------------------------
+
+@case
+def a_chat_message_gives_one_event_with_everything_whatever_the_sessions(w):
+    bob, alice = w.account(), w.sender()
+    w.online(bob, 'phone')
+    desktop, _ = w.online(bob, 'desktop')
+    msg_id = alice.message(bob, 'hello <&> 你好 🙂')
+    event = w.bridge.next(bob)
+    same(event, kind='message', to=bob, type='chat', id=msg_id, body='hello <&> 你好 🙂', unacked=None,
+         nick=None, room=None, mention=None, call=None, **{'class': 'text', 'from': alice.full})
+    assert abs(int(event.ts) / 1000 - time.time()) < 60
+    got = desktop.expect('message')
+    archived = [e.get('id') for e in got if local(e.tag) == 'stanza-id' and e.get('by') == bob]
+    assert [event.stanza_id] == archived, (event, archived)
+    assert w.nothing_but(bob, alice) == []
+
+
+@case
+def a_message_without_a_type_is_normal(w):
+    bob, alice = w.account(), w.sender()
+    alice.send(f"<message to='{bob}'><body>plain</body></message>")
+    same(w.bridge.next(bob), kind='message', type='normal', id=None, body='plain', **{'class': 'text'})
+
+
+@case
+def a_message_to_an_offline_account_gives_one_event(w):
+    bob, alice = w.account(), w.sender()
+    alice.message(bob, 'one')
+    same(w.bridge.next(bob), kind='message', body='one')
+    assert w.nothing_but(bob, alice) == []
+
+
+@case
+def offline_messages_delivered_at_login_are_not_reported_again(w):
+    bob, alice = w.account(), w.sender()
+    alice.message(bob, 'one')
+    same(w.bridge.next(bob), kind='message', body='one')
+    client, _ = w.online(bob)
+    client.expect('message')
+    assert w.nothing_but(bob, alice) == []
+
+
+@case
+def a_message_to_a_full_jid_gives_one_event(w):
+    bob, alice = w.account(), w.sender()
+    client, _ = w.online(bob, 'phone')
+    w.online(bob, 'desktop')
+    alice.message(client.full, 'one')
+    same(w.bridge.next(bob), kind='message', to=bob, body='one')
+    assert w.nothing_but(bob, alice) == []
+
+
+@case
+def a_message_to_an_absent_resource_gives_one_event(w):
+    bob, alice = w.account(), w.sender()
+    w.online(bob, 'desktop')
+    alice.message(f'{bob}/gone', 'one')
+    same(w.bridge.next(bob), kind='message', to=bob, body='one')
+    assert w.nothing_but(bob, alice) == []
+
+
+@case
+def one_message_sent_to_several_resources_gives_one_event(w):
+    bob, alice = w.account(), w.sender()
+    phone, _ = w.online(bob, 'phone')
+    desktop, _ = w.online(bob, 'desktop')
+    alice.message(phone.full, 'one', msg_id='x1')
+    alice.message(desktop.full, 'one', msg_id='x1')
+    same(w.bridge.next(bob), kind='message', body='one')
+    assert w.nothing_but(bob, alice) == []
+
+
+@case
+def the_same_words_again_are_a_new_message(w):
+    bob, alice = w.account(), w.sender()
+    w.online(bob)
+    for _ in range(2):
+        alice.send(f"<message to='{bob}' type='chat'><body>ok</body></message>")
+    same(w.bridge.next(bob), kind='message', body='ok')
+    same(w.bridge.next(bob), kind='message', body='ok')
+
+
+@case
+def a_no_store_hint_does_not_stop_an_event(w):
+    bob, alice = w.account(), w.sender()
+    w.online(bob)
+    alice.message(bob, 'secret', extra="<no-store xmlns='urn:xmpp:hints'/>")
+    same(w.bridge.next(bob), kind='message', body='secret')
+
+
+@case
+def encrypted_messages_are_of_their_own_class_with_or_without_a_fallback(w):
+    bob, alice = w.account(), w.sender()
+    w.online(bob)
+    payloads = {
+        'OMEMO': "<encrypted xmlns='eu.siacs.conversations.axolotl'><header sid='1'/><payload>x</payload></encrypted>",
+        'OMEMO 2': "<encrypted xmlns='urn:xmpp:omemo:2'><header sid='1'/><payload>x</payload></encrypted>",
+        'PGP': "<x xmlns='jabber:x:encrypted'>x</x>",
+        'OX': "<openpgp xmlns='urn:xmpp:openpgp:0'>x</openpgp>",
+        'said so': "<encryption xmlns='urn:xmpp:eme:0' namespace='urn:example'/>",
+    }
+    for payload in payloads.values():
+        for fallback in (None, 'This message is encrypted'):
+            msg_id = alice.message(bob, fallback, extra=payload)
+            same(w.bridge.next(bob), kind='message', id=msg_id, body=None, **{'class': 'encrypted'})
+
+
+@case
+def an_omemo_stanza_that_only_moves_keys_gives_none(w):
+    bob, alice = w.account(), w.sender()
+    w.online(bob)
+    alice.message(bob, extra="<encrypted xmlns='eu.siacs.conversations.axolotl'><header sid='1'/></encrypted>"
+                             "<encryption xmlns='urn:xmpp:eme:0' namespace='eu.siacs.conversations.axolotl'/>")
+    assert w.nothing_but(bob, alice) == []
+
+
+@case
+def a_call_and_its_end_by_the_caller(w):
+    bob, alice = w.account(), w.sender()
+    w.online(bob)
+    for version in (0, 1):
+        call = uuid.uuid4().hex
+        ns = f'urn:xmpp:jingle-message:{version}'
+        alice.message(bob, extra=f"<propose xmlns='{ns}' id='{call}'><description xmlns='urn:xmpp:jingle:apps:rtp:1' media='audio'/></propose>")
+        same(w.bridge.next(bob), kind='message', call=call, body=None, **{'class': 'call', 'from': alice.full})
+        alice.message(bob, extra=f"<retract xmlns='{ns}' id='{call}'/>")
+        same(w.bridge.next(bob), kind='message', call=call, **{'class': 'call-ended'})
+    alice.message(bob, extra=f"<ringing xmlns='{ns}' id='{call}'/>")
+    assert w.nothing_but(bob, alice) == []
+
+
+@case
+def a_call_answered_or_refused_on_one_device_ends_it_for_the_account(w):
+    bob, alice = w.account(), w.sender()
+    client, _ = w.online(bob)
+    for to, name in ((bob, 'accept'), (alice.full, 'proceed'), (alice.full, 'reject')):
+        call = uuid.uuid4().hex
+        client.message(to, extra=f"<{name} xmlns='urn:xmpp:jingle-message:0' id='{call}'/>")
+        same(w.bridge.next(bob), kind='message', to=bob, call=call, **{'class': 'call-ended', 'from': to.split('/')[0]})
+
+
+@case
+def a_direct_invitation(w):
+    bob, alice = w.account(), w.sender()
+    alice.message(bob, kind='normal', extra=f"<x xmlns='jabber:x:conference' jid='r@{ROOMS}'/>")
+    same(w.bridge.next(bob), kind='message', **{'class': 'invite', 'from': alice.full})
+
+
+@case
+def a_mediated_invitation(w):
+    bob, alice = w.account(), w.sender()
+    w.online(bob)
+    room = join(alice, 'alice')
+    alice.message(room, kind='normal', extra=f"<x xmlns='http://jabber.org/protocol/muc#user'><invite to='{bob}'/></x>")
+    same(w.bridge.next(bob), kind='message', **{'class': 'invite', 'from': room})
+
+
+def join(client, nick, room=None):
+    """Enters a room (makes it, open, if there is none) and returns when the room says it is done."""
+    made, room = not room, room or f'r{uuid.uuid4().hex[:8]}@{ROOMS}'
+    client.send(f"<presence to='{room}/{nick}'><x xmlns='http://jabber.org/protocol/muc'/></presence>")
+    client.expect(lambda e: local(e.tag) == 'message' and any(local(c.tag) == 'subject' for c in e))
+    if made:
+        client.iq('set', "<query xmlns='http://jabber.org/protocol/muc#owner'><x xmlns='jabber:x:data' type='submit'/></query>", to=room)
+    return room
+
+
+@case
+def a_group_message_gives_one_event_an_account_and_none_to_its_author(w):
+    bob, alice = w.account(), w.sender()
+    phone, _ = w.online(bob, 'phone')
+    desktop, _ = w.online(bob, 'desktop')
+    room = join(alice, 'alice')
+    join(phone, 'bobby', room)
+    join(desktop, 'bobby', room)
+    msg_id = alice.message(room, 'hi all', kind='groupchat')
+    same(w.bridge.next(bob), kind='message', type='groupchat', room=room, nick='alice', body='hi all', id=msg_id,
+         mention=None, **{'class': 'text', 'from': f'{room}/alice'})
+    same(w.bridge.next(alice.account), kind='session')  # its login
+    same(w.bridge.next(alice.account), kind='displayed')  # and that is all its author gets
+    phone.message(room, 'from me', kind='groupchat')
+    same(w.bridge.next(bob), kind='displayed', **{'with': room})
+    desktop.expect(lambda e: local(e.tag) == 'message' and any(c.text == 'from me' for c in e))
+    assert w.nothing_but(bob, alice) == []
+
+
+@case
+def a_group_message_that_names_the_account_is_a_mention(w):
+    bob, alice = w.account(), w.sender()
+    client, _ = w.online(bob)
+    room = join(alice, 'alice')
+    join(client, 'Bob B', room)
+    reference = "<reference xmlns='urn:xmpp:reference:0' type='mention' uri='xmpp:{}'/>"
+    for text, extra, mention in (
+            ('bob b: look', '', 'true'), ('see @Bob B!', '', 'true'), ('bob bakes', '', None), ('a kebob b', '', None),
+            ('看Bob B吧', '', 'true'), ('you', reference.format(bob), 'true'), ('you', reference.format(f'{room}/Bob%20B'), 'true'),
+            ('you', reference.format(f'{room}/alice'), None)):
+        alice.message(room, text, kind='groupchat', extra=extra)
+        same(w.bridge.next(bob), body=text, mention=mention)
+
+
+@case
+def the_nick_is_the_one_the_room_gave(w):
+    bob, alice = w.account(), w.sender()
+    client, _ = w.online(bob)
+    room = join(alice, 'alice')
+    join(client, 'one', room)
+    client.send(f"<presence to='{room}/alice'/>")  # taken
+    client.expect(lambda e: local(e.tag) == 'presence' and e.get('type') == 'error')
+    alice.message(room, 'mine', kind='groupchat')
+    same(w.bridge.next(bob), body='mine', mention=None)
+    client.send(f"<presence to='{room}/two'/>")
+    client.expect(lambda e: local(e.tag) == 'presence' and e.get('from') == f'{room}/two')
+    alice.message(room, 'now two', kind='groupchat')
+    same(w.bridge.next(bob), body='now two', mention='true')
+
+
+@case
+def the_history_of_a_room_gives_none(w):
+    bob, alice = w.account(), w.sender()
+    room = join(alice, 'alice')
+    alice.message(room, 'old', kind='groupchat')
+    alice.expect(lambda e: local(e.tag) == 'message' and any(c.text == 'old' for c in e))
+    client, _ = w.online(bob)
+    join(client, 'bob', room)
+    alice.message(room, 'new', kind='groupchat')
+    same(w.bridge.next(bob), kind='message', body='new')
+
+
+@case
+def a_muc_sub_subscriber_gets_an_event_though_no_session_joined(w):
+    if not w.server.muc_sub:
+        return
+    bob, alice = w.account(), w.sender()
+    client, _ = w.online(bob)
+    room = join(alice, 'alice')
+    client.iq('set', "<subscribe xmlns='urn:xmpp:mucsub:0' nick='bob'><event node='urn:xmpp:mucsub:nodes:messages'/></subscribe>", to=room)
+    msg_id = alice.message(room, 'hi bob', kind='groupchat')
+    same(w.bridge.next(bob), kind='message', to=bob, type='groupchat', room=room, nick='alice', body='hi bob', id=msg_id)
+    client.message(room, 'from me', kind='groupchat')
+    same(w.bridge.next(bob), kind='displayed', **{'with': room})
+    client.expect(lambda e: local(e.tag) == 'message' and 'from me' in ''.join(e.itertext()))
+    assert w.nothing_but(bob, alice) == []
+
+
+@case
+def a_private_message_of_a_room_is_a_chat_with_the_occupant(w):
+    bob, alice = w.account(), w.sender()
+    client, _ = w.online(bob)
+    room = join(alice, 'alice')
+    join(client, 'bob', room)
+    alice.message(f'{room}/bob', 'psst')
+    same(w.bridge.next(bob), kind='message', type='chat', body='psst', room=None, **{'class': 'text', 'from': f'{room}/alice'})
+
+
+@case
+def a_body_is_cut_to_8_kib_at_a_character(w):
+    bob, alice = w.account(), w.sender()
+    for character in ('a', '你', '🙂'):
+        alice.message(bob, 'x' + character * 10000)
+        body = w.bridge.next(bob).body
+        assert 8192 - 4 < len(body.encode()) <= 8192 and ('x' + character * 10000).startswith(body)
+
+
+@case
+def a_stanza_never_exceeds_64_kib(w):
+    bob, alice = w.account(), w.sender()
+    alice.message(bob, "'" * 20000, msg_id='"' * 1000)
+    event = w.bridge.next(bob)  # the bridge checks the size of every stanza
+    assert set(event.body) == {"'"}
+    alice.message(bob, 'short', msg_id='y' * 3000)
+    same(w.bridge.next(bob), body='short', id=None)
+
+
+# Messages: what does not come -------------------------------------------------------------------------------------------
+
+def never(name, kind, payload, body=None):
+    def run(w):
+        bob, alice = w.account(), w.sender()
+        w.online(bob)
+        alice.message(bob, body, kind=kind, extra=payload.format(bob=bob, alice=alice.full))
+        assert w.nothing_but(bob, alice) == []
+    run.__name__ = f'{name}_gives_none'
+    case(run)
+
+
+DELIVERED = "<forwarded xmlns='urn:xmpp:forward:0'><message xmlns='jabber:client' from='c@x' to='{bob}' type='chat'><body>x</body></message></forwarded>"
+never('an_error', 'error', "<error type='cancel'><service-unavailable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error>", 'returned')
+never('a_headline', 'headline', '', 'news')
+never('a_chat_state', 'chat', "<composing xmlns='http://jabber.org/protocol/chatstates'/>")
+never('a_receipt', 'chat', "<received xmlns='urn:xmpp:receipts' id='1'/>")
+never('a_marker_of_somebody_else', 'chat', "<displayed xmlns='urn:xmpp:chat-markers:0' id='1'/>")
+never('a_reaction', 'chat', "<reactions xmlns='urn:xmpp:reactions:0' id='1'><reaction>+</reaction></reactions>")
+never('a_subject_alone', 'normal', '<subject>s</subject>')
+never('an_empty_body', 'chat', '<body/>')
+never('a_forged_carbon', 'chat', f"<received xmlns='urn:xmpp:carbons:2'>{DELIVERED}</received>", 'x')
+never('an_archive_result', 'normal', f"<result xmlns='urn:xmpp:mam:2' id='1'>{DELIVERED}</result>", 'x')
+
+
+@case
+def real_carbons_of_both_directions_give_none(w):
+    bob, alice = w.account(), w.sender()
+    phone, _ = w.online(bob, 'phone')
+    desktop, _ = w.online(bob, 'desktop')
+    for client in (phone, desktop):
+        client.iq('set', "<enable xmlns='urn:xmpp:carbons:2'/>")
+    alice.message(phone.full, 'in')
+    same(w.bridge.next(bob), kind='message', body='in')
+    desktop.expect(lambda e: local(e.tag) == 'message' and local(e[0].tag) == 'received')
+    phone.message(alice.account, 'out')
+    same(w.bridge.next(bob), kind='displayed')
+    desktop.expect(lambda e: local(e.tag) == 'message' and local(e[0].tag) == 'sent')
+    assert w.nothing_but(bob, alice) == []
+
+
+@case
+def messages_to_oneself_give_none(w):
+    bob, alice = w.account(), w.sender()
+    phone, _ = w.online(bob, 'phone')
+    desktop, _ = w.online(bob, 'desktop')
+    for to in (bob, desktop.full, f'{bob}/gone'):
+        phone.message(to, 'note')
+    phone.sync()
+    assert w.nothing_but(bob, alice) == []
+
+
+@case
+def a_query_of_the_archive_gives_none(w):
+    bob, alice = w.account(), w.sender()
+    alice.message(bob, 'kept')
+    same(w.bridge.next(bob), kind='message', body='kept')
+    client, _ = w.online(bob)
+    client.iq('set', "<query xmlns='urn:xmpp:mam:2' queryid='q'/>")
+    assert w.nothing_but(bob, alice) == []
+
+
+@case
+def a_blocked_sender_gives_none(w):
+    bob, alice, mallory = w.account(), w.sender(), w.sender()
+    client, _ = w.online(bob)
+    client.iq('set', f"<block xmlns='urn:xmpp:blocking'><item jid='{mallory.account}'/></block>")
+    mallory.message(bob, 'spam')
+    mallory.message(client.full, 'spam')
+    mallory.sync()
+    assert w.nothing_but(bob, alice) == []
+
+
+@case
+def an_account_that_does_not_exist_gives_none(w):
+    alice = w.sender()
+    alice.message(f'nobody@{HOST}', 'hello?')
+    alice.expect(lambda e: local(e.tag) == 'message' and e.get('type') == 'error')
+    bob = w.account()
+    assert w.nothing_but(bob, alice) == []
+    assert not any(e.account == f'nobody@{HOST}' for e in w.bridge.events)
+
+
+# Read elsewhere, removed ------------------------------------------------------------------------------------------------
+
+@case
+def a_marker_of_the_account_reads_the_conversation(w):
+    bob, alice = w.account(), w.sender()
+    client, _ = w.online(bob)
+    client.message(alice.full, extra="<displayed xmlns='urn:xmpp:chat-markers:0' id='1'/>")
+    event = w.bridge.next(bob)
+    same(event, kind='displayed', account=bob, **{'with': alice.account})
+    assert event.ts
+
+
+@case
+def an_answer_reads_the_conversation(w):
+    bob, alice = w.account(), w.sender()
+    client, _ = w.online(bob)
+    client.message(alice.account, extra="<composing xmlns='http://jabber.org/protocol/chatstates'/>")
+    client.message(alice.account, 'yes')
+    same(w.bridge.next(bob), kind='displayed', **{'with': alice.account})
+    client.message(alice.account, 'and more')  # nothing new to read since
+    alice.message(bob, 'really?')
+    client.expect('message')
+    client.message(alice.account, extra="<x xmlns='jabber:x:encrypted'>x</x>")
+    same(w.bridge.next(bob), body='really?')
+    same(w.bridge.next(bob), kind='displayed', **{'with': alice.account})
+    assert w.nothing_but(bob, alice) == []
+
+
+@case
+def a_published_xep0490_position_reads_the_conversation(w):
+    bob, alice = w.account(), w.sender()
+    client, _ = w.online(bob)
+    client.iq('set', "<pubsub xmlns='http://jabber.org/protocol/pubsub'><publish node='urn:xmpp:mds:displayed:0'>"
+                     f"<item id='{alice.account}'><displayed xmlns='urn:xmpp:mds:displayed:0'>"
+                     f"<stanza-id xmlns='urn:xmpp:sid:0' by='{bob}' id='1'/></displayed></item></publish></pubsub>")
+    same(w.bridge.next(bob), kind='displayed', **{'with': alice.account})
+
+
+@case
+def a_removed_account_is_reported_and_its_sessions_end(w):
+    bob = w.account()
+    _, sid = w.online(bob)
+    w.server.delete_user(bob)
+    removed, closed = sorted((w.bridge.next(bob) for _ in range(2)), key=lambda e: e.kind)
+    same(closed, kind='session', sid=sid, state='closed')
+    same(removed, kind='account-removed', jid=bob)
+
+
+# Not acknowledged by the client -----------------------------------------------------------------------------------------
+
+@case
+def what_a_session_left_unacknowledged_is_reported_again_when_it_hibernates(w):
+    bob, alice = w.account(), w.sender()
+    client, sid = w.online(bob, sm=True)
+    alice.message(bob, 'seen')
+    first = w.bridge.next(bob)
+    client.expect('message')
+    client.ack()
+    client.sync()
+    lost_id = alice.message(bob, 'lost')
+    alice.message(bob, extra="<composing xmlns='http://jabber.org/protocol/chatstates'/>")
+    lost = w.bridge.next(bob)
+    same(lost, body='lost', unacked=None)
+    alice.sync()
+    client.expect('message')
+    client.cut()
+    same(w.bridge.next(bob), kind='session', sid=sid, state='hibernating')
+    again = w.bridge.next(bob)
+    same(again, kind='message', body='lost', unacked='true', id=lost_id, stanza_id=lost.stanza_id)
+    assert again.attr['from'] == lost.attr['from'] and first.stanza_id != lost.stanza_id
+    assert w.nothing_but(bob, alice) == []
+
+
+@case
+def what_was_reported_as_unacknowledged_is_not_again_after_a_resumption(w):
+    bob, alice = w.account(), w.sender()
+    client, _ = w.online(bob, sm=True)
+    alice.message(bob, 'lost')
+    same(w.bridge.next(bob), body='lost')
+    client.cut()
+    same(w.bridge.next(bob), state='hibernating')
+    same(w.bridge.next(bob), body='lost', unacked='true')
+    again = w.login(bob, resume=client)
+    same(w.bridge.next(bob), state='active')
+    again.expect('message')
+    again.cut()
+    same(w.bridge.next(bob), state='hibernating')
+    assert w.nothing_but(bob, alice) == []
+
+
+@case
+def an_unacknowledged_carbon_is_the_message_itself(w):
+    bob, alice = w.account(), w.sender()
+    desktop, _ = w.online(bob, 'desktop')
+    phone, sid = w.online(bob, 'phone', sm=True)
+    phone.iq('set', "<enable xmlns='urn:xmpp:carbons:2'/>")
+    msg_id = alice.message(desktop.full, 'to the desktop')
+    same(w.bridge.next(bob), id=msg_id, unacked=None)
+    phone.expect('message')
+    phone.cut()
+    same(w.bridge.next(bob), kind='session', sid=sid, state='hibernating')
+    same(w.bridge.next(bob), kind='message', id=msg_id, unacked='true', body='to the desktop',
+         to=bob, **{'from': alice.full})
+
+
+@case
+def a_session_that_ends_without_resumption_reports_what_it_left(w):
+    bob, alice = w.account(), w.sender()
+    client, sid = w.online(bob)
+    client.enable_sm(resume=False)
+    alice.message(bob, 'lost')
+    same(w.bridge.next(bob), body='lost', unacked=None)
+    client.cut()
+    same(w.bridge.next(bob), kind='session', sid=sid, state='closed')
+    same(w.bridge.next(bob), kind='message', body='lost', unacked='true')
+
+
+@case
+def an_unacknowledged_group_message_is_reported_again_though_nobody_is_left(w):
+    bob, alice = w.account(), w.sender()
+    client, _ = w.online(bob)
+    client.enable_sm(resume=False)
+    room = join(alice, 'alice')
+    join(client, 'bob', room)
+    alice.message(room, 'bob, lost', kind='groupchat')
+    same(w.bridge.next(bob), body='bob, lost', mention='true', unacked=None)
+    client.cut()
+    same(w.bridge.next(bob), kind='session', state='closed')
+    events = [w.bridge.next(bob)]
+    while events[-1].body != 'bob, lost':  # what the room itself said to the newcomer may come before
+        events.append(w.bridge.next(bob))
+    same(events[-1], unacked='true', mention='true', room=room, nick='alice')
+
+
+@case
+def what_comes_during_hibernation_is_reported_once(w):
+    bridge = w.connect(SMALL)
+    bob, alice = w.account(SMALL), w.login(w.account(SMALL), 'a')
+    client, _ = w.online(bob, bridge=bridge)
+    client.enable_sm(limit=1)
+    client.cut()
+    same(bridge.next(bob), state='hibernating')
+    alice.message(bob, 'asleep')
+    same(bridge.next(bob), body='asleep', unacked=None)
+    same(bridge.next(bob), state='closed')
+    assert w.nothing_but(bob, alice, bridge) == []
+
+
+# The stream: snapshot, numbers, acknowledgement, replay -----------------------------------------------------------------
+
+@case
+def a_snapshot_reports_every_session_as_it_is(w):
+    bob = w.account()
+    w.online(bob, 'front')
+    background, _ = w.online(bob, 'background')
+    background.csi('inactive')
+    w.bridge.next(bob)
+    away, _ = w.online(bob, 'away')
+    away.available('<show>xa</show><priority>7</priority>')
+    w.bridge.next(bob)
+    gone, _ = w.online(bob, 'gone', sm=True)
+    gone.cut()
+    same(w.bridge.next(bob), state='hibernating')
+    w.login(bob, 'bound')
+    w.bridge.next(bob)
+    pages, result = w.bridge.snapshot()
+    found = {e.jid.split('/')[1]: (e.state, e.available, e.priority, e.show)
+             for page in pages for e in page if e.account == bob}
+    assert found == {'front': ('active', 'true', '0', None), 'background': ('inactive', 'true', '0', None),
+                     'away': ('active', 'true', '7', 'xa'), 'gone': ('hibernating', 'true', '0', None),
+                     'bound': ('active', 'false', '0', None)}, found
+    assert result['server'].startswith(w.server.name) and result['module'] and result['dropped'] == '0'
+    assert len(result['epoch']) >= 16 and all(e.epoch == result['epoch'] for page in pages for e in page)
+
+
+@case
+def a_snapshot_has_at_most_100_sessions_in_a_stanza(w):
+    bob = w.account()
+    clients = [w.login(bob, f'r{n}') for n in range(110)]
+    pages, _ = w.bridge.snapshot()
+    assert all(0 < len(page) <= 100 for page in pages) and sum(map(len, pages)) >= len(clients), [len(p) for p in pages]
+
+
+@case
+def a_snapshot_says_the_heartbeat_interval(w):
+    w.bridge.snapshot()
+    same(w.bridge.next('heartbeat'), interval='30')
+
+
+@case
+def heartbeats_come_and_are_numbered(w):
+    bridge = w.connect(SMALL)
+    beats = [bridge.next('heartbeat') for _ in range(3)]
+    assert [b.interval for b in beats] == ['1'] * 3 and beats[2].seq > beats[1].seq > beats[0].seq
+
+
+@case
+def what_was_not_acknowledged_is_replayed_with_its_old_number(w):
+    bob, alice = w.account(), w.sender()
+    alice.message(bob, 'one')
+    one = w.bridge.next(bob)
+    w.bridge.ack(one.seq)
+    alice.message(bob, 'two')
+    alice.message(bob, 'three')
+    two, three = w.bridge.next(bob), w.bridge.next(bob)
+    epoch = w.bridge.epoch
+    w.bridge.cut()
+    w.connect_only()
+    _, result = w.bridge.snapshot(epoch, one.seq)
+    assert result['epoch'] == epoch and int(result['seq']) >= three.seq and result['dropped'] == '0'
+    for old in (two, three):
+        same(w.bridge.next(bob), body=old.body, seq=old.seq, replay=True, attr=old.attr)
+    alice.message(bob, 'four')
+    four = w.bridge.next(bob)
+    assert four.seq > int(result['seq']) and not four.replay
+
+
+@case
+def what_was_acknowledged_is_not_replayed(w):
+    bob, alice = w.account(), w.sender()
+    alice.message(bob, 'one')
+    w.bridge.ack(w.bridge.next(bob).seq)
+    alice.message(bob, 'two')
+    two = w.bridge.next(bob)
+    w.bridge.ack(10 ** 18, epoch='another')  # none of this one's business
+    w.bridge.sync()
+    w.bridge.snapshot()
+    assert [w.bridge.next(bob).seq for _ in range(1)] == [two.seq]
+    assert w.nothing_but(bob, alice) == []
+
+
+@case
+def the_position_of_a_request_acknowledges(w):
+    bob, alice = w.account(), w.sender()
+    alice.message(bob, 'one')
+    one = w.bridge.next(bob)
+    w.bridge.snapshot(w.bridge.epoch, one.seq)
+    w.bridge.snapshot()
+    assert w.nothing_but(bob, alice) == []
+
+
+@case
+def the_position_of_another_epoch_counts_as_nothing(w):
+    bob, alice = w.account(), w.sender()
+    alice.message(bob, 'one')
+    one = w.bridge.next(bob)
+    w.bridge.snapshot('0123456789abcdef', one.seq + 5)
+    same(w.bridge.next(bob), body='one', seq=one.seq, replay=True)
+
+
+@case
+def state_is_not_replayed_only_what_must_not_be_lost(w):
+    bob, alice = w.account(), w.sender()
+    w.bridge.ack(w.bridge.last)
+    client, _ = w.online(bob)
+    client.message(alice.account, 'answer')
+    same(w.bridge.next(bob), kind='displayed')
+    w.bridge.snapshot(w.bridge.epoch, 0)
+    same(w.bridge.next(bob), kind='displayed', replay=True)
+    assert w.nothing_but(bob, alice) == []
+
+
+@case
+def messages_while_the_link_is_down_come_after_the_next_snapshot(w):
+    bob, alice = w.account(), w.sender()
+    alice.sync()
+    w.bridge.sync()
+    epoch = w.bridge.epoch
+    pages, before = w.bridge.snapshot()
+    w.bridge.cut()
+    client = w.login(bob).available().sync()
+    ids = [alice.message(bob, f'{n}') for n in range(20)]
+    alice.sync()
+    w.connect_only()
+    pages, result = w.bridge.snapshot(epoch, int(before['seq']))
+    assert client.full in [e.jid for page in pages for e in page]
+    events = [w.bridge.next(bob) for _ in range(20)]
+    assert [e.id for e in events] == ids and all(e.replay for e in events)
+    assert sorted(e.seq for e in events) == [e.seq for e in events] and events[-1].seq <= int(result['seq'])
+
+
+@case
+def nothing_is_lost_or_renumbered_over_links_that_are_cut_in_the_middle(w):
+    bob, alice, total = w.account(), w.sender(), 1000
+    w.bridge.ack(w.bridge.last)
+    epoch, position, got = w.bridge.epoch, w.bridge.last, {}
+    ids = [alice.message(bob, str(n)) for n in range(total)]  # the server works them off while links come and go
+    while len(got) < total:
+        goal = min(total, len(got) + total // 5)
+        while len(got) < goal:
+            event = w.bridge.next(bob)
+            assert event.seq not in got, f'{event.seq} came twice'
+            got[event.seq] = event.id
+            position = event.seq
+        if len(got) < total:
+            w.bridge.cut()  # without an acknowledgement: only the position of the next request tells
+            w.connect_only()
+            _, result = w.bridge.snapshot(epoch, position)
+            assert result['epoch'] == epoch and result['dropped'] == '0'
+    assert [got[seq] for seq in sorted(got)] == ids
+
+
+@case
+def a_link_that_has_not_asked_hears_nothing_live(w):
+    bob, alice = w.account(), w.sender()
+    alice.sync()
+    w.bridge.cut()
+    w.connect_only()
+    alice.message(bob, 'before')
+    alice.sync()
+    w.bridge.sync()
+    assert not w.bridge.inbox
+    w.bridge.snapshot()
+    same(w.bridge.next(bob), body='before', replay=True)
+
+
+@case
+def a_full_queue_drops_the_oldest_and_says_how_many(w):
+    bob, alice = w.account(SMALL), w.sender()
+    w.connect(SMALL)
+    bridge = w.connect_only(SMALL)  # asks for nothing: the link is as good as down
+    for n in range(SMALL_QUEUE + 3):
+        alice.message(bob, str(n))
+    alice.sync()
+    _, result = bridge.snapshot()
+    assert result['dropped'] == '3', result
+    assert [bridge.next(bob).body for _ in range(SMALL_QUEUE)] == ['3', '4', '5', '6', '7']
+    bridge.ack(int(result['seq']))
+    _, result = bridge.snapshot()
+    assert result['dropped'] == '0', result
+
+
+@case
+def a_client_can_neither_ask_nor_acknowledge(w):
+    bob, alice = w.account(), w.sender()
+    alice.message(bob, 'one')
+    one = w.bridge.next(bob)
+    answer = alice.iq('get', f"<snapshot xmlns='{BRIDGE}'/>", to=HOST)
+    assert answer.get('type') == 'error'
+    alice.message(HOST, extra=f"<ack xmlns='{BRIDGE}' epoch='{w.bridge.epoch}' seq='{one.seq}'/>")
+    alice.sync()
+    w.bridge.snapshot(w.bridge.epoch, one.seq - 1)
+    same(w.bridge.next(bob), body='one', replay=True)
+
+
+@case
+def nonsense_from_the_relay_changes_nothing(w):
+    bob, alice = w.account(), w.sender()
+    alice.message(bob, 'one')
+    one = w.bridge.next(bob)
+    for seq in ('', '-1', 'x', '1e99', ' 5', '9' * 400):
+        w.bridge.send(f"<message to='{HOST}' from='{COMPONENT}'><ack xmlns='{BRIDGE}' epoch='nope' seq='{seq}'/></message>")
+    for seq in ('', '-1', 'x', '0x10'):
+        w.bridge.send(f"<message to='{HOST}' from='{COMPONENT}'><ack xmlns='{BRIDGE}' epoch='{w.bridge.epoch}' seq='{seq}'/></message>")
+    w.bridge.send(f"<message to='{HOST}' from='{COMPONENT}'><ack xmlns='{BRIDGE}'/></message>")
+    w.bridge.snapshot(w.bridge.epoch, 'x')
+    same(w.bridge.next(bob), body='one', seq=one.seq, replay=True)
+
+
+@case
+def a_second_link_takes_over(w):
+    bob, alice = w.account(), w.sender()
+    old, epoch = w.bridge, w.bridge.epoch
+    w.connect_only()
+    if w.server.one_link:
+        old.wait_closed()
+    w.bridge.snapshot(epoch, old.last)
+    alice.message(bob, 'new link')
+    same(w.bridge.next(bob), body='new link')
+
+
+@case
+def every_virtual_host_is_a_stream_of_its_own(w):
+    bob, carol, alice = w.account(), w.account(SMALL), w.sender()
+    alice.message(carol, 'there')
+    alice.message(bob, 'here')
+    same(w.bridge.next(bob), body='here')
+    here = w.bridge.epoch
+    w.bridge.host = SMALL
+    _, result = w.bridge.snapshot()
+    assert result['epoch'] != here
+    same(w.bridge.next(carol), body='there', replay=True)
+
+
+# Reload, load, restart --------------------------------------------------------------------------------------------------
+
+@case
+def a_reload_keeps_epoch_numbers_queue_and_sessions(w):
+    bob, alice = w.account(), w.sender()
+    client, sid = w.online(bob, sm=True)
+    client.csi('inactive')
+    same(w.bridge.next(bob), state='inactive')
+    alice.message(bob, 'held')
+    held = w.bridge.next(bob)
+    client.expect('message')
+    client.ack()
+    client.sync()
+    w.server.reload_module(HOST)
+    client.csi('active')
+    same(w.bridge.next(bob), sid=sid, state='active', epoch=held.epoch)  # live, without a new snapshot
+    _, result = w.bridge.snapshot(held.epoch, held.seq - 1)
+    assert result['epoch'] == held.epoch
+    same(w.bridge.next(bob), body='held', seq=held.seq, replay=True)
+
+
+@case
+def loading_into_a_running_server_is_a_new_epoch_and_finds_the_sessions(w):
+    bob = w.account()
+    background, _ = w.online(bob, 'background')
+    background.csi('inactive')
+    same(w.bridge.next(bob), state='inactive')
+    gone, _ = w.online(bob, 'gone', sm=True)
+    gone.cut()
+    same(w.bridge.next(bob), state='hibernating')
+    epoch = w.bridge.epoch
+    w.server.unload_module(HOST)
+    w.bridge.live = False
+    w.bridge.events.clear()
+    w.server.load_module(HOST)
+    hello = w.bridge.next('heartbeat')
+    assert hello.epoch != epoch
+    pages, result = w.bridge.snapshot(epoch, 5)
+    assert result['epoch'] == hello.epoch
+    found = {e.jid.split('/')[1]: e.state for page in pages for e in page if e.account == bob}
+    assert found == {'background': 'inactive', 'gone': 'hibernating'}, found
+
+
+@case
+def a_server_that_stops_closes_its_sessions_and_says_what_they_left(w):
+    if not w.server.says_goodbye:
+        return
+    bob, alice = w.account(), w.sender()
+    client, sid = w.online(bob, sm=True)
+    alice.message(bob, 'lost')
+    same(w.bridge.next(bob), body='lost')
+    w.bridge.sync()
+    alice.sync()  # Prosody runs the shutdown wherever the signal finds it: let it not be in a write to the relay
+    w.server.kill(signal.SIGTERM)
+    same(w.bridge.next(bob), body='lost', unacked='true')
+    same(w.bridge.next(bob), sid=sid, state='closed')
+    w.server.start()
+
+
+@case
+def a_killed_server_comes_back_with_a_new_epoch(w):
+    epoch = w.bridge.epoch
+    w.server.kill()
+    w.bridge.wait_closed()
+    w.server.start()
+    w.connect_only()
+    pages, result = w.bridge.snapshot(epoch, 1000)
+    assert result['epoch'] != epoch and pages == []
+    bob, alice = w.account(), w.sender()
+    alice.message(bob, 'after')
+    same(w.bridge.next(bob), body='after')

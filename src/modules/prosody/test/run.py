@@ -1,0 +1,127 @@
+#!/usr/bin/python3
+"""Runs every case of the bridge against a real server: one line a case, then the count.
+
+    run.py [--server prosody|ejabberd] [--keep] [words that a case's name must contain]
+
+Nothing here sleeps to let something happen: a case waits for the event, and shows that an event does not come by one that
+was caused later and did.
+"""
+import pathlib
+import sys
+import time
+import traceback
+import uuid
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+import cases  # noqa: E402
+import servers  # noqa: E402
+from wire import Bridge, Client  # noqa: E402
+
+
+FAILURES_MAX = 10  # each may wait for its timeout
+
+
+class World:
+    """A running server with a relay connected for its first host, and fresh accounts for every case."""
+
+    def __init__(self, server):
+        self.server, self.used, self.streams = server, 0, []
+        self.connect()
+
+    def connect(self, host=servers.HOST):
+        """A relay for that host, after its first snapshot, everything acknowledged."""
+        bridge = self.connect_only(host)
+        bridge.snapshot()
+        bridge.ack(bridge.last)
+        return bridge
+
+    def connect_only(self, host=servers.HOST):
+        """A relay that has not asked for anything yet."""
+        self.bridge = Bridge(self.server.component, servers.COMPONENT, servers.SECRET, host)
+        return self.bridge
+
+    def account(self, host=servers.HOST):
+        self.used += 1
+        return f'u{self.used}@{host}'
+
+    def login(self, account, resource='phone', **options):
+        client = Client(self.server.c2s, account, resource, **options)
+        self.streams.append(client)
+        return client
+
+    def online(self, account, resource='phone', sm=False, bridge=None):
+        """A session in front of its user, its two events taken; returns (client, sid)."""
+        bridge, client = bridge or self.bridge, self.login(account, resource)
+        client.available().sync()
+        first, second = bridge.next(account), bridge.next(account)
+        assert (first.state, second.available) == ('active', 'true'), (first, second)
+        if sm:
+            client.enable_sm()
+        return client, second.sid
+
+    def sender(self):
+        return self.login(self.account(), 'a')
+
+    def nothing_but(self, account, sender, bridge=None):
+        """The events of the account up to a message that `sender` sends it now."""
+        body = uuid.uuid4().hex
+        sender.message(account, body)
+        return (bridge or self.bridge).upto(account, body)
+
+    def end_case(self):
+        for stream in self.streams:
+            stream.cut()
+        self.streams = []
+        if self.server.process.poll() is not None:  # a case that failed half-way
+            self.server.start()
+        if self.bridge.closed or self.bridge.host != servers.HOST:
+            self.bridge.cut()
+            self.connect()
+
+
+def main(arguments):
+    keep = '--keep' in arguments
+    words = [a for a in arguments if not a.startswith('--')]
+    name = 'Prosody'
+    if '--server' in arguments:
+        name = words.pop(0).capitalize()
+    server = getattr(servers, name)()
+    passed = failed = 0
+    started = time.monotonic()
+    try:
+        server.start()
+        world = World(server)
+        for case in cases.CASES:
+            if words and not any(w in case.__name__ for w in words):
+                continue
+            begun = time.monotonic()
+            try:
+                case(world)
+                passed += 1
+                print(f'ok    {case.__name__.replace("_", " ")} ({time.monotonic() - begun:.2f} s)', flush=True)
+            except Exception as e:  # a failure of any kind is the case's
+                failed += 1
+                where = traceback.extract_tb(e.__traceback__)
+                line = next((f.lineno for f in reversed(where) if f.filename.endswith('cases.py')), 0)
+                print(f'FAIL  {case.__name__.replace("_", " ")}: cases.py:{line}: {type(e).__name__}: {str(e)[:500]}', flush=True)
+                if failed == FAILURES_MAX:
+                    print(f'gave up after {failed} failures')
+                    break
+            world.end_case()
+        faults = [line for line in server.log().splitlines() if server.is_fault(line)]
+        if not words:
+            failed, passed = failed + bool(faults), passed + (not faults)
+            print('\n'.join(['FAIL  the server logged no error:'] + faults[:10]) if faults else 'ok    the server logged no error')
+    finally:
+        if keep:
+            server.kill()
+            print(f'kept {server.dir}')
+        else:
+            server.remove()
+    print(f'{server.name}, {time.monotonic() - started:.0f} s')
+    print(f'{passed} passed, {failed} failed')
+    return 1 if failed or not passed else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,234 @@
+"""Starts a real server with the module in a temporary directory, on free ports of the loopback interface."""
+import glob
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.request
+
+from wire import TIMEOUT, free_ports
+
+HERE = pathlib.Path(__file__).resolve().parent
+HOST, SMALL, ROOMS, COMPONENT, SECRET = 'localhost', 'small.localhost', 'rooms.localhost', 'push.localhost', 'secret'
+ACCOUNTS = 150  # on each host: u0, u1, ...
+ACK_TIMEOUT, SMALL_QUEUE, SMALL_RESUME = 1, 5, 1
+
+
+class Server:
+    """What the cases need of a server, whichever it is."""
+
+    def __init__(self):
+        self.dir = pathlib.Path(tempfile.mkdtemp(prefix='push-relay-'))
+        self.c2s, self.component, self.admin = free_ports(3)
+        self.process = None
+        self.prepare()
+
+    def start(self):
+        log = open(self.dir / 'stdout.log', 'ab')
+        self.process = subprocess.Popen(self.command(), stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+                                        cwd=self.dir, env={**os.environ, **self.environment()}, start_new_session=True)
+        for port in (self.c2s, self.component):
+            end = time.monotonic() + 30
+            while True:
+                try:
+                    socket.create_connection(('127.0.0.1', port), 1).close()
+                    break
+                except OSError:
+                    assert self.process.poll() is None, f'the server died: {self.log()[-2000:]}'
+                    assert time.monotonic() < end, 'the server did not open its ports'
+                    time.sleep(0.02)  # until the port is open; bounded above
+
+    def kill(self, how=signal.SIGKILL):
+        if self.process and self.process.poll() is None:
+            os.killpg(self.process.pid, how)
+            self.process.wait(TIMEOUT)
+
+    def remove(self):
+        self.kill()
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+    def log(self):
+        return ''.join(p.read_text(errors='replace') for p in sorted(self.dir.glob('*.log')))
+
+    def environment(self):
+        return {}
+
+
+class Prosody(Server):
+    name = 'Prosody'
+    one_link = True  # kick_old: a second connection of the component ends the first
+    muc_sub = False
+    says_goodbye = True  # at a shutdown it ends its sessions before the component's link
+
+    def is_fault(self, line):
+        return ('error' in line or 'Traceback' in line) and 'push_relay' in line
+
+    def prepare(self):
+        config = self.dir / 'prosody.cfg.lua'
+        config.write_text(f'''
+run_as_root = true
+pidfile = "{self.dir}/prosody.pid"
+data_path = "{self.dir}/data"
+admin_socket = "{self.dir}/admin.sock"
+plugin_paths = {{ "{HERE.parent}" }}
+log = {{ {{ levels = {{ min = "info" }}, to = "file", filename = "{self.dir}/prosody.log" }} }}
+modules_enabled = {{ "roster"; "saslauth"; "disco"; "presence"; "message"; "iq"; "c2s"; "carbons"; "blocklist"; "pep";
+	"smacks"; "csi_simple"; "offline"; "admin_shell"; "admin_socket"; "posix"; "push_relay" }}
+modules_disabled = {{ "s2s" }}
+authentication = "internal_plain"
+storage = "internal"
+c2s_require_encryption = false
+allow_unencrypted_plain_auth = true
+c2s_ports = {{ {self.c2s} }}; c2s_interfaces = {{ "127.0.0.1" }}
+c2s_direct_tls_ports = {{}}; legacy_ssl_ports = {{}}; s2s_ports = {{}}; http_ports = {{}}; https_ports = {{}}
+component_ports = {{ {self.component} }}; component_interfaces = {{ "127.0.0.1" }}
+component_conflict_resolve = "kick_old"
+push_relay_component = "{COMPONENT}"
+push_relay_ack_timeout = {ACK_TIMEOUT}
+VirtualHost "{HOST}"
+	modules_enabled = {{ "mam" }}
+VirtualHost "{SMALL}"
+	push_relay_queue_size = {SMALL_QUEUE}
+	push_relay_heartbeat = 1
+	smacks_hibernation_time = {SMALL_RESUME}
+Component "{COMPONENT}"
+	component_secret = "{SECRET}"
+Component "{ROOMS}" "muc"
+''')
+        for host in (HOST, SMALL):
+            folder = self.dir / 'data' / host.replace('.', '%2e') / 'accounts'
+            folder.mkdir(parents=True)
+            for number in range(ACCOUNTS):
+                (folder / f'u{number}.dat').write_text('return { ["password"] = "pw"; };')
+
+    def command(self):
+        return ['prosody', '-F', '--config', str(self.dir / 'prosody.cfg.lua')]
+
+    def shell(self, line):
+        done = subprocess.run(['prosodyctl', '--config', str(self.dir / 'prosody.cfg.lua'), 'shell', line],
+                              capture_output=True, text=True, timeout=TIMEOUT)
+        assert done.returncode == 0, f'{line}: {done.stdout} {done.stderr}'
+        return done.stdout
+
+    def reload_module(self, host):
+        self.shell(f'module:reload("push_relay", "{host}")')
+
+    def unload_module(self, host):
+        self.shell(f'module:unload("push_relay", "{host}")')
+
+    def load_module(self, host):
+        self.shell(f'module:load("push_relay", "{host}")')
+
+    def kick(self, jid):
+        self.shell(f'c2s:close("{jid}")')
+
+    def delete_user(self, account):
+        self.shell(f'user:delete("{account}")')
+
+
+class Ejabberd(Server):
+    name = 'ejabberd'
+    one_link = False  # several connections of a component live side by side
+    muc_sub = True
+    says_goodbye = False  # the component's link ends before the sessions do
+
+    def is_fault(self, line):
+        return 'mod_push_relay' in line and any(word in line for word in ('[error]', '[critical]', 'crash'))
+
+    def prepare(self):
+        source = HERE.parent.parent / 'ejabberd' / 'mod_push_relay.erl'
+        base = glob.glob('/usr/lib/*/ejabberd-[0-9]*-*') + glob.glob('/usr/lib/ejabberd')
+        erlang = subprocess.run(['erl', '-noshell', '-eval', 'io:put_chars(code:lib_dir()), halt().'],
+                                capture_output=True, text=True, check=True).stdout
+        includes = [f'{base[0]}/include', *(f'{path}/include' for path in glob.glob(f'{erlang}/p1_xm*'))]
+        subprocess.run(['erlc', '-Wall', '-Werror', *sum((['-I', i] for i in includes), []), '-pa', f'{base[0]}/ebin',
+                        '-o', str(self.dir), str(source)], check=True)
+        self.loaded, self.reloads = True, 0
+        self.configure()
+
+    def configure(self):
+        """The module's own options differ from one configuration to the next, or ejabberd would not reload it."""
+        module = (f'mod_push_relay: {{component: {COMPONENT}, ack_timeout: {ACK_TIMEOUT}, queue_time: {600 + self.reloads}}}'
+                  if self.loaded else 'mod_time: {}')
+        shared = """
+      mod_roster: {}
+      mod_disco: {}
+      mod_blocking: {}
+      mod_privacy: {}
+      mod_carboncopy: {}
+      mod_client_state: {}
+      mod_offline: {}
+      mod_caps: {}
+      mod_pubsub: {plugins: [flat, pep]}
+      mod_http_api: {}
+      mod_admin_extra: {}"""
+        (self.dir / 'ejabberd.yml').write_text(f'''
+hosts: [{HOST}, {SMALL}]
+loglevel: info
+log_rotate_count: 0
+auth_password_format: plain
+listen:
+  - {{port: {self.c2s}, ip: "127.0.0.1", module: ejabberd_c2s, starttls: false, access: all, max_stanza_size: 262144}}
+  - {{port: {self.component}, ip: "127.0.0.1", module: ejabberd_service, access: all, hosts: {{"{COMPONENT}": {{password: {SECRET}}}}}}}
+  - {{port: {self.admin}, ip: "127.0.0.1", module: ejabberd_http, request_handlers: {{/api: mod_http_api}}}}
+api_permissions: {{all: {{who: all, what: "*"}}}}
+host_config:
+  {HOST}:
+    modules:{shared}
+      mod_muc: {{host: {ROOMS}, default_room_options: {{mam: false, persistent: false, allow_subscription: true}}}}
+      mod_mam: {{default: always}}
+      mod_stream_mgmt: {{resend_on_timeout: if_offline}}
+      {module}
+  {SMALL}:
+    modules:{shared}
+      mod_stream_mgmt: {{resend_on_timeout: if_offline, resume_timeout: {SMALL_RESUME}}}
+      mod_push_relay: {{component: {COMPONENT}, ack_timeout: {ACK_TIMEOUT}, queue_size: {SMALL_QUEUE}, heartbeat: 1}}
+''')
+
+    def start(self):
+        super().start()
+        if not (self.dir / 'registered').exists():
+            for host in (HOST, SMALL):
+                for number in range(ACCOUNTS):
+                    self.api('register', user=f'u{number}', host=host, password='pw')
+            (self.dir / 'registered').touch()
+
+    def command(self):
+        return ['erl', '+S', '2:2', '-noinput', '-mnesia', 'dir', f'"{self.dir}/db"', '-pa', str(self.dir), '-s', 'ejabberd']
+
+    def environment(self):
+        return {'ERL_LIBS': str(pathlib.Path(glob.glob('/usr/lib/*/ejabberd-[0-9]*-*')[0]).parent),
+                'EJABBERD_CONFIG_PATH': str(self.dir / 'ejabberd.yml'), 'EJABBERD_LOG_PATH': str(self.dir / 'ejabberd.log')}
+
+    def api(self, command, **arguments):
+        request = urllib.request.Request(f'http://127.0.0.1:{self.admin}/api/{command}', json.dumps(arguments).encode(),
+                                         {'Content-Type': 'application/json'})
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
+            return json.loads(answer.read() or b'null')
+
+    def reload_module(self, host):
+        self.reloads += 1
+        self.configure()
+        self.api('reload_config')
+
+    def unload_module(self, host):
+        self.loaded = False
+        self.reload_module(host)
+
+    def load_module(self, host):
+        self.loaded = True
+        self.reload_module(host)
+
+    def kick(self, jid):
+        user, rest = jid.split('@')
+        host, resource = rest.split('/')
+        self.api('kick_session', user=user, host=host, resource=resource, reason='test')
+
+    def delete_user(self, account):
+        user, host = account.split('@')
+        self.api('unregister', user=user, host=host)

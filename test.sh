@@ -1,0 +1,148 @@
+#!/usr/bin/env bash
+# test.sh [--yes]: installs what is missing (asking first at a terminal, unless --yes), builds, and runs every check and test,
+# also against real Prosody, ejabberd and PostgreSQL. The last line is the count; 0: all passed, 1: not, 2: something is
+# missing and cannot be installed here.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")" || exit 2
+. eng/install.sh
+
+assume_yes=no
+for argument in "$@"; do
+  case $argument in
+    --yes) assume_yes=yes ;;
+    *)
+      echo "usage: ./test.sh [--yes]"
+      echo "  --yes  installs what is missing without asking"
+      [ "$argument" = --help ] && exit 0 || exit 2
+      ;;
+  esac
+done
+
+need "$assume_yes" lua5.4 procps prosody prosody-modules ejabberd python3-slixmpp postgresql
+
+export DOTNET_NOLOGO=1 DOTNET_CLI_TELEMETRY_OPTOUT=1 DOTNET_SKIP_FIRST_TIME_EXPERIENCE=1
+# no build process stays behind
+export DOTNET_CLI_USE_MSBUILD_SERVER=0 MSBUILDDISABLENODEREUSE=1
+export DOTNET_CLI_HOME="${DOTNET_CLI_HOME:-${HOME:-/tmp}}"
+
+runner_minutes_max=30
+work=$(mktemp -d)
+passed=0 failed=0 skipped=0 ran=0 unhappy=()
+
+finish() {
+  local status=$?
+  # interrupted: timeout passes it on to the runner and all that it started
+  [ ! -s "$work/pid" ] || kill "$(cat "$work/pid")" 2>/dev/null
+  rm -rf "$work"
+  if [ ${#unhappy[@]} -gt 0 ]; then
+    printf '\nNot passed:\n'
+    printf '  %s\n' "${unhappy[@]}"
+  fi
+  if [ "$ran" -eq 0 ] && [ "$failed" -eq 0 ]; then
+    echo "No test ran."
+    failed=1
+  fi
+  echo "$passed passed, $failed failed, $skipped skipped"
+  [ "$failed" -eq 0 ] && [ "$status" -eq 0 ] && exit 0
+  exit 1
+}
+trap finish EXIT
+trap 'unhappy+=("interrupted"); failed=$((failed + 1)); exit 1' INT TERM HUP
+
+heading() {
+  printf '\n== %s (%d s)\n' "$1" "$SECONDS"
+}
+
+fail() {
+  failed=$((failed + 1))
+  unhappy+=("$1")
+}
+
+# check NAME COMMAND...: one that passes or fails as a whole.
+check() {
+  local name=$1
+  shift
+  heading "$name"
+  if "$@" </dev/null 2>&1; then
+    passed=$((passed + 1))
+  else
+    fail "$name"
+    return 1
+  fi
+}
+
+# count NAME PASSED FAILED SKIPPED EXIT_CODE: takes in what a runner reports; nothing reported, nothing run, or a bad end
+# without a failed test is a failure of its own.
+count() {
+  local name=$1 exit_code=$5
+  if [ -z "$2" ] || [ -z "$3" ] || [ -z "$4" ]; then
+    fail "$name: ended without a report (exit code $exit_code)"
+    return
+  fi
+  passed=$((passed + $2)) failed=$((failed + $3)) skipped=$((skipped + $4)) ran=$((ran + $2 + $3))
+  [ "$3" -eq 0 ] || unhappy+=("$name: $3 failed")
+  if [ "$(($2 + $3))" -eq 0 ]; then
+    fail "$name: ran no test"
+  elif [ "$3" -eq 0 ] && [ "$exit_code" -ne 0 ]; then
+    fail "$name: ended with exit code $exit_code"
+  fi
+}
+
+attribute() {
+  sed -n "s/.* $1=\"\([0-9]*\)\".*/\1/p" <<<"$2"
+}
+
+# bounded FILTER COMMAND...: runs it for so long at most, what it prints goes through the awk program.
+bounded() {
+  local filter=$1
+  shift
+  (
+    timeout -k 30 "${runner_minutes_max}m" "$@" </dev/null 2>&1 &
+    echo $! >"$work/pid"
+    wait $!
+    echo $? >"$work/status"
+  ) | awk -v last="$work/last" "$filter"
+  rm "$work/pid"
+  return "$(cat "$work/status")"
+}
+
+# tests PROJECT: xUnit's runner in the project, counted from the file that it writes.
+tests() {
+  local name=$1 report="$work/$1.xml" status summary="" errors
+  heading "$name"
+  bounded '/ \[STARTING\]$/ { next } { print; fflush() }' \
+    dotnet run --project "tests/$name" --no-build -- -noLogo -noColor -reporter verbose -result-xml "$report"
+  status=$?
+  [ ! -s "$report" ] || summary=$(grep -o '<assembly [^>]*' "$report")
+  errors=$(attribute errors "$summary")
+  count "$name" "$(attribute passed "$summary")" "$(($(attribute failed "$summary") + ${errors:-0}))" "$(attribute skipped "$summary")" "$status"
+}
+
+# script NAME COMMAND...: one that ends with a line "N passed, N failed".
+script() {
+  local name=$1 status line
+  shift
+  heading "$name"
+  bounded '/^[0-9]+ passed, [0-9]+ failed$/ { print > last; next } { print; fflush() }' "$@"
+  status=$?
+  line=$(cat "$work/last" 2>/dev/null)
+  rm -f "$work/last"
+  count "$name" "${line%% *}" "$(sed -n 's/.*, \([0-9]*\) failed/\1/p' <<<"$line")" "${line:+0}" "$status"
+}
+
+no_pending_migration() {
+  dotnet ef migrations has-pending-model-changes --project src/PushRelay --context "$1" --no-build
+}
+
+if check "Build, warnings are errors" dotnet build PushRelay.sln --nologo -v minimal; then
+  check "Formatting" dotnet format whitespace --folder . --verify-no-changes --exclude artifacts
+  if check "Tools are restored" dotnet tool restore; then
+    check "Migrations of SQLite match the model" no_pending_migration SqliteRelayDb
+    check "Migrations of PostgreSQL match the model" no_pending_migration PostgreSqlRelayDb
+  fi
+  check "The Prosody module compiles" "$(luac_command)" -p src/modules/prosody/mod_push_relay.lua
+  tests PushRelay.Tests
+  tests PushRelay.Interop
+  script "The module in Prosody" /usr/bin/python3 src/modules/prosody/test/run.py --server prosody
+  script "The module in ejabberd" /usr/bin/python3 src/modules/prosody/test/run.py --server ejabberd
+fi

@@ -1,0 +1,204 @@
+using System.Text;
+using System.Text.Json.Nodes;
+using PushRelay.Apns.Simulator;
+using PushRelay.Interop.Servers;
+
+namespace PushRelay.Interop.EndToEnd;
+
+/// <summary>The main job, with nothing faked but Apple: a real Prosody with the module, real clients, the relay as its own process.</summary>
+public sealed class MainJobTests : IAsyncLifetime
+{
+    private const string Bob = "bob@" + ProsodyServer.Host;
+    private const string Alice = "alice@" + ProsodyServer.Host;
+
+    private readonly string token = Convert.ToHexStringLower(System.Security.Cryptography.RandomNumberGenerator.GetBytes(32));
+    private ApnsSimulator apns = null!;
+    private ProsodyServer prosody = null!;
+    private RelayProcess relay = null!;
+    private XmppClient alice = null!;
+
+    private static CancellationToken Token => TestContext.Current.CancellationToken;
+
+    public async ValueTask InitializeAsync()
+    {
+        apns = await ApnsSimulator.StartAsync(new ApnsSimulatorOptions { Topics = [RelayProcess.App] }, Token);
+        prosody = await ProsodyServer.StartAsync(Path.Combine(AppContext.BaseDirectory, "modules", "prosody"), Token);
+        relay = await RelayProcess.StartAsync(apns, prosody.ComponentPort, ProsodyServer.Host, ProsodyServer.Component, Token);
+        alice = await XmppClient.LoginAsync(Alice + "/desk", prosody.C2sPort, streamManagement: false, Token);
+        await relay.RegisterAsync(Bob, token);
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        await alice.DisposeAsync();
+        await relay.DisposeAsync();
+        await prosody.DisposeAsync();
+        await apns.DisposeAsync();
+    }
+
+    [Fact]
+    public async Task In_front_no_alert_but_a_row_that_says_why()
+    {
+        await using var bob = await LoginAsync();
+
+        await alice.SendAsync(Bob, "hello", "m1");
+
+        var row = await relay.WaitForAsync(Bob, "m1", "suppressed");
+        Assert.Equal("foreground", (string?)row["reason"]);
+        Assert.Equal("hello", await bob.ReceiveAsync(Token));
+        // a later alert proves that none came for the first
+        await bob.LogoutAsync();
+        await alice.SendAsync(Bob, "later", "m2");
+        await relay.WaitForAsync(Bob, "m2", "accepted");
+        Assert.Equal("later", Body(Assert.Single(apns.Received)));
+    }
+
+    [Fact]
+    public async Task Inactive_with_the_link_alive_an_alert_within_a_second()
+    {
+        await using var bob = await LoginAsync();
+        await bob.InactiveAsync();
+        var sent = TimeProvider.System.GetTimestamp();
+
+        await alice.SendAsync(Bob, "hello", "m1");
+        var alert = await apns.WaitForAsync(1, Token);
+
+        Assert.InRange(TimeProvider.System.GetElapsedTime(sent), TimeSpan.Zero, TimeSpan.FromSeconds(1));
+        Assert.Equal((token, "hello"), (alert.DeviceToken, Body(alert)));
+        Assert.Equal("background", (string?)(await relay.WaitForAsync(Bob, "m1", "accepted"))["reason"]);
+        await bob.ActiveAsync();
+        await alice.SendAsync(Bob, "again in front", "m2");
+        await relay.WaitForAsync(Bob, "m2", "suppressed");
+    }
+
+    [Fact]
+    public async Task Hibernating_an_alert()
+    {
+        await using var bob = await LoginAsync(streamManagement: true);
+        await bob.DropAsync();
+
+        await alice.SendAsync(Bob, "hello", "m1");
+
+        Assert.Equal("background", (string?)(await relay.WaitForAsync(Bob, "m1", "accepted"))["reason"]);
+        Assert.Equal("hello", Body(Assert.Single(apns.Received)));
+    }
+
+    [Fact]
+    public async Task In_front_with_a_link_that_is_dead_an_alert_once_the_server_knows()
+    {
+        var bob = await LoginAsync(streamManagement: true);
+        await bob.FreezeAsync(Token);
+        await alice.SendAsync(Bob, "hello", "m1");
+        Assert.Equal("foreground", (string?)(await relay.WaitForAsync(Bob, "m1", "suppressed"))["reason"]);
+
+        await bob.DisposeAsync();
+
+        Assert.Equal("unacked", (string?)(await relay.WaitForAsync(Bob, "m1", "accepted"))["reason"]);
+        Assert.Equal("hello", Body(Assert.Single(apns.Received)));
+    }
+
+    [Fact]
+    public async Task Offline_an_alert()
+    {
+        var bob = await LoginAsync();
+        await bob.LogoutAsync();
+        await bob.DisposeAsync();
+
+        await alice.SendAsync(Bob, "hello", "m1");
+
+        var row = await relay.WaitForAsync(Bob, "m1", "accepted");
+        Assert.Equal(("offline", Alice), ((string?)row["reason"], (string?)row["event"]!["from"]));
+        var alert = Assert.Single(apns.Received);
+        Assert.Equal((string?)row["id"], alert.Headers["apns-id"]);
+    }
+
+    [Theory]
+    [InlineData("你好，世界。", 1)]
+    [InlineData("👨‍👩‍👧‍👦 family", 1)]
+    [InlineData("plain text ", 910)]
+    public async Task Text_title_thread_and_collapse_id_are_right_for(string text, int times)
+    {
+        var body = string.Concat(Enumerable.Repeat(text, times));
+
+        await alice.SendAsync(Bob, body, "m1");
+        await relay.WaitForAsync(Bob, "m1", "accepted");
+
+        var alert = Assert.Single(apns.Received);
+        var payload = JsonNode.Parse(alert.Payload)!;
+        Assert.Equal(Alice, (string?)payload["aps"]!["alert"]!["title"]);
+        Assert.Equal(alert.Headers["apns-collapse-id"], (string?)payload["aps"]!["thread-id"]);
+        Assert.Equal((Bob, Alice, "chat"), ((string?)payload["account"], (string?)payload["from"], (string?)payload["type"]));
+        Assert.InRange(Encoding.UTF8.GetByteCount(alert.Payload), 1, 4096);
+        if (times == 1)
+        {
+            Assert.Equal(body, Body(alert));
+        }
+        else
+        {
+            Assert.StartsWith(Body(alert)[..^1], body, StringComparison.Ordinal);
+            Assert.EndsWith("…", Body(alert), StringComparison.Ordinal);
+        }
+    }
+
+    [Fact]
+    public async Task What_was_pending_when_the_relay_was_killed_arrives_after_its_restart()
+    {
+        const int Messages = 30;
+        apns.AnswerNext(503, "ServiceUnavailable", times: 100_000);
+        for (var i = 0; i < Messages; i++)
+        {
+            // each sender's conversation is a slot of its own; here one conversation, so they wait in a row
+            await alice.SendAsync(Bob, $"message {i}", $"m{i}");
+        }
+
+        await relay.UntilAsync(async () => (await relay.DeliveriesAsync(Bob)).Length == Messages, "all are in the ledger", Token);
+        await relay.KillAsync();
+        apns.ClearScript();
+        apns.Clear();
+
+        await relay.StartAsync(Token);
+
+        await relay.UntilAsync(
+            async () => (await relay.DeliveriesAsync(Bob)).All(r => (string?)r["state"] == "accepted"), "all are accepted", Token);
+        var rows = await relay.DeliveriesAsync(Bob);
+        Assert.Equal(Messages, rows.Length);
+        Assert.Equal(rows.Select(r => (string?)r["id"]).Order(), apns.Received.Where(r => r.Status == 200).Select(r => r.Headers["apns-id"]).Distinct().Order());
+        Assert.Equal(Enumerable.Range(0, Messages).Select(i => $"message {i}"), apns.Received.Where(r => r.Status == 200).Select(Body));
+    }
+
+    [Fact]
+    public async Task What_came_while_the_relay_was_away_arrives_after_its_restart()
+    {
+        await relay.KillAsync();
+        await alice.SendAsync(Bob, "nobody home", "m1");
+
+        await relay.StartAsync(Token);
+
+        await relay.WaitForAsync(Bob, "m1", "accepted");
+        Assert.Equal("nobody home", Body(Assert.Single(apns.Received)));
+    }
+
+    [Fact]
+    public async Task SIGTERM_ends_it_in_order_within_ten_seconds()
+    {
+        var asked = TimeProvider.System.GetTimestamp();
+
+        Assert.Equal(0, await relay.TerminateAsync(Token));
+
+        Assert.InRange(TimeProvider.System.GetElapsedTime(asked), TimeSpan.Zero, TimeSpan.FromSeconds(10));
+    }
+
+    [Fact]
+    public async Task The_log_has_no_token_no_text_and_no_name()
+    {
+        await alice.SendAsync(Bob, "a very secret body", "m1");
+        await relay.WaitForAsync(Bob, "m1", "accepted");
+
+        Assert.Contains("was accepted", relay.Log, StringComparison.Ordinal);
+        Assert.All((string[])[token, "a very secret body", Bob, Alice], word => Assert.DoesNotContain(word, relay.Log, StringComparison.Ordinal));
+    }
+
+    private static string Body(ReceivedNotification alert) => (string)JsonNode.Parse(alert.Payload)!["aps"]!["alert"]!["body"]!;
+
+    private Task<XmppClient> LoginAsync(bool streamManagement = false) => XmppClient.LoginAsync(Bob + "/phone", prosody.C2sPort, streamManagement, Token);
+}

@@ -1,0 +1,270 @@
+using PushRelay.Decision;
+using PushRelay.Outbox;
+using PushRelay.Presence;
+using PushRelay.Tests.Storage;
+
+namespace PushRelay.Tests.Decision;
+
+/// <summary>What becomes of events, on whichever database.</summary>
+public abstract class EventIngestContract : IAsyncLifetime
+{
+    private static readonly StreamName Stream = new(TestRelay.Server, "");
+
+    private TestRelay relay = null!;
+    private long seq;
+
+    private static CancellationToken Token => TestContext.Current.CancellationToken;
+
+    private EventIngest Ingest => relay.Get<EventIngest>();
+
+    public async ValueTask InitializeAsync() => relay = await OpenAsync();
+
+    public ValueTask DisposeAsync()
+    {
+        GC.SuppressFinalize(this);
+        return relay.DisposeAsync();
+    }
+
+    [Fact]
+    public async Task A_message_makes_one_row_per_device_and_moves_the_position()
+    {
+        var phone = await relay.RegisterAsync();
+        var tablet = await relay.RegisterAsync();
+
+        await CommitAsync(Message("hello"));
+
+        var rows = await relay.RowsAsync();
+        Assert.Equal([phone.Key, tablet.Key], rows.Select(r => r.DeviceKey));
+        Assert.All(rows, r => Assert.Equal((DeliveryState.Pending, Reasons.Offline, TestRelay.Alice, 1), (r.State, r.Reason, r.Sender!, r.Badge)));
+        Assert.Equal(rows[0].Slot, rows[1].Slot);
+        Assert.Equal("hello", AlertContent.Open(relay.MasterKey, rows[0]).Body);
+        Assert.Equal(new StreamPoint("e", 1), await Ingest.PositionAsync(Stream, Token));
+    }
+
+    [Fact]
+    public async Task The_body_is_not_in_the_database_in_clear()
+    {
+        await relay.RegisterAsync();
+
+        await CommitAsync(Message("a very secret body"));
+
+        var content = Assert.Single(await relay.RowsAsync()).Content!;
+        Assert.DoesNotContain("secret", System.Text.Encoding.UTF8.GetString(content), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_stanza_that_comes_again_changes_nothing()
+    {
+        await relay.RegisterAsync();
+        var batch = new EventBatch(Stream, [Message("hello") with { Key = "e:1:1" }], new StreamPoint("e", 1));
+
+        await Ingest.CommitAsync([batch], Token);
+        await Ingest.CommitAsync([batch], Token);
+
+        Assert.Single(await relay.RowsAsync());
+    }
+
+    [Fact]
+    public async Task A_new_epoch_begins_at_its_own_number()
+    {
+        await Ingest.CommitAsync([new EventBatch(Stream, [], new StreamPoint("old", 900))], Token);
+        await relay.RegisterAsync();
+
+        await Ingest.CommitAsync([new EventBatch(Stream, [Message("hello")], new StreamPoint("new", 3))], Token);
+
+        Assert.Single(await relay.RowsAsync());
+        Assert.Equal(new StreamPoint("new", 3), await Ingest.PositionAsync(Stream, Token));
+    }
+
+    [Fact]
+    public async Task An_account_without_a_device_gets_one_row_without_the_sender()
+    {
+        await CommitAsync(Message("hello"));
+
+        var row = Assert.Single(await relay.RowsAsync());
+        Assert.Equal((DeliveryState.Suppressed, Reasons.NoDevice), (row.State, row.Reason));
+        Assert.Null(row.Sender);
+        Assert.Null(row.Conversation);
+        Assert.Null(row.Device);
+        Assert.Null(row.Content);
+    }
+
+    [Fact]
+    public async Task What_is_withheld_keeps_its_reason_and_no_text()
+    {
+        await relay.RegisterAsync();
+
+        await CommitAsync(Message("hello", InFront("phone")));
+
+        var row = Assert.Single(await relay.RowsAsync());
+        Assert.Equal((DeliveryState.Suppressed, Reasons.Foreground), (row.State, row.Reason));
+        Assert.Null(row.Content);
+        Assert.NotNull(row.SettledAt);
+    }
+
+    [Fact]
+    public async Task A_tied_device_waits_while_another_is_in_front_and_reading_there_cancels()
+    {
+        await relay.RegisterAsync(resource: "phone");
+        await CommitAsync(Message("hello", InFront("desk")));
+        var waiting = Assert.Single(await relay.RowsAsync());
+        Assert.Equal((DeliveryState.Pending, Reasons.OtherDeviceForeground, TimeSpan.FromSeconds(30)), (waiting.State, waiting.Reason, waiting.DueAt - waiting.CreatedAt));
+
+        await CommitAsync(new RelayEvent.Displayed(TestRelay.Bob, TestRelay.Alice, relay.Clock.GetUtcNow()));
+
+        var row = Assert.Single(await relay.RowsAsync());
+        Assert.Equal((DeliveryState.Cancelled, Reasons.ReadElsewhere), (row.State, row.Reason));
+    }
+
+    [Fact]
+    public async Task Reading_one_conversation_leaves_the_others()
+    {
+        await relay.RegisterAsync();
+
+        await CommitAsync(
+            Message("from alice"), Message("from carol") with { From = "carol@example.com" },
+            new RelayEvent.Displayed(TestRelay.Bob, TestRelay.Alice, relay.Clock.GetUtcNow()));
+
+        Assert.Equal([DeliveryState.Cancelled, DeliveryState.Pending], (await relay.RowsAsync()).Select(r => r.State));
+    }
+
+    [Fact]
+    public async Task A_session_that_comes_to_front_cancels_for_its_own_device_and_for_devices_without_a_resource()
+    {
+        var phone = await relay.RegisterAsync(resource: "phone");
+        var tablet = await relay.RegisterAsync(resource: "tablet");
+        var untied = await relay.RegisterAsync();
+        await CommitAsync(Message("hello"));
+
+        await CommitAsync(Changed(["phone"], leftForeground: false));
+
+        var rows = (await relay.RowsAsync()).ToDictionary(r => r.DeviceKey);
+        Assert.Equal((DeliveryState.Cancelled, Reasons.Foreground), (rows[phone.Key].State, rows[phone.Key].Reason));
+        Assert.Equal((DeliveryState.Cancelled, Reasons.Foreground), (rows[untied.Key].State, rows[untied.Key].Reason));
+        Assert.Equal(DeliveryState.Pending, rows[tablet.Key].State);
+    }
+
+    [Fact]
+    public async Task The_end_of_a_call_makes_no_row_and_cancels_what_is_pending_of_it()
+    {
+        await relay.RegisterAsync();
+        await CommitAsync(Message(null) with { Class = EventClass.Call, CallId = "c1" }, Message(null) with { Class = EventClass.Call, CallId = "c2" });
+
+        await CommitAsync(Message(null) with { Class = EventClass.CallEnded, CallId = "c1" });
+
+        var rows = await relay.RowsAsync();
+        Assert.Equal([(DeliveryState.Cancelled, Reasons.CallEnded), (DeliveryState.Pending, Reasons.Call)], rows.Select(r => (r.State, r.Reason)));
+        Assert.NotEqual(rows[0].Slot, rows[1].Slot);
+        Assert.Equal(TimeSpan.FromSeconds(30), rows[1].ExpiresAt - rows[1].EventAt);
+    }
+
+    [Fact]
+    public async Task The_badge_counts_over_conversations_until_they_are_read_or_the_foreground_is_left()
+    {
+        await relay.RegisterAsync();
+        await CommitAsync(Message("1"), Message("2"), Message("3") with { From = "carol@example.com" });
+        Assert.Equal([1, 2, 3], (await relay.RowsAsync()).Select(r => r.Badge));
+
+        await CommitAsync(new RelayEvent.Displayed(TestRelay.Bob, TestRelay.Alice, relay.Clock.GetUtcNow()), Message("4"));
+        Assert.Equal(2, (await relay.RowsAsync())[^1].Badge);
+
+        await CommitAsync(Changed([], leftForeground: true), Message("5"));
+        Assert.Equal(1, (await relay.RowsAsync())[^1].Badge);
+    }
+
+    [Fact]
+    public async Task Unacked_alerts_only_the_device_from_which_the_message_was_withheld()
+    {
+        var phone = await relay.RegisterAsync();
+        await CommitAsync(Message("hello", InFront("phone")) with { StanzaId = "77" });
+        var late = await relay.RegisterAsync();
+
+        await CommitAsync(Message("hello", Background()) with { StanzaId = "77", Unacked = true });
+        await CommitAsync(Message("hello", Background()) with { StanzaId = "77", Unacked = true });
+
+        var rows = await relay.RowsAsync();
+        Assert.Equal([(phone.Key, Reasons.Foreground), (phone.Key, Reasons.Unacked)], rows.Select(r => (r.DeviceKey, r.Reason)));
+        Assert.DoesNotContain(rows, r => r.DeviceKey == late.Key);
+        Assert.Equal(1, rows[1].Badge);
+    }
+
+    [Fact]
+    public async Task Unacked_finds_the_message_by_sender_and_id_where_there_is_no_archive()
+    {
+        await relay.RegisterAsync();
+        await CommitAsync(Message("hello", InFront("phone")) with { Id = "m1" }, Message("hello", InFront("phone")) with { Id = "m2" });
+
+        await CommitAsync(Message("hello", Background()) with { Id = "m1", Unacked = true });
+
+        Assert.Equal("m1", Assert.Single(await relay.RowsAsync(), r => r.Reason == Reasons.Unacked).MessageId);
+    }
+
+    [Fact]
+    public async Task An_invalid_device_gets_a_row_that_says_so()
+    {
+        var device = await relay.RegisterAsync();
+        await relay.Devices.InvalidateAsync(device, "Unregistered", null, Token);
+
+        await CommitAsync(Message("hello"));
+
+        var row = Assert.Single(await relay.RowsAsync());
+        Assert.Equal((DeliveryState.Suppressed, Reasons.DeviceInvalid), (row.State, row.Reason));
+    }
+
+    [Fact]
+    public async Task A_removed_account_loses_its_devices_and_what_is_pending()
+    {
+        await relay.RegisterAsync();
+        await CommitAsync(Message("hello"), new RelayEvent.AccountRemoved(TestRelay.Bob, relay.Clock.GetUtcNow()), Message("too late"));
+
+        var rows = await relay.RowsAsync();
+        Assert.Equal([(DeliveryState.Cancelled, Reasons.AccountRemoved), (DeliveryState.Suppressed, Reasons.NoDevice)], rows.Select(r => (r.State, r.Reason)));
+        Assert.Empty(await relay.Devices.ListAsync(TestRelay.Bob, null, 10, Token));
+    }
+
+    [Fact]
+    public async Task An_event_older_than_its_time_to_live_is_kept_but_never_sent()
+    {
+        await relay.RegisterAsync();
+        await CommitAsync(Message("hello") with { At = relay.Clock.GetUtcNow() - TimeSpan.FromDays(2) });
+        // PostgreSQL's clock is its own: the row's age is what counts
+        relay.Advance(TimeSpan.FromDays(1));
+
+        Assert.Empty(await relay.Outbox.ClaimAsync(10, TimeSpan.FromSeconds(30), Token));
+    }
+
+    private protected abstract Task<TestRelay> OpenAsync();
+
+    private static AccountPresence InFront(string resource) =>
+        new(AccountState.Foreground, [new Session("s1", resource, SessionState.Active, true, 0, null, DateTimeOffset.UnixEpoch)]);
+
+    private static AccountPresence Background() =>
+        new(AccountState.Background, [new Session("s1", "phone", SessionState.Hibernating, true, 0, null, DateTimeOffset.UnixEpoch)]);
+
+    private RelayEvent.PresenceChanged Changed(string[] cameToFront, bool leftForeground) =>
+        new(new PresenceChange(TestRelay.Bob, [.. cameToFront], leftForeground), relay.Clock.GetUtcNow());
+
+    private RelayEvent.Message Message(string? body, AccountPresence? presence = null) => new(TestRelay.Bob, relay.Clock.GetUtcNow())
+    {
+        Key = Guid.NewGuid().ToString(),
+        Source = EventSource.Bridge,
+        Class = EventClass.Text,
+        From = TestRelay.Alice,
+        Type = "chat",
+        Body = body,
+        Presence = presence ?? new AccountPresence(AccountState.Offline, []),
+    };
+
+    private Task CommitAsync(params RelayEvent[] events) => Ingest.CommitAsync([new EventBatch(Stream, events, new StreamPoint("e", ++seq))], Token);
+}
+
+public sealed class SqliteEventIngestTests : EventIngestContract
+{
+    private protected override Task<TestRelay> OpenAsync() => TestRelay.OpenAsync();
+}
+
+public sealed class PostgreSqlEventIngestTests(PostgreSqlServer server) : EventIngestContract
+{
+    private protected override async Task<TestRelay> OpenAsync() =>
+        await TestRelay.OpenAsync(await server.NewDatabaseAsync(TestContext.Current.CancellationToken));
+}

@@ -1,0 +1,203 @@
+using System.Globalization;
+using Microsoft.AspNetCore.Builder;
+using Microsoft.EntityFrameworkCore;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Time.Testing;
+using PushRelay.Apns.Simulator;
+using PushRelay.Decision;
+using PushRelay.Devices;
+using PushRelay.Outbox;
+using PushRelay.Presence;
+using PushRelay.Storage;
+
+namespace PushRelay.Tests;
+
+/// <summary>
+/// The relay's real modules on a real database, with the time in the test's hands. Nothing runs by itself until <see cref="ServeAsync"/>.
+/// </summary>
+internal sealed class TestRelay : IAsyncDisposable
+{
+    public const string App = "com.example.chat";
+    public const string Server = "example.com";
+    public const string Bob = "bob@example.com";
+    public const string Alice = "alice@example.com";
+    public const string OperatorKey = "an operator's key for tests";
+
+    private readonly string folder;
+    private readonly WebApplication app;
+    private bool serving;
+
+    private TestRelay(string folder, WebApplication app, FakeTimeProvider clock) => (this.folder, this.app, Clock) = (folder, app, clock);
+
+    public FakeTimeProvider Clock { get; }
+
+    public string Folder => folder;
+
+    public OutboxQueue Outbox => Get<OutboxQueue>();
+
+    public DeviceRegistry Devices => Get<DeviceRegistry>();
+
+    public MasterKey MasterKey => Get<MasterKey>();
+
+    public Uri Address => new(app.Urls.First());
+
+    /// <param name="postgreSql">A connection string; null: SQLite.</param>
+    /// <param name="settings">More settings, <c>--A:B=c</c>; a later one wins.</param>
+    public static async Task<TestRelay> OpenAsync(string? postgreSql = null, params string[] settings)
+    {
+        var folder = Directory.CreateTempSubdirectory("pushrelay-test-").FullName;
+        var clock = new FakeTimeProvider(DateTimeOffset.Parse("2026-03-01T12:00:00Z", CultureInfo.InvariantCulture));
+        string[] all = [.. Settings(folder, postgreSql), .. settings];
+        try
+        {
+            return new TestRelay(folder, await RelayApp.OpenAsync(null, all, clock, TestContext.Current.CancellationToken), clock);
+        }
+        catch
+        {
+            Directory.Delete(folder, recursive: true);
+            throw;
+        }
+    }
+
+    /// <summary>Settings that a relay starts with, with an app whose key is fresh.</summary>
+    public static string[] Settings(string folder, string? postgreSql = null)
+    {
+        var key = Path.Combine(folder, "AuthKey.p8");
+        File.WriteAllText(key, ApnsSimulator.CreateSigningKeyPem());
+        return
+        [
+            "--Urls=http://127.0.0.1:0",
+            $"--Storage:Provider={(postgreSql is null ? "Sqlite" : "PostgreSql")}",
+            $"--Storage:ConnectionString={postgreSql ?? $"Data Source={folder}/relay.db"}",
+            $"--Storage:MasterKeyFile={folder}/master.key",
+            "--Xmpp:Components:0:Domain=push.example.com",
+            "--Xmpp:Components:0:Port=1",
+            "--Xmpp:Components:0:Secret=secret",
+            $"--Xmpp:Components:0:Servers:0={Server}",
+            $"--Apps:0:Id={App}",
+            "--Apps:0:Apns:TeamId=ABCDE12345",
+            "--Apps:0:Apns:KeyId=FGHIJ67890",
+            $"--Apps:0:Apns:KeyFile={key}",
+            $"--Apps:0:Apns:BundleId={App}",
+            "--Apps:0:Apns:Endpoint=https://127.0.0.1:1",
+            "--Api:OperatorKeys:0:Name=tests",
+            $"--Api:OperatorKeys:0:Key={OperatorKey}",
+            "--Serilog:MinimumLevel:Default=Fatal",
+        ];
+    }
+
+    public T Get<T>()
+        where T : notnull => app.Services.GetRequiredService<T>();
+
+    public RelayDb NewDb() => Get<IDbContextFactory<RelayDb>>().CreateDbContext();
+
+    /// <summary>Moves the time of this process and, on PostgreSQL, the database's as the relay sees it.</summary>
+    public void Advance(TimeSpan by)
+    {
+        Clock.Advance(by);
+        Get<DatabaseClock>().Offset += by;
+        // a dispatcher that looked just before may have set its timer just after: real time goes on, this one does not
+        Outbox.Wake();
+    }
+
+    public async Task<DateTimeOffset> NowAsync()
+    {
+        await using var db = NewDb();
+        return await Get<DatabaseClock>().NowAsync(db, TestContext.Current.CancellationToken);
+    }
+
+    public async Task ServeAsync()
+    {
+        serving = true;
+        await app.StartAsync(TestContext.Current.CancellationToken);
+    }
+
+    public HttpClient NewClient(string? key = OperatorKey)
+    {
+        var client = new HttpClient { BaseAddress = Address };
+        if (key is not null)
+        {
+            client.DefaultRequestHeaders.Authorization = new("Bearer", key);
+        }
+
+        return client;
+    }
+
+    public async Task<Device> RegisterAsync(string account = Bob, string? token = null, string? resource = null, string? id = null)
+    {
+        var registered = await Devices.RegisterAsync(
+            new Registration
+            {
+                Account = account,
+                Id = id,
+                App = App,
+                Platform = "apns",
+                Token = token ?? NewToken(),
+                Environment = DeviceEnvironment.Production,
+                Resource = resource,
+            },
+            TestContext.Current.CancellationToken);
+        return registered!.Value.Device;
+    }
+
+    public async Task<List<Delivery>> RowsAsync(string account = Bob)
+    {
+        await using var db = NewDb();
+        return await db.Set<Delivery>().AsNoTracking().Where(d => d.Account == account).OrderBy(d => d.Id).ToListAsync(TestContext.Current.CancellationToken);
+    }
+
+    /// <summary>The account's rows once <paramref name="settled"/> of them say so; fails after 10 seconds.</summary>
+    public async Task<List<Delivery>> WaitForRowsAsync(Func<List<Delivery>, bool> settled, string account = Bob)
+    {
+        using var patience = CancellationTokenSource.CreateLinkedTokenSource(TestContext.Current.CancellationToken);
+        patience.CancelAfter(TimeSpan.FromSeconds(10));
+        while (true)
+        {
+            var rows = await RowsAsync(account);
+            if (settled(rows))
+            {
+                return rows;
+            }
+
+            Assert.False(patience.IsCancellationRequested, string.Join("; ", rows.Select(r => $"{r.State}/{r.Reason} attempts {r.Attempts} due {r.DueAt:O}")));
+            await Task.Delay(TimeSpan.FromMilliseconds(10), TimeProvider.System, TestContext.Current.CancellationToken);
+        }
+    }
+
+    public async Task<Attempt[]> AttemptsAsync(Guid delivery)
+    {
+        await using var db = NewDb();
+        return await db.Set<Attempt>().AsNoTracking().Where(a => a.DeliveryId == delivery).OrderBy(a => a.Number).ToArrayAsync(TestContext.Current.CancellationToken);
+    }
+
+    /// <summary>A message as the bridge reports it, to an account that is offline.</summary>
+    public Task CommitMessageAsync(string? body, Func<RelayEvent.Message, RelayEvent.Message>? change = null)
+    {
+        var message = new RelayEvent.Message(Bob, Clock.GetUtcNow())
+        {
+            Key = Guid.NewGuid().ToString(),
+            Source = EventSource.Bridge,
+            Class = EventClass.Text,
+            From = Alice,
+            Type = "chat",
+            Body = body,
+            Presence = new AccountPresence(AccountState.Offline, []),
+        };
+        return Get<EventIngest>().CommitAsync(
+            [new EventBatch(new StreamName(Server, ""), [change is null ? message : change(message)], null)], TestContext.Current.CancellationToken);
+    }
+
+    public static string NewToken() => Convert.ToHexStringLower(System.Security.Cryptography.RandomNumberGenerator.GetBytes(32));
+
+    public async ValueTask DisposeAsync()
+    {
+        if (serving)
+        {
+            await app.StopAsync();
+        }
+
+        await app.DisposeAsync();
+        Microsoft.Data.Sqlite.SqliteConnection.ClearAllPools();
+        Directory.Delete(folder, recursive: true);
+    }
+}
