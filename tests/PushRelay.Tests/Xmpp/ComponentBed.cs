@@ -4,7 +4,6 @@ using System.Xml.Linq;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Time.Testing;
 using PushRelay.Xmpp;
-using Xunit;
 
 namespace PushRelay.Tests.Xmpp;
 

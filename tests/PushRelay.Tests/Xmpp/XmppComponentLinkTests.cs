@@ -1,6 +1,5 @@
 using Microsoft.Extensions.Logging;
 using PushRelay.Xmpp;
-using Xunit;
 
 namespace PushRelay.Tests.Xmpp;
 
