@@ -3,6 +3,9 @@ namespace PushRelay.Xmpp;
 /// <summary>How long to wait before the next link, from how the last one ended. Counts the failures in a row.</summary>
 internal sealed class ReconnectPolicy(XmppComponentOptions options)
 {
+    // Full jitter can draw next to nothing, several times in a row.
+    private const double DelayMillisecondsMin = 10;
+
     private int failures;
 
     /// <summary>True for a refusal that trying again does not cure.</summary>
@@ -25,6 +28,6 @@ internal sealed class ReconnectPolicy(XmppComponentOptions options)
 
         failures = held >= options.ReconnectDelayMax ? 1 : Math.Min(failures + 1, 31);
         var ceiling = Math.Min(options.ReconnectDelayMin.TotalMilliseconds * Math.Pow(2, failures - 1), options.ReconnectDelayMax.TotalMilliseconds);
-        return TimeSpan.FromMilliseconds(jitter * ceiling);
+        return TimeSpan.FromMilliseconds(Math.Max(jitter * ceiling, DelayMillisecondsMin));
     }
 }

@@ -2,83 +2,274 @@ using System.Diagnostics;
 using System.Globalization;
 using System.Net;
 using System.Net.Sockets;
+using System.Text;
 
 namespace PushRelay.Interop.Servers;
 
+/// <summary>What a test's Prosody is to be; the defaults are one virtual host, three accounts and one component.</summary>
+internal sealed record ProsodyOptions
+{
+    public IReadOnlyList<string> Hosts { get; init; } = [ProsodyServer.Host];
+
+    /// <summary>Bare address to password, on any of the hosts.</summary>
+    public IReadOnlyDictionary<string, string> Accounts { get; init; } =
+        ((string[])["alice", "bob", "carol"]).ToDictionary(user => $"{user}@{ProsodyServer.Host}", _ => "pw");
+
+    /// <summary>Domain to secret.</summary>
+    public IReadOnlyDictionary<string, string> Components { get; init; } = new Dictionary<string, string> { [ProsodyServer.Component] = "secret" };
+
+    /// <summary>Beside roster, saslauth, disco and ping.</summary>
+    public IReadOnlyList<string> Modules { get; init; } = [];
+
+    /// <summary>Where modules are looked for before Prosody's own.</summary>
+    public IReadOnlyList<string> PluginPaths { get; init; } = [];
+
+    /// <summary>Lines of Lua for the global section, after all others.</summary>
+    public string Configuration { get; init; } = "";
+
+    public string LogLevel { get; init; } = "info";
+}
+
+/// <summary>
+/// A real Prosody of its own: random ports on loopback, everything in a temporary folder. Can be killed, stopped and started
+/// again with the same ports and data.
+/// </summary>
 internal sealed class ProsodyServer : IAsyncDisposable
 {
     public const string Host = "example.test";
     public const string Component = "push.example.test";
+
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
+    private static readonly TimeSpan Poll = TimeSpan.FromMilliseconds(20);
+
+    private readonly ProsodyOptions options;
     private readonly string folder = Directory.CreateTempSubdirectory("pushrelay-prosody-").FullName;
-    private Process process = null!;
-    public int C2sPort { get; } = FreePort();
-    public int ComponentPort { get; } = FreePort();
+    private readonly StringBuilder output = new();
+    private Process? process;
 
-    public static async Task<ProsodyServer> StartAsync(string modulePath, CancellationToken cancellationToken)
+    private ProsodyServer(ProsodyOptions options) => this.options = options;
+
+    public int C2sPort { get; private set; }
+
+    public int ComponentPort { get; private set; }
+
+    /// <summary>Everything it has logged since the first start, and what it wrote to its console.</summary>
+    public string Log
     {
-        var server = new ProsodyServer();
-        var f = server.folder;
-        var accounts = Path.Combine(f, "data", Host.Replace(".", "%2e", StringComparison.Ordinal), "accounts");
-        Directory.CreateDirectory(accounts);
-        foreach (var user in (string[])["alice", "bob", "carol"])
+        get
         {
-            await File.WriteAllTextAsync(Path.Combine(accounts, user + ".dat"), "return { [\"password\"] = \"pw\"; };", cancellationToken);
+            lock (output)
+            {
+                return (File.Exists(LogFile) ? File.ReadAllText(LogFile) : "") + output;
+            }
         }
+    }
 
-        await File.WriteAllTextAsync(Path.Combine(f, "prosody.cfg.lua"),
-            $$"""
-            run_as_root = true
-            data_path = "{{f}}/data"
-            pidfile = "{{f}}/prosody.pid"
-            plugin_paths = { "{{modulePath}}" }
-            modules_enabled = { "roster", "saslauth", "disco", "ping", "smacks", "csi_simple", "mam", "offline", "push_relay" }
-            modules_disabled = { "s2s" }
-            authentication = "internal_plain"
-            c2s_require_encryption = false
-            allow_unencrypted_plain_auth = true
-            interfaces = { "127.0.0.1" }
-            c2s_ports = { {{server.C2sPort.ToString(CultureInfo.InvariantCulture)}} }
-            component_ports = { {{server.ComponentPort.ToString(CultureInfo.InvariantCulture)}} }
-            component_interfaces = { "127.0.0.1" }
-            component_conflict_resolve = "kick_old"
-            c2s_direct_tls_ports = {}
-            log = { info = "{{f}}/prosody.log" }
-            push_relay_component = "{{Component}}"
-            VirtualHost "{{Host}}"
-            Component "{{Component}}"
-                component_secret = "secret"
-            """, cancellationToken);
-        server.process = Process.Start(new ProcessStartInfo("prosody", ["-F", "--config", Path.Combine(f, "prosody.cfg.lua")]) { RedirectStandardError = true, RedirectStandardOutput = true })!;
-        while (true)
+    private string LogFile => Path.Combine(folder, "prosody.log");
+
+    private string ConfigurationFile => Path.Combine(folder, "prosody.cfg.lua");
+
+    /// <summary>Starts one with the module of that folder, ready for the relay.</summary>
+    public static Task<ProsodyServer> StartAsync(string modulePath, CancellationToken cancellationToken) => StartAsync(
+        new ProsodyOptions
         {
-            try
+            PluginPaths = [modulePath],
+            Modules = ["smacks", "csi_simple", "mam", "offline", "push_relay"],
+            Configuration = $"push_relay_component = \"{Component}\"",
+        },
+        cancellationToken);
+
+    /// <summary>Returns when both ports are open.</summary>
+    /// <exception cref="InvalidOperationException">It ended or did not open its ports; the message holds its log.</exception>
+    public static async Task<ProsodyServer> StartAsync(ProsodyOptions options, CancellationToken cancellationToken)
+    {
+        var server = new ProsodyServer(options);
+        try
+        {
+            await server.WriteAccountsAsync(cancellationToken);
+            (server.C2sPort, server.ComponentPort) = FreePorts();
+            await File.WriteAllTextAsync(server.ConfigurationFile, server.Configuration(), cancellationToken);
+            await server.LaunchAsync(cancellationToken);
+            return server;
+        }
+        catch
+        {
+            await server.DisposeAsync();
+            throw;
+        }
+    }
+
+    /// <summary>As a crash does (SIGKILL).</summary>
+    public Task KillAsync() => EndAsync(running =>
+    {
+        running.Kill();
+        return Task.CompletedTask;
+    });
+
+    /// <summary>As an operator does (SIGTERM); Prosody says goodbye on every stream.</summary>
+    public Task StopAsync() => EndAsync(async running =>
+    {
+        using var kill = Process.Start("sh", ["-c", string.Create(CultureInfo.InvariantCulture, $"kill -TERM {running.Id}")]);
+        await kill.WaitForExitAsync();
+    });
+
+    /// <summary>Starts it again, on the same ports and data; if it still runs it is stopped first.</summary>
+    public async Task RestartAsync(CancellationToken cancellationToken)
+    {
+        await StopAsync();
+        await LaunchAsync(cancellationToken);
+    }
+
+    /// <summary>Waits until the log holds a text so many times.</summary>
+    public async Task LoggedAsync(string text, int times, CancellationToken cancellationToken)
+    {
+        var since = TimeProvider.System.GetTimestamp();
+        while (Log.Split(text).Length <= times)
+        {
+            if (TimeProvider.System.GetElapsedTime(since) > Patience)
             {
-                using var probe = new TcpClient();
-                await probe.ConnectAsync(IPAddress.Loopback, server.C2sPort, cancellationToken);
-                return server;
+                throw new InvalidOperationException($"Prosody did not log '{text}' {times} times:\n{Log}");
             }
-            catch (SocketException)
-            {
-                await Task.Delay(TimeSpan.FromMilliseconds(50), TimeProvider.System, cancellationToken);
-            }
+
+            await Task.Delay(Poll, TimeProvider.System, cancellationToken);
         }
     }
 
     public async ValueTask DisposeAsync()
     {
-        if (!process.HasExited)
-        {
-            process.Kill();
-            await process.WaitForExitAsync();
-        }
-        process.Dispose();
-        Directory.Delete(folder, true);
+        await KillAsync();
+        Directory.Delete(folder, recursive: true);
     }
 
-    private static int FreePort()
+    private async Task LaunchAsync(CancellationToken cancellationToken)
     {
-        using var listener = new TcpListener(IPAddress.Loopback, 0);
-        listener.Start();
-        return ((IPEndPoint)listener.LocalEndpoint).Port;
+        var opened = string.Create(CultureInfo.InvariantCulture, $"Activated service 'component' on [127.0.0.1]:{ComponentPort}");
+        var before = Log.Split(opened).Length;
+        process = Process.Start(new ProcessStartInfo("prosody", ["-F", "--config", ConfigurationFile])
+        {
+            RedirectStandardError = true,
+            RedirectStandardOutput = true,
+        })!;
+        process.OutputDataReceived += (_, line) => Keep(line.Data);
+        process.ErrorDataReceived += (_, line) => Keep(line.Data);
+        process.BeginOutputReadLine();
+        process.BeginErrorReadLine();
+
+        // The log says when its own port is open; a connection alone could be to another program's.
+        var since = TimeProvider.System.GetTimestamp();
+        while (Log.Split(opened).Length == before || !await AcceptsAsync(C2sPort, cancellationToken))
+        {
+            if (process.HasExited || TimeProvider.System.GetElapsedTime(since) > Patience)
+            {
+                throw new InvalidOperationException($"Prosody did not start:\n{Log}");
+            }
+
+            await Task.Delay(Poll, TimeProvider.System, cancellationToken);
+        }
+    }
+
+    private async Task EndAsync(Func<Process, Task> end)
+    {
+        if (process is not { } running)
+        {
+            return;
+        }
+
+        process = null;
+        if (!running.HasExited)
+        {
+            await end(running);
+            await running.WaitForExitAsync().WaitAsync(Patience);
+        }
+
+        running.Dispose();
+    }
+
+    private void Keep(string? line)
+    {
+        lock (output)
+        {
+            output.AppendLine(line);
+        }
+    }
+
+    private async Task WriteAccountsAsync(CancellationToken cancellationToken)
+    {
+        foreach (var (address, password) in options.Accounts)
+        {
+            var at = address.IndexOf('@', StringComparison.Ordinal);
+            var accounts = Path.Combine(folder, "data", Encode(address[(at + 1)..]), "accounts");
+            Directory.CreateDirectory(accounts);
+            await File.WriteAllTextAsync(
+                Path.Combine(accounts, $"{Encode(address[..at])}.dat"), $"return {{ [\"password\"] = \"{password}\"; }};", cancellationToken);
+        }
+    }
+
+    // As Prosody's util.datamanager names its files.
+    private static string Encode(string name) => string.Concat(Encoding.UTF8.GetBytes(name).Select(
+        value => char.IsAsciiLetterOrDigit((char)value) ? ((char)value).ToString() : $"%{value:x2}"));
+
+    private string Configuration()
+    {
+        string[] modules = ["roster", "saslauth", "disco", "ping", .. options.Modules];
+        var text = new StringBuilder(string.Create(CultureInfo.InvariantCulture,
+            $$"""
+            run_as_root = true
+            data_path = "{{folder}}/data"
+            pidfile = "{{folder}}/prosody.pid"
+            log = { {{options.LogLevel}} = "{{LogFile}}" }
+            plugin_paths = { {{Quoted(options.PluginPaths)}} }
+            modules_enabled = { {{Quoted(modules)}} }
+            modules_disabled = { "s2s" }
+            authentication = "internal_plain"
+            c2s_require_encryption = false
+            allow_unencrypted_plain_auth = true
+            interfaces = { "127.0.0.1" }
+            c2s_ports = { {{C2sPort}} }
+            c2s_direct_tls_ports = {}
+            http_ports = {}
+            https_ports = {}
+            component_ports = { {{ComponentPort}} }
+            component_interfaces = { "127.0.0.1" }
+            component_conflict_resolve = "kick_old"
+
+            """));
+        text.AppendLine(options.Configuration);
+        foreach (var host in options.Hosts)
+        {
+            text.AppendLine(CultureInfo.InvariantCulture, $"VirtualHost \"{host}\"");
+        }
+
+        foreach (var (domain, secret) in options.Components)
+        {
+            text.AppendLine(CultureInfo.InvariantCulture, $"Component \"{domain}\"\n\tcomponent_secret = \"{secret}\"");
+        }
+
+        return text.ToString();
+    }
+
+    private static string Quoted(IEnumerable<string> values) => string.Join("; ", values.Select(value => $"\"{value}\""));
+
+    private static async Task<bool> AcceptsAsync(int port, CancellationToken cancellationToken)
+    {
+        using var probe = new TcpClient();
+        try
+        {
+            await probe.ConnectAsync(IPAddress.Loopback, port, cancellationToken);
+            return true;
+        }
+        catch (SocketException)
+        {
+            return false;
+        }
+    }
+
+    private static (int First, int Second) FreePorts()
+    {
+        using var first = new TcpListener(IPAddress.Loopback, 0);
+        using var second = new TcpListener(IPAddress.Loopback, 0);
+        first.Start();
+        second.Start();
+        return (((IPEndPoint)first.LocalEndpoint).Port, ((IPEndPoint)second.LocalEndpoint).Port);
     }
 }

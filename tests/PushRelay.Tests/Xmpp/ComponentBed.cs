@@ -114,18 +114,29 @@ internal sealed class ArmedClock : FakeTimeProvider
     private readonly List<(Func<TimeSpan, bool> Matches, TaskCompletionSource<TimeSpan> Found)> waiting = [];
 
     /// <summary>Comes when a timer of such a length is running: from then on moving the clock by it has its effect.</summary>
-    public Task<TimeSpan> ArmedAsync(Func<TimeSpan, bool> matches)
+    public async Task<TimeSpan> ArmedAsync(Func<TimeSpan, bool> matches)
     {
+        var found = new TaskCompletionSource<TimeSpan>(TaskCreationOptions.RunContinuationsAsynchronously);
         lock (gate)
         {
             if (armed.Find(timer => matches(timer.Due)) is { } running)
             {
-                return Task.FromResult(running.Due);
+                return running.Due;
             }
 
-            var found = new TaskCompletionSource<TimeSpan>(TaskCreationOptions.RunContinuationsAsynchronously);
             waiting.Add((matches, found));
-            return found.Task.WaitAsync(ScriptedServer.Patience, TestContext.Current.CancellationToken);
+        }
+
+        try
+        {
+            return await found.Task.WaitAsync(ScriptedServer.Patience, TestContext.Current.CancellationToken);
+        }
+        catch (TimeoutException)
+        {
+            lock (gate)
+            {
+                throw new TimeoutException($"No such timer; running: {string.Join(", ", armed.Select(timer => timer.Due))}");
+            }
         }
     }
 

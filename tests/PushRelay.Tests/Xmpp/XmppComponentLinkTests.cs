@@ -392,6 +392,7 @@ public sealed class XmppComponentLinkTests
         Assert.Equal(60, policy.Next(new XmppStreamException("not-authorized", null, fromServer: true), TimeSpan.Zero, jitter: 0).TotalSeconds);
         Assert.Equal(5, policy.Next(new XmppStreamException("conflict", null, fromServer: true), TimeSpan.Zero, jitter: 0).TotalSeconds);
         Assert.Equal(2, policy.Next(null, TimeSpan.Zero, jitter: 1).TotalSeconds);
+        Assert.Equal(0.01, policy.Next(null, TimeSpan.Zero, jitter: 0).TotalSeconds);
         Assert.Equal(30, Enumerable.Range(0, 100).Select(_ => policy.Next(cut, TimeSpan.Zero, jitter: 1).TotalSeconds).ToList()[^1]);
     }
 
