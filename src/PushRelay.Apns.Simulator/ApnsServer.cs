@@ -58,7 +58,7 @@ internal sealed partial class ApnsServer : IAsyncDisposable
         {
             lock (_lock)
             {
-                return _refusedBefore + _connections.Keys.Sum(connection => connection.StreamsRefused);
+                return _refusedBefore + _connections.Keys.Sum(connection => connection.Streams.StreamsRefused);
             }
         }
     }
@@ -78,9 +78,9 @@ internal sealed partial class ApnsServer : IAsyncDisposable
     public void SetStreamsMax(int streamsMax)
     {
         _streamsMax = streamsMax;
-        foreach (var connection in Connections.Where(connection => connection.StreamsMax != _options.StreamsBeforeFirstAnswer))
+        foreach (var connection in Connections.Where(connection => connection.Streams.StreamsMax != _options.StreamsBeforeFirstAnswer))
         {
-            connection.SetStreamsMax(streamsMax);
+            connection.Streams.SetStreamsMax(streamsMax);
         }
     }
 
@@ -90,11 +90,11 @@ internal sealed partial class ApnsServer : IAsyncDisposable
         {
             Action<ServerConnection> strike = fault switch
             {
-                ApnsFault.GoAway => hit => hit.GoAway(),
+                ApnsFault.GoAway => hit => hit.Streams.GoAway(),
                 ApnsFault.Close => hit => hit.Close(),
                 ApnsFault.Abort => hit => hit.Abort(),
                 ApnsFault.HalfClose => hit => hit.HalfClose(),
-                ApnsFault.Freeze => hit => hit.Freeze(),
+                ApnsFault.Freeze => hit => hit.Streams.Freeze(),
                 ApnsFault.None or ApnsFault.Reset or ApnsFault.Refuse or ApnsFault.GoAwayTwice or ApnsFault.Stall or ApnsFault.CutAnswer =>
                     throw new ArgumentException($"{fault} strikes a request, not a connection.", nameof(fault)),
             };
@@ -187,7 +187,7 @@ internal sealed partial class ApnsServer : IAsyncDisposable
         lock (_lock)
         {
             _connections.Remove(connection);
-            _refusedBefore += connection.StreamsRefused;
+            _refusedBefore += connection.Streams.StreamsRefused;
         }
 
         over.SetResult();
@@ -197,32 +197,32 @@ internal sealed partial class ApnsServer : IAsyncDisposable
     {
         try
         {
-            if (verdict.LetIn && connection.StreamsMax != _streamsMax)
+            if (verdict.LetIn && connection.Streams.StreamsMax != _streamsMax)
             {
-                connection.SetStreamsMax(_streamsMax);
+                connection.Streams.SetStreamsMax(_streamsMax);
             }
 
             switch (verdict.Fault?.Fault ?? ApnsFault.None)
             {
                 case ApnsFault.None:
-                    connection.Answer(streamId, verdict.Status, verdict.Headers, verdict.Body);
+                    connection.Streams.Answer(streamId, verdict.Status, verdict.Headers, verdict.Body);
                     break;
                 case ApnsFault.Reset:
-                    connection.Reset(streamId, (Http2Error)(verdict.Fault!.ErrorCode ?? (uint)Http2Error.InternalError));
+                    connection.Streams.Reset(streamId, (Http2Error)(verdict.Fault!.ErrorCode ?? (uint)Http2Error.InternalError));
                     break;
                 case ApnsFault.Refuse:
-                    connection.Reset(streamId, Http2Error.RefusedStream);
+                    connection.Streams.Reset(streamId, Http2Error.RefusedStream);
                     break;
                 case ApnsFault.GoAway or ApnsFault.GoAwayTwice:
                     if (verdict.Fault!.Processed)
                     {
-                        connection.Answer(streamId, verdict.Status, verdict.Headers, verdict.Body);
+                        connection.Streams.Answer(streamId, verdict.Status, verdict.Headers, verdict.Body);
                     }
 
                     break;
                 case ApnsFault.CutAnswer:
                     var body = verdict.Body.Length > 1 ? verdict.Body : "{\"reason\":\"None\"}"u8.ToArray();
-                    connection.Answer(streamId, verdict.Status, verdict.Headers, body, sentBytesMax: body.Length / 2);
+                    connection.Streams.Answer(streamId, verdict.Status, verdict.Headers, body, sentBytesMax: body.Length / 2);
                     connection.Close();
                     break;
                 case ApnsFault.Close:
@@ -235,7 +235,7 @@ internal sealed partial class ApnsServer : IAsyncDisposable
                     connection.HalfClose();
                     break;
                 case ApnsFault.Freeze:
-                    connection.Freeze();
+                    connection.Streams.Freeze();
                     break;
                 case ApnsFault.Stall:
                     break;
@@ -251,10 +251,10 @@ internal sealed partial class ApnsServer : IAsyncDisposable
     private static void GoAway(ServerConnection connection, int streamId, ScriptRule rule)
     {
         var debugData = rule.Reason is { } reason ? $$"""{"reason":"{{reason}}"}""" : null;
-        var last = connection.GoAway(rule.Processed ? streamId : streamId - 2, (Http2Error)(rule.ErrorCode ?? 0), debugData, rule.Fault == ApnsFault.GoAwayTwice);
+        var last = connection.Streams.GoAway(rule.Processed ? streamId : streamId - 2, (Http2Error)(rule.ErrorCode ?? 0), debugData, rule.Fault == ApnsFault.GoAwayTwice);
         if (!rule.Processed && last >= streamId)
         {
-            connection.Reset(streamId, Http2Error.RefusedStream);
+            connection.Streams.Reset(streamId, Http2Error.RefusedStream);
         }
     }
 
@@ -266,7 +266,7 @@ internal sealed partial class ApnsServer : IAsyncDisposable
     {
         public void Handle(ServerConnection connection, ServerStream stream)
         {
-            if (!connection.Takes(stream.Id))
+            if (!connection.Streams.Takes(stream.Id))
             {
                 return;
             }
@@ -285,7 +285,7 @@ internal sealed partial class ApnsServer : IAsyncDisposable
             var verdict = server._desk.Decide(new ApnsRequest(method, path, stream.Headers, stream.Body, stream.BodyBytes, caller));
             if (verdict.IsProcessed)
             {
-                connection.MarkProcessed(stream.Id);
+                connection.Streams.MarkProcessed(stream.Id);
             }
 
             if (verdict.Fault is { Fault: ApnsFault.GoAway or ApnsFault.GoAwayTwice } rule)
