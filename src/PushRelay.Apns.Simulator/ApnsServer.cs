@@ -95,7 +95,7 @@ internal sealed partial class ApnsServer : IAsyncDisposable
                 ApnsFault.Abort => hit => hit.Abort(),
                 ApnsFault.HalfClose => hit => hit.HalfClose(),
                 ApnsFault.Freeze => hit => hit.Freeze(),
-                ApnsFault.None or ApnsFault.Reset or ApnsFault.Refuse or ApnsFault.Stall or ApnsFault.CutAnswer =>
+                ApnsFault.None or ApnsFault.Reset or ApnsFault.Refuse or ApnsFault.GoAwayTwice or ApnsFault.Stall or ApnsFault.CutAnswer =>
                     throw new ArgumentException($"{fault} strikes a request, not a connection.", nameof(fault)),
             };
             strike(connection);
@@ -213,7 +213,7 @@ internal sealed partial class ApnsServer : IAsyncDisposable
                 case ApnsFault.Refuse:
                     connection.Reset(streamId, Http2Error.RefusedStream);
                     break;
-                case ApnsFault.GoAway:
+                case ApnsFault.GoAway or ApnsFault.GoAwayTwice:
                     if (verdict.Fault!.Processed)
                     {
                         connection.Answer(streamId, verdict.Status, verdict.Headers, verdict.Body);
@@ -251,7 +251,7 @@ internal sealed partial class ApnsServer : IAsyncDisposable
     private static void GoAway(ServerConnection connection, int streamId, ScriptRule rule)
     {
         var debugData = rule.Reason is { } reason ? $$"""{"reason":"{{reason}}"}""" : null;
-        var last = connection.GoAway(rule.Processed ? streamId : streamId - 2, (Http2Error)(rule.ErrorCode ?? 0), debugData);
+        var last = connection.GoAway(rule.Processed ? streamId : streamId - 2, (Http2Error)(rule.ErrorCode ?? 0), debugData, rule.Fault == ApnsFault.GoAwayTwice);
         if (!rule.Processed && last >= streamId)
         {
             connection.Reset(streamId, Http2Error.RefusedStream);
@@ -288,7 +288,7 @@ internal sealed partial class ApnsServer : IAsyncDisposable
                 connection.MarkProcessed(stream.Id);
             }
 
-            if (verdict.Fault is { Fault: ApnsFault.GoAway } rule)
+            if (verdict.Fault is { Fault: ApnsFault.GoAway or ApnsFault.GoAwayTwice } rule)
             {
                 GoAway(connection, stream.Id, rule);
             }

@@ -67,6 +67,9 @@ public enum ApnsFault
     /// <summary>GOAWAY: streams up to the last id are answered, those above are not processed; then the connection closes.</summary>
     GoAway,
 
+    /// <summary>The same in two steps, as RFC 9113 section 6.8 has it for a graceful shutdown: first a GOAWAY that forbids nothing yet.</summary>
+    GoAwayTwice,
+
     /// <summary>The headers of the answer, half of its body, then the connection is cut.</summary>
     CutAnswer,
 

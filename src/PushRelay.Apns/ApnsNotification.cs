@@ -54,4 +54,7 @@ public sealed record ApnsNotification
 
     /// <summary>The JSON, at most 4096 bytes, for VoIP 5120; <see cref="ApnsPayload"/> builds it.</summary>
     public required ReadOnlyMemory<byte> Payload { get; init; }
+
+    /// <summary>Nothing that must not stand in a log: no device token, no collapse id.</summary>
+    public override string ToString() => $"{PushType} push {Id}";
 }

@@ -92,36 +92,34 @@ public sealed class ApnsPayload
     /// A lone surrogate becomes U+FFFD.
     /// </summary>
     /// <exception cref="ArgumentException">It does not fit even with that text empty, or the members contradict each other.</exception>
-    public byte[] ToBytes(int bytesMax = 4096, ApnsPayloadField cut = ApnsPayloadField.Body)
+    public byte[] ToBytes(int bytesMax = 4096, ApnsPayloadField cut = ApnsPayloadField.Body) => ToBytes(bytesMax, cut, ApnsPayloadField.None);
+
+    /// <summary>The same; where it does not fit even with <paramref name="cut"/> empty, <paramref name="thenCut"/> is cut too.</summary>
+    /// <exception cref="ArgumentException">It does not fit even with both empty, or the members contradict each other.</exception>
+    public byte[] ToBytes(int bytesMax, ApnsPayloadField cut, ApnsPayloadField thenCut)
     {
         Check();
-        var whole = Write(cut, replacement: null);
-        if (whole.WrittenCount <= bytesMax)
+        var texts = new Texts(Title, Subtitle, Body);
+        var written = Write(texts);
+        foreach (var field in (ReadOnlySpan<ApnsPayloadField>)[cut, thenCut])
         {
-            return whole.WrittenSpan.ToArray();
+            if (written.WrittenCount <= bytesMax)
+            {
+                break;
+            }
+
+            if (texts[field] is { Length: > 0 } text)
+            {
+                var textBytesMax = bytesMax - (written.WrittenCount - PayloadText.EncodedBytes(text));
+                texts = texts.With(field, textBytesMax < 0 ? "" : PayloadText.Cut(text, textBytesMax, Ellipsis));
+                written = Write(texts);
+            }
         }
 
-        if (TextOf(cut) is not { Length: > 0 } text)
-        {
-            throw new ArgumentException($"The payload has {whole.WrittenCount} bytes, {bytesMax} are allowed, and there is no text to cut.", nameof(bytesMax));
-        }
-
-        var textBytesMax = bytesMax - (whole.WrittenCount - PayloadText.EncodedBytes(text));
-        if (textBytesMax < 0)
-        {
-            throw new ArgumentException($"The payload does not fit into {bytesMax} bytes even with an empty {cut}.", nameof(bytesMax));
-        }
-
-        return Write(cut, PayloadText.Cut(text, textBytesMax, Ellipsis)).WrittenSpan.ToArray();
+        return written.WrittenCount <= bytesMax
+            ? written.WrittenSpan.ToArray()
+            : throw new ArgumentException($"The payload does not fit into {bytesMax} bytes: {written.WrittenCount} are left with its text cut away.", nameof(bytesMax));
     }
-
-    private string? TextOf(ApnsPayloadField field) => field switch
-    {
-        ApnsPayloadField.None => null,
-        ApnsPayloadField.Body => Body,
-        ApnsPayloadField.Title => Title,
-        ApnsPayloadField.Subtitle => Subtitle,
-    };
 
     private void Check()
     {
@@ -146,7 +144,7 @@ public sealed class ApnsPayload
         }
     }
 
-    private ArrayBufferWriter<byte> Write(ApnsPayloadField cut, string? replacement)
+    private ArrayBufferWriter<byte> Write(Texts texts)
     {
         var buffer = new ArrayBufferWriter<byte>(512);
         using var json = new Utf8JsonWriter(buffer, WriterOptions);
@@ -155,11 +153,11 @@ public sealed class ApnsPayload
         if (HasAlert)
         {
             json.WriteStartObject("alert"u8);
-            WriteText(json, "title"u8, cut == ApnsPayloadField.Title ? replacement ?? Title : Title);
+            WriteText(json, "title"u8, texts.Title);
             WriteLocalised(json, "title-loc-key"u8, TitleLocKey, "title-loc-args"u8, TitleLocArgs);
-            WriteText(json, "subtitle"u8, cut == ApnsPayloadField.Subtitle ? replacement ?? Subtitle : Subtitle);
+            WriteText(json, "subtitle"u8, texts.Subtitle);
             WriteLocalised(json, "subtitle-loc-key"u8, SubtitleLocKey, "subtitle-loc-args"u8, SubtitleLocArgs);
-            WriteText(json, "body"u8, cut == ApnsPayloadField.Body ? replacement ?? Body : Body);
+            WriteText(json, "body"u8, texts.Body);
             WriteLocalised(json, "loc-key"u8, LocKey, "loc-args"u8, LocArgs);
             json.WriteEndObject();
         }
@@ -261,5 +259,25 @@ public sealed class ApnsPayload
                 value.WriteTo(json);
             }
         }
+    }
+
+    /// <summary>What may be cut, as far as it is.</summary>
+    private readonly record struct Texts(string? Title, string? Subtitle, string? Body)
+    {
+        public string? this[ApnsPayloadField field] => field switch
+        {
+            ApnsPayloadField.None => null,
+            ApnsPayloadField.Body => Body,
+            ApnsPayloadField.Title => Title,
+            ApnsPayloadField.Subtitle => Subtitle,
+        };
+
+        public Texts With(ApnsPayloadField field, string text) => field switch
+        {
+            ApnsPayloadField.None => this,
+            ApnsPayloadField.Body => this with { Body = text },
+            ApnsPayloadField.Title => this with { Title = text },
+            ApnsPayloadField.Subtitle => this with { Subtitle = text },
+        };
     }
 }

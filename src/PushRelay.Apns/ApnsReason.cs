@@ -108,6 +108,23 @@ public enum ApnsReason
     Shutdown,
 }
 
+public static class ApnsReasons
+{
+    /// <summary>The HTTP status Apple sends this reason with.</summary>
+    public static int Status(this ApnsReason reason) => reason switch
+    {
+        <= ApnsReason.TopicDisallowed => 400,
+        <= ApnsReason.UnrelatedKeyIdInToken => 403,
+        ApnsReason.BadPath => 404,
+        ApnsReason.MethodNotAllowed => 405,
+        ApnsReason.ExpiredToken or ApnsReason.Unregistered => 410,
+        ApnsReason.PayloadTooLarge => 413,
+        ApnsReason.TooManyProviderTokenUpdates or ApnsReason.TooManyRequests => 429,
+        ApnsReason.InternalServerError => 500,
+        _ => 503,
+    };
+}
+
 internal static class ApnsAnswers
 {
     private static readonly FrozenDictionary<string, ApnsReason> ByText =

@@ -171,7 +171,7 @@ internal sealed partial class ServerConnection : IDisposable
     /// Streams up to the given one are still answered; those above are dropped unprocessed; with the last answer the connection closes.
     /// Requests end in another order than they begin: where a later one is processed already, the last stream is that one. Returns it.
     /// </summary>
-    public int GoAway(int lastStreamId, Http2Error error, string? debugData)
+    public int GoAway(int lastStreamId, Http2Error error, string? debugData, bool announced = false)
     {
         lock (_lock)
         {
@@ -182,6 +182,11 @@ internal sealed partial class ServerConnection : IDisposable
             }
 
             _lastStreamId = lastStreamId;
+            if (announced)
+            {
+                _writer.WriteGoAway(int.MaxValue, error, []);
+            }
+
             _writer.WriteGoAway(_lastStreamId, error, Encoding.UTF8.GetBytes(debugData ?? ""));
             foreach (var stream in _streams.Values.Where(stream => stream.Id > _lastStreamId).ToArray())
             {

@@ -57,6 +57,7 @@ local ending = setmetatable({}, { __mode = "k" }); -- session → the events for
 local read = new_cache(read_max); -- conversations in which nothing has come since the account read them
 local copies = new_cache(1000); -- hash of a message → when, and to which JIDs of the account it came
 
+local function bare(address) return address and address:match("^[^/]+"); end -- of an address that is prepared already
 local function milliseconds(seconds) return ("%.0f"):format((seconds or time.now()) * 1000); end
 
 -- Numbers, queue and link ---------------------------------------------------------------------------------------------
@@ -133,7 +134,7 @@ local function notes(session)
 	if not own then
 		local inactive = session.state == "inactive" or session.state == "flushing";
 		own = { sid = new_sid(), csi = inactive and "inactive" or "active", nicks = {} };
-		for to in pairs(session.directed or {}) do own.nicks[jid.bare(to)] = jid.resource(to); end -- rooms it is in
+		for to in pairs(session.directed or {}) do own.nicks[bare(to)] = jid.resource(to); end -- rooms it is in
 		session.push_relay = own;
 	end
 	return own;
@@ -201,7 +202,7 @@ local function meaning_of(tag) return payloads[(tag.attr.xmlns or ""):gsub(":%d+
 local function classify(stanza)
 	local kind = stanza.attr.type;
 	if kind == "error" or kind == "headline" then return nil; end
-	local found, room = {}, kind == "groupchat" and jid.bare(stanza.attr.from) or nil;
+	local found, room = {}, kind == "groupchat" and bare(stanza.attr.from) or nil;
 	for _, tag in ipairs(stanza.tags) do
 		local meaning = meaning_of(tag);
 		if meaning == "not a message" then
@@ -266,7 +267,7 @@ local function is_mention(stanza, account, session, room, body)
 	end
 	for reference in stanza:childtags("reference", "urn:xmpp:reference:0") do -- XEP-0372
 		local uri = reference.attr.type == "mention" and (reference.attr.uri or ""):gsub("^xmpp:", ""):gsub("%%(%x%x)", from_hex);
-		if uri == account or uri and jid.bare(uri) == room and nicks[jid.resource(uri) or ""] then return true; end
+		if uri == account or uri and bare(uri) == room and nicks[jid.resource(uri) or ""] then return true; end
 	end
 	for nick in pairs(nicks) do
 		if nick ~= 0 and has_word(body, nick) then return true; end
@@ -287,7 +288,7 @@ local function event_for(stanza, account, session)
 	local class, body, call = classify(stanza);
 	if not class then return nil; end
 	local from = stanza.attr.from or host;
-	local sender = jid.bare(from);
+	local sender = bare(from);
 	if sender == account then return nil; end
 	local attr = {
 		to = account, from = from, type = type_of(stanza), class = class;
@@ -308,7 +309,7 @@ end
 local function conversation(account, with) return account .. " " .. with; end
 
 local function give_message(attr, body)
-	read:set(conversation(attr.to, jid.bare(attr.from)), nil);
+	read:set(conversation(attr.to, bare(attr.from)), nil);
 	give(message_event(attr, body), true);
 end
 
@@ -398,7 +399,7 @@ end
 local function message_arrived(event)
 	local stanza, to = event.stanza, event.stanza.attr.to;
 	if not to then return; end -- to itself
-	local account = jid.bare(to);
+	local account = bare(to);
 	local attr, body = event_for(stanza, account, full_sessions[to]);
 	if not attr then return; end
 	local user = bare_sessions[account];
@@ -425,7 +426,7 @@ local function message_sent(event)
 	local origin, stanza = event.origin, event.stanza;
 	if origin.type ~= "c2s" or origin.host ~= host or stanza.attr.type == "error" then return; end
 	local account = origin.username .. "@" .. host;
-	local with = jid.bare(stanza.attr.to) or account;
+	local with = bare(stanza.attr.to) or account;
 	for _, tag in ipairs(stanza.tags) do
 		if meaning_of(tag) == "taken" and tag.attr.id then
 			give(message_event({
@@ -449,7 +450,7 @@ local function item_published(event)
 	local publish = stanza.tags[1]:get_child("publish");
 	if not publish or publish.attr.node ~= "urn:xmpp:mds:displayed:0" then return; end
 	for item in publish:childtags("item") do
-		local with = jid.bare(jid.prep(item.attr.id));
+		local with = bare(jid.prep(item.attr.id));
 		if with then give_displayed(origin.username .. "@" .. host, with); end
 	end
 end
@@ -461,7 +462,7 @@ local function occupant_presence(event)
 	local session = x and full_sessions[stanza.attr.to];
 	if session and x:get_child_with_attr("status", nil, "code", "110") then
 		local available = stanza.attr.type == nil;
-		notes(session).nicks[jid.bare(stanza.attr.from)] = available and jid.resource(stanza.attr.from) or nil;
+		notes(session).nicks[bare(stanza.attr.from)] = available and jid.resource(stanza.attr.from) or nil;
 	end
 end
 

@@ -87,15 +87,40 @@ public sealed class ControlPortTests
         Assert.Equal("ok", (await GetAsync(control, "/health")).GetProperty("status").GetString());
     }
 
+    [Fact]
+    public async Task Faults_phones_and_connections_are_ordered_from_outside()
+    {
+        await using var bed = await ApnsBed.StartAsync();
+        using var control = new HttpClient { BaseAddress = bed.Simulator.ControlEndpoint };
+        var device = new Uri($"/devices/{ApnsBed.Token()}", UriKind.Relative);
+        using var offline = new StringContent("""{"topic":"com.example.chat","online":false}""");
+        using var nonsense = new StringContent("""{"online":"maybe"}""");
+
+        Assert.Equal(HttpStatusCode.NotFound, (await control.GetAsync(device, TestContext.Current.CancellationToken)).StatusCode);
+        Assert.Equal(HttpStatusCode.NoContent, (await control.PutAsync(device, offline, TestContext.Current.CancellationToken)).StatusCode);
+        Assert.Equal(HttpStatusCode.BadRequest, (await control.PutAsync(device, nonsense, TestContext.Current.CancellationToken)).StatusCode);
+        Assert.Equal(HttpStatusCode.NoContent, (await PostAsync(control, """{"fault":"refuse","skip":1}""")).StatusCode);
+        await bed.SendAsync();
+        Assert.Equal(ApnsOutcome.Accepted, (await bed.SendAsync()).Outcome);
+        var phone = await GetAsync(control, device.ToString());
+        Assert.Equal((0, 1), (phone.GetProperty("screen").GetArrayLength(), phone.GetProperty("stored").GetArrayLength()));
+
+        Assert.Equal(HttpStatusCode.NoContent, (await PostAsync(control, "", "/connections/goAway")).StatusCode);
+        Assert.Equal(HttpStatusCode.BadRequest, (await PostAsync(control, "", "/connections/stall")).StatusCode);
+        Assert.Equal(HttpStatusCode.NoContent, (await control.PutAsync(new Uri("/streams/10", UriKind.Relative), null, TestContext.Current.CancellationToken)).StatusCode);
+        Assert.Equal(ApnsOutcome.Accepted, (await bed.SendAsync()).Outcome);
+        Assert.Equal(2, (await GetAsync(control, "/health")).GetProperty("connectionsSeen").GetInt32());
+    }
+
     private static async Task<JsonElement> GetAsync(HttpClient control, string path)
     {
         using var json = JsonDocument.Parse(await control.GetStringAsync(new Uri(path, UriKind.Relative), TestContext.Current.CancellationToken));
         return json.RootElement.Clone();
     }
 
-    private static async Task<HttpResponseMessage> PostAsync(HttpClient control, string body)
+    private static async Task<HttpResponseMessage> PostAsync(HttpClient control, string body, string path = "/script")
     {
         using var content = new StringContent(body, Encoding.UTF8, "application/json");
-        return await control.PostAsync(new Uri("/script", UriKind.Relative), content, TestContext.Current.CancellationToken);
+        return await control.PostAsync(new Uri(path, UriKind.Relative), content, TestContext.Current.CancellationToken);
     }
 }

@@ -48,14 +48,15 @@ public sealed class FaultTests
     }
 
     [Theory]
-    [InlineData(true)]
-    [InlineData(false)]
-    public async Task With_a_goaway_every_two_hundred_requests_nothing_is_lost_or_doubled(bool processed)
+    [InlineData(ApnsFault.GoAway, true)]
+    [InlineData(ApnsFault.GoAway, false)]
+    [InlineData(ApnsFault.GoAwayTwice, true)]
+    public async Task With_a_goaway_every_two_hundred_requests_nothing_is_lost_or_doubled(ApnsFault fault, bool processed)
     {
         await using var bed = await ApnsBed.StartAsync(simulated => simulated with { Latency = TimeSpan.FromMilliseconds(2) });
         for (var i = 1; i <= 14; i++)
         {
-            bed.Simulator.AnswerNext(new ScriptRule { Fault = ApnsFault.GoAway, Processed = processed, Skip = i * 200 });
+            bed.Simulator.AnswerNext(new ScriptRule { Fault = fault, Processed = processed, Skip = i * 200 });
         }
 
         var responses = await SendAsync(bed, 3000);

@@ -2,6 +2,7 @@ using System.Globalization;
 using System.Text;
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using System.Text.Json.Serialization;
 using CsCheck;
 using PushRelay.Apns;
 
@@ -136,6 +137,31 @@ public sealed class PayloadTests
     }
 
     [Fact]
+    public void Where_one_text_is_not_enough_a_second_is_cut()
+    {
+        var emoji = string.Concat(Enumerable.Repeat("👨‍👩‍👧‍👦", 40_000));
+        var payload = new ApnsPayload { Title = emoji, Body = emoji, Custom = { ["id"] = 1 } };
+
+        var bytes = payload.ToBytes(4096, ApnsPayloadField.Body, ApnsPayloadField.Title);
+
+        using var json = JsonDocument.Parse(bytes);
+        var alert = json.RootElement.GetProperty("aps").GetProperty("alert");
+        Assert.InRange(bytes.Length, 4060, 4096);
+        Assert.Equal("", alert.GetProperty("body").GetString());
+        Assert.EndsWith("👨‍👩‍👧‍👦…", alert.GetProperty("title").GetString(), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void An_own_type_is_written_by_its_source_generated_context()
+    {
+        var payload = new ApnsPayload { Body = "b" };
+
+        payload.SetCustom("point", new Point(1, 2), PayloadContext.Default.Point);
+
+        Assert.Equal("""{"aps":{"alert":{"body":"b"}},"point":{"X":1,"Y":2}}""", Encoding.UTF8.GetString(payload.ToBytes()));
+    }
+
+    [Fact]
     public void What_does_not_fit_with_an_empty_text_is_an_error()
     {
         var payload = new ApnsPayload { Title = new string('t', 500), Body = "body" };
@@ -161,3 +187,8 @@ public sealed class PayloadTests
         return json.RootElement.GetProperty("aps").GetProperty("alert").GetProperty("body").GetString()!;
     }
 }
+
+internal sealed record Point(int X, int Y);
+
+[JsonSerializable(typeof(Point))]
+internal sealed partial class PayloadContext : JsonSerializerContext;

@@ -1,7 +1,6 @@
 using System.Reflection;
 using System.Runtime.CompilerServices;
 using PushRelay.Apns;
-using Xunit;
 
 namespace PushRelay.Tests.Apns;
 

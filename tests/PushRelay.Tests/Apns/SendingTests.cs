@@ -114,6 +114,7 @@ public sealed class SendingTests
 
         Assert.Equal((outcome, status, reason, Id), (response.Outcome, response.Status, response.Reason, response.ApnsId));
         Assert.Equal(Enum.TryParse<ApnsReason>(reason, out var known) ? known : null, response.KnownReason);
+        Assert.True(response.KnownReason is null || known.Status() == status);
         Assert.Equal(1, bed.Simulator.ReceivedCount);
     }
 

@@ -7,6 +7,7 @@ Nothing here sleeps to let something happen: a case waits for the event, and sho
 was caused later and did.
 """
 import pathlib
+import signal
 import sys
 import time
 import traceback
@@ -125,4 +126,6 @@ def main(arguments):
 
 
 if __name__ == '__main__':
+    # ended from outside, it ends its server too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.exit(main(sys.argv[1:]))
