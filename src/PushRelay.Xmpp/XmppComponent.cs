@@ -143,10 +143,12 @@ public sealed partial class XmppComponent : IAsyncDisposable
             }
 
             Volatile.Write(ref connection, null);
-            await link.CloseAsync(reason).ConfigureAwait(false);
+            // Side by side: the handler is told at once, not after the wait for a server that may be dead.
+            var closing = link.CloseAsync(reason);
+            await DisconnectedAsync(reason).ConfigureAwait(false);
+            await closing.ConfigureAwait(false);
         }
 
-        await DisconnectedAsync(reason).ConfigureAwait(false);
         return (reason, clock.GetElapsedTime(since));
     }
 
