@@ -59,7 +59,12 @@ internal static class RelayApp
             kestrel.Limits.RequestHeadersTimeout = TimeSpan.FromSeconds(10);
         });
         // a node is gone within 10 seconds of SIGTERM; the dispatcher needs most of them
-        builder.Services.Configure<HostOptions>(host => host.ShutdownTimeout = TimeSpan.FromSeconds(9));
+        builder.Services.Configure<HostOptions>(host =>
+        {
+            host.ShutdownTimeout = TimeSpan.FromSeconds(9);
+            // a slow HTTP client does not take the time that sends in flight need
+            host.ServicesStopConcurrently = true;
+        });
         builder.Services.AddRelayLogging(builder.Configuration);
         builder.Services.AddSingleton(file);
         builder.Services.AddSingleton(clock);
@@ -71,9 +76,22 @@ internal static class RelayApp
         });
         builder.Services.AddStorage().AddAccess();
         builder.Services.AddComponent().AddDecision().AddOutbox().AddDispatch().AddProviders().AddDeliveries().AddDevices();
-        var app = builder.Build();
+        var app = Finish(builder);
         app.Services.GetRequiredService<IStartupValidator>().Validate();
         return app;
+    }
+
+    /// <summary>Serilog reads its section when the first logger is made: in here.</summary>
+    private static WebApplication Finish(WebApplicationBuilder builder)
+    {
+        try
+        {
+            return builder.Build();
+        }
+        catch (Exception exception) when (exception is InvalidOperationException or ArgumentException or FormatException)
+        {
+            throw new SettingsException($"Setting Serilog cannot be used: {exception.GetBaseException().Message}", exception);
+        }
     }
 
     /// <summary>The settings alone: unchecked, and without the secrets that stand in files.</summary>
@@ -95,7 +113,11 @@ internal static class RelayApp
             context.Response.Headers.XContentTypeOptions = "nosniff";
             return next(context);
         });
-        app.UseExceptionHandler();
+        app.UseExceptionHandler(new ExceptionHandlerOptions
+        {
+            // a request that breaks while it is read is the caller's
+            StatusCodeSelector = exception => exception is BadHttpRequestException bad ? bad.StatusCode : StatusCodes.Status500InternalServerError,
+        });
         app.UseStatusCodePages();
         app.UseAuthentication();
         app.UseAuthorization();

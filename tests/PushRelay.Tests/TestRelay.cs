@@ -46,7 +46,9 @@ internal sealed class TestRelay : IAsyncDisposable
     public static async Task<TestRelay> OpenAsync(string? postgreSql = null, params string[] settings)
     {
         var folder = Directory.CreateTempSubdirectory("pushrelay-test-").FullName;
-        var clock = new FakeTimeProvider(DateTimeOffset.Parse("2026-03-01T12:00:00Z", CultureInfo.InvariantCulture));
+        // PostgreSQL goes by its own clock, which is the real one
+        var clock = new FakeTimeProvider(
+            postgreSql is null ? DateTimeOffset.Parse("2026-03-01T12:00:00Z", CultureInfo.InvariantCulture) : TimeProvider.System.GetUtcNow());
         string[] all = [.. Settings(folder, postgreSql), .. settings];
         try
         {

@@ -8,6 +8,7 @@ namespace PushRelay.Cli;
 internal static class RelayCommands
 {
     private const int Done = 0;
+    private const int Failed = 1;
     private const int Usage = 2;
 
     private static readonly Option<string?> Config = new("--config")
@@ -46,6 +47,11 @@ internal static class RelayCommands
         {
             await errors.WriteLineAsync((exception as SettingsException ?? exception.InnerException!).Message);
             return Usage;
+        }
+        catch (Exception exception) when (exception is not OperationCanceledException)
+        {
+            await errors.WriteLineAsync(exception is IOException or UnauthorizedAccessException ? exception.Message : $"PushRelay failed: {exception}");
+            return Failed;
         }
     }
 

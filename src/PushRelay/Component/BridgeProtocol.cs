@@ -8,10 +8,10 @@ using PushRelay.Xmpp;
 namespace PushRelay.Component;
 
 /// <summary>An <c>events</c> stanza of the bridge, read as far as its numbers.</summary>
-internal sealed record BridgeEvents(string Node, string Epoch, long? Seq, bool Snapshot, bool Replay, IReadOnlyList<XElement> Children);
+internal sealed record BridgeEvents(string Epoch, long? Seq, bool Snapshot, bool Replay, IReadOnlyList<XElement> Children);
 
 /// <summary>What a server answers a snapshot request with.</summary>
-internal sealed record BridgeSnapshot(string Node, string Epoch, long Seq, long Dropped, string Server, string Module);
+internal sealed record BridgeSnapshot(string Epoch, long Seq, long Dropped, string Server, string Module);
 
 /// <summary>One session as the wire has it; no session where it closed.</summary>
 internal sealed record BridgeSession(string Account, string Sid, Session? Session);
@@ -21,7 +21,18 @@ internal static class BridgeProtocol
 {
     public static readonly XNamespace Namespace = "urn:pushrelay:bridge:1";
 
-    /// <summary>The module is to say it anew if something older than this comes; a clock that is ahead counts as now.</summary>
+    /// <summary>Every name of the wire: known to the link from the start, however many names a stranger invents.</summary>
+    public static readonly IReadOnlyCollection<XName> Names =
+    [
+        .. ((string[])["events", "session", "message", "displayed", "account-removed", "heartbeat", "snapshot", "ack", "body"]).Select(name => Namespace + name),
+        .. ((string[])
+        [
+            "epoch", "seq", "node", "snapshot", "replay", "jid", "sid", "state", "available", "priority", "show", "ts", "to", "from", "type", "class", "id",
+            "stanza-id", "call", "mention", "nick", "room", "unacked", "account", "with", "interval", "dropped", "server", "module",
+        ]).Select(name => XName.Get(name)),
+    ];
+
+    /// <summary>Something older counts as this old; a clock that is ahead counts as now.</summary>
     private static readonly TimeSpan EventAgeMax = TimeSpan.FromMinutes(15);
 
     private const int BodyCharsMax = 8 * 1024;
@@ -62,7 +73,7 @@ internal static class BridgeProtocol
             return false;
         }
 
-        events = new BridgeEvents(NodeOf(element), epoch, snapshot ? null : seq, snapshot, IsTrue(element, "replay"), children);
+        events = new BridgeEvents(epoch, snapshot ? null : seq, snapshot, IsTrue(element, "replay"), children);
         return true;
     }
 
@@ -72,7 +83,7 @@ internal static class BridgeProtocol
             && (string?)element.Attribute("epoch") is { Length: > 0 and <= 64 } epoch
             && Number(element, "seq") is { } seq and >= 0
             ? new BridgeSnapshot(
-                NodeOf(element), epoch, seq, Number(element, "dropped") ?? 0, (string?)element.Attribute("server") ?? "?", (string?)element.Attribute("module") ?? "?")
+                epoch, seq, Number(element, "dropped") ?? 0, (string?)element.Attribute("server") ?? "?", (string?)element.Attribute("module") ?? "?")
             : null;
         return snapshot is not null;
     }
@@ -135,6 +146,12 @@ internal static class BridgeProtocol
             return null;
         }
 
+        // the end of a call that has no name ends nothing
+        if ((string?)child.Attribute("class") == "call-ended" && string.IsNullOrEmpty((string?)child.Attribute("call")))
+        {
+            return null;
+        }
+
         var type = (string?)child.Attribute("type") is "chat" or "groupchat" or "normal" ? (string)child.Attribute("type")! : "normal";
         var room = Jid.TryParse((string?)child.Attribute("room"), out var named) ? named.Bare : null;
         var conversation = type == "groupchat" && room is not null ? room : from.Bare;
@@ -166,7 +183,8 @@ internal static class BridgeProtocol
 
     private static XAttribute? Node(StreamName stream) => stream.Node.Length > 0 ? new XAttribute("node", stream.Node) : null;
 
-    private static string NodeOf(XElement element) => Cut((string?)element.Attribute("node"), 255) ?? "";
+    /// <summary>The node that a stanza's payload names; empty where it names none.</summary>
+    public static string NodeOf(XElement element) => Cut((string?)element.Attribute("node"), 255) ?? "";
 
     private static bool IsTrue(XElement element, string attribute) => (string?)element.Attribute(attribute) is "true" or "1";
 

@@ -22,7 +22,7 @@ internal sealed partial class BridgeStream(StreamName name, PresenceTracker pres
     private string? epoch;
     private long lastLive;
     private TimeSpan heartbeat = HeartbeatDefault;
-    private DateTimeOffset heard;
+    private long heard;
 
     public StreamName Name => name;
 
@@ -39,7 +39,7 @@ internal sealed partial class BridgeStream(StreamName name, PresenceTracker pres
         Position = position;
         snapshot.Clear();
         live = false;
-        heard = clock.GetUtcNow();
+        heard = clock.GetTimestamp();
         presence.Lose(name);
     }
 
@@ -55,7 +55,7 @@ internal sealed partial class BridgeStream(StreamName name, PresenceTracker pres
     /// <summary>True: nothing came for too long; ask again.</summary>
     public bool IsSilent()
     {
-        var silence = clock.GetUtcNow() - heard;
+        var silence = clock.GetElapsedTime(heard);
         if (live && silence > heartbeat * SilentHeartbeatsMax)
         {
             Silent(name.Server, silence.TotalSeconds);
@@ -71,11 +71,13 @@ internal sealed partial class BridgeStream(StreamName name, PresenceTracker pres
     {
         if (live || requestId is null || id != requestId)
         {
+            // the pages before an answer that came too late are as old as it is
+            snapshot.Clear();
             return null;
         }
 
         requestId = null;
-        heard = clock.GetUtcNow();
+        heard = clock.GetTimestamp();
         refusalTold = false;
         epoch = result.Epoch;
         lastLive = result.Seq;
@@ -93,7 +95,8 @@ internal sealed partial class BridgeStream(StreamName name, PresenceTracker pres
         var changes = presence.Replace(name, [.. snapshot.Select(s => (s.Account, s.Session!))]);
         SnapshotTaken(name.Server, result.Server, result.Module, snapshot.Count, result.Seq);
         snapshot.Clear();
-        return new EventBatch(name, [.. changes.Select(c => new RelayEvent.PresenceChanged(c, heard))], null);
+        var now = clock.GetUtcNow();
+        return new EventBatch(name, [.. changes.Select(c => new RelayEvent.PresenceChanged(c, now))], null);
     }
 
     /// <summary>The server refused the request: it has no module, or forbids it.</summary>
@@ -124,7 +127,7 @@ internal sealed partial class BridgeStream(StreamName name, PresenceTracker pres
             return true;
         }
 
-        heard = clock.GetUtcNow();
+        heard = clock.GetTimestamp();
         if (events.Snapshot)
         {
             return true;
@@ -167,10 +170,11 @@ internal sealed partial class BridgeStream(StreamName name, PresenceTracker pres
 
     private void CollectSnapshot(BridgeEvents events)
     {
-        heard = clock.GetUtcNow();
+        heard = clock.GetTimestamp();
+        var now = clock.GetUtcNow();
         foreach (var child in events.Children)
         {
-            if (child.Name == BridgeProtocol.Namespace + "session" && BridgeProtocol.TryReadSession(child, name.Server, heard, out var session) && session.Session is not null)
+            if (child.Name == BridgeProtocol.Namespace + "session" && BridgeProtocol.TryReadSession(child, name.Server, now, out var session) && session.Session is not null)
             {
                 snapshot.Add(session);
             }
@@ -181,13 +185,14 @@ internal sealed partial class BridgeStream(StreamName name, PresenceTracker pres
     {
         var read = new List<RelayEvent>(events.Children.Count);
         var position = 0;
+        var now = clock.GetUtcNow();
         foreach (var child in events.Children)
         {
             if (BridgeProtocol.IsHeld(child))
             {
                 position++;
                 var key = $"{events.Epoch}:{seq}:{position}";
-                if (BridgeProtocol.TryReadHeld(child, name.Server, key, account => presence.Get(name.Server, account), heard, out var @event))
+                if (BridgeProtocol.TryReadHeld(child, name.Server, key, account => presence.Get(name.Server, account), now, out var @event))
                 {
                     read.Add(@event);
                 }
@@ -198,11 +203,11 @@ internal sealed partial class BridgeStream(StreamName name, PresenceTracker pres
             }
             else if (child.Name == BridgeProtocol.Namespace + "session" && !events.Replay)
             {
-                if (BridgeProtocol.TryReadSession(child, name.Server, heard, out var session))
+                if (BridgeProtocol.TryReadSession(child, name.Server, now, out var session))
                 {
                     if (presence.Apply(name, session.Account, session.Sid, session.Session) is { } change)
                     {
-                        read.Add(new RelayEvent.PresenceChanged(change, heard));
+                        read.Add(new RelayEvent.PresenceChanged(change, now));
                     }
                 }
                 else

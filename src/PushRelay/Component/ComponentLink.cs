@@ -1,9 +1,9 @@
-using System.Data.Common;
 using System.Globalization;
 using System.Threading.Channels;
 using System.Xml.Linq;
 using PushRelay.Decision;
 using PushRelay.Presence;
+using PushRelay.Storage;
 using PushRelay.Xmpp;
 
 namespace PushRelay.Component;
@@ -30,7 +30,7 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
     private readonly Dictionary<StreamName, BridgeStream> streams = [];
     private readonly HashSet<string> strangers = new(StringComparer.Ordinal);
     private long requests;
-    private volatile bool connected;
+    private volatile bool lost;
 
     public ComponentLink(
         ComponentOptions options, EventIngest ingest, PresenceTracker presence, TimeProvider clock, ILoggerFactory loggers)
@@ -41,7 +41,7 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
         this.clock = clock;
         logger = loggers.CreateLogger<ComponentLink>();
         component = new XmppComponent(
-            new XmppComponentOptions { Host = options.Host, Port = options.Port, Domain = options.Domain, Secret = options.Secret },
+            new XmppComponentOptions { Host = options.Host, Port = options.Port, Domain = options.Domain, Secret = options.Secret, ServerDomain = options.Servers[0], KnownNames = BridgeProtocol.Names },
             this, clock, loggers.CreateLogger<XmppComponent>());
     }
 
@@ -57,24 +57,20 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
     public string Domain => options.Domain;
 
     /// <summary>Servers whose sessions are unknown now, for the operator.</summary>
-    public IReadOnlyList<string> Unknown
-    {
-        get
-        {
-            lock (streams)
-            {
-                return [.. options.Servers.Where(server => !streams.Values.Any(s => s.Name.Server == server && s.IsLive))];
-            }
-        }
-    }
+    public IReadOnlyList<string> Unknown => [.. options.Servers.Where(server => !presence.Knows(server))];
 
-    public bool IsConnected => connected;
+    public bool IsConnected => component.IsConnected;
 
     public async Task RunAsync(CancellationToken stoppingToken)
     {
         await using (this)
         {
-            await Task.WhenAll(component.RunAsync(stoppingToken), WorkAsync(stoppingToken));
+            using var both = CancellationTokenSource.CreateLinkedTokenSource(stoppingToken);
+            Task[] halves = [component.RunAsync(both.Token), WorkAsync(both.Token)];
+            await Task.WhenAny(halves);
+            // neither is any good without the other
+            await both.CancelAsync();
+            await Task.WhenAll(halves);
         }
     }
 
@@ -84,15 +80,17 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
 
     public ValueTask DisconnectedAsync(Exception? reason, CancellationToken cancellationToken)
     {
-        connected = false;
-        return inbox.Writer.WriteAsync(new LinkEvent.Lost(), cancellationToken);
+        // where the inbox is full, the next link's first word says it
+        lost = !inbox.Writer.TryWrite(new LinkEvent.Lost());
+        return ValueTask.CompletedTask;
     }
 
     public async ValueTask<bool> StanzaAsync(XElement stanza, CancellationToken cancellationToken)
     {
         var isAnswer = stanza.Name.LocalName == "iq" && (string?)stanza.Attribute("type") is "result" or "error";
         var bridge = stanza.Elements().FirstOrDefault(e => e.Name.Namespace == BridgeProtocol.Namespace);
-        if (bridge is null && !isAnswer)
+        // a question in our namespace is none of ours: the server answers, it does not ask
+        if ((bridge is null || stanza.Name.LocalName == "iq") && !isAnswer)
         {
             return false;
         }
@@ -105,33 +103,62 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
             return false;
         }
 
-        await inbox.Writer.WriteAsync(new LinkEvent.Came(new StreamName(from, (string?)bridge?.Attribute("node") ?? ""), stanza), cancellationToken);
+        await inbox.Writer.WriteAsync(new LinkEvent.Came(new StreamName(from, bridge is null ? "" : BridgeProtocol.NodeOf(bridge)), stanza), cancellationToken);
         return true;
     }
 
     private async Task WorkAsync(CancellationToken stoppingToken)
     {
         var batches = new List<EventBatch>();
-        try
+        while (!stoppingToken.IsCancellationRequested)
         {
-            while (true)
+            try
             {
                 await WaitAsync(stoppingToken);
-                for (var taken = 0; taken < CommittedTogetherMax && inbox.Reader.TryRead(out var item); taken++)
-                {
-                    await FollowAsync(item, batches, stoppingToken);
-                }
-
-                await CommitAsync(batches, stoppingToken);
-                foreach (var stream in streams.Values.Where(s => connected && s.IsSilent()).ToList())
-                {
-                    await AskAsync(stream, stoppingToken);
-                }
+                await TurnAsync(batches, stoppingToken);
+            }
+            catch (OperationCanceledException) when (stoppingToken.IsCancellationRequested)
+            {
+                // what is not committed is not acknowledged: it comes again
+            }
+            catch (Exception exception)
+            {
+                Failed(exception, options.Domain);
+                batches.Clear();
+                LoseAll();
             }
         }
-        catch (OperationCanceledException) when (stoppingToken.IsCancellationRequested)
+    }
+
+    private async Task TurnAsync(List<EventBatch> batches, CancellationToken cancellationToken)
+    {
+        if (lost)
         {
-            // what is not committed is not acknowledged: it comes again
+            lost = false;
+            LoseAll();
+        }
+
+        for (var taken = 0; taken < CommittedTogetherMax && inbox.Reader.TryRead(out var item); taken++)
+        {
+            await FollowAsync(item, batches, cancellationToken);
+        }
+
+        await CommitAsync(batches, cancellationToken);
+        // what waits unread may be the very word that is missed
+        if (component.IsConnected && inbox.Reader.Count == 0)
+        {
+            foreach (var stream in streams.Values.Where(s => s.IsSilent()).ToList())
+            {
+                await AskAsync(stream, cancellationToken);
+            }
+        }
+    }
+
+    private void LoseAll()
+    {
+        foreach (var stream in streams.Values)
+        {
+            stream.Lose();
         }
     }
 
@@ -140,7 +167,6 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
         switch (item)
         {
             case LinkEvent.Connected:
-                connected = true;
                 foreach (var server in options.Servers)
                 {
                     await AskAsync(StreamOf(new StreamName(server, "")), cancellationToken);
@@ -148,11 +174,7 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
 
                 break;
             case LinkEvent.Lost:
-                foreach (var stream in streams.Values)
-                {
-                    stream.Lose();
-                }
-
+                LoseAll();
                 break;
             case LinkEvent.Came came:
                 await TakeAsync(came, batches, cancellationToken);
@@ -175,6 +197,12 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
         }
 
         var stream = StreamOf(came.Stream);
+        if (came.Stream.Node.Length > 0 && streams.Remove(came.Stream with { Node = "" }, out var unnamed))
+        {
+            // the server is a cluster: each of its nodes speaks for itself
+            presence.Forget(unnamed.Name);
+        }
+
         if (!stream.Take(events, out var batch))
         {
             // the request names what is committed
@@ -241,9 +269,9 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
             {
                 return await action();
             }
-            catch (Exception exception) when (exception is DbException or InvalidOperationException or TimeoutException || exception.InnerException is DbException)
+            catch (Exception exception) when (DatabaseOutage.Is(exception))
             {
-                DatabaseAway(options.Domain, exception.Message);
+                DatabaseAway(options.Domain, exception.GetBaseException().Message);
                 await Task.Delay(CommitRetry, clock, cancellationToken);
             }
         }
@@ -265,11 +293,7 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
     {
         if (!streams.TryGetValue(name, out var stream))
         {
-            stream = new BridgeStream(name, presence, clock, logger);
-            lock (streams)
-            {
-                streams[name] = stream;
-            }
+            streams[name] = stream = new BridgeStream(name, presence, clock, logger);
         }
 
         return stream;
@@ -300,6 +324,9 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "Stanzas from '{From}' are ignored: it is none of the Servers of component {Domain} in setting Xmpp")]
     private partial void NotConfigured(string from, string domain);
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "The events of component {Domain} could not be followed: every session is unknown until the next snapshot")]
+    private partial void Failed(Exception exception, string domain);
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "A bridge stanza of server {Server} cannot be understood and is passed over")]
     private partial void NotUnderstood(string server);

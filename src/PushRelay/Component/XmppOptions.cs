@@ -45,7 +45,7 @@ internal sealed class ComponentOptions
 
     public void Check(string setting)
     {
-        if (Host.Length == 0)
+        if (string.IsNullOrWhiteSpace(Host))
         {
             throw new SettingsException($"{setting}:Host is empty; name the XMPP server's host.");
         }

@@ -26,7 +26,7 @@ internal sealed class AlertsOptions
     /// <summary>0 to 1 hour.</summary>
     public TimeSpan OtherDeviceDelay { get; set; } = TimeSpan.FromSeconds(30);
 
-    /// <summary>Events of one conversation within this window show as one alert; 0 to 1 minute.</summary>
+    /// <summary>Events of one conversation within this window are to show as one alert; 0 to 1 minute. Checked, and not used yet.</summary>
     public TimeSpan CoalesceWindow { get; set; } = TimeSpan.FromSeconds(2);
 
     /// <summary>After this long an alert is stale and is not sent; 1 minute to 28 days, which is as long as APNs keeps one.</summary>

@@ -11,9 +11,9 @@ namespace PushRelay.Decision;
 /// Turns events into ledger rows: decides per device, and commits rows, badge counts, cancellations and the stream's position in one
 /// transaction. Only what this returned from may be acknowledged to the server.
 /// </summary>
-internal sealed class EventIngest(
+internal sealed partial class EventIngest(
     IDbContextFactory<RelayDb> databases, OutboxQueue outbox, DeviceRegistry registry, MasterKey masterKey, DatabaseClock clock,
-    Sequence sequence, IOptions<AlertsOptions> alerts)
+    Sequence sequence, IOptions<AlertsOptions> alerts, ILogger<EventIngest> logger)
 {
     private const int TriesMax = 5;
 
@@ -26,25 +26,63 @@ internal sealed class EventIngest(
         return position is null ? null : new StreamPoint(position.Epoch, position.Seq);
     }
 
-    /// <summary>All of it or nothing; a batch at or below its stream's committed position is passed over.</summary>
+    /// <summary>
+    /// All of it or nothing; a batch at or below its stream's committed position is passed over. An event that can never be committed is
+    /// logged and passed over too, so that it does not hold up what follows.
+    /// </summary>
+    /// <exception cref="Exception">The database is away (<see cref="DatabaseOutage"/>): nothing was committed, try again.</exception>
     public async Task CommitAsync(IReadOnlyList<EventBatch> batches, CancellationToken cancellationToken)
+    {
+        try
+        {
+            await CommitTogetherAsync(batches, cancellationToken);
+        }
+        catch (Exception exception) when (exception is not OperationCanceledException && !DatabaseOutage.Is(exception))
+        {
+            await CommitOneByOneAsync(batches, cancellationToken);
+        }
+
+        outbox.Wake();
+    }
+
+    private async Task CommitTogetherAsync(IReadOnlyList<EventBatch> batches, CancellationToken cancellationToken)
     {
         for (var tries = 1; ; tries++)
         {
             try
             {
-                await TryCommitAsync(batches, cancellationToken);
-                outbox.Wake();
+                await TryCommitAsync(batches, careful: tries > 1, cancellationToken);
                 return;
             }
-            catch (DbUpdateException) when (tries < TriesMax)
+            catch (DbUpdateException exception) when (tries < TriesMax && !DatabaseOutage.Is(exception))
             {
-                // another node committed the same stanza, or a count, at the same moment: its position tells on the next try
+                // another node committed the same stanza, or a count, at the same moment: look again, and more closely
             }
         }
     }
 
-    private async Task TryCommitAsync(IReadOnlyList<EventBatch> batches, CancellationToken cancellationToken)
+    /// <summary>Finds the event that cannot be committed by committing each alone; the position moves behind the last.</summary>
+    private async Task CommitOneByOneAsync(IReadOnlyList<EventBatch> batches, CancellationToken cancellationToken)
+    {
+        foreach (var batch in batches)
+        {
+            foreach (var @event in batch.Events)
+            {
+                try
+                {
+                    await TryCommitAsync([new EventBatch(batch.Stream, [@event], null)], careful: true, cancellationToken);
+                }
+                catch (Exception exception) when (exception is not OperationCanceledException && !DatabaseOutage.Is(exception))
+                {
+                    PassedOver(exception, @event.GetType().Name, batch.Stream.Server);
+                }
+            }
+
+            await CommitTogetherAsync([batch with { Events = [] }], cancellationToken);
+        }
+    }
+
+    private async Task TryCommitAsync(IReadOnlyList<EventBatch> batches, bool careful, CancellationToken cancellationToken)
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
         await using var transaction = await db.Database.BeginTransactionAsync(cancellationToken);
@@ -52,9 +90,9 @@ internal sealed class EventIngest(
         var accounts = batches.SelectMany(b => b.Events).Select(e => e.Account).Distinct(StringComparer.Ordinal).ToList();
         var entry = new LedgerEntry(db, now, outbox, registry, masterKey, sequence, alerts.Value)
         {
-            Devices = accounts.Count == 0 ? Enumerable.Empty<Device>().ToLookup(d => d.Account) : await DeviceRegistry.OfAccountsAsync(db, accounts, cancellationToken),
-            Unread = (await db.Set<UnreadCount>().Where(u => accounts.Contains(u.Account)).ToListAsync(cancellationToken))
-                .GroupBy(u => u.Account, StringComparer.Ordinal).ToDictionary(g => g.Key, g => g.ToDictionary(u => u.Conversation, StringComparer.Ordinal), StringComparer.Ordinal),
+            Devices = await DeviceRegistry.OfAccountsAsync(db, accounts, cancellationToken),
+            Unread = await UnreadOfAsync(db, accounts, cancellationToken),
+            Careful = careful,
         };
         foreach (var batch in batches)
         {
@@ -67,8 +105,21 @@ internal sealed class EventIngest(
             }
         }
 
-        await entry.FlushAsync(cancellationToken);
+        await entry.FinishAsync(cancellationToken);
         await transaction.CommitAsync(cancellationToken);
+    }
+
+    private static async Task<Dictionary<string, Dictionary<string, UnreadCount>>> UnreadOfAsync(
+        RelayDb db, IReadOnlyCollection<string> accounts, CancellationToken cancellationToken)
+    {
+        var counts = new List<UnreadCount>();
+        foreach (var some in accounts.Chunk(RelayDb.ParametersMax))
+        {
+            counts.AddRange(await db.Set<UnreadCount>().Where(u => some.Contains(u.Account)).ToListAsync(cancellationToken));
+        }
+
+        return counts.GroupBy(u => u.Account, StringComparer.Ordinal)
+            .ToDictionary(g => g.Key, g => g.ToDictionary(u => u.Conversation, StringComparer.Ordinal), StringComparer.Ordinal);
     }
 
     /// <summary>False: somebody committed this stanza already.</summary>
@@ -94,4 +145,7 @@ internal sealed class EventIngest(
         (position.Epoch, position.Seq) = point;
         return true;
     }
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "An event ({Kind}) of server {Server} cannot be stored and is passed over")]
+    private partial void PassedOver(Exception exception, string kind, string server);
 }

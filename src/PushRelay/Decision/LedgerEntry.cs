@@ -11,6 +11,8 @@ namespace PushRelay.Decision;
 internal sealed class LedgerEntry(
     RelayDb db, DateTimeOffset now, OutboxQueue outbox, DeviceRegistry registry, MasterKey masterKey, Sequence sequence, AlertsOptions options)
 {
+    private const int ConversationsMax = 500;
+
     private readonly List<Delivery> fresh = [];
     private readonly HashSet<string> removedAccounts = new(StringComparer.Ordinal);
 
@@ -20,25 +22,42 @@ internal sealed class LedgerEntry(
 
     public Task WriteAsync(RelayEvent @event, CancellationToken cancellationToken) => @event switch
     {
-        RelayEvent.Message { Class: EventClass.CallEnded } ended =>
-            CancelAsync(row => row.Account == ended.Account && row.CallId == ended.CallId, Reasons.CallEnded, cancellationToken),
+        RelayEvent.Message { Class: EventClass.CallEnded } ended => EndCallAsync(ended, cancellationToken),
         RelayEvent.Message { Unacked: true } message => AlertUnackedAsync(message, cancellationToken),
-        RelayEvent.Message message => Alert(message, DevicesOf(message.Account), Count(message)),
+        RelayEvent.Message message => AlertAsync(message, DevicesOf(message.Account), Count(message), cancellationToken),
         RelayEvent.Displayed displayed => ReadAsync(displayed, cancellationToken),
         RelayEvent.PresenceChanged changed => FollowAsync(changed.Change, cancellationToken),
         RelayEvent.AccountRemoved removed => RemoveAsync(removed.Account, cancellationToken),
         _ => throw new System.Diagnostics.UnreachableException(),
     };
 
-    public async Task FlushAsync(CancellationToken cancellationToken)
+    /// <summary>Rows that an earlier try, or another node, has committed are left out.</summary>
+    public bool Careful { get; init; }
+
+    private async Task FlushAsync(CancellationToken cancellationToken)
     {
+        if (Careful && fresh.Count > 0)
+        {
+            var keys = fresh.Select(row => row.EventKey).Distinct(StringComparer.Ordinal).ToList();
+            var there = await db.Set<Delivery>().AsNoTracking().Where(d => keys.Contains(d.EventKey))
+                .Select(d => new { d.Account, d.DeviceKey, d.EventKey }).ToListAsync(cancellationToken);
+            fresh.RemoveAll(row => there.Contains(new { row.Account, row.DeviceKey, row.EventKey }));
+        }
+
         await OutboxQueue.AppendAsync(db, fresh, cancellationToken);
         fresh.Clear();
     }
 
     private IEnumerable<Device> DevicesOf(string account) => removedAccounts.Contains(account) ? [] : Devices[account];
 
-    private Task Alert(RelayEvent.Message message, IEnumerable<Device> devices, int badge)
+    /// <summary>The last thing before the commit: counts that came to nothing go.</summary>
+    public async Task FinishAsync(CancellationToken cancellationToken)
+    {
+        db.RemoveRange(Unread.Values.SelectMany(counts => counts.Values).Where(count => count.Count == 0));
+        await FlushAsync(cancellationToken);
+    }
+
+    private async Task AlertAsync(RelayEvent.Message message, IEnumerable<Device> devices, int badge, CancellationToken cancellationToken)
     {
         var none = true;
         foreach (var device in devices)
@@ -55,16 +74,32 @@ internal sealed class LedgerEntry(
                     Unacked = message.Unacked,
                 },
                 options);
-            fresh.Add(Row(message, device, decision, badge));
+            var row = Row(message, device, decision, badge);
+            fresh.Add(row);
+            if (decision is PushDecision.Alert { Delay.Ticks: 0 } && MayHaveWaiting(device))
+            {
+                await FlushAsync(cancellationToken);
+                await outbox.HastenAsync(db, row.DeviceKey, row.Slot, cancellationToken);
+            }
         }
 
         if (none && !message.Unacked)
         {
             fresh.Add(Row(message, null, new PushDecision.Suppress(Reasons.NoDevice), 0));
         }
-
-        return Task.CompletedTask;
     }
+
+    /// <summary>A row of the device may be pending with a due time ahead, that no attempt has put there.</summary>
+    private bool MayHaveWaiting(Device device) =>
+        options.BackgroundGrace > TimeSpan.Zero || (device.Resource is not null && options.OtherDeviceForeground == OtherDeviceForeground.Delay);
+
+    /// <summary>Of the caller, or answered or refused by the account itself on another device: somebody else who knows the id ends nothing.</summary>
+    private Task EndCallAsync(RelayEvent.Message ended, CancellationToken cancellationToken) => ended.CallId is null
+        ? Task.CompletedTask
+        : CancelAsync(
+            row => row.Account == ended.Account && row.Class == EventClass.Call && row.CallId == ended.CallId
+                && (row.Sender == ended.From || ended.From == ended.Account),
+            Reasons.CallEnded, cancellationToken);
 
     /// <summary>Only the devices that this message was withheld from because its reader seemed to look.</summary>
     private async Task AlertUnackedAsync(RelayEvent.Message message, CancellationToken cancellationToken)
@@ -83,7 +118,7 @@ internal sealed class LedgerEntry(
         var withheld = rows.GroupBy(r => r.DeviceKey)
             .Where(g => g.All(r => r.State == DeliveryState.Suppressed && r.Reason == Reasons.Foreground))
             .Select(g => g.Key).ToHashSet();
-        await Alert(message, DevicesOf(message.Account).Where(d => withheld.Contains(d.Key)), Badge(message.Account));
+        await AlertAsync(message, DevicesOf(message.Account).Where(d => withheld.Contains(d.Key)), Badge(message.Account), cancellationToken);
     }
 
     private async Task ReadAsync(RelayEvent.Displayed displayed, CancellationToken cancellationToken)
@@ -135,7 +170,8 @@ internal sealed class LedgerEntry(
 
     private int Count(RelayEvent.Message message)
     {
-        if (removedAccounts.Contains(message.Account))
+        // without a device nobody has a badge, and who writes is not kept
+        if (!DevicesOf(message.Account).Any())
         {
             return 0;
         }
@@ -145,9 +181,11 @@ internal sealed class LedgerEntry(
             Unread[message.Account] = counts = new(StringComparer.Ordinal);
         }
 
-        if (!counts.TryGetValue(message.From, out var count))
+        // beyond so many conversations the rest is counted together, until the app comes to the front
+        var conversation = counts.ContainsKey(message.From) || counts.Count < ConversationsMax ? message.From : "";
+        if (!counts.TryGetValue(conversation, out var count))
         {
-            counts[message.From] = count = new UnreadCount { Account = message.Account, Conversation = message.From, Count = 0 };
+            counts[conversation] = count = new UnreadCount { Account = message.Account, Conversation = conversation, Count = 0 };
             db.Add(count);
         }
 

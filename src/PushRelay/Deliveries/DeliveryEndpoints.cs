@@ -1,7 +1,9 @@
 using System.Diagnostics.CodeAnalysis;
 using System.Globalization;
+using System.Text.RegularExpressions;
 using Microsoft.AspNetCore.Http.HttpResults;
 using PushRelay.Access;
+using PushRelay.Devices;
 using PushRelay.Outbox;
 
 namespace PushRelay.Deliveries;
@@ -30,7 +32,7 @@ public sealed record DeliveryAttempt(int Number, DateTimeOffset At, int Duration
 public sealed record DeliveryPage(IReadOnlyList<DeliveryAnswer> Items, string? Next);
 
 /// <summary><c>/v1/deliveries</c>: why an alert came, or did not.</summary>
-internal static class DeliveryEndpoints
+internal static partial class DeliveryEndpoints
 {
     public static void MapDeliveries(this IEndpointRouteBuilder routes)
     {
@@ -65,7 +67,7 @@ internal static class DeliveryEndpoints
         }
 
         string? owner = null;
-        if (account is not null && !accounts.TryName(account, out owner, out _))
+        if ((account is not null && !accounts.TryName(account, out owner, out _)) || (device is not null && !DeviceEndpoints.IsId(device)))
         {
             return TypedResults.Ok(new DeliveryPage([], null));
         }
@@ -95,7 +97,9 @@ internal static class DeliveryEndpoints
             return true;
         }
 
-        if (!DateTimeOffset.TryParse(text, CultureInfo.InvariantCulture, DateTimeStyles.AssumeUniversal | DateTimeStyles.AdjustToUniversal, out var parsed))
+        // an unescaped + of an offset is a space by now
+        var written = text.Replace(' ', '+');
+        if (!Rfc3339().IsMatch(written) || !DateTimeOffset.TryParse(written, CultureInfo.InvariantCulture, DateTimeStyles.AdjustToUniversal, out var parsed))
         {
             problem = ApiProblem.Validation(field, "must be a time such as 2026-01-31T08:00:00Z (RFC 3339)");
             return false;
@@ -110,4 +114,7 @@ internal static class DeliveryEndpoints
         new DeliveryEvent(Names.Of(row.Source), Names.Of(row.Class), row.Sender, row.MessageId, row.StanzaId, row.EventAt),
         Names.Of(row.State), row.Reason, row.Count, row.CoalescedInto, row.Attempts, row.CreatedAt, row.DueAt, row.ExpiresAt, row.SettledAt,
         row.ReceivedAt, row.OpenedAt);
+
+    [GeneratedRegex(@"^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)\z")]
+    private static partial Regex Rfc3339();
 }

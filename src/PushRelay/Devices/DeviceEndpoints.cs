@@ -48,6 +48,9 @@ internal static partial class DeviceEndpoints
     private const int TokenDigitsMin = 64;
     private const int TokenDigitsMax = 400;
 
+    /// <summary>What a device can be called: by the app's installation id, or by an id of ours.</summary>
+    public static bool IsId(string text) => InstallationId().IsMatch(text);
+
     public static void MapDevices(this IEndpointRouteBuilder routes)
     {
         var devices = routes.MapGroup("/v1/devices").WithTags("devices");
@@ -95,15 +98,15 @@ internal static partial class DeviceEndpoints
     private static async Task<Results<Ok<DevicePage>, ProblemHttpResult>> ListAsync(
         string? account, string? cursor, string? limit, DeviceRegistry registry, ServedAccounts accounts, CancellationToken cancellationToken)
     {
+        if (!ApiPage.TryParse(cursor, limit, out var page, out var problem))
+        {
+            return problem;
+        }
+
         string? owner = null;
         if (account is not null && !accounts.TryName(account, out owner, out _))
         {
             return TypedResults.Ok(new DevicePage([], null));
-        }
-
-        if (!ApiPage.TryParse(cursor, limit, out var page, out var problem))
-        {
-            return problem;
         }
 
         var devices = await registry.ListAsync(owner, page.Before, page.Limit + 1, cancellationToken);
@@ -135,7 +138,7 @@ internal static partial class DeviceEndpoints
         string deviceId, string? account, DeviceRegistry registry, ServedAccounts accounts, CancellationToken cancellationToken)
     {
         string? owner = null;
-        if (account is not null && !accounts.TryName(account, out owner, out _))
+        if (!IsId(deviceId) || (account is not null && !accounts.TryName(account, out owner, out _)))
         {
             return (null, ApiProblem.NotFound());
         }
@@ -162,7 +165,7 @@ internal static partial class DeviceEndpoints
         }
 
         string? account = null;
-        Require(deviceId is null || InstallationId().IsMatch(deviceId), "deviceId", "must be 1 to 64 of A-Z a-z 0-9 . _ -, the first a letter or digit");
+        Require(deviceId is null || IsId(deviceId), "deviceId", "must be 1 to 64 of A-Z a-z 0-9 . _ -, the first a letter or digit");
         if (body.Account is null)
         {
             Require(false, "account", "is missing");
@@ -253,7 +256,7 @@ internal static partial class DeviceEndpoints
 
     private static DeviceAnswer Answer(Device device, DeviceRegistry registry, ServedAccounts accounts) => new(
         device.Id, device.Account, device.App, device.Platform, device.TokenHint, Name(device.Environment),
-        device.VoipToken is null ? null : "…", device.Resource, device.Locale, device.TimeZone, Name(device.Status), device.StatusReason,
+        registry.VoipTokenHint(device), device.Resource, device.Locale, device.TimeZone, Name(device.Status), device.StatusReason,
         new DevicePush(accounts.ComponentOf(device.Account), device.Node, registry.NodeSecret(device.Node)),
         device.CreatedAt, device.RegisteredAt, device.LastAcceptedAt, device.LastReceivedAt);
 

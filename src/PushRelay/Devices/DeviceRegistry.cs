@@ -85,9 +85,16 @@ internal sealed class DeviceRegistry(
     }
 
     /// <summary>The devices of several accounts, in the caller's transaction.</summary>
-    public static async Task<ILookup<string, Device>> OfAccountsAsync(RelayDb db, IReadOnlyCollection<string> accounts, CancellationToken cancellationToken) =>
-        (await db.Set<Device>().AsNoTracking().Where(d => accounts.Contains(d.Account)).OrderBy(d => d.Key).ToListAsync(cancellationToken))
-            .ToLookup(d => d.Account, StringComparer.Ordinal);
+    public static async Task<ILookup<string, Device>> OfAccountsAsync(RelayDb db, IReadOnlyCollection<string> accounts, CancellationToken cancellationToken)
+    {
+        var devices = new List<Device>();
+        foreach (var some in accounts.Chunk(RelayDb.ParametersMax))
+        {
+            devices.AddRange(await db.Set<Device>().AsNoTracking().Where(d => some.Contains(d.Account)).OrderBy(d => d.Key).ToListAsync(cancellationToken));
+        }
+
+        return devices.ToLookup(d => d.Account, StringComparer.Ordinal);
+    }
 
     public async Task<IReadOnlyDictionary<Guid, Device>> GetAsync(IReadOnlyCollection<Guid> keys, CancellationToken cancellationToken)
     {
@@ -136,6 +143,17 @@ internal sealed class DeviceRegistry(
         return marked > 0;
     }
 
+    /// <summary>The push network refused the device's VoIP token: calls come as alerts from now on. The alert token is another.</summary>
+    public async Task ForgetVoipTokenAsync(Device sent, CancellationToken cancellationToken)
+    {
+        await using var db = await databases.CreateDbContextAsync(cancellationToken);
+        await db.Set<Device>().Where(d => d.Key == sent.Key && d.RegisteredAt == sent.RegisteredAt)
+            .ExecuteUpdateAsync(set => set.SetProperty(d => d.VoipToken, (byte[]?)null), cancellationToken);
+    }
+
+    /// <summary>First and last four characters, all that is ever shown.</summary>
+    public string? VoipTokenHint(Device device) => device.OpenVoipToken(masterKey) is { } token ? Hint(token) : null;
+
     public async Task NoteAcceptedAsync(Guid key, CancellationToken cancellationToken)
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
@@ -152,6 +170,9 @@ internal sealed class DeviceRegistry(
         {
             // two accounts that claim one token at once take turns; SQLite has one writer anyway
             await db.Database.ExecuteSqlAsync($"SELECT pg_advisory_xact_lock({BitConverter.ToInt64(index)})", cancellationToken);
+            // and so do the registrations of one account, which are counted
+            var account = BitConverter.ToInt64(masterKey.Mac("account lock", registration.Account));
+            await db.Database.ExecuteSqlAsync($"SELECT pg_advisory_xact_lock({account})", cancellationToken);
         }
 
         var now = await clock.NowAsync(db, cancellationToken);
@@ -194,6 +215,13 @@ internal sealed class DeviceRegistry(
         }
 
         Replace(device, registration, index, now);
+        if (db.Entry(device) is { State: not EntityState.Added } entry)
+        {
+            // written even where they look unchanged: a refusal of the old token may be committed in this very moment
+            entry.Property(d => d.Status).IsModified = true;
+            entry.Property(d => d.StatusReason).IsModified = true;
+        }
+
         await db.SaveChangesAsync(cancellationToken);
         await transaction.CommitAsync(cancellationToken);
         return (device, created);
@@ -227,7 +255,7 @@ internal sealed class DeviceRegistry(
         device.Platform = registration.Platform;
         device.TokenIndex = index;
         device.Token = masterKey.Seal(registration.Token, Device.TableName, device.Key, nameof(Device.Token));
-        device.TokenHint = $"{registration.Token[..4]}…{registration.Token[^4..]}";
+        device.TokenHint = Hint(registration.Token);
         device.VoipToken = registration.VoipToken is null ? null : masterKey.Seal(registration.VoipToken, Device.TableName, device.Key, nameof(Device.VoipToken));
         device.Environment = registration.Environment;
         device.Resource = registration.Resource;
@@ -237,6 +265,8 @@ internal sealed class DeviceRegistry(
         device.StatusReason = null;
         device.RegisteredAt = now;
     }
+
+    private static string Hint(string token) => $"{token[..4]}…{token[^4..]}";
 
     private async Task<int> RemoveAsync(RelayDb db, IQueryable<Device> which, string reason, CancellationToken cancellationToken)
     {

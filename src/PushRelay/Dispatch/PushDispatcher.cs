@@ -1,4 +1,5 @@
 using System.Buffers.Text;
+using System.Collections.Concurrent;
 using System.Security.Cryptography;
 using Microsoft.Extensions.Options;
 using PushRelay.Devices;
@@ -26,8 +27,11 @@ internal sealed partial class PushDispatcher(
 
     private static readonly TimeSpan Drain = TimeSpan.FromSeconds(5);
     private static readonly TimeSpan HandBackMax = TimeSpan.FromSeconds(2);
+    private static readonly TimeSpan MisconfiguredTold = TimeSpan.FromMinutes(1);
     private static readonly TimeSpan SettleRetry = TimeSpan.FromMilliseconds(500);
 
+    private readonly ConcurrentDictionary<string, long> misconfiguredToldAt = new(StringComparer.Ordinal);
+    private bool claimFailing;
     private int inFlight;
     private TaskCompletionSource? idle;
 
@@ -39,7 +43,7 @@ internal sealed partial class PushDispatcher(
             try
             {
                 var room = Math.Min(options.Value.Concurrency - Volatile.Read(ref inFlight), ClaimMax);
-                if (room == 0 || await DispatchAsync(room, sending.Token, stoppingToken) < room)
+                if (room == 0 || await DispatchAsync(room, sending.Token) < room)
                 {
                     await outbox.WaitAsync(Poll, clock, stoppingToken);
                 }
@@ -51,7 +55,12 @@ internal sealed partial class PushDispatcher(
             catch (Exception exception)
             {
                 // the database is away: rows wait there, leases bring back what was claimed
-                ClaimFailed(exception);
+                if (!claimFailing)
+                {
+                    claimFailing = true;
+                    ClaimFailed(exception);
+                }
+
                 await Task.Delay(Poll, clock, CancellationToken.None);
             }
         }
@@ -60,17 +69,19 @@ internal sealed partial class PushDispatcher(
     }
 
     /// <returns>How many were claimed.</returns>
-    private async Task<int> DispatchAsync(int max, CancellationToken sending, CancellationToken cancellationToken)
+    private async Task<int> DispatchAsync(int max, CancellationToken sending)
     {
+        // not cut short by a stop: what is claimed is sent or handed back
         // before the claim: the lease runs from a moment that is later than this one
         var started = clock.GetTimestamp();
-        var claimed = await outbox.ClaimAsync(max, options.Value.LeaseDuration, cancellationToken);
+        var claimed = await outbox.ClaimAsync(max, options.Value.LeaseDuration, CancellationToken.None);
+        claimFailing = false;
         if (claimed.Count == 0)
         {
             return 0;
         }
 
-        var devices = await registry.GetAsync([.. claimed.Select(d => d.DeviceKey).Distinct()], cancellationToken);
+        var devices = await registry.GetAsync([.. claimed.Select(d => d.DeviceKey).Distinct()], CancellationToken.None);
         foreach (var delivery in claimed)
         {
             Interlocked.Increment(ref inFlight);
@@ -89,7 +100,7 @@ internal sealed partial class PushDispatcher(
             await SettleAsync(delivery, settlement, attempt, started);
             if (settlement is Settlement.Accepted)
             {
-                await registry.NoteAcceptedAsync(delivery.DeviceKey, CancellationToken.None);
+                await NoteAcceptedAsync(delivery);
             }
         }
         catch (Exception exception)
@@ -101,7 +112,7 @@ internal sealed partial class PushDispatcher(
         {
             if (Interlocked.Decrement(ref inFlight) == 0)
             {
-                idle?.TrySetResult();
+                Volatile.Read(ref idle)?.TrySetResult();
             }
 
             outbox.Wake();
@@ -129,19 +140,18 @@ internal sealed partial class PushDispatcher(
         using var lease = new CancellationTokenSource(left, clock);
         using var either = CancellationTokenSource.CreateLinkedTokenSource(lease.Token, sending);
         var at = clock.GetUtcNow();
+        var notification = Notification(delivery, device);
         PushAnswer answer;
         try
         {
-            answer = await apns.SendAsync(Notification(delivery, device), either.Token);
+            answer = await apns.SendAsync(notification, either.Token);
         }
         catch (OperationCanceledException) when (either.IsCancellationRequested)
         {
             return (new Settlement.HandBack(), null);
         }
 
-        var invalid = answer.Outcome == PushOutcome.DeviceInvalid
-            && await registry.InvalidateAsync(device, answer.Reason ?? "unknown", answer.InvalidSince, CancellationToken.None);
-        var settlement = RetryPolicy.Settle(delivery, answer, invalid, options.Value, Random.Shared.NextDouble());
+        var settlement = await JudgeAsync(delivery, device, notification, answer, started);
         Report(delivery, answer, settlement);
         return (settlement, new Attempt
         {
@@ -156,41 +166,81 @@ internal sealed partial class PushDispatcher(
         });
     }
 
+    private async Task<Settlement> JudgeAsync(Delivery delivery, Device device, PushNotification notification, PushAnswer answer, long started)
+    {
+        if (answer.Outcome == PushOutcome.DeviceInvalid && notification.UsesVoip)
+        {
+            // the token for calls is another than the one for alerts: this call rings as an alert, and so do later ones
+            await InsistAsync(() => registry.ForgetVoipTokenAsync(device, CancellationToken.None), delivery, started);
+            return new Settlement.Retry(TimeSpan.Zero, Excused: true);
+        }
+
+        var invalid = false;
+        if (answer.Outcome == PushOutcome.DeviceInvalid)
+        {
+            await InsistAsync(
+                async () => invalid = await registry.InvalidateAsync(device, answer.Reason ?? "unknown", answer.InvalidSince, CancellationToken.None),
+                delivery, started);
+        }
+
+        return RetryPolicy.Settle(delivery, answer, invalid, options.Value, Random.Shared.NextDouble());
+    }
+
+    private Task SettleAsync(Delivery delivery, Settlement settlement, Attempt? attempt, long started) => InsistAsync(
+        async () =>
+        {
+            if (!await outbox.SettleAsync(delivery, settlement, attempt, CancellationToken.None))
+            {
+                LeaseLost(delivery.Id);
+            }
+        },
+        delivery, started);
+
     /// <summary>An answer is not thrown away because the database is away for a moment: tried until the lease is over.</summary>
-    private async Task SettleAsync(Delivery delivery, Settlement settlement, Attempt? attempt, long started)
+    private async Task InsistAsync(Func<Task> store, Delivery delivery, long started)
     {
         while (true)
         {
             try
             {
-                if (!await outbox.SettleAsync(delivery, settlement, attempt, CancellationToken.None))
-                {
-                    LeaseLost(delivery.Id);
-                }
-
+                await store();
                 return;
             }
-            catch (Exception exception) when (exception is System.Data.Common.DbException or InvalidOperationException or TimeoutException
-                && clock.GetElapsedTime(started) + SettleRetry < options.Value.LeaseDuration)
+            catch (Exception exception) when (DatabaseOutage.Is(exception) && clock.GetElapsedTime(started) + SettleRetry < options.Value.LeaseDuration)
             {
-                SettleFailed(exception.Message, delivery.Id);
+                SettleFailed(exception.GetBaseException().Message, delivery.Id);
                 await Task.Delay(SettleRetry, clock, CancellationToken.None);
             }
         }
     }
 
+    private async Task NoteAcceptedAsync(Delivery delivery)
+    {
+        try
+        {
+            await registry.NoteAcceptedAsync(delivery.DeviceKey, CancellationToken.None);
+        }
+        catch (Exception exception) when (DatabaseOutage.Is(exception))
+        {
+            // the delivery is settled; that the device was reached is said by the next one
+            NotNoted(exception.GetBaseException().Message);
+        }
+    }
+
     private async Task DrainAsync(CancellationTokenSource sending)
     {
-        idle = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        var drained = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        // a full fence: whoever counts down to zero after the look below sees it
+        Interlocked.Exchange(ref idle, drained);
         if (Volatile.Read(ref inFlight) == 0)
         {
             return;
         }
 
-        if (await Task.WhenAny(idle.Task, Task.Delay(Drain, clock, CancellationToken.None)) != idle.Task)
+        if (await Task.WhenAny(drained.Task, Task.Delay(Drain, clock, CancellationToken.None)) != drained.Task)
         {
             await sending.CancelAsync();
-            await Task.WhenAny(idle.Task, Task.Delay(HandBackMax, clock, CancellationToken.None));
+            await Task.WhenAny(drained.Task, Task.Delay(HandBackMax, clock, CancellationToken.None));
         }
     }
 
@@ -257,7 +307,11 @@ internal sealed partial class PushDispatcher(
                 Accepted(delivery.Id, delivery.Attempts, (int)answer.Duration.TotalMilliseconds);
                 break;
             case Settlement.Retry retry when answer.Outcome == PushOutcome.Misconfigured:
-                Misconfigured(delivery.App, answer.Reason, delivery.Id, retry.Delay.TotalSeconds);
+                if (MayTell(delivery.App ?? ""))
+                {
+                    Misconfigured(delivery.App, answer.Reason, delivery.Id, retry.Delay.TotalSeconds);
+                }
+
                 break;
             case Settlement.Retry retry:
                 Deferred(delivery.Id, answer.Status, answer.Reason, delivery.Attempts, retry.Delay.TotalSeconds);
@@ -266,6 +320,14 @@ internal sealed partial class PushDispatcher(
                 Ended(delivery.Id, answer.Status, answer.Reason, delivery.Attempts);
                 break;
         }
+    }
+
+    /// <summary>One line a minute for an app that cannot push, however many deliveries wait for it.</summary>
+    private bool MayTell(string app)
+    {
+        var now = clock.GetTimestamp();
+        var told = misconfiguredToldAt.GetOrAdd(app, _ => now);
+        return told == now || (clock.GetElapsedTime(told, now) >= MisconfiguredTold && misconfiguredToldAt.TryUpdate(app, now, told));
     }
 
     [LoggerMessage(Level = LogLevel.Information, Message = "Delivery {DeliveryId} was accepted on attempt {Attempt} after {DurationMs} ms")]
@@ -285,6 +347,9 @@ internal sealed partial class PushDispatcher(
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "The outcome of delivery {DeliveryId} could not be stored yet: {Problem}")]
     private partial void SettleFailed(string problem, Guid deliveryId);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "A device's last accepted alert could not be noted: {Problem}")]
+    private partial void NotNoted(string problem);
 
     [LoggerMessage(Level = LogLevel.Error, Message = "The attempt of delivery {DeliveryId} failed; its lease brings it back")]
     private partial void AttemptFailed(Exception exception, Guid deliveryId);

@@ -1,3 +1,4 @@
+using System.Globalization;
 using PushRelay.Outbox;
 using PushRelay.Providers;
 
@@ -14,8 +15,8 @@ internal static class RetryPolicy
     public static Settlement Settle(Delivery delivery, PushAnswer answer, bool deviceInvalid, DispatchOptions options, double jitter) => answer.Outcome switch
     {
         PushOutcome.Accepted => new Settlement.Accepted(),
-        PushOutcome.Refused => new Settlement.Rejected($"apns_{answer.Reason}"),
-        PushOutcome.DeviceInvalid when deviceInvalid => new Settlement.Rejected($"apns_{answer.Reason}"),
+        PushOutcome.Refused => new Settlement.Rejected(ReasonOf(answer)),
+        PushOutcome.DeviceInvalid when deviceInvalid => new Settlement.Rejected(ReasonOf(answer)),
         PushOutcome.Deferred when Counts(answer) && delivery.Attempts - delivery.AttemptsExcused >= options.MaxAttempts => new Settlement.Dead(),
         PushOutcome.Deferred or PushOutcome.DeviceInvalid or PushOutcome.Misconfigured or PushOutcome.Unknown =>
             new Settlement.Retry(Delay(delivery.Attempts, answer.RetryAfter, options, jitter), Excused: !Counts(answer)),
@@ -29,6 +30,9 @@ internal static class RetryPolicy
         var delay = TimeSpan.FromMilliseconds(bound * Math.Clamp(jitter, 0, 1));
         return retryAfter is { } floor && delay < floor ? floor + (options.BaseDelay * jitter) : delay;
     }
+
+    // an answer from somebody between us and Apple may say no reason
+    private static string ReasonOf(PushAnswer answer) => string.Create(CultureInfo.InvariantCulture, $"apns_{answer.Reason ?? answer.Status?.ToString(CultureInfo.InvariantCulture)}");
 
     /// <summary>An answer that this delivery earned; an outage is not its fault.</summary>
     private static bool Counts(PushAnswer answer) =>

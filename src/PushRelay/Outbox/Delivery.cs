@@ -161,12 +161,12 @@ internal sealed class Delivery
             builder.Property(d => d.Id).ValueGeneratedNever();
             builder.HasIndex(d => new { d.Server, d.Account, d.DeviceKey, d.EventKey }).IsUnique();
             builder.HasIndex(d => new { d.Account, d.Id });
-            builder.HasIndex(d => d.DueAt).HasDatabaseName("ix_deliveries_pending_due").HasFilter("state = 0");
-            builder.HasIndex(d => new { d.DeviceKey, d.Slot, d.Id }).HasDatabaseName("ix_deliveries_pending_slot").HasFilter("state = 0");
+            builder.HasIndex(d => d.DueAt, "ix_deliveries_pending_due").HasFilter("state = 0");
+            builder.HasIndex(d => new { d.DeviceKey, d.Slot, d.Id }, "ix_deliveries_pending_slot").HasFilter("state = 0");
             // at most one alert of a slot is in flight, whoever claims
-            builder.HasIndex(d => new { d.DeviceKey, d.Slot }).IsUnique().HasDatabaseName("ix_deliveries_sending_slot").HasFilter("state = 1");
-            builder.HasIndex(d => d.LeaseUntil).HasDatabaseName("ix_deliveries_lease_until").HasFilter("state = 1");
-            builder.HasIndex(d => d.SettledAt).HasDatabaseName("ix_deliveries_settled_at").HasFilter("settled_at IS NOT NULL");
+            builder.HasIndex(d => new { d.DeviceKey, d.Slot }, "ix_deliveries_sending_slot").IsUnique().HasFilter("state = 1");
+            builder.HasIndex(d => d.LeaseUntil, "ix_deliveries_sending_lease").HasFilter("state = 1");
+            builder.HasIndex(d => d.SettledAt, "ix_deliveries_settled").HasFilter("settled_at IS NOT NULL");
         }
     }
 }

@@ -113,6 +113,18 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
             db.Set<Delivery>().Where(d => d.State == DeliveryState.Pending).Where(which), d => DeliveryState.Cancelled, reason, now, cancellationToken);
     }
 
+    /// <summary>
+    /// A newer row of these slots is due now: the older ones that wait for a grace, and were never tried, go with it, or it would have to
+    /// wait for them.
+    /// </summary>
+    public async Task HastenAsync(RelayDb db, Guid deviceKey, Guid slot, CancellationToken cancellationToken)
+    {
+        var now = await clock.NowAsync(db, cancellationToken);
+        await db.Set<Delivery>()
+            .Where(d => d.State == DeliveryState.Pending && d.DeviceKey == deviceKey && d.Slot == slot && d.DueAt > now && d.Attempts == 0)
+            .ExecuteUpdateAsync(set => set.SetProperty(d => d.DueAt, now), cancellationToken);
+    }
+
     /// <summary>Deletes settled rows older than <paramref name="age"/>, their attempts with them, at most <paramref name="max"/> at a time.</summary>
     public async Task<int> PruneAsync(TimeSpan age, int max, CancellationToken cancellationToken)
     {

@@ -76,12 +76,25 @@ internal sealed class PresenceTracker
         }
     }
 
-    /// <summary>Sessions of a server, for health and metrics.</summary>
-    public int Count(string server)
+    /// <summary>Every stream of the server is live: the states of its accounts are known.</summary>
+    public bool Knows(string server)
     {
         lock (sync)
         {
-            return streams.Where(s => s.Key.Server == server).Sum(s => s.Value.AccountBySid.Count);
+            return IsKnown(server);
+        }
+    }
+
+    /// <summary>The stream is no more, and not missed: another took its place.</summary>
+    public void Forget(StreamName stream)
+    {
+        lock (sync)
+        {
+            if (streams.TryGetValue(stream, out var known))
+            {
+                known.AccountBySid.Keys.ToList().ForEach(sid => Remove(stream, known, sid));
+                streams.Remove(stream);
+            }
         }
     }
 

@@ -1,3 +1,4 @@
+using System.Globalization;
 using Microsoft.Extensions.Options;
 using PushRelay.Apns;
 using PushRelay.Xmpp;
@@ -9,6 +10,10 @@ internal sealed class ApnsProvider : IAsyncDisposable
 {
     private const int AlertBytesMax = 4096;
     private const int VoipBytesMax = 5120;
+    private const int TitleElementsMax = 100;
+
+    // longer ones are left out: cut they would name nobody
+    private const int NameCharsMax = 300;
 
     private readonly Dictionary<string, AppOptions> apps;
     private readonly Dictionary<(string App, bool Sandbox), ApnsClient> clients = [];
@@ -45,7 +50,18 @@ internal sealed class ApnsProvider : IAsyncDisposable
             return new PushAnswer(PushOutcome.Misconfigured, null, "app_not_configured", null, TimeSpan.Zero);
         }
 
-        var voip = notification is { Kind: PushKind.Call, VoipToken: not null };
+        var voip = notification.UsesVoip;
+        byte[] payload;
+        try
+        {
+            payload = Payload(notification, app.Alert).ToBytes(voip ? VoipBytesMax : AlertBytesMax);
+        }
+        catch (ArgumentException)
+        {
+            // what Apple would say
+            return new PushAnswer(PushOutcome.Refused, null, "PayloadTooLarge", null, TimeSpan.Zero);
+        }
+
         var response = await clients[(app.Id, notification.Sandbox)].SendAsync(
             new ApnsNotification
             {
@@ -56,7 +72,7 @@ internal sealed class ApnsProvider : IAsyncDisposable
                 Expiration = notification.ExpiresAt,
                 CollapseId = notification.ThreadId,
                 Id = notification.Id,
-                Payload = Payload(notification, app.Alert).ToBytes(voip ? VoipBytesMax : AlertBytesMax),
+                Payload = payload,
             },
             cancellationToken);
         return new PushAnswer(Outcome(response.Outcome), response.Status, response.Reason, response.ApnsId?.ToString("D"), response.Duration)
@@ -80,17 +96,17 @@ internal sealed class ApnsProvider : IAsyncDisposable
     internal static ApnsPayload Payload(PushNotification notification, AppAlertOptions options)
     {
         var group = notification.Type == "groupchat";
-        var title = group ? LocalPart(notification.From) : notification.From;
+        var title = Cut(group ? LocalPart(notification.From) : notification.From);
         var shown = notification.Count > 1 ? $"{title} ({notification.Count})" : title;
         var hasText = notification is { Kind: PushKind.Message, Body: not null };
         var payload = new ApnsPayload
         {
             Title = options.Preview == AlertPreview.None ? null : shown,
             Body = options.Preview == AlertPreview.Full && hasText
-                ? group && notification.Nick is not null ? $"{notification.Nick}: {notification.Body}" : notification.Body
+                ? group && notification.Nick is not null ? $"{Cut(notification.Nick)}: {notification.Body}" : notification.Body
                 : null,
             Badge = notification.Badge,
-            Sound = options.Sound.Length > 0 ? options.Sound : null,
+            Sound = string.IsNullOrEmpty(options.Sound) ? null : options.Sound,
             ThreadId = notification.ThreadId,
             MutableContent = true,
         };
@@ -102,19 +118,19 @@ internal sealed class ApnsProvider : IAsyncDisposable
                 PushKind.Call => ("PR_CALL", null),
                 PushKind.Invite => ("PR_INVITE", null),
                 PushKind.Message when options.Preview == AlertPreview.None && notification.Count > 1 =>
-                    ("PR_MESSAGES_N", (IReadOnlyList<string>?)[notification.Count.ToString(System.Globalization.CultureInfo.InvariantCulture)]),
+                    ("PR_MESSAGES_N", (IReadOnlyList<string>?)[notification.Count.ToString(CultureInfo.InvariantCulture)]),
                 PushKind.Message when options.Preview == AlertPreview.None => ("PR_MESSAGE", null),
                 PushKind.Message => ("PR_MESSAGE_FROM", [title]),
             };
         }
 
         payload.Custom["account"] = notification.Account;
-        if (options.Preview != AlertPreview.None)
+        if (options.Preview != AlertPreview.None && notification.From.Length <= NameCharsMax)
         {
             payload.Custom["from"] = notification.From;
         }
 
-        if (notification.MessageId is not null)
+        if (notification.MessageId is { Length: <= NameCharsMax })
         {
             payload.Custom["id"] = notification.MessageId;
         }
@@ -127,6 +143,13 @@ internal sealed class ApnsProvider : IAsyncDisposable
         }
 
         return payload;
+    }
+
+    /// <summary>A name that is longer than any screen, cut between characters.</summary>
+    private static string Cut(string name)
+    {
+        var elements = StringInfo.ParseCombiningCharacters(name);
+        return elements.Length > TitleElementsMax ? name[..elements[TitleElementsMax]] + "…" : name;
     }
 
     private static string LocalPart(string jid) => Jid.TryParse(jid, out var parsed) && parsed.Local is { } local ? local : jid;

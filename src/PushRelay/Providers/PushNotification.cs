@@ -27,6 +27,9 @@ internal sealed record PushNotification
     /// <summary>Names the conversation without telling it: collapse id and thread id.</summary>
     public required string ThreadId { get; init; }
 
+    /// <summary>It goes to the token for calls.</summary>
+    public bool UsesVoip => this is { Kind: PushKind.Call, VoipToken: not null };
+
     /// <summary>What the phone sends back: the credential of exactly this delivery's receipt.</summary>
     public required string Receipt { get; init; }
 

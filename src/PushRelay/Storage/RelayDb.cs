@@ -9,6 +9,9 @@ namespace PushRelay.Storage;
 /// <summary>The database. It knows no table: each module maps its own beside its entity (<see cref="IEntityTypeConfiguration{TEntity}"/>).</summary>
 internal abstract class RelayDb(DbContextOptions options) : DbContext(options)
 {
+    /// <summary>Values in one statement; SQLite takes 32,766, and no plan gets better by more.</summary>
+    public const int ParametersMax = 500;
+
     public bool IsSqlite => this is SqliteRelayDb;
 
     protected override void OnModelCreating(ModelBuilder modelBuilder)

@@ -42,6 +42,20 @@ internal sealed partial class RelayStorage(
     public async Task<IReadOnlyList<string>> MigrateAsync(CancellationToken cancellationToken)
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
+        if (!db.IsSqlite)
+        {
+            return await MigrateAsync(db, cancellationToken);
+        }
+
+        try
+        {
+            processLock = TakeProcessLock(DataSource(db));
+        }
+        catch (SettingsException)
+        {
+            // a relay serves: it has migrated, and what is pending waits for its turn
+        }
+
         return await MigrateAsync(db, cancellationToken);
     }
 
@@ -218,12 +232,16 @@ internal sealed partial class RelayStorage(
 
     private static string DataSource(RelayDb db) => new SqliteConnectionStringBuilder(db.Database.GetConnectionString()).DataSource;
 
-    /// <summary>The connection string as a message may show it: without the password.</summary>
+    /// <summary>The connection string as a message may show it: no part that could be a secret, however it is spelt.</summary>
     private string Describe()
     {
-        var parts = new DbConnectionStringBuilder { ConnectionString = options.Value.ConnectionString };
-        parts.Remove("Password");
-        return parts.ConnectionString;
+        if (options.Value.Provider == StorageProvider.Sqlite)
+        {
+            return new SqliteConnectionStringBuilder(options.Value.ConnectionString).DataSource;
+        }
+
+        var parts = new NpgsqlConnectionStringBuilder(options.Value.ConnectionString);
+        return $"host {parts.Host}, port {parts.Port}, database {parts.Database}, user {parts.Username}";
     }
 
     [LoggerMessage(Level = LogLevel.Information, Message = "The database schema was brought up to date: {Count} migrations, the last is {Migration}")]
@@ -241,16 +259,20 @@ internal sealed class SqlitePragmas : DbConnectionInterceptor
     public override void ConnectionOpened(DbConnection connection, ConnectionEndEventData eventData)
     {
         using var command = connection.CreateCommand();
-        command.CommandText = Pragmas;
+        command.CommandText = For(connection);
         command.ExecuteNonQuery();
     }
 
     public override async Task ConnectionOpenedAsync(DbConnection connection, ConnectionEndEventData eventData, CancellationToken cancellationToken = default)
     {
         await using var command = connection.CreateCommand();
-        command.CommandText = Pragmas;
+        command.CommandText = For(connection);
         await command.ExecuteNonQueryAsync(cancellationToken);
     }
+
+    // EF looks whether the database exists over a connection that may not write
+    private static string For(DbConnection connection) =>
+        new SqliteConnectionStringBuilder(connection.ConnectionString).Mode == SqliteOpenMode.ReadOnly ? "PRAGMA busy_timeout=5000;" : Pragmas;
 }
 
 /// <summary>Ready means: the database answers.</summary>

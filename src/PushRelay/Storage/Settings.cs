@@ -1,4 +1,6 @@
 using System.Globalization;
+using System.Reflection;
+using System.Text.RegularExpressions;
 
 namespace PushRelay.Storage;
 
@@ -10,7 +12,7 @@ internal sealed record SettingsFile(string Path)
 }
 
 /// <summary>Reads a section into its options and says in an operator's words what cannot be read.</summary>
-internal static class SettingsReader
+internal static partial class SettingsReader
 {
     // every secret X has a sibling XFile
     private static readonly string[] Secrets = ["Key", "Secret", "SigningKey", "ConnectionString"];
@@ -24,11 +26,12 @@ internal static class SettingsReader
         {
             configuration.GetSection(section).Bind(options);
         }
-        catch (InvalidOperationException exception)
+        catch (InvalidOperationException exception) when (Unreadable().Match(exception.Message) is { Success: true } told)
         {
-            // "Failed to convert configuration value 'x' at 'Storage:Provider' to type '...'."
-            throw new SettingsException($"A setting cannot be read: {exception.Message} {Choices(exception)}".TrimEnd(), exception);
+            throw new SettingsException($"{told.Groups[2].Value} is '{told.Groups[1].Value}'; it must be {Expected(told.Groups[3].Value)}.", exception);
         }
+
+        Complete(section, options);
     }
 
     /// <summary>The entries of a list, each by itself: the framework passes over an entry that it cannot read.</summary>
@@ -91,6 +94,39 @@ internal static class SettingsReader
         }
     }
 
-    private static string Choices(InvalidOperationException exception) =>
-        exception.Message.Contains(nameof(StorageProvider), StringComparison.Ordinal) ? "It must be Sqlite or PostgreSql." : "";
+    /// <summary>What the binder lets through: a number for an enum, and JSON's null for a text that is never null.</summary>
+    private static void Complete(string path, object options)
+    {
+        foreach (var property in options.GetType().GetProperties().Where(p => p.CanRead && p.CanWrite && p.GetIndexParameters().Length == 0))
+        {
+            var value = property.GetValue(options);
+            if (value is Enum chosen && !Enum.IsDefined(property.PropertyType, chosen))
+            {
+                throw new SettingsException($"{path}:{property.Name} is '{chosen}'; it must be {Choices(property.PropertyType)}.");
+            }
+
+            if (value is null && property.PropertyType == typeof(string) && new NullabilityInfoContext().Create(property).ReadState == NullabilityState.NotNull)
+            {
+                property.SetValue(options, "");
+            }
+            else if (value is not null && property.PropertyType is { IsClass: true } type && type.Assembly == typeof(SettingsReader).Assembly)
+            {
+                Complete($"{path}:{property.Name}", value);
+            }
+        }
+    }
+
+    private static string Expected(string typeName) => typeName switch
+    {
+        "System.TimeSpan" => "a duration such as 00:00:30 (days.hours:minutes:seconds)",
+        "System.Int32" => "a whole number",
+        "System.Boolean" => "true or false",
+        _ => typeof(SettingsReader).Assembly.GetType(typeName) is { IsEnum: true } type ? Choices(type) : "of another kind",
+    };
+
+    private static string Choices(Type type) => string.Join(" or ", Enum.GetNames(type));
+
+    // "Failed to convert configuration value 'x' at 'Storage:Provider' to type 'PushRelay.Storage.StorageProvider'."
+    [GeneratedRegex("^Failed to convert configuration value '(.*)' at '(.*)' to type '(.*)'")]
+    private static partial Regex Unreadable();
 }

@@ -34,6 +34,10 @@ public sealed class SettingsTests : IDisposable
     [InlineData("Dispatch:MaxAttempts=0", "Dispatch:MaxAttempts", "from 1 to 100")]
     [InlineData("Dispatch:LeaseDuration=00:00:01", "Dispatch:LeaseDuration", "00:00:15")]
     [InlineData("Dispatch:BaseDelay=soon", "Dispatch:BaseDelay", "soon")]
+    [InlineData("Alerts:OtherDeviceForeground=7", "Alerts:OtherDeviceForeground", "Push or Delay or Suppress")]
+    [InlineData("Alerts:OtherDeviceForeground=Maybe", "Alerts:OtherDeviceForeground", "Push or Delay or Suppress")]
+    [InlineData("Xmpp:Components:0:Host= ", "Xmpp:Components:0:Host", "XMPP server's host")]
+    [InlineData("Serilog:MinimumLevel:Default=Loud", "Serilog", "Loud")]
     [InlineData("Alerts:TimeToLive=00:00:00", "Alerts:TimeToLive", "28")]
     [InlineData("Retention:Deliveries=00:00:01", "Retention:Deliveries", "01:00:00")]
     [InlineData("Api:OperatorKeys:0:Key=short", "Api:OperatorKeys:0:Key", "openssl")]
@@ -52,7 +56,7 @@ public sealed class SettingsTests : IDisposable
     public async Task A_PostgreSQL_that_is_not_there_stops_the_start_without_showing_the_password()
     {
         var exception = await Assert.ThrowsAsync<SettingsException>(() => RelayApp.OpenAsync(
-            null, [.. TestRelay.Settings(folder, "Host=127.0.0.1;Port=1;Username=relay;Password=hunter2;Timeout=3")], TimeProvider.System, Token));
+            null, [.. TestRelay.Settings(folder, "Host=127.0.0.1;Port=1;Username=relay;pwd=hunter2;Timeout=3")], TimeProvider.System, Token));
 
         Assert.Contains("Storage:ConnectionString", exception.Message, StringComparison.Ordinal);
         Assert.Contains("PostgreSQL 15", exception.Message, StringComparison.Ordinal);

@@ -87,6 +87,50 @@ public sealed class BridgeTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task Pages_before_an_answer_that_came_too_late_do_not_count()
+    {
+        var late = await peer.ExpectSnapshotRequestAsync();
+        relay.Advance(TimeSpan.FromSeconds(16));
+        relay.Advance(TimeSpan.FromSeconds(1));
+        var request = await peer.ExpectSnapshotRequestAsync();
+
+        await peer.SendAsync($"<events xmlns='urn:pushrelay:bridge:1' epoch='e1' snapshot='true'>{Session("s1", "active")}</events>", wrap: true);
+        await peer.AnswerSnapshotAsync(late, "e1", 0);
+        await peer.AnswerSnapshotAsync(request, "e1", 0);
+        await peer.SendEventsAsync("e1", 1, Message("m1"));
+
+        await peer.ExpectAckAsync("e1");
+        Assert.Equal(Reasons.Offline, (await relay.RowsAsync())[0].Reason);
+    }
+
+    [Fact]
+    public async Task Names_that_strangers_invent_do_not_make_the_bridge_unreadable()
+    {
+        await GoLiveAsync();
+        for (var i = 0; i < 60; i++)
+        {
+            await peer.SendAsync(
+                $"<message from='mallory@evil.example' to='push.example.com'>{string.Concat(Enumerable.Range(0, 100).Select(j => $"<n{i}x{j}/>"))}</message>");
+        }
+
+        await peer.SendEventsAsync(
+            "e1", 1, "<message to='bob@example.com' from='alice@example.com/a' type='chat' class='call' call='c1' id='m1' stanza-id='7' mention='true' nick='n' room='r@x' ts='1'/>");
+
+        Assert.Equal(1, await peer.ExpectAckAsync("e1"));
+        Assert.Equal("7", Assert.Single(await relay.RowsAsync()).StanzaId);
+    }
+
+    [Fact]
+    public async Task A_question_in_the_words_of_the_bridge_is_answered()
+    {
+        await GoLiveAsync();
+
+        await peer.SendAsync("<iq type='get' id='ask' from='example.com' to='push.example.com'><snapshot xmlns='urn:pushrelay:bridge:1'/></iq>");
+
+        Assert.Equal("error", (string?)(await peer.ExpectAsync(s => (string?)s.Attribute("id") == "ask")).Attribute("type"));
+    }
+
+    [Fact]
     public async Task A_replay_brings_what_was_held_and_only_what_is_new()
     {
         await GoLiveAsync();

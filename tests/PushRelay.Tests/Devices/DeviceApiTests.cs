@@ -222,6 +222,9 @@ public sealed class DeviceApiTests : IAsyncLifetime
     [InlineData("state=gone", "validation", "state")]
     [InlineData("state=1", "validation", "state")]
     [InlineData("from=yesterday", "validation", "from")]
+    [InlineData("from=10:30", "validation", "from")]
+    [InlineData("from=1/2/2026", "validation", "from")]
+    [InlineData("from=2026-01-01", "validation", "from")]
     [InlineData("to=2026-13-01", "validation", "to")]
     public async Task A_bad_query_is_refused_with_the_field_named(string query, string code, string field) =>
         await AssertProblemAsync(await client.GetAsync($"/v1/deliveries?{query}", Token), 400, code, field);
@@ -263,6 +266,8 @@ public sealed class DeviceApiTests : IAsyncLifetime
     {
         await AssertProblemAsync(await client.GetAsync("/v2/devices", Token), 404, "not_found");
         await AssertProblemAsync(await client.GetAsync("/v1/deliveries/not-an-id", Token), 404, "not_found");
+        Assert.Empty((await JsonAsync(await client.GetAsync("/v1/deliveries?device=%00", Token)))["items"]!.AsArray());
+        await AssertProblemAsync(await client.GetAsync("/v1/devices?account=nobody@elsewhere.example&limit=0", Token), 400, "validation", "limit");
         await AssertProblemAsync(await client.GetAsync($"/v1/deliveries/{Guid.NewGuid()}", Token), 404, "not_found");
         using var patch = new StringContent("{}", Encoding.UTF8, "application/json");
         var refused = await client.PatchAsync("/v1/devices", patch, Token);

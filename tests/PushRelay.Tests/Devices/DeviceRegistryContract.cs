@@ -185,6 +185,31 @@ public abstract class DeviceRegistryContract : IAsyncLifetime
     }
 
     [Fact]
+    public async Task A_registration_wins_over_a_refusal_that_comes_at_the_same_moment()
+    {
+        for (var i = 0; i < 20; i++)
+        {
+            var id = $"phone-{i}";
+            var old = await relay.RegisterAsync($"race{i}@example.com", id: id);
+
+            await Task.WhenAll(
+                Task.Run(() => relay.RegisterAsync($"race{i}@example.com", id: id)),
+                Task.Run(() => relay.Devices.InvalidateAsync(old, "BadDeviceToken", null, Token)));
+
+            Assert.Equal(DeviceStatus.Active, Assert.Single(await ListAsync($"race{i}@example.com")).Status);
+        }
+    }
+
+    [Fact]
+    public async Task Registrations_at_once_do_not_pass_the_limit()
+    {
+        await Task.WhenAll(Enumerable.Range(0, DeviceRegistry.DevicesPerAccountMax + 8).Select(
+            _ => Task.Run(() => relay.Devices.RegisterAsync(Registration(TestRelay.Bob, TestRelay.NewToken()), Token))));
+
+        Assert.Equal(DeviceRegistry.DevicesPerAccountMax, (await ListAsync(TestRelay.Bob)).Count);
+    }
+
+    [Fact]
     public async Task A_full_account_refuses_a_device_unless_an_invalid_one_can_go()
     {
         for (var i = 0; i < DeviceRegistry.DevicesPerAccountMax; i++)

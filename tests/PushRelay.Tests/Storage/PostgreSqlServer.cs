@@ -56,7 +56,7 @@ public sealed class PostgreSqlServer : IAsyncLifetime
     }
 
     private string ConnectionString(string database) =>
-        $"Host=127.0.0.1;Port={port.ToString(CultureInfo.InvariantCulture)};Username=postgres;Database={database};Pooling=true;Maximum Pool Size=20";
+        $"Host=127.0.0.1;Port={port.ToString(CultureInfo.InvariantCulture)};Username=postgres;Database={database};Maximum Pool Size=20;Connection Idle Lifetime=5;Connection Pruning Interval=2";
 
     private async Task<Process> StartAsync(CancellationToken cancellationToken)
     {
@@ -72,7 +72,7 @@ public sealed class PostgreSqlServer : IAsyncLifetime
         port = FreePort();
         var start = AsPostgres(
             Path.Combine(bin, "postgres"), "-D", data, "-p", port.ToString(CultureInfo.InvariantCulture), "-c", "listen_addresses=127.0.0.1",
-            "-c", $"unix_socket_directories={folder}", "-c", "logging_collector=off");
+            "-c", $"unix_socket_directories={folder}", "-c", "logging_collector=off", "-c", "max_connections=400");
         start.RedirectStandardError = true;
         var process = Process.Start(start)!;
         var ready = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);

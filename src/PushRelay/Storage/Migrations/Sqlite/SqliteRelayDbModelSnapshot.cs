@@ -362,33 +362,33 @@ namespace PushRelay.Storage.Migrations.Sqlite
                     b.HasKey("Id")
                         .HasName("pk_deliveries");
 
-                    b.HasIndex("DueAt")
-                        .HasDatabaseName("ix_deliveries_due_at")
-                        .HasFilter("state = 0");
-
-                    b.HasIndex("LeaseUntil")
-                        .HasDatabaseName("ix_deliveries_lease_until")
-                        .HasFilter("state = 1");
-
-                    b.HasIndex("SettledAt")
-                        .HasDatabaseName("ix_deliveries_settled_at")
-                        .HasFilter("settled_at IS NOT NULL");
-
                     b.HasIndex("Account", "Id")
                         .HasDatabaseName("ix_deliveries_account_id");
-
-                    b.HasIndex("DeviceKey", "Slot")
-                        .IsUnique()
-                        .HasDatabaseName("ix_deliveries_device_key_slot")
-                        .HasFilter("state = 1");
-
-                    b.HasIndex("DeviceKey", "Slot", "Id")
-                        .HasDatabaseName("ix_deliveries_device_key_slot_id")
-                        .HasFilter("state = 0");
 
                     b.HasIndex("Server", "Account", "DeviceKey", "EventKey")
                         .IsUnique()
                         .HasDatabaseName("ix_deliveries_server_account_device_key_event_key");
+
+                    b.HasIndex(new[] { "DueAt" }, "ix_deliveries_pending_due")
+                        .HasDatabaseName("ix_deliveries_pending_due")
+                        .HasFilter("state = 0");
+
+                    b.HasIndex(new[] { "DeviceKey", "Slot", "Id" }, "ix_deliveries_pending_slot")
+                        .HasDatabaseName("ix_deliveries_pending_slot")
+                        .HasFilter("state = 0");
+
+                    b.HasIndex(new[] { "LeaseUntil" }, "ix_deliveries_sending_lease")
+                        .HasDatabaseName("ix_deliveries_sending_lease")
+                        .HasFilter("state = 1");
+
+                    b.HasIndex(new[] { "DeviceKey", "Slot" }, "ix_deliveries_sending_slot")
+                        .IsUnique()
+                        .HasDatabaseName("ix_deliveries_sending_slot")
+                        .HasFilter("state = 1");
+
+                    b.HasIndex(new[] { "SettledAt" }, "ix_deliveries_settled")
+                        .HasDatabaseName("ix_deliveries_settled")
+                        .HasFilter("settled_at IS NOT NULL");
 
                     b.ToTable("deliveries", null, t =>
                         {

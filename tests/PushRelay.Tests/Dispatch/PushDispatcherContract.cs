@@ -6,11 +6,12 @@ using PushRelay.Apns.Simulator;
 using PushRelay.Devices;
 using PushRelay.Dispatch;
 using PushRelay.Outbox;
+using PushRelay.Tests.Storage;
 
 namespace PushRelay.Tests.Dispatch;
 
-/// <summary>From a committed event to APNs and back into the ledger, over real HTTP/2 and TLS.</summary>
-public sealed class PushDispatcherTests : IAsyncLifetime
+/// <summary>From a committed event to APNs and back into the ledger, over real HTTP/2 and TLS, on whichever database.</summary>
+public abstract class PushDispatcherContract : IAsyncLifetime
 {
     private readonly string folder = Directory.CreateTempSubdirectory("pushrelay-dispatch-").FullName;
     private ApnsSimulator apns = null!;
@@ -31,6 +32,7 @@ public sealed class PushDispatcherTests : IAsyncLifetime
 
     public async ValueTask DisposeAsync()
     {
+        GC.SuppressFinalize(this);
         await relay.DisposeAsync();
         await apns.DisposeAsync();
         Directory.Delete(folder, recursive: true);
@@ -236,6 +238,62 @@ public sealed class PushDispatcherTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task A_dead_token_for_calls_leaves_the_alerts_and_the_call_comes_as_one()
+    {
+        var token = TestRelay.NewToken();
+        var registered = await relay.Devices.RegisterAsync(
+            new Registration
+            {
+                Account = TestRelay.Bob,
+                App = TestRelay.App,
+                Platform = "apns",
+                Token = token,
+                VoipToken = TestRelay.NewToken(),
+                Environment = DeviceEnvironment.Production,
+            },
+            Token);
+        apns.AnswerNext(new ScriptRule { Status = 410, Reason = "Unregistered", Timestamp = relay.Clock.GetUtcNow().AddMinutes(1) });
+
+        await relay.CommitMessageAsync(null, m => m with { Class = EventClass.Call, CallId = "c1" });
+
+        await relay.WaitForRowsAsync(rows => rows.All(r => r.State == DeliveryState.Accepted));
+        Assert.Equal(["voip", "alert"], apns.Received.Select(r => r.Headers["apns-push-type"]));
+        Assert.Equal(token, apns.Received[1].DeviceToken);
+        Assert.Equal(DeviceStatus.Active, (await relay.Devices.FindAsync(null, registered!.Value.Device.Id, Token))[0].Status);
+    }
+
+    [Fact]
+    public async Task Names_longer_than_any_screen_do_not_keep_an_alert_back()
+    {
+        await relay.RegisterAsync();
+
+        await relay.CommitMessageAsync(
+            new string('x', 8000), m => m with { From = $"{new string('a', 1000)}@{new string('b', 60)}.example", StanzaId = new string('长', 512) });
+
+        await relay.WaitForRowsAsync(rows => rows.All(r => r.State == DeliveryState.Accepted));
+        Assert.InRange(Encoding.UTF8.GetByteCount(Assert.Single(apns.Received).Payload), 1, 4096);
+    }
+
+    [Fact]
+    public async Task A_stop_that_cannot_wait_hands_back_and_the_attempt_is_not_counted()
+    {
+        await relay.RegisterAsync();
+        apns.AnswerNext(new ScriptRule { Status = 200, Delay = TimeSpan.FromMinutes(10) });
+        await relay.CommitMessageAsync("hello");
+        await apns.WaitForAsync(1, Token);
+
+        var stop = relay.Get<IEnumerable<Microsoft.Extensions.Hosting.IHostedService>>().OfType<PushDispatcher>().Single().StopAsync(Token);
+        while (!stop.IsCompleted)
+        {
+            relay.Clock.Advance(TimeSpan.FromSeconds(1));
+            await Task.WhenAny(stop, Task.Delay(TimeSpan.FromMilliseconds(20), TimeProvider.System, Token));
+        }
+
+        var row = Assert.Single(await relay.WaitForRowsAsync(rows => rows.All(r => r.State == DeliveryState.Pending)));
+        Assert.Equal(0, row.Attempts);
+    }
+
+    [Fact]
     public async Task What_a_dead_node_held_is_sent_when_its_lease_is_over()
     {
         await relay.RegisterAsync();
@@ -311,6 +369,18 @@ public sealed class PushDispatcherTests : IAsyncLifetime
         Assert.Equal(DeliveryState.Accepted, Assert.Single(await relay.RowsAsync()).State);
     }
 
-    private static Task<TestRelay> OpenAsync(Uri endpoint, string? ca) => TestRelay.OpenAsync(
-        null, $"--Apps:0:Apns:Endpoint={endpoint.GetLeftPart(UriPartial.Authority)}", ca is null ? "--Apps:0:Alert:Sound=default" : $"--Apps:0:Apns:TrustedCertificateFile={ca}");
+    private protected abstract Task<string?> NewDatabaseAsync();
+
+    private async Task<TestRelay> OpenAsync(Uri endpoint, string? ca) => await TestRelay.OpenAsync(
+        await NewDatabaseAsync(), $"--Apps:0:Apns:Endpoint={endpoint.GetLeftPart(UriPartial.Authority)}", ca is null ? "--Apps:0:Alert:Sound=default" : $"--Apps:0:Apns:TrustedCertificateFile={ca}");
+}
+
+public sealed class SqlitePushDispatcherTests : PushDispatcherContract
+{
+    private protected override Task<string?> NewDatabaseAsync() => Task.FromResult<string?>(null);
+}
+
+public sealed class PostgreSqlPushDispatcherTests(PostgreSqlServer server) : PushDispatcherContract
+{
+    private protected override async Task<string?> NewDatabaseAsync() => await server.NewDatabaseAsync(TestContext.Current.CancellationToken);
 }

@@ -174,28 +174,28 @@ namespace PushRelay.Storage.Migrations.Sqlite
                 columns: new[] { "account", "id" });
 
             migrationBuilder.CreateIndex(
-                name: "ix_deliveries_device_key_slot",
-                table: "deliveries",
-                columns: new[] { "device_key", "slot" },
-                unique: true,
-                filter: "state = 1");
-
-            migrationBuilder.CreateIndex(
-                name: "ix_deliveries_device_key_slot_id",
-                table: "deliveries",
-                columns: new[] { "device_key", "slot", "id" },
-                filter: "state = 0");
-
-            migrationBuilder.CreateIndex(
-                name: "ix_deliveries_due_at",
+                name: "ix_deliveries_pending_due",
                 table: "deliveries",
                 column: "due_at",
                 filter: "state = 0");
 
             migrationBuilder.CreateIndex(
-                name: "ix_deliveries_lease_until",
+                name: "ix_deliveries_pending_slot",
+                table: "deliveries",
+                columns: new[] { "device_key", "slot", "id" },
+                filter: "state = 0");
+
+            migrationBuilder.CreateIndex(
+                name: "ix_deliveries_sending_lease",
                 table: "deliveries",
                 column: "lease_until",
+                filter: "state = 1");
+
+            migrationBuilder.CreateIndex(
+                name: "ix_deliveries_sending_slot",
+                table: "deliveries",
+                columns: new[] { "device_key", "slot" },
+                unique: true,
                 filter: "state = 1");
 
             migrationBuilder.CreateIndex(
@@ -205,7 +205,7 @@ namespace PushRelay.Storage.Migrations.Sqlite
                 unique: true);
 
             migrationBuilder.CreateIndex(
-                name: "ix_deliveries_settled_at",
+                name: "ix_deliveries_settled",
                 table: "deliveries",
                 column: "settled_at",
                 filter: "settled_at IS NOT NULL");
