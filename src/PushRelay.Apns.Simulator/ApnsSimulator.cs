@@ -1,3 +1,4 @@
+using System.Net;
 using System.Net.Sockets;
 using System.Security.Cryptography;
 using Microsoft.AspNetCore.Builder;
@@ -25,8 +26,9 @@ public sealed class ApnsSimulator : IAsyncDisposable
         _control = control;
         _server = server;
         _parts = parts;
-        Endpoint = new Uri($"https://{server.EndPoint}");
-        ControlEndpoint = new Uri(control.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.First());
+        Endpoint = Reachable("https", server.EndPoint.Address, server.EndPoint.Port);
+        var controlPort = new Uri(control.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.First()).Port;
+        ControlEndpoint = Reachable("http", parts.Options.ControlAddress, controlPort);
     }
 
     /// <summary>Where to push to: <c>https://127.0.0.1:port</c>.</summary>
@@ -153,6 +155,13 @@ public sealed class ApnsSimulator : IAsyncDisposable
         await _control.DisposeAsync();
         await _server.DisposeAsync();
         _parts.Dispose();
+    }
+
+    /// <summary>Bound to every address it is reached on loopback.</summary>
+    private static Uri Reachable(string scheme, IPAddress address, int port)
+    {
+        var host = address.Equals(IPAddress.Any) ? IPAddress.Loopback : address.Equals(IPAddress.IPv6Any) ? IPAddress.IPv6Loopback : address;
+        return new UriBuilder(scheme, host.ToString(), port).Uri;
     }
 
     private static WebApplication BuildControl(ApnsSimulatorOptions options, ApnsServer server, Parts parts)

@@ -101,7 +101,8 @@ public sealed partial class ApnsClient : IAsyncDisposable
                 connection = (await _pool.TakeAsync(deadline.Token).ConfigureAwait(false)).Connection;
                 exchange = connection is null
                     ? Exchange.NoWay
-                    : await SendOnceAsync(connection, notification, bearer, deadline.Token, cancellationToken).ConfigureAwait(false);
+                    : await connection.SendAsync(Request(notification, bearer), deadline.Token, cancellationToken).ConfigureAwait(false);
+                _tokens?.Observe(exchange.Answer);
             }
             catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
             {
@@ -111,6 +112,13 @@ public sealed partial class ApnsClient : IAsyncDisposable
             {
                 exchange = Exchange.NoToken;
                 NoProviderToken(exception);
+            }
+            finally
+            {
+                if (connection is not null)
+                {
+                    _pool.Return(connection, exchange);
+                }
             }
 
             if (exchange.End == ExchangeEnd.Resend && sends < SendsMax)
@@ -139,34 +147,13 @@ public sealed partial class ApnsClient : IAsyncDisposable
     /// <summary>Apple goes on refusing on such a connection, whatever token comes next.</summary>
     private static bool Retires(ApnsReason? reason) => reason is ApnsReason.ExpiredProviderToken or ApnsReason.TooManyProviderTokenUpdates;
 
-    private async ValueTask<Exchange> SendOnceAsync(
-        ApnsConnection connection, ApnsNotification notification, BearerToken? bearer, CancellationToken deadline, CancellationToken caller)
-    {
-        var exchange = Exchange.Unused;
-        ApnsTelemetry.Streams.Add(1);
-        try
-        {
-            using var content = new PushContent(notification.Payload);
-            using var request = Request(notification, bearer, content);
-            exchange = await connection.SendAsync(request, content, deadline, caller).ConfigureAwait(false);
-        }
-        finally
-        {
-            _pool.Return(connection, exchange);
-            ApnsTelemetry.Streams.Add(-1);
-        }
-
-        _tokens?.Observe(exchange.Answer);
-        return exchange;
-    }
-
-    private HttpRequestMessage Request(ApnsNotification notification, BearerToken? bearer, PushContent content)
+    private HttpRequestMessage Request(ApnsNotification notification, BearerToken? bearer)
     {
         var request = new HttpRequestMessage(HttpMethod.Post, _devicePath + notification.DeviceToken)
         {
             Version = HttpVersion.Version20,
             VersionPolicy = HttpVersionPolicy.RequestVersionExact,
-            Content = content,
+            Content = new PushContent(notification.Payload),
         };
         var headers = request.Headers;
         if (bearer is not null)

@@ -136,13 +136,13 @@ internal static class ApnsAnswers
     /// <summary>The whole rule. The reason is asked only where Apple puts answers of different classes under one status.</summary>
     public static ApnsOutcome Outcome(int status, ApnsReason? reason) => (status, reason) switch
     {
-        ( >= 200 and < 300, _) => ApnsOutcome.Accepted,
+        (200, _) => ApnsOutcome.Accepted,
         (410, _) => ApnsOutcome.DeviceInvalid,
         (400, ApnsReason.BadDeviceToken or ApnsReason.DeviceTokenNotForTopic) => ApnsOutcome.DeviceInvalid,
         (400, ApnsReason.BadTopic or ApnsReason.TopicDisallowed) => ApnsOutcome.Misconfigured,
         (400, ApnsReason.IdleTimeout) => ApnsOutcome.Deferred,
         (401 or 403 or 407, _) => ApnsOutcome.Misconfigured,
-        // Without Apple's reason it was not Apple who answered, but what the endpoint setting points to.
+        // Without Apple's reason, as with any status Apple does not use, it was not Apple who answered, but what the endpoint setting points to.
         (404 or 405, null) => ApnsOutcome.Misconfigured,
         (408 or 425 or 429, _) => ApnsOutcome.Deferred,
         ( >= 400 and < 500, _) => ApnsOutcome.Refused,

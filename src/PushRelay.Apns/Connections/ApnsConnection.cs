@@ -63,8 +63,10 @@ internal sealed class ApnsConnection : IDisposable
     /// Sends once. Every end but the caller's own cancellation is a value; <paramref name="deadline"/> ends with the time, and also with
     /// <paramref name="caller"/>.
     /// </summary>
-    public async Task<Exchange> SendAsync(HttpRequestMessage request, PushContent content, CancellationToken deadline, CancellationToken caller)
+    public async Task<Exchange> SendAsync(HttpRequestMessage request, CancellationToken deadline, CancellationToken caller)
     {
+        var content = (PushContent)request.Content!;
+        ApnsTelemetry.Streams.Add(1);
         try
         {
             using var response = await _invoker.SendAsync(request, deadline).ConfigureAwait(false);
@@ -77,6 +79,11 @@ internal sealed class ApnsConnection : IDisposable
         catch (HttpRequestException exception)
         {
             return Failed(exception, content);
+        }
+        finally
+        {
+            ApnsTelemetry.Streams.Add(-1);
+            request.Dispose();
         }
     }
 

@@ -87,6 +87,20 @@ public sealed class ControlPortTests
         Assert.Equal("ok", (await GetAsync(control, "/health")).GetProperty("status").GetString());
     }
 
+    [Theory]
+    [InlineData("0.0.0.0", "127.0.0.1")]
+    [InlineData("::1", "[::1]")]
+    public async Task Bound_to_another_address_it_says_where_it_is_reached(string bound, string host)
+    {
+        var address = IPAddress.Parse(bound);
+        await using var bed = await ApnsBed.StartAsync(simulated => simulated with { Address = address, ControlAddress = address, HostNames = ["apns-sim"] });
+        using var control = new HttpClient { BaseAddress = bed.Simulator.ControlEndpoint };
+
+        Assert.Equal((host, host), (bed.Simulator.Endpoint.Host, bed.Simulator.ControlEndpoint.Host));
+        Assert.Equal(ApnsOutcome.Accepted, (await bed.SendAsync()).Outcome);
+        Assert.Equal(1, (await GetAsync(control, "/health")).GetProperty("received").GetInt32());
+    }
+
     [Fact]
     public async Task Faults_phones_and_connections_are_ordered_from_outside()
     {

@@ -105,6 +105,8 @@ public sealed class SendingTests
     [InlineData(503, "ServiceUnavailable", ApnsOutcome.Deferred)]
     [InlineData(503, "Shutdown", ApnsOutcome.Deferred)]
     [InlineData(599, "SomethingNewFromApple", ApnsOutcome.Deferred)]
+    [InlineData(204, "SomebodyElse", ApnsOutcome.Misconfigured)]
+    [InlineData(302, "SomebodyElse", ApnsOutcome.Misconfigured)]
     public async Task Every_answer_has_its_outcome_and_keeps_its_reason(int status, string reason, ApnsOutcome outcome)
     {
         await using var bed = await ApnsBed.StartAsync();
