@@ -148,20 +148,23 @@ internal sealed class TestRelay : IAsyncDisposable
         return await db.Set<Delivery>().AsNoTracking().Where(d => d.Account == account).OrderBy(d => d.Id).ToListAsync(TestContext.Current.CancellationToken);
     }
 
-    /// <summary>The account's rows once <paramref name="settled"/> of them say so; fails after 10 seconds.</summary>
+    /// <summary>The account's rows once <paramref name="settled"/> of them say so; fails after 20 seconds.</summary>
     public async Task<List<Delivery>> WaitForRowsAsync(Func<List<Delivery>, bool> settled, string account = Bob)
     {
-        using var patience = CancellationTokenSource.CreateLinkedTokenSource(TestContext.Current.CancellationToken);
-        patience.CancelAfter(TimeSpan.FromSeconds(10));
-        while (true)
-        {
-            var rows = await RowsAsync(account);
-            if (settled(rows))
-            {
-                return rows;
-            }
+        List<Delivery> rows = [];
+        await UntilAsync(
+            async () => settled(rows = await RowsAsync(account)),
+            () => string.Join("; ", rows.Select(r => $"{r.State}/{r.Reason} attempts {r.Attempts} due {r.DueAt:O}")));
+        return rows;
+    }
 
-            Assert.False(patience.IsCancellationRequested, string.Join("; ", rows.Select(r => $"{r.State}/{r.Reason} attempts {r.Attempts} due {r.DueAt:O}")));
+    /// <summary>Looks until it holds; fails after 20 seconds with what there is instead.</summary>
+    public static async Task UntilAsync(Func<Task<bool>> holds, Func<string> instead)
+    {
+        var started = TimeProvider.System.GetTimestamp();
+        while (!await holds())
+        {
+            Assert.True(TimeProvider.System.GetElapsedTime(started) < TimeSpan.FromSeconds(20), instead());
             await Task.Delay(TimeSpan.FromMilliseconds(10), TimeProvider.System, TestContext.Current.CancellationToken);
         }
     }

@@ -1,5 +1,6 @@
 using System.Diagnostics.CodeAnalysis;
 using System.Globalization;
+using System.Text.Json.Serialization;
 using System.Text.RegularExpressions;
 using Microsoft.AspNetCore.Http.HttpResults;
 using PushRelay.Access;
@@ -20,6 +21,7 @@ public sealed record DeliveryDetail : DeliveryAnswer
     internal DeliveryDetail(DeliveryAnswer delivery, IReadOnlyList<DeliveryAttempt> log)
         : base(delivery) => Log = log;
 
+    [JsonPropertyOrder(1)]
     public IReadOnlyList<DeliveryAttempt> Log { get; }
 }
 

@@ -18,6 +18,8 @@ internal static class RelayLogging
                 // cookies and antiforgery are not used, so nothing is ever protected
                 .MinimumLevel.Override("Microsoft.AspNetCore.DataProtection", LogEventLevel.Fatal)
                 .MinimumLevel.Override("Microsoft.Hosting.Lifetime", LogEventLevel.Information)
+                // a link that is down has its own line in the log; each probe need not repeat it
+                .MinimumLevel.Override("Microsoft.Extensions.Diagnostics.HealthChecks", LogEventLevel.Error)
                 // a failed statement is reported by whoever asked for it, in an operator's words
                 .MinimumLevel.Override("Microsoft.EntityFrameworkCore", LogEventLevel.Fatal)
                 .Enrich.FromLogContext();

@@ -56,12 +56,15 @@ public sealed class MainJobTests : IAsyncLifetime
     [Fact]
     public async Task Inactive_with_the_link_alive_an_alert_within_a_second()
     {
+        // the first alert after a start also opens the connection to APNs
+        await alice.SendAsync(Bob, "first", "m0");
+        await relay.WaitForAsync(Bob, "m0", "accepted");
         await using var bob = await LoginAsync();
         await bob.InactiveAsync();
         var sent = TimeProvider.System.GetTimestamp();
 
         await alice.SendAsync(Bob, "hello", "m1");
-        var alert = await apns.WaitForAsync(1, Token);
+        var alert = await apns.WaitForAsync(2, Token);
 
         Assert.InRange(TimeProvider.System.GetElapsedTime(sent), TimeSpan.Zero, TimeSpan.FromSeconds(1));
         Assert.Equal((token, "hello"), (alert.DeviceToken, Body(alert)));
@@ -79,7 +82,8 @@ public sealed class MainJobTests : IAsyncLifetime
 
         await alice.SendAsync(Bob, "hello", "m1");
 
-        Assert.Equal("background", (string?)(await relay.WaitForAsync(Bob, "m1", "accepted"))["reason"]);
+        // unacked, where the message was quicker than the news of the cut
+        Assert.Contains((string?)(await relay.WaitForAsync(Bob, "m1", "accepted"))["reason"], (string[])["background", "unacked"]);
         Assert.Equal("hello", Body(Assert.Single(apns.Received)));
     }
 
