@@ -23,7 +23,7 @@ RUN sed -i -e 's|http://127.0.0.1:8080|http://0.0.0.0:8080|' -e 's|=data/|=/data
 FROM mcr.microsoft.com/dotnet/aspnet:10.0-noble-chiseled-extra
 # the settings say where to listen; the base image's variable would only cause a warning
 ENV ASPNETCORE_HTTP_PORTS=
-# buffers kept for reuse: a push then allocates a third (docs/apns.md)
+# buffers kept for reuse: a push then allocates about half (docs/apns.md)
 ENV DOTNET_SYSTEM_BUFFERS_SHAREDARRAYPOOL_MAXARRAYSPERPARTITION=1024
 COPY --from=build /app /app
 COPY --from=build --chown=1654:1654 --chmod=0700 /data /data

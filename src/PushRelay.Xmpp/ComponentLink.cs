@@ -175,7 +175,7 @@ internal sealed class ComponentLink : IAsyncDisposable
         if ((string?)parser.Element!.Attribute("id") is { Length: > 0 } streamId)
         {
             // XEP-0114 section 3: the id as text, then the secret. SHA-1 is the protocol's, not a choice.
-#pragma warning disable CA5350
+#pragma warning disable CA5350 // XEP-0114 section 3 says SHA-1.
             var digest = Convert.ToHexStringLower(SHA1.HashData(Encoding.UTF8.GetBytes(streamId + options.Secret)));
 #pragma warning restore CA5350
             await SendAsync(Encoding.UTF8.GetBytes($"<handshake>{digest}</handshake>"), cancellationToken).ConfigureAwait(false);
