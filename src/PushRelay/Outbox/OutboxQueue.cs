@@ -19,16 +19,28 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
     // bounded by whoever serves: it says for each row whether it may be taken
     private readonly Channel<ClaimedAlert> ready = Channel.CreateUnbounded<ClaimedAlert>(new UnboundedChannelOptions { SingleReader = true });
     private volatile Server? server;
+    private volatile bool backlog;
 
-    private sealed record Server(Func<string, bool> MayTake, TimeSpan Lease);
+    private sealed record Server(Func<string, bool> Enter, Action<string> Leave, TimeSpan Lease);
 
     /// <summary>Alerts claimed by the insert that brought them, committed, and not yet begun.</summary>
     public ChannelReader<ClaimedAlert> Ready => ready.Reader;
 
     /// <summary>From here on an insert claims what is due at once.</summary>
-    /// <param name="mayTake">Asked for each row with its app: whether it may be taken. A row that was asked for and not taken is waited for.</param>
-    /// <param name="lease">How long the taken row is the taker's.</param>
-    public void Serve(Func<string, bool> mayTake, TimeSpan lease) => server = new Server(mayTake, lease);
+    /// <param name="enter">Takes a place for an alert of an app, if there is one.</param>
+    /// <param name="leave">Gives a place back that was taken for a row which was not claimed.</param>
+    /// <param name="lease">How long the claimed row is the server's.</param>
+    public void Serve(Func<string, bool> enter, Action<string> leave, TimeSpan lease) => server = new Server(enter, leave, lease);
+
+    /// <summary>A place became free: what had to wait for one is looked for.</summary>
+    public void Left()
+    {
+        if (backlog)
+        {
+            backlog = false;
+            Wake();
+        }
+    }
 
     /// <summary>Inserts claim nothing any more; what was claimed and is still in <see cref="Ready"/> is the caller's to hand back.</summary>
     public void StopServing() => server = null;
@@ -49,19 +61,36 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
             return AppendedRows.None;
         }
 
-        var (claimedAt, lease, slots) = (timers.GetTimestamp(), Guid.NewGuid(), new HashSet<(Guid, Guid)>());
-        if (claim && server is { } taker)
+        var (claimedAt, taker, entered) = (timers.GetTimestamp(), server, new List<string>());
+        if (claim && taker is not null)
         {
+            var (lease, slots) = (Guid.NewGuid(), new HashSet<(Guid, Guid)>());
             foreach (var row in rows.Where(r => r.State == DeliveryState.Pending && r.DueAt <= now && r.ExpiresAt > now))
             {
-                if (slots.Add((row.DeviceKey, row.Slot)) && taker.MayTake(row.App!))
+                if (slots.Add((row.DeviceKey, row.Slot)) && taker.Enter(row.App!))
                 {
+                    entered.Add(row.App!);
                     (row.Lease, row.LeaseUntil) = (lease, now + taker.Lease);
                 }
             }
         }
 
-        var added = await OutboxSql.Of(db).InsertAsync(db, rows, claim, cancellationToken);
+        try
+        {
+            var appended = await InsertAsync(db, rows, claimedAt, now, cancellationToken);
+            appended.Claimed.ForEach(alert => entered.RemoveAt(entered.LastIndexOf(alert.Head.App!)));
+            return appended;
+        }
+        finally
+        {
+            entered.ForEach(app => taker!.Leave(app));
+        }
+    }
+
+    private static async Task<AppendedRows> InsertAsync(
+        RelayDb db, IReadOnlyList<Delivery> rows, long claimedAt, DateTimeOffset now, CancellationToken cancellationToken)
+    {
+        var added = await OutboxSql.Of(db).InsertAsync(db, rows, cancellationToken);
         var claimed = new List<ClaimedAlert>();
         var due = new List<Delivery>();
         foreach (var row in rows)
@@ -85,6 +114,9 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
         return new AppendedRows(claimed, due);
     }
 
+    /// <summary>The rows were not committed after all: their places are given back.</summary>
+    public void TakeBack(AppendedRows appended) => appended.Claimed.ForEach(alert => server?.Leave(alert.Head.App!));
+
     /// <summary>The rows are committed: whoever serves sends what they claimed, and looks for the rest.</summary>
     public async Task HandOverAsync(AppendedRows appended, CancellationToken cancellationToken)
     {
@@ -102,6 +134,7 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
 
         if (appended.Due.Count > 0)
         {
+            backlog = true;
             Wake();
         }
     }
@@ -192,6 +225,19 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
         return await EndAsync(db.Set<Delivery>().Where(d => d.State == DeliveryState.Pending).Where(which), DeliveryState.Cancelled, reason, now, cancellationToken);
     }
 
+    /// <summary>Which of these accounts have a pending row: few statements for the many events that have nothing to cancel.</summary>
+    public static async Task<IReadOnlySet<string>> PendingOfAsync(RelayDb db, IReadOnlyCollection<string> accounts, CancellationToken cancellationToken)
+    {
+        var pending = new HashSet<string>(StringComparer.Ordinal);
+        foreach (var some in accounts.Chunk(RelayDb.ParametersMax))
+        {
+            pending.UnionWith(await db.Set<Delivery>().Where(d => d.State == DeliveryState.Pending && some.Contains(d.Account))
+                .Select(d => d.Account).Distinct().ToListAsync(cancellationToken));
+        }
+
+        return pending;
+    }
+
     /// <summary>
     /// A newer row of this slot is due now: the older ones that wait for a grace, and were never tried, go with it, or it would have to
     /// wait for them.
@@ -249,7 +295,7 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
 /// <summary>What an insert did, to be handed over once it is committed.</summary>
 /// <param name="Claimed">Taken by the insert itself.</param>
 /// <param name="Due">Due now and left to the claims: their slot was busy, or there was no room.</param>
-internal sealed record AppendedRows(IReadOnlyList<ClaimedAlert> Claimed, IReadOnlyList<Delivery> Due)
+internal sealed record AppendedRows(List<ClaimedAlert> Claimed, IReadOnlyList<Delivery> Due)
 {
     public static readonly AppendedRows None = new([], []);
 }

@@ -16,13 +16,12 @@ internal abstract class OutboxSql
 
     /// <summary>Adds rows; one that is there already (a replay) is left out.</summary>
     /// <param name="db">With the caller's transaction.</param>
-    /// <param name="rows">In their order.</param>
-    /// <param name="claim">
-    /// Where a row has a <see cref="Delivery.Lease"/>, it is taken at once if its slot is free: no row of it pending or sending.
+    /// <param name="rows">
+    /// In their order. One that has a <see cref="Delivery.Lease"/> is taken at once if its slot is free: no row of it pending or sending.
     /// </param>
     /// <param name="cancellationToken">Stops the statement.</param>
     /// <returns>Ids of the rows that were added, and whether each is claimed.</returns>
-    public abstract Task<Dictionary<Guid, bool>> InsertAsync(RelayDb db, IReadOnlyList<Delivery> rows, bool claim, CancellationToken cancellationToken);
+    public abstract Task<Dictionary<Guid, bool>> InsertAsync(RelayDb db, IReadOnlyList<Delivery> rows, CancellationToken cancellationToken);
 
     /// <summary>
     /// Takes due slots of each app, at most so many; of each its oldest row and all that are due before <paramref name="horizon"/>.

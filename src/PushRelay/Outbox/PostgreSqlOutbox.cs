@@ -27,7 +27,7 @@ internal sealed class PostgreSqlOutbox : OutboxSql
             AS u(id, server, account, device_key, device, app, platform, event_key, source, class, sender, message_id, stanza_id, event_at,
             message_type, conversation, call_id, slot, content, badge, reason, created_at, due_at, expires_at, settled_at, state, lease, lease_until)
         CROSS JOIN LATERAL (
-            SELECT @claim AND u.lease IS NOT NULL
+            SELECT u.lease IS NOT NULL
                 AND NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.device_key = u.device_key AND o.slot = u.slot AND o.state = 0)
                 AND NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.device_key = u.device_key AND o.slot = u.slot AND o.state = 1 AND o.coalesced_into IS NULL)
                 AS mine OFFSET 0) m
@@ -94,7 +94,7 @@ internal sealed class PostgreSqlOutbox : OutboxSql
         SELECT id FROM changed
         """;
 
-    public override async Task<Dictionary<Guid, bool>> InsertAsync(RelayDb db, IReadOnlyList<Delivery> rows, bool claim, CancellationToken cancellationToken)
+    public override async Task<Dictionary<Guid, bool>> InsertAsync(RelayDb db, IReadOnlyList<Delivery> rows, CancellationToken cancellationToken)
     {
         await using var command = NewCommand(db, Insert);
         Add(command, "id", rows, d => d.Id);
@@ -125,7 +125,6 @@ internal sealed class PostgreSqlOutbox : OutboxSql
         Add(command, "state", rows, d => (short)d.State);
         Add(command, "lease", rows, d => d.Lease);
         Add(command, "lease_until", rows, d => d.LeaseUntil?.UtcDateTime);
-        command.Parameters.Add(new NpgsqlParameter<bool>("claim", claim));
         return (await ReadAsync(command, row => (row.GetGuid(0), row.GetBoolean(1)), cancellationToken)).ToDictionary(r => r.Item1, r => r.Item2);
     }
 

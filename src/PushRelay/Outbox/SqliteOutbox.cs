@@ -1,4 +1,3 @@
-using System.Runtime.CompilerServices;
 using Microsoft.Data.Sqlite;
 using Microsoft.EntityFrameworkCore;
 using Microsoft.EntityFrameworkCore.Storage;
@@ -6,7 +5,7 @@ using PushRelay.Storage;
 
 namespace PushRelay.Outbox;
 
-/// <summary>Statements prepared once for each transaction, run for each row.</summary>
+/// <summary>Statements prepared once for each batch, run for each row.</summary>
 internal sealed class SqliteOutbox : OutboxSql
 {
     public static readonly SqliteOutbox Instance = new();
@@ -78,17 +77,16 @@ internal sealed class SqliteOutbox : OutboxSql
         VALUES ($delivery_id, $number, $at, $duration_ms, $status, $reason, $outcome, $provider_id)
         """;
 
-    private readonly ConditionalWeakTable<SqliteConnection, Dictionary<string, SqliteCommand>> prepared = [];
-
-    public override async Task<Dictionary<Guid, bool>> InsertAsync(RelayDb db, IReadOnlyList<Delivery> rows, bool claim, CancellationToken cancellationToken)
+    public override async Task<Dictionary<Guid, bool>> InsertAsync(RelayDb db, IReadOnlyList<Delivery> rows, CancellationToken cancellationToken)
     {
+        await using var statements = new Statements(db);
         var added = new Dictionary<Guid, bool>(rows.Count);
         foreach (var row in rows)
         {
-            var mine = claim && row.Lease is not null
-                && Equals(0L, await Command(db, Busy, ("device_key", row.DeviceKey), ("slot", row.Slot)).ExecuteScalarAsync(cancellationToken));
-            var command = Command(
-                db, Insert,
+            var mine = row.Lease is not null
+                && Equals(0L, await statements.With(Busy, ("device_key", row.DeviceKey), ("slot", row.Slot)).ExecuteScalarAsync(cancellationToken));
+            var command = statements.With(
+                Insert,
                 ("id", row.Id), ("server", row.Server), ("account", row.Account), ("device_key", row.DeviceKey), ("device", row.Device),
                 ("app", row.App), ("platform", row.Platform), ("event_key", row.EventKey), ("source", (short)row.Source), ("class", (short)row.Class),
                 ("sender", row.Sender), ("message_id", row.MessageId), ("stanza_id", row.StanzaId), ("event_at", row.EventAt.UtcTicks),
@@ -110,16 +108,17 @@ internal sealed class SqliteOutbox : OutboxSql
         RelayDb db, IReadOnlyDictionary<string, int> rooms, Guid lease, TimeSpan duration, TimeSpan horizon, DateTimeOffset now,
         CancellationToken cancellationToken)
     {
+        await using var statements = new Statements(db);
         var taken = 0;
         foreach (var (app, room) in rooms)
         {
             var heads = await ReadAsync(
-                Command(db, Heads, ("app", app), ("room", room), ("now", now.UtcTicks)),
+                statements.With(Heads, ("app", app), ("room", room), ("now", now.UtcTicks)),
                 row => (Id: row.GetGuid(0), DeviceKey: row.GetGuid(1), Slot: row.GetGuid(2)), cancellationToken);
             foreach (var head in heads)
             {
-                taken += await Command(
-                    db, Take,
+                taken += await statements.With(
+                Take,
                     ("lease", lease), ("until", (now + duration).UtcTicks), ("head", head.Id), ("device_key", head.DeviceKey), ("slot", head.Slot),
                     ("horizon", (now + horizon).UtcTicks), ("now", now.UtcTicks), ("max", SlotRowsMax)).ExecuteNonQueryAsync(cancellationToken);
             }
@@ -133,11 +132,12 @@ internal sealed class SqliteOutbox : OutboxSql
     public override async Task<HashSet<Guid>> SettleAsync(
         RelayDb db, IReadOnlyList<RowChange> changes, IReadOnlyList<Attempt> attempts, DateTimeOffset now, CancellationToken cancellationToken)
     {
+        await using var statements = new Statements(db);
         var changed = new HashSet<Guid>(changes.Count);
         foreach (var change in changes)
         {
-            var command = Command(
-                db, Settle,
+            var command = statements.With(
+                Settle,
                 ("id", change.Id), ("lease", change.Lease), ("state", (short)change.State), ("reason", change.Reason),
                 ("due_at", (now + change.Delay).UtcTicks), ("now", now.UtcTicks), ("given_back", change.GivenBack), ("excused", change.Excused),
                 ("count", change.Count), ("coalesced_into", change.CoalescedInto), ("answer_ms", change.AnswerMs));
@@ -149,8 +149,8 @@ internal sealed class SqliteOutbox : OutboxSql
 
         foreach (var attempt in attempts.Where(a => changed.Contains(a.DeliveryId)))
         {
-            await Command(
-                db, Try,
+            await statements.With(
+                Try,
                 ("delivery_id", attempt.DeliveryId), ("number", attempt.Number), ("at", attempt.At.UtcTicks), ("duration_ms", attempt.DurationMs),
                 ("status", attempt.Status), ("reason", attempt.Reason), ("outcome", attempt.Outcome), ("provider_id", attempt.ProviderId))
                 .ExecuteNonQueryAsync(cancellationToken);
@@ -159,28 +159,39 @@ internal sealed class SqliteOutbox : OutboxSql
         return changed;
     }
 
-    private SqliteCommand Command(RelayDb db, string text, params ReadOnlySpan<(string Name, object? Value)> parameters)
+    /// <summary>Prepared at their first use, gone with the transaction.</summary>
+    private sealed class Statements(RelayDb db) : IAsyncDisposable
     {
-        var connection = (SqliteConnection)db.Database.GetDbConnection();
-        var commands = prepared.GetOrCreateValue(connection);
-        if (!commands.TryGetValue(text, out var command))
+        private readonly Dictionary<string, SqliteCommand> prepared = [];
+
+        public SqliteCommand With(string text, params ReadOnlySpan<(string Name, object? Value)> parameters)
         {
-            commands[text] = command = connection.CreateCommand();
-            command.CommandText = text;
-            foreach (var (name, _) in parameters)
+            if (!prepared.TryGetValue(text, out var command))
             {
-                command.Parameters.Add(new SqliteParameter { ParameterName = "$" + name });
+                prepared[text] = command = new SqliteCommand(
+                    text, (SqliteConnection)db.Database.GetDbConnection(), (SqliteTransaction?)db.Database.CurrentTransaction?.GetDbTransaction());
+                foreach (var (name, _) in parameters)
+                {
+                    command.Parameters.Add(new SqliteParameter { ParameterName = "$" + name });
+                }
+            }
+
+            for (var i = 0; i < parameters.Length; i++)
+            {
+                // a type that another value left behind would turn this one into text
+                command.Parameters[i].ResetSqliteType();
+                command.Parameters[i].Value = parameters[i].Value ?? DBNull.Value;
+            }
+
+            return command;
+        }
+
+        public async ValueTask DisposeAsync()
+        {
+            foreach (var command in prepared.Values)
+            {
+                await command.DisposeAsync();
             }
         }
-
-        command.Transaction = (SqliteTransaction?)db.Database.CurrentTransaction?.GetDbTransaction();
-        for (var i = 0; i < parameters.Length; i++)
-        {
-            command.Parameters[i].Value = parameters[i].Value ?? DBNull.Value;
-            // a type that another value left behind would turn this one into text
-            command.Parameters[i].ResetSqliteType();
-        }
-
-        return command;
     }
 }

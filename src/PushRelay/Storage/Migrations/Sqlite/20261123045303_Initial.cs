@@ -12,6 +12,22 @@ namespace PushRelay.Storage.Migrations.Sqlite
         protected override void Up(MigrationBuilder migrationBuilder)
         {
             migrationBuilder.CreateTable(
+                name: "circuits",
+                columns: table => new
+                {
+                    app = table.Column<string>(type: "TEXT", nullable: false),
+                    platform = table.Column<string>(type: "TEXT", nullable: false),
+                    reason = table.Column<string>(type: "TEXT", nullable: false),
+                    opened_at = table.Column<long>(type: "INTEGER", nullable: false),
+                    probe_at = table.Column<long>(type: "INTEGER", nullable: false),
+                    delay_ms = table.Column<int>(type: "INTEGER", nullable: false)
+                },
+                constraints: table =>
+                {
+                    table.PrimaryKey("pk_circuits", x => new { x.app, x.platform });
+                });
+
+            migrationBuilder.CreateTable(
                 name: "deliveries",
                 columns: table => new
                 {
@@ -39,6 +55,7 @@ namespace PushRelay.Storage.Migrations.Sqlite
                     reason = table.Column<string>(type: "TEXT", nullable: false),
                     count = table.Column<int>(type: "INTEGER", nullable: false),
                     coalesced_into = table.Column<Guid>(type: "TEXT", nullable: true),
+                    answer_ms = table.Column<int>(type: "INTEGER", nullable: true),
                     attempts = table.Column<int>(type: "INTEGER", nullable: false),
                     attempts_excused = table.Column<int>(type: "INTEGER", nullable: false),
                     created_at = table.Column<long>(type: "INTEGER", nullable: false),
@@ -53,6 +70,7 @@ namespace PushRelay.Storage.Migrations.Sqlite
                 constraints: table =>
                 {
                     table.PrimaryKey("pk_deliveries", x => x.id);
+                    table.CheckConstraint("deliveries_coalesced_into_its_head", "(state <> 6 OR coalesced_into IS NOT NULL) AND (state IN (1, 6) OR coalesced_into IS NULL)");
                     table.CheckConstraint("deliveries_content_until_settled", "state IN (0, 1) OR content IS NULL");
                     table.CheckConstraint("deliveries_lease_iff_sending", "(state = 1) = (lease IS NOT NULL) AND (state = 1) = (lease_until IS NOT NULL)");
                     table.CheckConstraint("deliveries_sent_to_a_device", "state NOT IN (0, 1, 2, 3, 4) OR (device IS NOT NULL AND app IS NOT NULL AND platform IS NOT NULL)");
@@ -189,9 +207,21 @@ namespace PushRelay.Storage.Migrations.Sqlite
                 columns: new[] { "account", "id" });
 
             migrationBuilder.CreateIndex(
+                name: "ix_deliveries_pending_account",
+                table: "deliveries",
+                column: "account",
+                filter: "state = 0");
+
+            migrationBuilder.CreateIndex(
                 name: "ix_deliveries_pending_due",
                 table: "deliveries",
-                column: "due_at",
+                columns: new[] { "app", "due_at" },
+                filter: "state = 0");
+
+            migrationBuilder.CreateIndex(
+                name: "ix_deliveries_pending_expires",
+                table: "deliveries",
+                column: "expires_at",
                 filter: "state = 0");
 
             migrationBuilder.CreateIndex(
@@ -211,19 +241,13 @@ namespace PushRelay.Storage.Migrations.Sqlite
                 table: "deliveries",
                 columns: new[] { "device_key", "slot" },
                 unique: true,
-                filter: "state = 1");
+                filter: "state = 1 AND coalesced_into IS NULL");
 
             migrationBuilder.CreateIndex(
                 name: "ix_deliveries_server_account_device_key_event_key",
                 table: "deliveries",
                 columns: new[] { "server", "account", "device_key", "event_key" },
                 unique: true);
-
-            migrationBuilder.CreateIndex(
-                name: "ix_deliveries_settled",
-                table: "deliveries",
-                column: "settled_at",
-                filter: "settled_at IS NOT NULL");
 
             migrationBuilder.CreateIndex(
                 name: "ix_devices_account_id",
@@ -259,6 +283,9 @@ namespace PushRelay.Storage.Migrations.Sqlite
         {
             migrationBuilder.DropTable(
                 name: "attempts");
+
+            migrationBuilder.DropTable(
+                name: "circuits");
 
             migrationBuilder.DropTable(
                 name: "devices");
