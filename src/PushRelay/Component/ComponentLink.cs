@@ -276,24 +276,18 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
             await AdoptAsync(asked, came.Stream, cancellationToken);
         }
 
-        var stream = StreamOf(came.Stream);
-        if (stream.Accept(id, snapshot) is not { } changes)
-        {
-            return;
-        }
-
-        if (changes.Events.Count > 0)
-        {
-            batches.Add(changes);
-        }
-
-        if (came.Stream.Node.Length == 0)
+        if (asked is not null && came.Stream.Node.Length == 0)
         {
             // the server is no cluster any more
-            foreach (var node in streams.Values.Where(s => s.Name.Server == came.Stream.Server && s != stream).ToList())
+            foreach (var node in streams.Values.Where(s => s.Name.Server == came.Stream.Server && s.Name.Node.Length > 0).ToList())
             {
                 End(node, batches);
             }
+        }
+
+        if (StreamOf(came.Stream).Accept(id, snapshot) is { Events.Count: > 0 } changes)
+        {
+            batches.Add(changes);
         }
     }
 

@@ -43,9 +43,12 @@ internal sealed partial class PresenceStore(
     /// <summary>From here another may.</summary>
     public void End(string server) => terms.TryRemove(server, out _);
 
+    /// <summary>This node has the server's link, or is about to make it.</summary>
+    public bool Holds(string server) => terms.ContainsKey(server);
+
     /// <summary>An account, from this node's own link or else from what the node that has it wrote.</summary>
     public async Task<AccountPresence> OfAsync(string server, string account, CancellationToken cancellationToken) =>
-        terms.ContainsKey(server) ? tracker.Get(server, account) : await StoredAsync(server, account, cancellationToken);
+        Holds(server) ? tracker.Get(server, account) : await StoredAsync(server, account, cancellationToken);
 
     /// <summary>An account as it was last written; unknown where that is too long ago.</summary>
     public async Task<AccountPresence> StoredAsync(string server, string account, CancellationToken cancellationToken)
