@@ -450,6 +450,107 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                         });
                 });
 
+            modelBuilder.Entity("PushRelay.Presence.StoredSession", b =>
+                {
+                    b.Property<string>("Server")
+                        .HasColumnType("text")
+                        .HasColumnName("server");
+
+                    b.Property<string>("Node")
+                        .HasColumnType("text")
+                        .HasColumnName("node");
+
+                    b.Property<string>("Sid")
+                        .HasColumnType("text")
+                        .HasColumnName("sid");
+
+                    b.Property<string>("Account")
+                        .IsRequired()
+                        .HasColumnType("text")
+                        .HasColumnName("account");
+
+                    b.Property<bool>("Available")
+                        .HasColumnType("boolean")
+                        .HasColumnName("available");
+
+                    b.Property<int>("Priority")
+                        .HasColumnType("integer")
+                        .HasColumnName("priority");
+
+                    b.Property<string>("Resource")
+                        .IsRequired()
+                        .HasColumnType("text")
+                        .HasColumnName("resource");
+
+                    b.Property<string>("Show")
+                        .HasColumnType("text")
+                        .HasColumnName("show");
+
+                    b.Property<DateTimeOffset>("Since")
+                        .HasColumnType("timestamp with time zone")
+                        .HasColumnName("since");
+
+                    b.Property<int>("State")
+                        .HasColumnType("integer")
+                        .HasColumnName("state");
+
+                    b.HasKey("Server", "Node", "Sid")
+                        .HasName("pk_sessions");
+
+                    b.HasIndex("Account")
+                        .HasDatabaseName("ix_sessions_account");
+
+                    b.ToTable("sessions", (string)null);
+                });
+
+            modelBuilder.Entity("PushRelay.Presence.StoredStream", b =>
+                {
+                    b.Property<string>("Server")
+                        .HasColumnType("text")
+                        .HasColumnName("server");
+
+                    b.Property<string>("Node")
+                        .HasColumnType("text")
+                        .HasColumnName("node");
+
+                    b.Property<DateTimeOffset>("AsOf")
+                        .HasColumnType("timestamp with time zone")
+                        .HasColumnName("as_of");
+
+                    b.Property<long>("Dropped")
+                        .HasColumnType("bigint")
+                        .HasColumnName("dropped");
+
+                    b.Property<DateTimeOffset>("HeardAt")
+                        .HasColumnType("timestamp with time zone")
+                        .HasColumnName("heard_at");
+
+                    b.Property<bool>("Live")
+                        .HasColumnType("boolean")
+                        .HasColumnName("live");
+
+                    b.Property<string>("Module")
+                        .IsRequired()
+                        .HasMaxLength(100)
+                        .HasColumnType("character varying(100)")
+                        .HasColumnName("module");
+
+                    b.Property<int>("Sessions")
+                        .HasColumnType("integer")
+                        .HasColumnName("sessions");
+
+                    b.Property<string>("Software")
+                        .IsRequired()
+                        .HasMaxLength(100)
+                        .HasColumnType("character varying(100)")
+                        .HasColumnName("software");
+
+                    b.HasKey("Server", "Node")
+                        .HasName("pk_streams");
+
+                    b.ToTable("streams", (string)null);
+                });
+
             modelBuilder.Entity("PushRelay.Providers.SharedProviderToken", b =>
                 {
                     b.Property<string>("TeamId")

@@ -445,6 +445,107 @@ namespace PushRelay.Storage.Migrations.Sqlite
                         });
                 });
 
+            modelBuilder.Entity("PushRelay.Presence.StoredSession", b =>
+                {
+                    b.Property<string>("Server")
+                        .HasColumnType("TEXT")
+                        .HasColumnName("server");
+
+                    b.Property<string>("Node")
+                        .HasColumnType("TEXT")
+                        .HasColumnName("node");
+
+                    b.Property<string>("Sid")
+                        .HasColumnType("TEXT")
+                        .HasColumnName("sid");
+
+                    b.Property<string>("Account")
+                        .IsRequired()
+                        .HasColumnType("TEXT")
+                        .HasColumnName("account");
+
+                    b.Property<bool>("Available")
+                        .HasColumnType("INTEGER")
+                        .HasColumnName("available");
+
+                    b.Property<int>("Priority")
+                        .HasColumnType("INTEGER")
+                        .HasColumnName("priority");
+
+                    b.Property<string>("Resource")
+                        .IsRequired()
+                        .HasColumnType("TEXT")
+                        .HasColumnName("resource");
+
+                    b.Property<string>("Show")
+                        .HasColumnType("TEXT")
+                        .HasColumnName("show");
+
+                    b.Property<long>("Since")
+                        .HasColumnType("INTEGER")
+                        .HasColumnName("since");
+
+                    b.Property<int>("State")
+                        .HasColumnType("INTEGER")
+                        .HasColumnName("state");
+
+                    b.HasKey("Server", "Node", "Sid")
+                        .HasName("pk_sessions");
+
+                    b.HasIndex("Account")
+                        .HasDatabaseName("ix_sessions_account");
+
+                    b.ToTable("sessions", (string)null);
+                });
+
+            modelBuilder.Entity("PushRelay.Presence.StoredStream", b =>
+                {
+                    b.Property<string>("Server")
+                        .HasColumnType("TEXT")
+                        .HasColumnName("server");
+
+                    b.Property<string>("Node")
+                        .HasColumnType("TEXT")
+                        .HasColumnName("node");
+
+                    b.Property<long>("AsOf")
+                        .HasColumnType("INTEGER")
+                        .HasColumnName("as_of");
+
+                    b.Property<long>("Dropped")
+                        .HasColumnType("INTEGER")
+                        .HasColumnName("dropped");
+
+                    b.Property<long>("HeardAt")
+                        .HasColumnType("INTEGER")
+                        .HasColumnName("heard_at");
+
+                    b.Property<bool>("Live")
+                        .HasColumnType("INTEGER")
+                        .HasColumnName("live");
+
+                    b.Property<string>("Module")
+                        .IsRequired()
+                        .HasMaxLength(100)
+                        .HasColumnType("TEXT")
+                        .HasColumnName("module");
+
+                    b.Property<int>("Sessions")
+                        .HasColumnType("INTEGER")
+                        .HasColumnName("sessions");
+
+                    b.Property<string>("Software")
+                        .IsRequired()
+                        .HasMaxLength(100)
+                        .HasColumnType("TEXT")
+                        .HasColumnName("software");
+
+                    b.HasKey("Server", "Node")
+                        .HasName("pk_streams");
+
+                    b.ToTable("streams", (string)null);
+                });
+
             modelBuilder.Entity("PushRelay.Providers.SharedProviderToken", b =>
                 {
                     b.Property<string>("TeamId")

@@ -151,6 +151,26 @@ namespace PushRelay.Storage.Migrations.Sqlite
                 });
 
             migrationBuilder.CreateTable(
+                name: "sessions",
+                columns: table => new
+                {
+                    server = table.Column<string>(type: "TEXT", nullable: false),
+                    node = table.Column<string>(type: "TEXT", nullable: false),
+                    sid = table.Column<string>(type: "TEXT", nullable: false),
+                    account = table.Column<string>(type: "TEXT", nullable: false),
+                    resource = table.Column<string>(type: "TEXT", nullable: false),
+                    state = table.Column<int>(type: "INTEGER", nullable: false),
+                    available = table.Column<bool>(type: "INTEGER", nullable: false),
+                    priority = table.Column<int>(type: "INTEGER", nullable: false),
+                    show = table.Column<string>(type: "TEXT", nullable: true),
+                    since = table.Column<long>(type: "INTEGER", nullable: false)
+                },
+                constraints: table =>
+                {
+                    table.PrimaryKey("pk_sessions", x => new { x.server, x.node, x.sid });
+                });
+
+            migrationBuilder.CreateTable(
                 name: "stream_positions",
                 columns: table => new
                 {
@@ -162,6 +182,25 @@ namespace PushRelay.Storage.Migrations.Sqlite
                 constraints: table =>
                 {
                     table.PrimaryKey("pk_stream_positions", x => new { x.server, x.node });
+                });
+
+            migrationBuilder.CreateTable(
+                name: "streams",
+                columns: table => new
+                {
+                    server = table.Column<string>(type: "TEXT", nullable: false),
+                    node = table.Column<string>(type: "TEXT", nullable: false),
+                    software = table.Column<string>(type: "TEXT", maxLength: 100, nullable: false),
+                    module = table.Column<string>(type: "TEXT", maxLength: 100, nullable: false),
+                    dropped = table.Column<long>(type: "INTEGER", nullable: false),
+                    sessions = table.Column<int>(type: "INTEGER", nullable: false),
+                    heard_at = table.Column<long>(type: "INTEGER", nullable: false),
+                    live = table.Column<bool>(type: "INTEGER", nullable: false),
+                    as_of = table.Column<long>(type: "INTEGER", nullable: false)
+                },
+                constraints: table =>
+                {
+                    table.PrimaryKey("pk_streams", x => new { x.server, x.node });
                 });
 
             migrationBuilder.CreateTable(
@@ -276,6 +315,11 @@ namespace PushRelay.Storage.Migrations.Sqlite
                 name: "ix_devices_token_index",
                 table: "devices",
                 column: "token_index");
+
+            migrationBuilder.CreateIndex(
+                name: "ix_sessions_account",
+                table: "sessions",
+                column: "account");
         }
 
         /// <inheritdoc />
@@ -300,7 +344,13 @@ namespace PushRelay.Storage.Migrations.Sqlite
                 name: "provider_tokens");
 
             migrationBuilder.DropTable(
+                name: "sessions");
+
+            migrationBuilder.DropTable(
                 name: "stream_positions");
+
+            migrationBuilder.DropTable(
+                name: "streams");
 
             migrationBuilder.DropTable(
                 name: "unread_counts");
