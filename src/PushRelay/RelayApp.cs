@@ -156,7 +156,7 @@ internal static class RelayApp
         app.UseAuthentication();
         app.UseAuthorization();
         app.MapHealth();
-        app.MapDevices();
+        DeviceEndpoints.Map(app);
         app.MapDeliveries();
         app.MapAccounts();
     }
