@@ -23,6 +23,7 @@ internal sealed class RelayBenchmark : IAsyncDisposable
     private BridgePeer peer = null!;
     private Ledger ledger = null!;
     private long inFlightAtKills;
+    private double databaseCpuBefore;
 
     private RelayBenchmark(RelayBenchmarkOptions options)
     {
@@ -226,7 +227,8 @@ internal sealed class RelayBenchmark : IAsyncDisposable
                 await nodes[0].KillAsync();
                 break;
             case Kill.Database:
-                await cluster!.KillAsync(stop.Token);
+                databaseCpuBefore += ProcessFigures.CpuSecondsOfTree(cluster!.ProcessId);
+                await cluster.KillAsync(stop.Token);
                 await cluster.StartAsync(stop.Token);
                 break;
         }
@@ -280,7 +282,7 @@ internal sealed class RelayBenchmark : IAsyncDisposable
     }
 
     private CpuSeconds Cpu() => new(
-        nodes.Sum(n => n.CpuSeconds), cluster is null ? 0 : ProcessFigures.CpuSecondsOfTree(cluster.ProcessId), ProcessFigures.CpuSeconds(simulator.ProcessId),
+        nodes.Sum(n => n.CpuSeconds), databaseCpuBefore + (cluster is null ? 0 : ProcessFigures.CpuSecondsOfTree(cluster.ProcessId)), ProcessFigures.CpuSeconds(simulator.ProcessId),
         ProcessFigures.CpuSeconds(Environment.ProcessId));
 
     private readonly long began = Stopwatch.GetTimestamp();
