@@ -108,13 +108,17 @@ bounded() {
 
 # tests PROJECT: xUnit's runner in the project, counted from the file that it writes.
 tests() {
-  local name=$1 report="$work/$1.xml" status summary="" errors
+  local name=$1 report="$work/$1.xml" status summary="" errors line
   heading "$name"
   bounded '/ \[STARTING\]$/ { next } { print; fflush() }' \
     dotnet run --project "tests/$name" --no-build -- -noLogo -noColor -reporter verbose -result-xml "$report"
   status=$?
   [ ! -s "$report" ] || summary=$(grep -o '<assembly [^>]*' "$report")
   errors=$(attribute errors "$summary")
+  # said again at the end, where whoever looks at a long log looks
+  while read -r line; do
+    unhappy+=("$name: $line")
+  done < <(grep -o '<test [^>]*result="Fail"' "$report" 2>/dev/null | sed 's/.* name="\([^"]*\)".*/\1/')
   count "$name" "$(attribute passed "$summary")" "$(($(attribute failed "$summary") + ${errors:-0}))" "$(attribute skipped "$summary")" "$status"
 }
 

@@ -12,7 +12,7 @@ namespace PushRelay.Decision;
 /// transaction. Only what this returned from may be acknowledged to the server.
 /// </summary>
 internal sealed partial class EventIngest(
-    IDbContextFactory<RelayDb> databases, OutboxQueue outbox, DeviceRegistry registry, MasterKey masterKey, DatabaseClock clock,
+    IDbContextFactory<RelayDb> databases, OutboxQueue outbox, DeviceRegistry registry, MasterKey masterKey, DatabaseClock clock, LeaseTable leases,
     Sequence sequence, IOptions<AlertsOptions> alerts, ILogger<EventIngest> logger)
 {
     private const int TriesMax = 5;
@@ -26,32 +26,39 @@ internal sealed partial class EventIngest(
         return position is null ? null : new StreamPoint(position.Epoch, position.Seq);
     }
 
+    /// <summary>What came over no link, and so needs none.</summary>
+    public Task CommitAsync(IReadOnlyList<EventBatch> batches, CancellationToken cancellationToken) => CommitAsync(batches, null, cancellationToken);
+
     /// <summary>
     /// All of it or nothing; a batch at or below its stream's committed position is passed over. An event that can never be committed is
     /// logged and passed over too, so that it does not hold up what follows.
     /// </summary>
+    /// <param name="batches">In the order they came.</param>
+    /// <param name="fence">The lease of the link they came over; null where they came over none.</param>
+    /// <param name="cancellationToken">What is not committed by then is not.</param>
     /// <exception cref="Exception">The database is away (<see cref="DatabaseOutage"/>): nothing was committed, try again.</exception>
-    public async Task CommitAsync(IReadOnlyList<EventBatch> batches, CancellationToken cancellationToken)
+    /// <exception cref="LeaseLostException">Another node has the link: nothing was committed.</exception>
+    public async Task CommitAsync(IReadOnlyList<EventBatch> batches, LeaseTerm? fence, CancellationToken cancellationToken)
     {
         try
         {
-            await CommitTogetherAsync(batches, cancellationToken);
+            await CommitTogetherAsync(batches, fence, cancellationToken);
         }
-        catch (Exception exception) when (exception is not OperationCanceledException && !DatabaseOutage.Is(exception))
+        catch (Exception exception) when (IsOfTheEvents(exception))
         {
-            await CommitOneByOneAsync(batches, cancellationToken);
+            await CommitOneByOneAsync(batches, fence, cancellationToken);
         }
 
         outbox.Wake();
     }
 
-    private async Task CommitTogetherAsync(IReadOnlyList<EventBatch> batches, CancellationToken cancellationToken)
+    private async Task CommitTogetherAsync(IReadOnlyList<EventBatch> batches, LeaseTerm? fence, CancellationToken cancellationToken)
     {
         for (var tries = 1; ; tries++)
         {
             try
             {
-                await TryCommitAsync(batches, careful: tries > 1, cancellationToken);
+                await TryCommitAsync(batches, fence, careful: tries > 1, cancellationToken);
                 return;
             }
             catch (DbUpdateException exception) when (tries < TriesMax && !DatabaseOutage.Is(exception))
@@ -62,7 +69,7 @@ internal sealed partial class EventIngest(
     }
 
     /// <summary>Finds the event that cannot be committed by committing each alone; the position moves behind the last.</summary>
-    private async Task CommitOneByOneAsync(IReadOnlyList<EventBatch> batches, CancellationToken cancellationToken)
+    private async Task CommitOneByOneAsync(IReadOnlyList<EventBatch> batches, LeaseTerm? fence, CancellationToken cancellationToken)
     {
         foreach (var batch in batches)
         {
@@ -70,23 +77,26 @@ internal sealed partial class EventIngest(
             {
                 try
                 {
-                    await TryCommitAsync([new EventBatch(batch.Stream, [@event], null)], careful: true, cancellationToken);
+                    await TryCommitAsync([new EventBatch(batch.Stream, [@event], null)], fence, careful: true, cancellationToken);
                 }
-                catch (Exception exception) when (exception is not OperationCanceledException && !DatabaseOutage.Is(exception))
+                catch (Exception exception) when (IsOfTheEvents(exception))
                 {
                     PassedOver(exception, @event.GetType().Name, batch.Stream.Server);
                 }
             }
 
-            await CommitTogetherAsync([batch with { Events = [] }], cancellationToken);
+            await CommitTogetherAsync([batch with { Events = [] }], fence, cancellationToken);
         }
     }
 
-    private async Task TryCommitAsync(IReadOnlyList<EventBatch> batches, bool careful, CancellationToken cancellationToken)
+    private static bool IsOfTheEvents(Exception exception) =>
+        exception is not (OperationCanceledException or LeaseLostException) && !DatabaseOutage.Is(exception);
+
+    private async Task TryCommitAsync(IReadOnlyList<EventBatch> batches, LeaseTerm? fence, bool careful, CancellationToken cancellationToken)
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
         await using var transaction = await db.Database.BeginTransactionAsync(cancellationToken);
-        var now = await clock.NowAsync(db, cancellationToken);
+        var now = fence is { } held ? await leases.FenceAsync(db, held, cancellationToken) : await clock.NowAsync(db, cancellationToken);
         var accounts = batches.SelectMany(b => b.Events).Select(e => e.Account).Distinct(StringComparer.Ordinal).ToList();
         var entry = new LedgerEntry(db, now, outbox, registry, masterKey, sequence, alerts.Value)
         {

@@ -321,13 +321,16 @@ public abstract class PushDispatcherContract : IAsyncLifetime
     public async Task A_device_that_went_meanwhile_is_not_tried()
     {
         var device = await relay.RegisterAsync();
+        await relay.CommitMessageAsync("hello", m => m with { At = m.At });
+        await relay.WaitForRowsAsync(rows => rows.All(r => r.SettledAt is not null));
         await using (var db = relay.NewDb())
         {
-            await relay.CommitMessageAsync("hello", m => m with { At = m.At });
-            await relay.WaitForRowsAsync(rows => rows.All(r => r.SettledAt is not null));
+            // at once: the dispatcher looks by itself too
+            await using var transaction = await db.Database.BeginTransactionAsync(Token);
             await db.Set<Delivery>().ExecuteUpdateAsync(
                 set => set.SetProperty(d => d.State, DeliveryState.Pending).SetProperty(d => d.SettledAt, (DateTimeOffset?)null).SetProperty(d => d.Attempts, 0), Token);
             await db.Set<Device>().Where(d => d.Key == device.Key).ExecuteDeleteAsync(Token);
+            await transaction.CommitAsync(Token);
         }
 
         relay.Outbox.Wake();
