@@ -4,8 +4,8 @@
 %%% The wire is urn:pushrelay:bridge:1 over the component's own XEP-0114 link: whole session states, messages, what the
 %%% account has read; numbered, kept until the relay says they are on its disk, and sent again when it asks.
 %%%
-%%% Hooks run in the processes of clients and senders: they read, send one message to the process of this host and let
-%%% the stanza go on. That process owns numbers, queue, link and what was told of each session.
+%%% Hooks run in the processes of clients and senders: they read, put a letter into the box of this host and let the
+%%% stanza go on. The process of the host is woken once for many letters; it owns numbers, queue, link and what was told of each session.
 %%%
 %%% ejabberd 23.01 or later. Options and limits: README.md.
 -module(mod_push_relay).
@@ -37,7 +37,7 @@
 -define(IN_FLIGHT_MAX, 16#1000000).  % bytes sent and not acknowledged before the relay counts as stuck
 -define(COPY_WINDOW, 10000).  % ms in which the same message to another resource is a copy, at least
 -define(COPIES_MAX, 1000).    % messages remembered for that
--define(READ_MAX, 10000).     % conversations remembered as read
+-define(KNOWN_MAX, 20000).    % conversations remembered as read, and accounts as existing
 -define(HELLO_DELAY, 300).    % ms for the sessions of a running server to report themselves
 
 -record(session, {attr :: attrs(), since :: binary(), pid :: pid(), ref :: reference(), user :: {binary(), binary()}}).
@@ -47,14 +47,20 @@
                 held = queue:new() :: queue:queue(), held_count = 0 :: non_neg_integer(),  % {Seq, At, Children}; events
                 batch = [] :: [{boolean(), xmlel()}], batch_count = 0 :: non_neg_integer(),  % to be sent: newest first
                 batch_bytes = 0 :: non_neg_integer(), batch_max = 1 :: pos_integer(),
-                flushing = false :: boolean(), flushed :: undefined | integer(),            % a timer will send it; ms
+                emptied :: undefined | integer(),                                  % when the letter box was, ms
                 dropped = 0 :: non_neg_integer(), dropped_seq = 0 :: non_neg_integer(),
                 link :: undefined | {pid(), reference()},
                 in_flight = 0 :: non_neg_integer(), sent = queue:new() :: queue:queue(),     % bytes; {Seq, Bytes}
                 sessions = #{} :: #{binary() => #session{}}, refs = #{} :: #{reference() => binary()},
                 nicks = #{} :: #{binary() => #{binary() => #{binary() => binary()}}},  % user => resource => room => nick
-                seen = #{} :: map(), seen_before = #{} :: map()}).
+                seen = #{} :: map(), seen_before = #{} :: map(),
+                shared :: shared()}).
 
+%% What the processes of clients and senders share with that of the host: a letter box in the order of writing, whether
+%% somebody has rung since it was emptied, and a table of {Account, With}: conversations in which nothing came since the
+%% account read them, and of Account: accounts that exist.
+-record(shared, {pid :: pid(), box :: ets:tid(), rung :: atomics:atomics_ref(), known :: ets:tid()}).
+-type shared() :: #shared{}.
 -type attrs() :: [{binary(), binary()}].
 
 %%% gen_mod ------------------------------------------------------------------------------------------------------------
@@ -290,14 +296,20 @@ reads(Message, Meanings) ->
 %% Said once: again only after something new has come. Who writes and who is written to share a table of the
 %% conversations in which nothing came since they were read, so that a message in one of them costs a look and no word.
 displayed(Host, Account, With) ->
-    try ets:insert_new(proc(Host), {{Account, With}}) andalso
+    try ets:insert_new((shared(Host))#shared.known, {{Account, With}}) andalso
             cast(Host, {keep, child(<<"displayed">>, [{<<"account">>, Account}, {<<"with">>, With}, {<<"ts">>, milliseconds()}])})
     catch error:badarg -> ok  % the module is being stopped
     end.
 
-is_read(Host, Account, With) -> try ets:member(proc(Host), {Account, With}) catch error:badarg -> false end.
+is_read(Host, Account, With) -> try ets:member((shared(Host))#shared.known, {Account, With}) catch error:badarg -> false end.
 
-is_news(Host, Account, With) -> try ets:delete(proc(Host), {Account, With}) catch error:badarg -> true end.
+is_news(Host, Account, With) -> try ets:delete((shared(Host))#shared.known, {Account, With}) catch error:badarg -> true end.
+
+exists(User, Host) ->
+    try ets:member((shared(Host))#shared.known, User) orelse
+            (ejabberd_auth:user_exists(User, Host) andalso ets:insert((shared(Host))#shared.known, {User}))
+    catch error:badarg -> false
+    end.
 
 %%% In a sender's process: what arrives --------------------------------------------------------------------------------
 
@@ -333,7 +345,13 @@ packet_arrives(#presence{from = From, to = #jid{lresource = Resource} = To, type
 packet_arrives(Stanza) -> Stanza.
 
 %% MUC/Sub: the room's message travels in an event to the subscriber's account.
-unsubscribe(Message) ->
+unsubscribe(#message{sub_els = Els} = Message) ->
+    case lists:any(fun(El) -> xmpp:get_ns(El) == ?NS_PUBSUB_EVENT end, Els) of
+        true -> unwrap(Message);
+        false -> Message
+    end.
+
+unwrap(Message) ->
     case misc:unwrap_mucsub_message(Message) of
         #message{} = Inner -> Inner#message{type = groupchat, meta = (Inner#message.meta)#{mucsub => true}};
         false -> Message
@@ -344,7 +362,7 @@ unsubscribe(Message) ->
 is_wanted(#message{type = Type} = Message, #jid{luser = User, lserver = Server, lresource = Resource} = To) ->
     Online = case Type of
                  groupchat -> ejabberd_sm:get_session_pid(User, Server, Resource) /= none;
-                 _ -> ejabberd_sm:get_user_resources(User, Server) /= [] orelse ejabberd_auth:user_exists(User, Server)
+                 _ -> exists(User, Server)
              end,
     Online andalso allow == ejabberd_hooks:run_fold(privacy_check_packet, Server, allow, [To, Message, in]).
 
@@ -513,6 +531,7 @@ host_receives(#message{from = #jid{lserver = Component}, to = #jid{lserver = Hos
 host_receives(_) -> ok.
 
 user_removed(User, Server) ->
+    try ets:delete((shared(Server))#shared.known, jid:nodeprep(User)) catch error:badarg -> true end,
     Account = jid:encode({jid:nodeprep(User), jid:nameprep(Server), <<>>}),
     cast(Server, {keep, child(<<"account-removed">>, [{<<"jid">>, Account}, {<<"ts">>, milliseconds()}])}).
 
@@ -520,9 +539,12 @@ user_removed(User, Server) ->
 
 init([Host | _]) ->
     process_flag(trap_exit, true),
-    ets:new(proc(Host), [named_table, public, {read_concurrency, true}, {write_concurrency, true}]),
+    Shared = #shared{pid = self(), rung = atomics:new(1, []),
+                     box = ets:new(?MODULE, [public, ordered_set, {write_concurrency, true}]),
+                     known = ets:new(?MODULE, [public, {read_concurrency, true}, {write_concurrency, true}])},
+    persistent_term:put({?MODULE, Host}, Shared),
     State = configured(gen_mod:get_module_opts(Host, ?MODULE),
-                       #state{host = Host, component = <<>>, heartbeat = 1, queue_size = 1, queue_time = 1,
+                       #state{host = Host, shared = Shared, component = <<>>, heartbeat = 1, queue_size = 1, queue_time = 1,
                               epoch = string:lowercase(str:to_hexlist(crypto:strong_rand_bytes(16)))}),
     [ejabberd_hooks:add(Hook, Host, ?MODULE, Function, Priority) || {Hook, Function, Priority} <- hooks()],
     gen_iq_handler:add_iq_handler(ejabberd_local, Host, ?NS_BRIDGE, ?MODULE, process_iq),
@@ -542,56 +564,80 @@ configured(Opts, State) ->
 
 terminate(_Reason, #state{host = Host}) ->
     [ejabberd_hooks:delete(Hook, Host, ?MODULE, Function, Priority) || {Hook, Function, Priority} <- hooks()],
-    gen_iq_handler:remove_iq_handler(ejabberd_local, Host, ?NS_BRIDGE).
+    gen_iq_handler:remove_iq_handler(ejabberd_local, Host, ?NS_BRIDGE),
+    persistent_term:erase({?MODULE, Host}).
 
 code_change(_OldVsn, State, _Extra) -> {ok, State}.
 
 handle_call(_Request, _From, State) -> {reply, {error, badarg}, State}.
 
-handle_cast({session, Id, Pid, User, Attrs}, State) -> {noreply, session(Id, Pid, User, Attrs, State)};
-handle_cast({closed, Id, JID, Messages}, State) -> {noreply, closed(Id, JID, Messages, State)};
-handle_cast({moved, Id}, #state{sessions = Sessions} = State) ->
+handle_cast(Msg, State) -> {noreply, flush(said(Msg, emptied(State)))}.
+
+%% Somebody has rung: now, or when the last time is long enough ago.
+handle_info(rung, #state{emptied = Emptied, shared = #shared{rung = Rung}} = State) ->
+    Now = erlang:monotonic_time(millisecond),
+    case Emptied == undefined orelse Now - Emptied >= ?GATHER_TIME of
+        true ->
+            atomics:put(Rung, 1, 0),  % before: whoever comes later rings again
+            {noreply, flush((emptied(State))#state{emptied = Now})};
+        false ->
+            erlang:send_after(Emptied + ?GATHER_TIME - Now, self(), rung),
+            {noreply, State}
+    end;
+%% What the process wrote before it died comes first.
+handle_info(Info, State) -> {noreply, flush(told(Info, emptied(State)))}.
+
+%% Takes the letters out of the box, in the order in which they were written.
+emptied(#state{shared = #shared{box = Box}} = State) ->
+    case ets:first(Box) of
+        '$end_of_table' -> State;
+        Number ->
+            [{_, Msg}] = ets:take(Box, Number),
+            emptied(said(Msg, State))
+    end.
+
+said({session, Id, Pid, User, Attrs}, State) -> session(Id, Pid, User, Attrs, State);
+said({closed, Id, JID, Messages}, State) -> closed(Id, JID, Messages, State);
+said({moved, Id}, #state{sessions = Sessions} = State) ->
     case Sessions of
         #{Id := #session{ref = Ref}} ->
             demonitor(Ref, [flush]),
-            {noreply, State#state{refs = maps:remove(Ref, State#state.refs)}};
-        _ -> {noreply, State}
+            State#state{refs = maps:remove(Ref, State#state.refs)};
+        _ -> State
     end;
-handle_cast({arrived, JID, Message}, State) -> {noreply, arrived(JID, Message, State)};
-handle_cast({unacked, JID, Messages}, State) -> {noreply, give_messages(JID, Messages, State)};
-handle_cast({keep, Child}, State) -> {noreply, give(Child, true, State)};
-handle_cast({nick, {User, Resource}, Room, Nick}, #state{nicks = Nicks} = State) ->
+said({arrived, JID, Message}, State) -> arrived(JID, Message, State);
+said({unacked, JID, Messages}, State) -> give_messages(JID, Messages, State);
+said({keep, Child}, State) -> give(Child, true, State);
+said({nick, {User, Resource}, Room, Nick}, #state{nicks = Nicks} = State) ->
     Resources = maps:get(User, Nicks, #{}),
     Rooms = maps:get(Resource, Resources, #{}),
     Rooms1 = case Nick of
                  none -> maps:remove(Room, Rooms);
                  _ -> Rooms#{Room => Nick}
              end,
-    {noreply, State#state{nicks = Nicks#{User => Resources#{Resource => Rooms1}}}};
-handle_cast({wrote, Account, Room, Id}, State) -> {noreply, remember({wrote, Account, Room, Id}, true, State)};
-handle_cast({snapshot, Link, IQ, El}, State) -> {noreply, snapshot(Link, IQ, El, State)};
-handle_cast({ack, Epoch, Seq}, #state{epoch = Epoch} = State) -> {noreply, release(position(Seq, State, 0), State)};
-handle_cast(hello, State) -> {noreply, hello(State)};
-handle_cast({reload, Opts}, State) -> {noreply, configured(Opts, State)};
-handle_cast(_Msg, State) -> {noreply, State}.
+    State#state{nicks = Nicks#{User => Resources#{Resource => Rooms1}}};
+said({wrote, Account, Room, Id}, State) -> remember({wrote, Account, Room, Id}, true, State);
+said({snapshot, Link, IQ, El}, State) -> snapshot(Link, IQ, El, State);
+said({ack, Epoch, Seq}, #state{epoch = Epoch} = State) -> release(position(Seq, State, 0), State);
+said(hello, State) -> hello(State);
+said({reload, Opts}, State) -> configured(Opts, State);
+said(_Msg, State) -> State.
 
-handle_info(flush, State) -> {noreply, flush(State#state{flushing = false})};
-handle_info(heartbeat, #state{heartbeat = Seconds, host = Host} = State) ->
+told(heartbeat, #state{heartbeat = Seconds, shared = #shared{known = Known}} = State) ->
     erlang:send_after(Seconds * 1000, self(), heartbeat),
-    ets:info(proc(Host), size) > ?READ_MAX andalso ets:delete_all_objects(proc(Host)),
-    {noreply, beat(enforce_bound(State))};
-handle_info(forget, State) ->
+    ets:info(Known, size) > ?KNOWN_MAX andalso ets:delete_all_objects(Known),
+    beat(enforce_bound(State));
+told(forget, State) ->
     erlang:send_after(?COPY_WINDOW, self(), forget),
-    {noreply, State#state{seen = #{}, seen_before = State#state.seen}};
-handle_info(hello, State) -> {noreply, hello(State)};
-handle_info({'DOWN', Ref, process, _Pid, _Reason}, #state{link = {_, Ref}} = State) ->
-    {noreply, State#state{link = undefined}};
-handle_info({'DOWN', Ref, process, _Pid, _Reason}, #state{refs = Refs} = State) ->
+    State#state{seen = #{}, seen_before = State#state.seen};
+told(hello, State) -> hello(State);
+told({'DOWN', Ref, process, _Pid, _Reason}, #state{link = {_, Ref}} = State) -> State#state{link = undefined};
+told({'DOWN', Ref, process, _Pid, _Reason}, #state{refs = Refs} = State) ->
     case Refs of
-        #{Ref := Id} -> {noreply, closed(Id, none, [], State)};
-        _ -> {noreply, State}
+        #{Ref := Id} -> closed(Id, none, [], State);
+        _ -> State
     end;
-handle_info(_Info, State) -> {noreply, State}.
+told(_Info, State) -> State.
 
 %% Loaded beside a link that is already up: say so, and the relay will ask.
 hello(#state{link = undefined} = State) -> say_hello(flush(State));
@@ -753,7 +799,7 @@ give(Child, Keep, State) ->
     State2 = State1#state{batch = [{Keep, Child} | Batch], batch_count = Count + 1, batch_bytes = Bytes + Size},
     case Count + 1 >= State2#state.batch_max of
         true -> flush(State2);
-        false -> flush_later(State2)
+        false -> State2
     end.
 
 %% Escaped it is no longer than this.
@@ -762,19 +808,11 @@ size_at_most(#xmlel{attrs = Attrs, children = Children}) ->
     Text = lists:foldl(fun(#xmlel{children = [{xmlcdata, Body}]}, Sum) -> Sum + byte_size(Body) end, 0, Children),
     200 + 6 * (Values + Text).
 
-%% Events that come close together share a stanza, because a stanza and its acknowledgement cost more than an event does.
-flush_later(#state{flushing = true} = State) -> State;
-flush_later(#state{flushed = Flushed} = State) ->
-    Wait = if Flushed == undefined -> 0; true -> Flushed + ?GATHER_TIME - erlang:monotonic_time(millisecond) end,
-    if Wait > 0 -> erlang:send_after(Wait, self(), flush);
-       true -> self() ! flush
-    end,
-    State#state{flushing = true}.
-
-%% Numbers and sends what has been gathered.
+%% Numbers and sends what has been gathered: events that come close together share a stanza, because a stanza and its
+%% acknowledgement cost more than an event does.
 flush(#state{batch_count = 0} = State) -> State;
 flush(#state{batch = Batch, batch_bytes = Bytes} = State) ->
-    State1 = linked(State#state{batch = [], batch_count = 0, batch_bytes = 0, flushed = erlang:monotonic_time(millisecond)}),
+    State1 = linked(State#state{batch = [], batch_count = 0, batch_bytes = 0}),
     {All, Kept} = lists:foldl(fun({true, Child}, {As, Ks}) -> {[Child | As], [Child | Ks]};
                                  ({false, Child}, {As, Ks}) -> {[Child | As], Ks}
                               end, {[], []}, Batch),
@@ -811,7 +849,7 @@ enforce_bound(#state{held = Held, held_count = Count, queue_size = Size, queue_t
             State#state.dropped == 0 andalso
                 ?WARNING_MSG("~ts does not acknowledge: more than ~B events or ~B s are waiting, dropping the oldest",
                              [State#state.component, Size, Time]),
-            ets:delete_all_objects(proc(State#state.host)),  % what was said of conversations may be among it
+            ets:delete_all_objects((State#state.shared)#shared.known),  % what was said of conversations may be among it
             enforce_bound(State#state{held = queue:drop(Held), held_count = Count - length(Children),
                                       dropped = State#state.dropped + length(Children), dropped_seq = Seq});
         _ -> State
@@ -901,7 +939,16 @@ node_attr() ->
 
 %%% Small things -------------------------------------------------------------------------------------------------------
 
-cast(Host, Msg) -> gen_server:cast(proc(Host), Msg).
+%% Puts a letter into the box of the host, and rings if nobody has since it was emptied.
+cast(Host, Msg) ->
+    try
+        #shared{pid = Pid, box = Box, rung = Rung} = shared(Host),
+        ets:insert(Box, {erlang:unique_integer([monotonic]), Msg}),
+        atomics:exchange(Rung, 1, 1) == 0 andalso (Pid ! rung)
+    catch error:badarg -> ok  % the module is being stopped
+    end.
+
+shared(Host) -> persistent_term:get({?MODULE, Host}).
 
 child(Name, Attrs) -> #xmlel{name = Name, attrs = Attrs}.
 

@@ -939,6 +939,45 @@ def a_full_queue_drops_the_oldest_and_says_how_many(w):
     assert result['dropped'] == '0', result
 
 
+def latencies(sender, receiver, count=200):
+    """Milliseconds from one client to another, the middle and the 99th of a hundred."""
+    took = []
+    for n in range(count):
+        begun = time.monotonic()
+        sender.message(receiver.account, f'ping {n}')
+        receiver.expect('message')
+        took.append((time.monotonic() - begun) * 1000)
+    took.sort()
+    return took[count // 2], took[count * 99 // 100]
+
+
+@case
+def a_relay_that_does_not_read_delays_no_message_and_costs_no_memory_without_end(w):
+    bridge, alice = w.connect(SMALL), w.login(w.account(SMALL), 'a').available().sync()
+    bob = w.login(w.account(SMALL), 'b').available().sync()
+    latencies(alice, bob, 50)  # warm
+    well = latencies(alice, bob)
+    memory = [w.server.memory()]
+    for _ in range(3):  # nobody reads the link from here on: first its buffers fill, then the module's patience ends
+        for n in range(1200):
+            alice.message(bob.account, 'x' * 8192)
+            if n % 50 == 49:
+                for _ in range(50):
+                    bob.expect('message')
+        memory.append(w.server.memory())
+    stuck = latencies(alice, bob)
+    told = f'{well[0]:.1f}/{well[1]:.1f} ms before, {stuck[0]:.1f}/{stuck[1]:.1f} ms stuck; {memory} MiB'
+    print(f'      {told}', flush=True)
+    assert stuck[0] < well[0] * 3 + 20 and stuck[1] < well[1] * 3 + 200, told
+    assert memory[-1] - memory[0] < 100, told  # what the relay did not read would alone be 3 x 16 MiB, twice where it is copied
+    assert 'nothing more until its next snapshot' in w.server.log()
+    if not bridge.closed:
+        bridge.cut()
+    again = w.connect(SMALL)
+    alice.message(bob.account, 'well again')
+    assert again.upto(bob.account, 'well again') is not None
+
+
 @case
 def a_client_can_neither_ask_nor_acknowledge(w):
     bob, alice = w.account(), w.sender()

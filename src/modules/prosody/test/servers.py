@@ -3,6 +3,7 @@ import glob
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -60,6 +61,10 @@ class Server:
     def remove(self):
         self.kill()
         shutil.rmtree(self.dir, ignore_errors=True)
+
+    def memory(self):
+        """MiB that it has in memory now."""
+        return int(re.search(r'VmRSS:\s+(\d+)', pathlib.Path(f'/proc/{self.process.pid}/status').read_text())[1]) // 1024
 
     def log(self):
         return ''.join(p.read_text(errors='replace') for p in sorted(self.dir.glob('*.log')))
