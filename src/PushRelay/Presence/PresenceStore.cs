@@ -28,8 +28,9 @@ internal sealed partial class PresenceStore(
 
     /// <summary>Server to nodes: the streams that stand in the table, as far as this node knows.</summary>
     private readonly ConcurrentDictionary<string, HashSet<string>> written = new(StringComparer.Ordinal);
-    private long writtenAt;
-    private HashSet<StreamName> live = [];
+
+    /// <summary>When each link's streams were last written, and which were live then.</summary>
+    private readonly Dictionary<LeaseTerm, (long At, HashSet<StreamName> Live)> said = [];
     private bool failing;
 
     /// <summary>From here this node says what the server's sessions are.</summary>
@@ -91,7 +92,7 @@ internal sealed partial class PresenceStore(
         foreach (var link in terms.GroupBy(t => t.Value, t => t.Key).ToList())
         {
             var changes = tracker.TakeChanges([.. link], SessionsAtOnceMax);
-            if (!changes.Any(c => c.Whole || c.Changed.Count > 0) && IsFresh([.. link], changes))
+            if (!changes.Any(c => c.Whole || c.Changed.Count > 0) && IsFresh(link.Key, changes))
             {
                 continue;
             }
@@ -112,8 +113,8 @@ internal sealed partial class PresenceStore(
                 }
 
                 await transaction.CommitAsync(cancellationToken);
-                writtenAt = clock.GetTimestamp();
-                live = [.. changes.Where(c => c.Live).Select(c => c.Name)];
+                said.Keys.Where(term => term.Name == link.Key.Name).ToList().ForEach(term => said.Remove(term));
+                said[link.Key] = (clock.GetTimestamp(), LiveOf(changes));
             }
             catch
             {
@@ -132,9 +133,10 @@ internal sealed partial class PresenceStore(
     }
 
     /// <summary>Nothing to say but that all is as it was, and that was said a moment ago.</summary>
-    private bool IsFresh(HashSet<string> servers, IReadOnlyList<StreamChanges> changes) =>
-        clock.GetElapsedTime(writtenAt) < SayAgainAfter
-        && live.Where(s => servers.Contains(s.Server)).ToHashSet().SetEquals(changes.Where(c => c.Live).Select(c => c.Name));
+    private bool IsFresh(LeaseTerm term, IReadOnlyList<StreamChanges> changes) =>
+        said.TryGetValue(term, out var last) && clock.GetElapsedTime(last.At) < SayAgainAfter && last.Live.SetEquals(LiveOf(changes));
+
+    private static HashSet<StreamName> LiveOf(IReadOnlyList<StreamChanges> changes) => [.. changes.Where(c => c.Live).Select(c => c.Name)];
 
     /// <summary>Streams that are no more, also those of who had the link before.</summary>
     private async Task ForgetOthersAsync(RelayDb db, string server, HashSet<string> nodes, CancellationToken cancellationToken)
