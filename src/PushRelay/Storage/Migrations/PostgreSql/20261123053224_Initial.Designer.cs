@@ -12,7 +12,7 @@ using PushRelay.Storage;
 namespace PushRelay.Storage.Migrations.PostgreSql
 {
     [DbContext(typeof(PostgreSqlRelayDb))]
-    [Migration("20261123045057_Initial")]
+    [Migration("20261123053224_Initial")]
     partial class Initial
     {
         /// <inheritdoc />
@@ -581,6 +581,10 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                         .HasMaxLength(200)
                         .HasColumnType("character varying(200)")
                         .HasColumnName("holder");
+
+                    b.Property<bool>("InUse")
+                        .HasColumnType("boolean")
+                        .HasColumnName("in_use");
 
                     b.Property<long>("Term")
                         .HasColumnType("bigint")

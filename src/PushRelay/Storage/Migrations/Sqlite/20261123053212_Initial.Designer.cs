@@ -11,7 +11,7 @@ using PushRelay.Storage;
 namespace PushRelay.Storage.Migrations.Sqlite
 {
     [DbContext(typeof(SqliteRelayDb))]
-    [Migration("20261123045047_Initial")]
+    [Migration("20261123053212_Initial")]
     partial class Initial
     {
         /// <inheritdoc />
@@ -576,6 +576,10 @@ namespace PushRelay.Storage.Migrations.Sqlite
                         .HasMaxLength(200)
                         .HasColumnType("TEXT")
                         .HasColumnName("holder");
+
+                    b.Property<bool>("InUse")
+                        .HasColumnType("INTEGER")
+                        .HasColumnName("in_use");
 
                     b.Property<long>("Term")
                         .HasColumnType("INTEGER")
