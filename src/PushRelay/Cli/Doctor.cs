@@ -92,13 +92,12 @@ internal sealed class Doctor(IServiceProvider services, TimeProvider clock)
         }
 
         var streams = await db.Set<StoredStream>().AsNoTracking().Where(s => component.Servers.Contains(s.Server)).ToListAsync(cancellationToken);
-        var linked = streams.Exists(s => s.Live && now - s.AsOf <= PresenceStore.AgeMax);
-        // its words would be there if it had been told any: a link without them is one that does not come about
+        var linked = lease.InUse || streams.Exists(s => s.Live && now - s.AsOf <= PresenceStore.AgeMax);
         return
         [
             new DoctorCheck(
-                $"link {component.Domain}", linked || streams.Exists(s => now - s.AsOf <= PresenceStore.AgeMax && s.HeardAt > lease.ExpiresAt - LeaseTable.Duration),
-                linked ? $"node {lease.Holder} has it" : $"Node {lease.Holder} holds the link but hears nothing over it. Cure: its log says why ({component.Host}:{component.Port.ToString(CultureInfo.InvariantCulture)}, Domain, Secret)."),
+                $"link {component.Domain}", linked,
+                linked ? $"node {lease.Holder} has it" : $"Node {lease.Holder} should have it, but is not linked. Cure: its log says why: {component.Host}:{component.Port.ToString(CultureInfo.InvariantCulture)}, Domain or Secret."),
             .. component.Servers.Select(server => CheckServer(server, [.. streams.Where(s => s.Server == server)], now)),
         ];
     }

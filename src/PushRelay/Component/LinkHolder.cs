@@ -115,7 +115,7 @@ internal sealed partial class LinkHolder(ComponentOptions options, LeaseTable le
     {
         try
         {
-            return await leases.RenewAsync(term, cancellationToken).WaitAsync(limit, clock, cancellationToken);
+            return await leases.RenewAsync(term, IsConnected, cancellationToken).WaitAsync(limit, clock, cancellationToken);
         }
         catch (Exception exception) when (exception is not OperationCanceledException)
         {

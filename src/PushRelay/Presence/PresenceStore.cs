@@ -24,12 +24,16 @@ internal sealed partial class PresenceStore(
     // a snapshot of many sessions: between its parts the database is others'
     private static readonly TimeSpan Pause = TimeSpan.FromMilliseconds(100);
 
+    /// <summary><see cref="AgeMax"/> but in tests, which a slow machine may hold up.</summary>
+    internal TimeSpan AgeBorne { get; set; } = AgeMax;
+
     private readonly ConcurrentDictionary<string, LeaseTerm> terms = new(StringComparer.Ordinal);
 
     /// <summary>Server to nodes: the streams that stand in the table, as far as this node knows.</summary>
     private readonly ConcurrentDictionary<string, HashSet<string>> written = new(StringComparer.Ordinal);
-    private long writtenAt;
-    private HashSet<StreamName> live = [];
+
+    /// <summary>When each link's streams were last written, and which were live then.</summary>
+    private readonly Dictionary<LeaseTerm, (long At, HashSet<StreamName> Live)> said = [];
     private bool failing;
 
     /// <summary>From here this node says what the server's sessions are.</summary>
@@ -91,7 +95,7 @@ internal sealed partial class PresenceStore(
         foreach (var link in terms.GroupBy(t => t.Value, t => t.Key).ToList())
         {
             var changes = tracker.TakeChanges([.. link], SessionsAtOnceMax);
-            if (!changes.Any(c => c.Whole || c.Changed.Count > 0) && IsFresh([.. link], changes))
+            if (!changes.Any(c => c.Whole || c.Changed.Count > 0) && IsFresh(link.Key, changes))
             {
                 continue;
             }
@@ -112,8 +116,8 @@ internal sealed partial class PresenceStore(
                 }
 
                 await transaction.CommitAsync(cancellationToken);
-                writtenAt = clock.GetTimestamp();
-                live = [.. changes.Where(c => c.Live).Select(c => c.Name)];
+                said.Keys.Where(term => term.Name == link.Key.Name).ToList().ForEach(term => said.Remove(term));
+                said[link.Key] = (clock.GetTimestamp(), LiveOf(changes));
             }
             catch
             {
@@ -132,9 +136,10 @@ internal sealed partial class PresenceStore(
     }
 
     /// <summary>Nothing to say but that all is as it was, and that was said a moment ago.</summary>
-    private bool IsFresh(HashSet<string> servers, IReadOnlyList<StreamChanges> changes) =>
-        clock.GetElapsedTime(writtenAt) < SayAgainAfter
-        && live.Where(s => servers.Contains(s.Server)).ToHashSet().SetEquals(changes.Where(c => c.Live).Select(c => c.Name));
+    private bool IsFresh(LeaseTerm term, IReadOnlyList<StreamChanges> changes) =>
+        said.TryGetValue(term, out var last) && clock.GetElapsedTime(last.At) < SayAgainAfter && last.Live.SetEquals(LiveOf(changes));
+
+    private static HashSet<StreamName> LiveOf(IReadOnlyList<StreamChanges> changes) => [.. changes.Where(c => c.Live).Select(c => c.Name)];
 
     /// <summary>Streams that are no more, also those of who had the link before.</summary>
     private async Task ForgetOthersAsync(RelayDb db, string server, HashSet<string> nodes, CancellationToken cancellationToken)
@@ -172,10 +177,10 @@ internal sealed partial class PresenceStore(
         }
     }
 
-    private static async Task<bool> IsKnownAsync(RelayDb db, string server, DateTimeOffset now, CancellationToken cancellationToken)
+    private async Task<bool> IsKnownAsync(RelayDb db, string server, DateTimeOffset now, CancellationToken cancellationToken)
     {
         var streams = await db.Set<StoredStream>().AsNoTracking().Where(s => s.Server == server).Select(s => new { s.Live, s.AsOf }).ToListAsync(cancellationToken);
-        return streams.Count > 0 && streams.TrueForAll(s => s.Live && now - s.AsOf <= AgeMax);
+        return streams.Count > 0 && streams.TrueForAll(s => s.Live && now - s.AsOf <= AgeBorne);
     }
 
     private static async Task<bool> WriteAsync(RelayDb db, StreamChanges changes, DateTimeOffset now, CancellationToken cancellationToken)

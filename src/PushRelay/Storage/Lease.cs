@@ -21,6 +21,9 @@ internal sealed class Lease
     /// <summary>Until then another node would take it if it could.</summary>
     public required DateTimeOffset AwaitedUntil { get; init; }
 
+    /// <summary>What is held does its work, as its holder last saw it: a link is up.</summary>
+    public required bool InUse { get; init; }
+
     internal sealed class Table : IEntityTypeConfiguration<Lease>
     {
         public void Configure(EntityTypeBuilder<Lease> builder)
@@ -74,7 +77,8 @@ internal sealed class LeaseTable(IDbContextFactory<RelayDb> databases, DatabaseC
         // on SQLite the process lock says that whoever held it is dead
         var free = db.Set<Lease>().Where(l => l.Name == name && (db.IsSqlite || l.ExpiresAt <= now));
         if (await free.ExecuteUpdateAsync(
-            set => set.SetProperty(l => l.Holder, Node).SetProperty(l => l.Term, l => l.Term + 1).SetProperty(l => l.ExpiresAt, now + Duration),
+            set => set.SetProperty(l => l.Holder, Node).SetProperty(l => l.Term, l => l.Term + 1).SetProperty(l => l.ExpiresAt, now + Duration)
+                .SetProperty(l => l.InUse, false),
             cancellationToken) == 0 && !await MakeAsync(db, name, now, cancellationToken))
         {
             await db.Set<Lease>().Where(l => l.Name == name)
@@ -87,11 +91,14 @@ internal sealed class LeaseTable(IDbContextFactory<RelayDb> databases, DatabaseC
     }
 
     /// <summary>Also after it ran out, as long as nobody has taken it.</summary>
-    public async Task<LeaseRenewal> RenewAsync(LeaseTerm term, CancellationToken cancellationToken)
+    /// <param name="term">Of which taking.</param>
+    /// <param name="inUse">For whoever looks at the row.</param>
+    /// <param name="cancellationToken">Ends the wait for the database.</param>
+    public async Task<LeaseRenewal> RenewAsync(LeaseTerm term, bool inUse, CancellationToken cancellationToken)
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
         var now = await clock.NowAsync(db, cancellationToken);
-        if (await Mine(db, term).ExecuteUpdateAsync(set => set.SetProperty(l => l.ExpiresAt, now + Duration), cancellationToken) == 0)
+        if (await Mine(db, term).ExecuteUpdateAsync(set => set.SetProperty(l => l.ExpiresAt, now + Duration).SetProperty(l => l.InUse, inUse), cancellationToken) == 0)
         {
             return LeaseRenewal.Lost;
         }
@@ -104,7 +111,7 @@ internal sealed class LeaseTable(IDbContextFactory<RelayDb> databases, DatabaseC
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
         var now = await clock.NowAsync(db, cancellationToken);
-        await Mine(db, term).ExecuteUpdateAsync(set => set.SetProperty(l => l.Holder, "").SetProperty(l => l.ExpiresAt, now), cancellationToken);
+        await Mine(db, term).ExecuteUpdateAsync(set => set.SetProperty(l => l.Holder, "").SetProperty(l => l.ExpiresAt, now).SetProperty(l => l.InUse, false), cancellationToken);
     }
 
     /// <summary>
@@ -139,7 +146,7 @@ internal sealed class LeaseTable(IDbContextFactory<RelayDb> databases, DatabaseC
             return false;
         }
 
-        db.Add(new Lease { Name = name, Holder = Node, Term = 1, ExpiresAt = now + Duration, AwaitedUntil = now });
+        db.Add(new Lease { Name = name, Holder = Node, Term = 1, ExpiresAt = now + Duration, AwaitedUntil = now, InUse = false });
         try
         {
             await db.SaveChangesAsync(cancellationToken);

@@ -167,6 +167,20 @@ public sealed class DoctorTests(PostgreSqlServer postgreSql) : IDisposable
         await app.StopAsync(Token);
     }
 
+    [Fact]
+    public async Task Beside_a_relay_that_cannot_link_the_link_is_what_fails()
+    {
+        await using var relay = await RelayApp.OpenAsync(null, TestRelay.Settings(folder), TimeProvider.System, Token);
+        await relay.StartAsync(Token);
+        IReadOnlyList<DoctorCheck> checks = [];
+        await TestRelay.UntilAsync(
+            async () => (checks = await ExamineAsync()).Any(c => c.Name.StartsWith("link", StringComparison.Ordinal) && c.Detail.StartsWith("Node ", StringComparison.Ordinal)),
+            () => string.Join('\n', checks));
+
+        Assert.Contains("its log says why", Failing(checks, "link push.example.com"), StringComparison.Ordinal);
+        await relay.StopAsync(Token);
+    }
+
     [Theory]
     [InlineData(false, null, "takes key FGHIJ67890 of team ABCDE12345")]
     [InlineData(true, null, "takes key FGHIJ67890 of team ABCDE12345")]

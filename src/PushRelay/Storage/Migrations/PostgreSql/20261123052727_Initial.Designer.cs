@@ -12,7 +12,11 @@ using PushRelay.Storage;
 namespace PushRelay.Storage.Migrations.PostgreSql
 {
     [DbContext(typeof(PostgreSqlRelayDb))]
+<<<<<<<< HEAD:src/PushRelay/Storage/Migrations/PostgreSql/20261123052727_Initial.Designer.cs
     [Migration("20261123052727_Initial")]
+========
+    [Migration("20261123053224_Initial")]
+>>>>>>>> relay4:src/PushRelay/Storage/Migrations/PostgreSql/20261123053224_Initial.Designer.cs
     partial class Initial
     {
         /// <inheritdoc />
@@ -637,6 +641,10 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                         .HasMaxLength(200)
                         .HasColumnType("character varying(200)")
                         .HasColumnName("holder");
+
+                    b.Property<bool>("InUse")
+                        .HasColumnType("boolean")
+                        .HasColumnName("in_use");
 
                     b.Property<long>("Term")
                         .HasColumnType("bigint")

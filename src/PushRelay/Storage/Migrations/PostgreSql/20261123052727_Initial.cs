@@ -132,7 +132,8 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                     holder = table.Column<string>(type: "character varying(200)", maxLength: 200, nullable: false),
                     term = table.Column<long>(type: "bigint", nullable: false),
                     expires_at = table.Column<DateTimeOffset>(type: "timestamp with time zone", nullable: false),
-                    awaited_until = table.Column<DateTimeOffset>(type: "timestamp with time zone", nullable: false)
+                    awaited_until = table.Column<DateTimeOffset>(type: "timestamp with time zone", nullable: false),
+                    in_use = table.Column<bool>(type: "boolean", nullable: false)
                 },
                 constraints: table =>
                 {

@@ -635,6 +635,10 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                         .HasColumnType("character varying(200)")
                         .HasColumnName("holder");
 
+                    b.Property<bool>("InUse")
+                        .HasColumnType("boolean")
+                        .HasColumnName("in_use");
+
                     b.Property<long>("Term")
                         .HasColumnType("bigint")
                         .HasColumnName("term");

@@ -11,7 +11,11 @@ using PushRelay.Storage;
 namespace PushRelay.Storage.Migrations.Sqlite
 {
     [DbContext(typeof(SqliteRelayDb))]
+<<<<<<<< HEAD:src/PushRelay/Storage/Migrations/Sqlite/20261123052719_Initial.Designer.cs
     [Migration("20261123052719_Initial")]
+========
+    [Migration("20261123053212_Initial")]
+>>>>>>>> relay4:src/PushRelay/Storage/Migrations/Sqlite/20261123053212_Initial.Designer.cs
     partial class Initial
     {
         /// <inheritdoc />
@@ -632,6 +636,10 @@ namespace PushRelay.Storage.Migrations.Sqlite
                         .HasMaxLength(200)
                         .HasColumnType("TEXT")
                         .HasColumnName("holder");
+
+                    b.Property<bool>("InUse")
+                        .HasColumnType("INTEGER")
+                        .HasColumnName("in_use");
 
                     b.Property<long>("Term")
                         .HasColumnType("INTEGER")

@@ -132,7 +132,8 @@ namespace PushRelay.Storage.Migrations.Sqlite
                     holder = table.Column<string>(type: "TEXT", maxLength: 200, nullable: false),
                     term = table.Column<long>(type: "INTEGER", nullable: false),
                     expires_at = table.Column<long>(type: "INTEGER", nullable: false),
-                    awaited_until = table.Column<long>(type: "INTEGER", nullable: false)
+                    awaited_until = table.Column<long>(type: "INTEGER", nullable: false),
+                    in_use = table.Column<bool>(type: "INTEGER", nullable: false)
                 },
                 constraints: table =>
                 {

@@ -630,6 +630,10 @@ namespace PushRelay.Storage.Migrations.Sqlite
                         .HasColumnType("TEXT")
                         .HasColumnName("holder");
 
+                    b.Property<bool>("InUse")
+                        .HasColumnType("INTEGER")
+                        .HasColumnName("in_use");
+
                     b.Property<long>("Term")
                         .HasColumnType("INTEGER")
                         .HasColumnName("term");
