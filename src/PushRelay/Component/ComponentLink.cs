@@ -23,6 +23,7 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
     private readonly ComponentOptions options;
     private readonly EventIngest ingest;
     private readonly PresenceTracker presence;
+    private readonly AdHocCommands commands;
     private readonly TimeProvider clock;
     private readonly ILogger<ComponentLink> logger;
     private readonly XmppComponent component;
@@ -33,15 +34,16 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
     private volatile bool lost;
 
     public ComponentLink(
-        ComponentOptions options, EventIngest ingest, PresenceTracker presence, TimeProvider clock, ILoggerFactory loggers)
+        ComponentOptions options, EventIngest ingest, PresenceTracker presence, AdHocCommands commands, TimeProvider clock, ILoggerFactory loggers)
     {
         this.options = options;
         this.ingest = ingest;
         this.presence = presence;
+        this.commands = commands;
         this.clock = clock;
         logger = loggers.CreateLogger<ComponentLink>();
         component = new XmppComponent(
-            new XmppComponentOptions { Host = options.Host, Port = options.Port, Domain = options.Domain, Secret = options.Secret, ServerDomain = options.Servers[0], KnownNames = BridgeProtocol.Names },
+            new XmppComponentOptions { Host = options.Host, Port = options.Port, Domain = options.Domain, Secret = options.Secret, ServerDomain = options.Servers[0], KnownNames = [.. BridgeProtocol.Names, .. AdHocCommands.Names] },
             this, clock, loggers.CreateLogger<XmppComponent>());
     }
 
@@ -92,7 +94,7 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
         // a question in our namespace is none of ours: the server answers, it does not ask
         if ((bridge is null || stanza.Name.LocalName == "iq") && !isAnswer)
         {
-            return false;
+            return await commands.TryAnswerAsync(stanza, options.Servers, answer => SendAsync(answer, CancellationToken.None), cancellationToken);
         }
 
         var from = (string?)stanza.Attribute("from") ?? "";

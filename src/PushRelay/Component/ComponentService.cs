@@ -1,5 +1,6 @@
 using Microsoft.Extensions.Diagnostics.HealthChecks;
 using Microsoft.Extensions.Options;
+using PushRelay.Access;
 using PushRelay.Decision;
 using PushRelay.Presence;
 using PushRelay.Storage;
@@ -8,10 +9,11 @@ namespace PushRelay.Component;
 
 /// <summary>Runs the links to the XMPP servers for as long as the relay serves.</summary>
 internal sealed partial class ComponentService(
-    IOptions<XmppOptions> options, EventIngest ingest, PresenceTracker presence, TimeProvider clock, ILoggerFactory loggers, ILogger<ComponentService> logger)
+    IOptions<XmppOptions> options, EventIngest ingest, PresenceTracker presence, AdHocCommands commands, TimeProvider clock, ILoggerFactory loggers,
+    ILogger<ComponentService> logger)
     : BackgroundService, IHealthCheck
 {
-    private readonly List<ComponentLink> links = [.. options.Value.Components.Select(c => new ComponentLink(c, ingest, presence, clock, loggers))];
+    private readonly List<ComponentLink> links = [.. options.Value.Components.Select(c => new ComponentLink(c, ingest, presence, commands, clock, loggers))];
 
     /// <summary>Degraded while a link is down or a server's sessions are unknown: alerts go out all the same, more than needed.</summary>
     public Task<HealthCheckResult> CheckHealthAsync(HealthCheckContext context, CancellationToken cancellationToken = default)
@@ -46,6 +48,10 @@ internal static class ComponentServices
             options.Check();
         });
         services.AddSingleton<PresenceTracker>();
+        services.AddSingleton<TokenCommands>();
+        services.AddSingleton(provider => new AdHocCommands(
+            provider.GetRequiredService<MasterKey>(), provider.GetRequiredService<ServedAccounts>(), provider.GetRequiredService<TokenCommands>().All,
+            provider.GetRequiredService<TimeProvider>(), provider.GetRequiredService<ILogger<AdHocCommands>>()));
         services.AddSingleton<ComponentService>();
         services.AddHostedService(provider => provider.GetRequiredService<ComponentService>());
         services.AddHealthChecks().AddCheck<ComponentService>("xmpp");

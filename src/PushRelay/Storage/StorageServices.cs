@@ -34,6 +34,7 @@ internal static class StorageServices
         services.AddSingleton(provider => provider.GetRequiredService<RelayStorage>().MasterKey);
         services.AddSingleton<DatabaseClock>();
         services.AddSingleton<Sequence>();
+        services.AddSingleton<AuditTrail>();
         services.AddHealthChecks().AddCheck<StorageHealth>("database");
         return services;
     }
