@@ -141,24 +141,13 @@ internal static class RelayApp
 
     private static void MapEndpoints(WebApplication app)
     {
-        app.Use(static (context, next) =>
-        {
-            context.Response.Headers.CacheControl = "no-store";
-            context.Response.Headers.XContentTypeOptions = "nosniff";
-            return next(context);
-        });
-        app.UseExceptionHandler(new ExceptionHandlerOptions
-        {
-            // a request that breaks while it is read is the caller's
-            StatusCodeSelector = exception => exception is BadHttpRequestException bad ? bad.StatusCode : StatusCodes.Status500InternalServerError,
-        });
-        app.UseStatusCodePages();
-        app.UseAuthentication();
-        app.UseAuthorization();
+        app.UseAccess();
         app.MapHealth();
+        TokenEndpoints.Map(app);
         DeviceEndpoints.Map(app);
         app.MapDeliveries();
         app.MapAccounts();
+        ApiDocument.Map(app);
     }
 
     private static void ReadSettings(ConfigurationManager configuration, SettingsFile file, string[] arguments)

@@ -3,6 +3,7 @@ using Microsoft.AspNetCore.Builder;
 using Microsoft.EntityFrameworkCore;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Time.Testing;
+using PushRelay.Access;
 using PushRelay.Apns.Simulator;
 using PushRelay.Decision;
 using PushRelay.Deliveries;
@@ -125,6 +126,10 @@ internal sealed class TestRelay : IAsyncDisposable
 
         return client;
     }
+
+    /// <summary>A token as the account gets it by the command.</summary>
+    public Task<(string Token, AccountToken Kept)> IssueTokenAsync(string account) =>
+        Get<AccountTokens>().TryIssue(account, new Actor("test", null), out _, TestContext.Current.CancellationToken)!;
 
     public async Task<Device> RegisterAsync(string account = Bob, string? token = null, string? resource = null, string? id = null)
     {

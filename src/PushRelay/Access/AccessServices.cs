@@ -1,5 +1,10 @@
+using System.Globalization;
+using System.Net;
 using Microsoft.AspNetCore.Authentication;
+using Microsoft.AspNetCore.Authentication.JwtBearer;
 using Microsoft.AspNetCore.Authorization;
+using Microsoft.AspNetCore.HttpOverrides;
+using Microsoft.Extensions.Options;
 using PushRelay.Storage;
 
 namespace PushRelay.Access;
@@ -9,23 +14,113 @@ internal static class AccessServices
     /// <summary>The policy of routes that are the operator's alone: 403 for an account.</summary>
     public const string OperatorOnly = nameof(OperatorOnly);
 
+    private const string AnyCredential = nameof(AnyCredential);
+
     public static IServiceCollection AddAccess(this IServiceCollection services)
     {
         services.AddOptions<ApiOptions>().ValidateOnStart().Configure<IConfiguration>((options, configuration) =>
         {
+            SettingsReader.Bind(configuration, "Api", options);
             options.OperatorKeys = SettingsReader.BindList<OperatorKey>(configuration, "Api:OperatorKeys");
             options.Check();
         });
         services.AddOptions<ServedOptions>().Configure<IConfiguration>((options, configuration) =>
             options.Components = SettingsReader.BindList<ServedOptions.ServedComponent>(configuration, "Xmpp:Components"));
-        services.AddSingleton<ServedAccounts>();
+        services.AddSingleton<ServedAccounts>().AddSingleton<RateLimits>().AddSingleton<AccountTokens>().AddSingleton<TokenEndpoints>().AddSingleton<Idempotency>();
+        services.AddSingleton<AccessUpkeep>().AddHostedService(provider => provider.GetRequiredService<AccessUpkeep>());
         services.AddProblemDetails(problems => problems.CustomizeProblemDetails = ApiProblem.Complete);
-        services.AddAuthentication(OperatorKeyHandler.SchemeName)
-            .AddScheme<AuthenticationSchemeOptions, OperatorKeyHandler>(OperatorKeyHandler.SchemeName, null);
+        services.AddAuthentication(AnyCredential)
+            .AddPolicyScheme(AnyCredential, null, scheme =>
+            {
+                scheme.ForwardDefaultSelector = Choose;
+                scheme.ForwardChallenge = scheme.ForwardForbid = OperatorKeyHandler.SchemeName;
+            })
+            .AddScheme<AuthenticationSchemeOptions, OperatorKeyHandler>(OperatorKeyHandler.SchemeName, null)
+            .AddScheme<AuthenticationSchemeOptions, AccountTokenHandler>(AccountTokenHandler.SchemeName, null)
+            .AddJwtBearer(JwtAuthentication.SchemeName, _ => { });
+        services.AddOptions<JwtBearerOptions>(JwtAuthentication.SchemeName)
+            .Configure<IOptions<ApiOptions>, ServedAccounts, TimeProvider>(JwtAuthentication.Configure);
         // a route that says nothing needs a credential
         services.AddAuthorizationBuilder()
             .SetFallbackPolicy(new AuthorizationPolicyBuilder().RequireAuthenticatedUser().Build())
-            .AddPolicy(OperatorOnly, policy => policy.RequireAuthenticatedUser());
+            .AddPolicy(OperatorOnly, policy => policy.RequireAuthenticatedUser().RequireAssertion(context => ApiCaller.Of(context.User).IsOperator));
+        services.AddCors();
+        services.AddOpenApi(ApiDocument.Name, ApiDocument.Configure);
+        services.AddOptions<ForwardedHeadersOptions>().Configure<IOptions<ApiOptions>>(TrustProxies);
         return services;
+    }
+
+    /// <summary>What every request goes through before a route has it.</summary>
+    public static void UseAccess(this WebApplication app)
+    {
+        var options = app.Services.GetRequiredService<IOptions<ApiOptions>>().Value;
+        if (options.TrustedProxies.Count > 0)
+        {
+            app.UseForwardedHeaders();
+        }
+
+        app.Use(ApiHardening.Apply);
+        app.UseExceptionHandler(new ExceptionHandlerOptions
+        {
+            // a request that breaks while it is read is the caller's; a database that is away comes back
+            StatusCodeSelector = exception => exception is BadHttpRequestException bad ? bad.StatusCode
+                : DatabaseOutage.Is(exception) ? StatusCodes.Status503ServiceUnavailable : StatusCodes.Status500InternalServerError,
+        });
+        app.UseStatusCodePages();
+        app.UseRouting();
+        if (options.CorsOrigins.Count > 0)
+        {
+            app.UseCors(cors => cors.WithOrigins([.. options.CorsOrigins]).WithMethods("GET", "POST", "PUT", "PATCH", "DELETE")
+                .WithHeaders("Authorization", "Content-Type", "If-Match", "If-None-Match", "Idempotency-Key").WithExposedHeaders("ETag", "Location", "Retry-After"));
+        }
+
+        app.Use(ApiHardening.AnswerPreflight);
+        app.UseAuthentication();
+        app.Use(LimitAsync);
+        app.UseAuthorization();
+        app.Use((context, next) => context.RequestServices.GetRequiredService<Idempotency>().ApplyAsync(context, next));
+    }
+
+    private static string Choose(HttpContext context) => BearerCredential.Of(context.Request) switch
+    {
+        { } token when token.StartsWith(AccountTokens.Prefix, StringComparison.Ordinal) => AccountTokenHandler.SchemeName,
+        { } jwt when JwtAuthentication.LooksLikeOne(jwt) && context.RequestServices.GetRequiredService<IOptions<ApiOptions>>().Value.Jwt.IsOn => JwtAuthentication.SchemeName,
+        _ => OperatorKeyHandler.SchemeName,
+    };
+
+    private static Task LimitAsync(HttpContext context, RequestDelegate next)
+    {
+        var limits = context.RequestServices.GetRequiredService<RateLimits>();
+        var caller = ApiCaller.Of(context);
+        var (known, isProbe) = (context.User.Identity?.IsAuthenticated == true, context.Request.Path.StartsWithSegments("/health", StringComparison.Ordinal));
+        var wait = TimeSpan.Zero;
+        var free = isProbe || (known && caller.IsOperator)
+            || (known ? limits.Requests.TryTake(caller.Account!, out wait) : limits.Strangers.TryTake(RateLimit.KeyOf(context.Connection.RemoteIpAddress), out wait));
+        if (free)
+        {
+            return next(context);
+        }
+
+        context.Response.StatusCode = StatusCodes.Status429TooManyRequests;
+        context.Response.Headers.RetryAfter = Math.Ceiling(wait.TotalSeconds).ToString(CultureInfo.InvariantCulture);
+        return Task.CompletedTask;
+    }
+
+    private static void TrustProxies(ForwardedHeadersOptions forwarded, IOptions<ApiOptions> api)
+    {
+        forwarded.ForwardedHeaders = ForwardedHeaders.XForwardedFor;
+        forwarded.KnownProxies.Clear();
+        forwarded.KnownIPNetworks.Clear();
+        foreach (var proxy in api.Value.TrustedProxies)
+        {
+            if (IPAddress.TryParse(proxy, out var address))
+            {
+                forwarded.KnownProxies.Add(address);
+            }
+            else
+            {
+                forwarded.KnownIPNetworks.Add(System.Net.IPNetwork.Parse(proxy));
+            }
+        }
     }
 }

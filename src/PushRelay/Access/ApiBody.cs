@@ -29,6 +29,11 @@ internal static class ApiBody
             return (null, ApiProblem.Of(415, "unsupported_media_type", "The request must be application/json.", null));
         }
 
+        if (request.Headers.ContentEncoding.Count > 0)
+        {
+            return (null, ApiProblem.Of(415, "unsupported_media_type", "The request must not be compressed.", null));
+        }
+
         var body = await ReadBoundedAsync(request, cancellationToken);
         if (body is null)
         {

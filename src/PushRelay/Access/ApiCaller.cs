@@ -1,4 +1,5 @@
 using System.Security.Claims;
+using PushRelay.Storage;
 
 namespace PushRelay.Access;
 
@@ -11,8 +12,11 @@ internal sealed record ApiCaller(string Name, string? Account)
 
     public bool IsOperator => Account is null;
 
-    public static ApiCaller Of(HttpContext context) =>
-        new(context.User.Identity?.Name ?? "", context.User.FindFirstValue(AccountClaim));
+    public static ApiCaller Of(HttpContext context) => Of(context.User);
+
+    public static ApiCaller Of(ClaimsPrincipal user) => new(user.Identity?.Name ?? "", user.FindFirstValue(AccountClaim));
+
+    public Actor ActorOf(HttpContext context) => new(Name, context.Connection.RemoteIpAddress?.ToString());
 
     public static ClaimsPrincipal Principal(string scheme, string name, string? account)
     {

@@ -1,4 +1,4 @@
-using System.Diagnostics;
+using System.Globalization;
 using Microsoft.AspNetCore.Http.HttpResults;
 using Microsoft.AspNetCore.Mvc;
 
@@ -14,6 +14,13 @@ internal static class ApiProblem
         Of(StatusCodes.Status400BadRequest, "validation", "The request is not valid.", string.Join(" ", errors.Select(e => $"{e.Key} {e.Value[0]}.")), errors);
 
     public static ProblemHttpResult NotFound() => Of(StatusCodes.Status404NotFound, "not_found", "There is no such resource.", null);
+
+    public static ProblemHttpResult TooMany(HttpContext context, TimeSpan wait)
+    {
+        context.Response.Headers.RetryAfter = Math.Ceiling(wait.TotalSeconds).ToString(CultureInfo.InvariantCulture);
+        var (code, title) = Describe(StatusCodes.Status429TooManyRequests);
+        return Of(StatusCodes.Status429TooManyRequests, code, title, null);
+    }
 
     public static ProblemHttpResult Of(int status, string code, string title, string? detail, Dictionary<string, string[]>? errors = null)
     {
@@ -40,7 +47,7 @@ internal static class ApiProblem
             problem.Extensions["code"] = code;
         }
 
-        problem.Extensions["traceId"] = Activity.Current?.TraceId.ToString() ?? context.HttpContext.TraceIdentifier;
+        problem.Extensions["traceId"] = ApiHardening.TraceId(context.HttpContext);
     }
 
     private static string TypeOf(string code) => $"urn:pushrelay:problem:{code}";
@@ -51,9 +58,11 @@ internal static class ApiProblem
         401 => ("unauthorized", "A valid credential is needed."),
         403 => ("forbidden", "This credential may not do that."),
         404 => ("not_found", "There is no such resource."),
+        408 => ("request_timeout", "The request came too slowly."),
         405 => ("method_not_allowed", "The resource does not know this method."),
         413 => ("too_large", "The request is too large."),
         415 => ("unsupported_media_type", "The request must be application/json."),
+        429 => ("too_many_requests", "Too many requests; ask again after the seconds that Retry-After says."),
         503 => ("unavailable", "The relay cannot answer now; ask again later."),
         _ => ("internal", "The relay failed; the log has the details under this traceId."),
     };

@@ -24,6 +24,7 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
     private readonly LeaseTerm term;
     private readonly EventIngest ingest;
     private readonly PresenceStore store;
+    private readonly AdHocCommands commands;
     private readonly TimeProvider clock;
     private readonly ILogger<ComponentLink> logger;
     private readonly XmppComponent component;
@@ -34,17 +35,19 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
     private volatile bool lost;
 
     public ComponentLink(
-        ComponentOptions options, LeaseTerm term, EventIngest ingest, PresenceTracker presence, PresenceStore store, TimeProvider clock, ILoggerFactory loggers)
+        ComponentOptions options, LeaseTerm term, EventIngest ingest, PresenceTracker presence, PresenceStore store, AdHocCommands commands,
+        TimeProvider clock, ILoggerFactory loggers)
     {
         this.options = options;
         this.term = term;
         this.ingest = ingest;
         this.store = store;
+        this.commands = commands;
         this.clock = clock;
         logger = loggers.CreateLogger<ComponentLink>();
         streams = new BridgeStreams(presence, clock, logger);
         component = new XmppComponent(
-            new XmppComponentOptions { Host = options.Host, Port = options.Port, Domain = options.Domain, Secret = options.Secret, ServerDomain = options.Servers[0], KnownNames = BridgeProtocol.Names },
+            new XmppComponentOptions { Host = options.Host, Port = options.Port, Domain = options.Domain, Secret = options.Secret, ServerDomain = options.Servers[0], KnownNames = [.. BridgeProtocol.Names, .. AdHocCommands.Names] },
             this, clock, loggers.CreateLogger<XmppComponent>());
     }
 
@@ -95,7 +98,7 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
         // a question in our namespace is none of ours: the server answers, it does not ask
         if ((bridge is null || stanza.Name.LocalName == "iq") && !isAnswer)
         {
-            return false;
+            return await commands.TryAnswerAsync(stanza, options.Servers, answer => SendAsync(answer, CancellationToken.None), cancellationToken);
         }
 
         var from = (string?)stanza.Attribute("from") ?? "";

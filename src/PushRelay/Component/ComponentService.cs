@@ -1,5 +1,6 @@
 using Microsoft.Extensions.Diagnostics.HealthChecks;
 using Microsoft.Extensions.Options;
+using PushRelay.Access;
 using PushRelay.Decision;
 using PushRelay.Presence;
 using PushRelay.Storage;
@@ -8,14 +9,14 @@ namespace PushRelay.Component;
 
 /// <summary>Runs the links to the XMPP servers for as long as the relay serves, those that this node has.</summary>
 internal sealed partial class ComponentService(
-    IOptions<XmppOptions> options, EventIngest ingest, PresenceTracker presence, PresenceStore store, LeaseTable leases, TimeProvider clock,
-    ILoggerFactory loggers, ILogger<ComponentService> logger)
+    IOptions<XmppOptions> options, EventIngest ingest, PresenceTracker presence, PresenceStore store, AdHocCommands commands, LeaseTable leases,
+    TimeProvider clock, ILoggerFactory loggers, ILogger<ComponentService> logger)
     : BackgroundService, IHealthCheck
 {
     private readonly List<LinkHolder> links =
     [
         .. options.Value.Components.Select(c => new LinkHolder(
-            c, leases, term => new ComponentLink(c, term, ingest, presence, store, clock, loggers), clock, loggers.CreateLogger<LinkHolder>())),
+            c, leases, term => new ComponentLink(c, term, ingest, presence, store, commands, clock, loggers), clock, loggers.CreateLogger<LinkHolder>())),
     ];
 
     /// <summary>
@@ -56,6 +57,10 @@ internal static class ComponentServices
             options.Components = SettingsReader.BindList<ComponentOptions>(configuration, "Xmpp:Components");
             options.Check();
         });
+        services.AddSingleton<TokenCommands>();
+        services.AddSingleton(provider => new AdHocCommands(
+            provider.GetRequiredService<MasterKey>(), provider.GetRequiredService<ServedAccounts>(), provider.GetRequiredService<TokenCommands>().All,
+            provider.GetRequiredService<TimeProvider>(), provider.GetRequiredService<ILogger<AdHocCommands>>()));
         services.AddSingleton<ComponentService>();
         services.AddHostedService(provider => provider.GetRequiredService<ComponentService>());
         services.AddHealthChecks().AddCheck<ComponentService>("xmpp");

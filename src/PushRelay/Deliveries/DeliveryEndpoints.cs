@@ -36,16 +36,72 @@ public sealed record DeliveryPage(IReadOnlyList<DeliveryAnswer> Items, string? N
 /// <summary><c>/v1/deliveries</c>: why an alert came, or did not.</summary>
 internal static partial class DeliveryEndpoints
 {
+    private const string Example =
+        """
+        {"id":"01a20655-59a4-7000-827e-9b3efa90293d","account":"bob@example.com","device":"3F2A-91","app":"com.example.chat","platform":"apns",
+         "event":{"source":"bridge","class":"text","from":"alice@example.com","id":"16d29059d1ce","stanzaId":"DfZjcbF3","at":"2026-11-23T02:56:26.380Z"},
+         "state":"accepted","reason":"offline","count":1,"coalescedInto":null,"attempts":1,"createdAt":"2026-11-23T02:56:26.452Z",
+         "dueAt":"2026-11-23T02:56:26.452Z","expiresAt":"2026-11-24T02:56:26.380Z","settledAt":"2026-11-23T02:56:26.533Z","receivedAt":null,"openedAt":null}
+        """;
+
+    private const string ExampleAttempt =
+        """
+        {"number":1,"at":"2026-11-23T02:56:26.459Z","durationMs":73,"status":200,"reason":null,"outcome":"accepted","apnsId":"01a20655-59a4-7000-827e-9b3efa90293d"}
+        """;
+
     public static void MapDeliveries(this IEndpointRouteBuilder routes)
     {
-        var deliveries = routes.MapGroup("/v1/deliveries").WithTags("deliveries");
-        deliveries.MapGet("", ListAsync);
-        deliveries.MapGet("{id}", ShowAsync);
+        var deliveries = routes.MapApi("/v1/deliveries", "deliveries");
+        deliveries.MapGet("", ListAsync).WithSummary("The delivery log, newest first")
+            .WithExample(null, $$"""{"items":[{{Example}}],"next":null}""");
+        deliveries.MapGet("{id}", ShowAsync).WithSummary("One delivery with every attempt")
+            .WithExample(null, Example[..^1] + ",\"log\":[" + ExampleAttempt + "]}");
+        deliveries.MapPost("{id}/retry", RetryAsync).WithSummary("Sends a dead, rejected or expired delivery again").RequireAuthorization(AccessServices.OperatorOnly)
+            .WithExample(null, Example);
+        routes.MapApi("/v1/devices", "devices").MapPost("{deviceId}/test", TestAsync).WithSummary("Sends a test alert").WithExample(null, Example);
+    }
+
+    private static async Task<Results<Accepted<DeliveryAnswer>, ProblemHttpResult>> TestAsync(
+        string deviceId, string? account, HttpContext http, DeviceRegistry registry, TestAlerts alerts, ServedAccounts accounts, RateLimits limits,
+        CancellationToken cancellationToken)
+    {
+        var (device, problem) = await DeviceEndpoints.FindAsync(deviceId, account, http, registry, accounts);
+        if (device is null)
+        {
+            return problem!;
+        }
+
+        var caller = ApiCaller.Of(http);
+        if (!caller.IsOperator && !limits.Tests.TryTake(device.Key.ToString("N"), out var wait))
+        {
+            return ApiProblem.TooMany(http, wait);
+        }
+
+        var row = await alerts.SendAsync(device, Idempotency.KeyOf(http), caller.ActorOf(http), cancellationToken);
+        return TypedResults.Accepted($"/v1/deliveries/{row.Id:D}", Answer(row));
+    }
+
+    private static async Task<Results<Accepted<DeliveryAnswer>, ProblemHttpResult>> RetryAsync(
+        string id, HttpContext http, DeliveryLog log, CancellationToken cancellationToken)
+    {
+        if (!Guid.TryParseExact(id, "D", out var key) || await log.FindAsync(null, key, cancellationToken) is not var (delivery, _))
+        {
+            return ApiProblem.NotFound();
+        }
+
+        if (!await log.RetryAsync(delivery, ApiCaller.Of(http).ActorOf(http), cancellationToken))
+        {
+            return ApiProblem.Of(409, "not_retryable", "The delivery cannot be sent again.", $"It is {Names.Of(delivery.State)}; only what is dead, rejected or expired can.");
+        }
+
+        return await log.FindAsync(null, key, cancellationToken) is var (again, _)
+            ? TypedResults.Accepted($"/v1/deliveries/{id}", Answer(again))
+            : ApiProblem.NotFound();
     }
 
     private static async Task<Results<Ok<DeliveryPage>, ProblemHttpResult>> ListAsync(
         string? account, string? device, string? state, string? from, string? to, string? cursor, string? limit,
-        DeliveryLog log, ServedAccounts accounts, CancellationToken cancellationToken)
+        HttpContext http, DeliveryLog log, ServedAccounts accounts, CancellationToken cancellationToken)
     {
         if (!ApiPage.TryParse(cursor, limit, out var page, out var problem))
         {
@@ -68,8 +124,7 @@ internal static partial class DeliveryEndpoints
             return problem;
         }
 
-        string? owner = null;
-        if ((account is not null && !accounts.TryName(account, out owner, out _)) || (device is not null && !DeviceRules.IsId(device)))
+        if (!ApiCaller.Of(http).TryNarrow(accounts, account, out var owner) || (device is not null && !DeviceRules.IsId(device)))
         {
             return TypedResults.Ok(new DeliveryPage([], null));
         }
@@ -80,9 +135,10 @@ internal static partial class DeliveryEndpoints
         return TypedResults.Ok(new DeliveryPage([.. items.Select(Answer)], rows.Count > items.Count ? ApiPage.Cursor(items[^1].Id) : null));
     }
 
-    private static async Task<Results<Ok<DeliveryDetail>, ProblemHttpResult>> ShowAsync(string id, DeliveryLog log, CancellationToken cancellationToken)
+    private static async Task<Results<Ok<DeliveryDetail>, ProblemHttpResult>> ShowAsync(
+        string id, HttpContext http, DeliveryLog log, CancellationToken cancellationToken)
     {
-        if (!Guid.TryParseExact(id, "D", out var key) || await log.FindAsync(key, cancellationToken) is not var (delivery, attempts))
+        if (!Guid.TryParseExact(id, "D", out var key) || await log.FindAsync(ApiCaller.Of(http).Account, key, cancellationToken) is not var (delivery, attempts))
         {
             return ApiProblem.NotFound();
         }

@@ -23,7 +23,7 @@ internal sealed record DeliveryFilter
 }
 
 /// <summary>Reads the ledger.</summary>
-internal sealed class DeliveryLog(IDbContextFactory<RelayDb> databases)
+internal sealed class DeliveryLog(IDbContextFactory<RelayDb> databases, OutboxQueue outbox, DatabaseClock clock, AuditTrail audit)
 {
     /// <summary>Newest first.</summary>
     public async Task<IReadOnlyList<Delivery>> ListAsync(DeliveryFilter filter, int limit, CancellationToken cancellationToken)
@@ -39,10 +39,11 @@ internal sealed class DeliveryLog(IDbContextFactory<RelayDb> databases)
         return await rows.OrderByDescending(d => d.Id).Take(limit).ToListAsync(cancellationToken);
     }
 
-    public async Task<(Delivery Delivery, IReadOnlyList<Attempt> Attempts)?> FindAsync(Guid id, CancellationToken cancellationToken)
+    /// <summary>With its attempts; null where there is none, or none of <paramref name="account"/> (null: of any).</summary>
+    public async Task<(Delivery Delivery, IReadOnlyList<Attempt> Attempts)?> FindAsync(string? account, Guid id, CancellationToken cancellationToken)
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
-        var delivery = await db.Set<Delivery>().AsNoTracking().SingleOrDefaultAsync(d => d.Id == id, cancellationToken);
+        var delivery = await db.Set<Delivery>().AsNoTracking().SingleOrDefaultAsync(d => d.Id == id && (account == null || d.Account == account), cancellationToken);
         if (delivery is null)
         {
             return null;
@@ -65,5 +66,23 @@ internal sealed class DeliveryLog(IDbContextFactory<RelayDb> databases)
         }
 
         return (delivery, attempts);
+    }
+
+    /// <summary>Sends it again, as <see cref="OutboxQueue.RetryAsync"/> says.</summary>
+    public async Task<bool> RetryAsync(Delivery ended, Actor actor, CancellationToken cancellationToken)
+    {
+        await using var db = await databases.CreateDbContextAsync(cancellationToken);
+        await using var transaction = await db.Database.BeginTransactionAsync(cancellationToken);
+        if (!await outbox.RetryAsync(db, ended, cancellationToken))
+        {
+            return false;
+        }
+
+        var record = audit.Note(db, await clock.NowAsync(db, cancellationToken), actor, "delivery.retry", ended.Account, ended.Id.ToString("D"));
+        await db.SaveChangesAsync(cancellationToken);
+        await transaction.CommitAsync(cancellationToken);
+        audit.Tell(record);
+        outbox.Wake();
+        return true;
     }
 }

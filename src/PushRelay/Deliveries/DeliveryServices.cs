@@ -2,5 +2,5 @@ namespace PushRelay.Deliveries;
 
 internal static class DeliveryServices
 {
-    public static IServiceCollection AddDeliveries(this IServiceCollection services) => services.AddSingleton<DeliveryLog>();
+    public static IServiceCollection AddDeliveries(this IServiceCollection services) => services.AddSingleton<DeliveryLog>().AddSingleton<TestAlerts>();
 }

@@ -6,17 +6,43 @@ using PushRelay.Access;
 namespace PushRelay.Devices;
 
 /// <summary><c>/v1/devices</c>: mobile clients, or their operator's backend, register device tokens.</summary>
-internal sealed class DeviceEndpoints(DeviceRegistry registry, DeviceApps apps, ServedAccounts accounts)
+internal sealed class DeviceEndpoints(DeviceRegistry registry, DeviceApps apps, ServedAccounts accounts, RateLimits limits)
 {
+    private const string ExampleRequest =
+        """
+        {"account":"bob@example.com","app":"com.example.chat","platform":"apns","token":"abababababababababababababababababababababababababababababababab",
+         "resource":"phone","timeZone":"Asia/Shanghai"}
+        """;
+
+    private const string ExamplePatch =
+        """
+        {"preview":"sender","muted":["room@conference.example.com"],"quietHours":{"from":"22:00","to":"07:00","timeZone":"Asia/Shanghai"}}
+        """;
+
+    private const string Example =
+        """
+        {"id":"3F2A-91","account":"bob@example.com","app":"com.example.chat","platform":"apns","token":"abab…abab","environment":"production",
+         "voipToken":null,"resource":"phone","locale":null,"timeZone":"Asia/Shanghai","preview":null,"muted":null,"quietHours":null,
+         "status":"active","statusReason":null,
+         "push":{"jid":"push.example.com","node":"b1e0fbdbae48ade888ee47eabd788809","secret":"OTN7QLieqBtHVV1YLwWerdph"},
+         "createdAt":"2026-11-23T02:56:29.398Z","updatedAt":"2026-11-23T02:56:29.398Z","lastAcceptedAt":null,"lastReceivedAt":null}
+        """;
+
     public static void Map(IEndpointRouteBuilder routes)
     {
-        var devices = routes.MapGroup("/v1/devices").WithTags("devices");
-        devices.MapPost("", (HttpContext http, DeviceEndpoints endpoints) => endpoints.RegisterAsync(null, http));
-        devices.MapPut("{deviceId}", (string deviceId, HttpContext http, DeviceEndpoints endpoints) => endpoints.RegisterAsync(deviceId, http));
-        devices.MapGet("", (string? account, string? cursor, string? limit, HttpContext http, DeviceEndpoints endpoints) => endpoints.ListAsync(account, cursor, limit, http));
-        devices.MapGet("{deviceId}", (string deviceId, string? account, HttpContext http, DeviceEndpoints endpoints) => endpoints.ShowAsync(deviceId, account, http));
-        devices.MapPatch("{deviceId}", (string deviceId, string? account, HttpContext http, DeviceEndpoints endpoints) => endpoints.PatchAsync(deviceId, account, http));
-        devices.MapDelete("{deviceId}", (string deviceId, string? account, HttpContext http, DeviceEndpoints endpoints) => endpoints.RemoveAsync(deviceId, account, http));
+        var devices = routes.MapApi("/v1/devices", "devices");
+        devices.MapPost("", (HttpContext http, DeviceEndpoints endpoints) => endpoints.RegisterAsync(null, http))
+            .WithSummary("Registers a device; the same account, app and token again is the same device").Takes<DeviceRequest>().WithExample(ExampleRequest, Example);
+        devices.MapPut("{deviceId}", (string deviceId, HttpContext http, DeviceEndpoints endpoints) => endpoints.RegisterAsync(deviceId, http))
+            .WithSummary("Registers a device under the app's own installation id").Takes<DeviceRequest>().WithExample(ExampleRequest, Example);
+        devices.MapGet("", (string? account, string? cursor, string? limit, HttpContext http, DeviceEndpoints endpoints) => endpoints.ListAsync(account, cursor, limit, http))
+            .WithSummary("Lists devices, newest first").WithExample(null, $$"""{"items":[{{Example}}],"next":null}""");
+        devices.MapGet("{deviceId}", (string deviceId, string? account, HttpContext http, DeviceEndpoints endpoints) => endpoints.ShowAsync(deviceId, account, http))
+            .WithSummary("Shows a device").WithExample(null, Example);
+        devices.MapPatch("{deviceId}", (string deviceId, string? account, HttpContext http, DeviceEndpoints endpoints) => endpoints.PatchAsync(deviceId, account, http))
+            .WithSummary("Changes preferences (RFC 7396)").Takes<DevicePatchRequest>("application/merge-patch+json").WithExample(ExamplePatch, Example);
+        devices.MapDelete("{deviceId}", (string deviceId, string? account, HttpContext http, DeviceEndpoints endpoints) => endpoints.RemoveAsync(deviceId, account, http))
+            .WithSummary("Removes a device and cancels what is pending for it");
     }
 
     private async Task<Results<Ok<DeviceAnswer>, Created<DeviceAnswer>, ProblemHttpResult>> RegisterAsync(string? deviceId, HttpContext http)
@@ -27,13 +53,19 @@ internal sealed class DeviceEndpoints(DeviceRegistry registry, DeviceApps apps, 
             return problem!;
         }
 
-        (var registration, problem) = DeviceRules.Validate(deviceId, body, ApiCaller.Of(http), apps, accounts);
+        var caller = ApiCaller.Of(http);
+        (var registration, problem) = DeviceRules.Validate(deviceId, body, caller, apps, accounts);
         if (registration is null)
         {
             return problem!;
         }
 
-        registration = registration with { Precondition = device => ApiETag.Holds(http.Request, device is null ? null : ETag(device)) };
+        if (!caller.IsOperator && !limits.Registrations.TryTake(registration.Account, out var wait))
+        {
+            return ApiProblem.TooMany(http, wait);
+        }
+
+        registration = registration with { Actor = caller.ActorOf(http), Precondition = device => ApiETag.Holds(http.Request, device is null ? null : ETag(device)) };
         switch (await registry.RegisterAsync(registration, http.RequestAborted))
         {
             case RegistrationResult.LimitReached:
@@ -69,7 +101,7 @@ internal sealed class DeviceEndpoints(DeviceRegistry registry, DeviceApps apps, 
 
     private async Task<Results<Ok<DeviceAnswer>, ProblemHttpResult>> ShowAsync(string deviceId, string? account, HttpContext http)
     {
-        var (device, problem) = await FindAsync(deviceId, account, http);
+        var (device, problem) = await FindAsync(deviceId, account, http, registry, accounts);
         return device is null ? problem! : TypedResults.Ok(Answer(device, http));
     }
 
@@ -81,7 +113,7 @@ internal sealed class DeviceEndpoints(DeviceRegistry registry, DeviceApps apps, 
             return problem!;
         }
 
-        (var device, problem) = await FindAsync(deviceId, account, http);
+        (var device, problem) = await FindAsync(deviceId, account, http, registry, accounts);
         if (device is null)
         {
             return problem!;
@@ -89,7 +121,7 @@ internal sealed class DeviceEndpoints(DeviceRegistry registry, DeviceApps apps, 
 
         problem = ApiProblem.NotFound();
         device = await registry.ChangePreferencesAsync(
-            device.Account, device.Id,
+            device.Account, device.Id, ApiCaller.Of(http).ActorOf(http),
             now =>
             {
                 var errors = new Dictionary<string, string[]>();
@@ -109,7 +141,7 @@ internal sealed class DeviceEndpoints(DeviceRegistry registry, DeviceApps apps, 
 
     private async Task<Results<NoContent, ProblemHttpResult>> RemoveAsync(string deviceId, string? account, HttpContext http)
     {
-        var (device, problem) = await FindAsync(deviceId, account, http);
+        var (device, problem) = await FindAsync(deviceId, account, http, registry, accounts);
         if (device is null)
         {
             return problem!;
@@ -120,10 +152,12 @@ internal sealed class DeviceEndpoints(DeviceRegistry registry, DeviceApps apps, 
             return ApiETag.Failed();
         }
 
-        return await registry.RemoveAsync(device.Key, http.RequestAborted) ? TypedResults.NoContent() : ApiProblem.NotFound();
+        return await registry.RemoveAsync(device.Key, ApiCaller.Of(http).ActorOf(http), http.RequestAborted) ? TypedResults.NoContent() : ApiProblem.NotFound();
     }
 
-    private async Task<(Device? Device, ProblemHttpResult? Problem)> FindAsync(string deviceId, string? account, HttpContext http)
+    /// <summary>The device that a request names, or what to answer: nobody sees another account's.</summary>
+    public static async Task<(Device? Device, ProblemHttpResult? Problem)> FindAsync(
+        string deviceId, string? account, HttpContext http, DeviceRegistry registry, ServedAccounts accounts)
     {
         if (!DeviceRules.IsId(deviceId) || !ApiCaller.Of(http).TryNarrow(accounts, account, out var owner))
         {

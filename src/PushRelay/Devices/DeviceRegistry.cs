@@ -34,6 +34,8 @@ internal sealed record Registration
     /// <summary>The token leaves every other account: a phone that changed hands.</summary>
     public bool Exclusive { get; init; } = true;
 
+    public Actor Actor { get; init; } = Actor.Relay;
+
     /// <summary>Asked with the device as it is, or null, before anything is changed; false changes nothing.</summary>
     public Func<Device?, bool>? Precondition { get; init; }
 }
@@ -58,7 +60,7 @@ internal abstract record RegistrationResult
 
 /// <summary>Knows which devices an account has, and the one place that reads or writes their tokens.</summary>
 internal sealed class DeviceRegistry(
-    IDbContextFactory<RelayDb> databases, OutboxQueue outbox, MasterKey masterKey, DatabaseClock clock, Sequence sequence,
+    IDbContextFactory<RelayDb> databases, OutboxQueue outbox, MasterKey masterKey, DatabaseClock clock, Sequence sequence, AuditTrail audit,
     TimeProvider timers)
 {
     /// <summary>More are not registered, but take the place of invalid ones.</summary>
@@ -172,19 +174,20 @@ internal sealed class DeviceRegistry(
 
     /// <summary>Removes a device and cancels what is pending for it.</summary>
     /// <returns>False: there is none (any more).</returns>
-    public async Task<bool> RemoveAsync(Guid key, CancellationToken cancellationToken)
+    public async Task<bool> RemoveAsync(Guid key, Actor actor, CancellationToken cancellationToken)
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
         await using var transaction = await db.Database.BeginTransactionAsync(cancellationToken);
-        var removed = await RemoveAsync(db, db.Set<Device>().Where(d => d.Key == key), Reasons.DeviceRemoved, cancellationToken);
+        var records = await RemoveAsync(db, db.Set<Device>().Where(d => d.Key == key), Reasons.DeviceRemoved, actor, cancellationToken);
         await transaction.CommitAsync(cancellationToken);
         recent.Clear();
-        return removed > 0;
+        Tell(records);
+        return records.Count > 0;
     }
 
     /// <summary>The account is gone: its devices go with it, in the caller's transaction.</summary>
-    public Task<int> RemoveAccountAsync(RelayDb db, string account, CancellationToken cancellationToken) =>
-        RemoveAsync(db, db.Set<Device>().Where(d => d.Account == account), Reasons.AccountRemoved, cancellationToken);
+    public async Task RemoveAccountAsync(RelayDb db, string account, CancellationToken cancellationToken) =>
+        Tell(await RemoveAsync(db, db.Set<Device>().Where(d => d.Account == account), Reasons.AccountRemoved, Actor.Relay, cancellationToken));
 
     /// <summary>
     /// Marks a device whose token the push network refused, and cancels what is pending for it; unless the device was registered
@@ -199,6 +202,7 @@ internal sealed class DeviceRegistry(
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
         await using var transaction = await db.Database.BeginTransactionAsync(cancellationToken);
+        AuditRecord? record = null;
         var marked = await db.Set<Device>()
             .Where(d => d.Key == sent.Key && d.TokenIndex == sent.TokenIndex && d.RegisteredAt == sent.RegisteredAt)
             .Where(d => since == null || d.RegisteredAt < since)
@@ -208,10 +212,17 @@ internal sealed class DeviceRegistry(
         if (marked > 0)
         {
             await outbox.CancelAsync(db, row => row.DeviceKey == sent.Key, Reasons.DeviceInvalid, cancellationToken);
+            record = audit.Note(db, await clock.NowAsync(db, cancellationToken), Actor.Relay, "device.invalid", sent.Account, sent.Id);
+            await db.SaveChangesAsync(cancellationToken);
         }
 
         await transaction.CommitAsync(cancellationToken);
         recent.TryRemove(sent.Key, out _);
+        if (record is not null)
+        {
+            audit.Tell(record);
+        }
+
         return marked > 0;
     }
 
@@ -243,11 +254,12 @@ internal sealed class DeviceRegistry(
     /// <summary>Stores what <paramref name="change"/> makes of a device's preferences; null changes nothing.</summary>
     /// <param name="account">Whose.</param>
     /// <param name="id">As the outside knows it.</param>
+    /// <param name="actor">Who changes them.</param>
     /// <param name="change">Asked again where another change came between.</param>
     /// <param name="cancellationToken">Stops the statement.</param>
     /// <returns>The device as it is now; null where there is none (any more), or where nothing was to be changed.</returns>
     public async Task<Device?> ChangePreferencesAsync(
-        string account, string id, Func<Device, DevicePreferences?> change, CancellationToken cancellationToken)
+        string account, string id, Actor actor, Func<Device, DevicePreferences?> change, CancellationToken cancellationToken)
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
         while (await db.Set<Device>().SingleOrDefaultAsync(d => d.Account == account && d.Id == id, cancellationToken) is { } device)
@@ -260,10 +272,12 @@ internal sealed class DeviceRegistry(
             device.Preferences = preferences.IsEmpty ? null : preferences;
             device.UpdatedAt = await clock.NowAsync(db, cancellationToken);
             device.Revision++;
+            var record = audit.Note(db, device.UpdatedAt, actor, "device.preferences", device.Account, device.Id);
             try
             {
                 await db.SaveChangesAsync(cancellationToken);
                 recent.TryRemove(device.Key, out _);
+                audit.Tell(record);
                 return device;
             }
             catch (DbUpdateConcurrencyException)
@@ -291,6 +305,7 @@ internal sealed class DeviceRegistry(
 
         var now = await clock.NowAsync(db, cancellationToken);
         var devices = await db.Set<Device>().Where(d => d.Account == registration.Account).OrderBy(d => d.Key).ToListAsync(cancellationToken);
+        var records = new List<AuditRecord>();
         var sameToken = devices.Find(d => d.TokenIndex.AsSpan().SequenceEqual(index));
         var sameId = registration.Id is null ? sameToken : devices.Find(d => d.Id == registration.Id);
         if (registration.Precondition?.Invoke(sameId) == false)
@@ -301,15 +316,15 @@ internal sealed class DeviceRegistry(
         if (sameId is not null && sameToken is not null && sameId != sameToken)
         {
             // one phone, two installation ids: the id that was named stays
-            await RemoveAsync(db, db.Set<Device>().Where(d => d.Key == sameToken.Key), Reasons.DeviceMoved, cancellationToken);
+            records.AddRange(await RemoveAsync(db, db.Set<Device>().Where(d => d.Key == sameToken.Key), Reasons.DeviceMoved, registration.Actor, cancellationToken));
             db.Entry(sameToken).State = EntityState.Detached;
             sameToken = null;
         }
 
         if (registration.Exclusive)
         {
-            await RemoveAsync(
-                db, db.Set<Device>().Where(d => d.TokenIndex == index && d.Account != registration.Account), Reasons.DeviceMoved, cancellationToken);
+            records.AddRange(await RemoveAsync(
+                db, db.Set<Device>().Where(d => d.TokenIndex == index && d.Account != registration.Account), Reasons.DeviceMoved, registration.Actor, cancellationToken));
         }
 
         // a new id for a known token takes that device over, with what is pending for it
@@ -325,7 +340,8 @@ internal sealed class DeviceRegistry(
                     return new RegistrationResult.LimitReached();
                 }
 
-                await RemoveAsync(db, db.Set<Device>().Where(d => d.Key == oldestInvalid.Key), Reasons.DeviceRemoved, cancellationToken);
+                records.AddRange(await RemoveAsync(
+                    db, db.Set<Device>().Where(d => d.Key == oldestInvalid.Key), Reasons.DeviceRemoved, registration.Actor, cancellationToken));
                 db.Entry(oldestInvalid).State = EntityState.Detached;
             }
 
@@ -341,10 +357,12 @@ internal sealed class DeviceRegistry(
             entry.Property(d => d.StatusReason).IsModified = true;
         }
 
+        records.Add(audit.Note(db, now, registration.Actor, "device.registered", device.Account, device.Id));
         await db.SaveChangesAsync(cancellationToken);
         await transaction.CommitAsync(cancellationToken);
         // the token may have left another account's device
         recent.Clear();
+        Tell(records);
         return new RegistrationResult.Done(device, created);
     }
 
@@ -390,12 +408,35 @@ internal sealed class DeviceRegistry(
         device.Revision++;
     }
 
+    private void Tell(IEnumerable<AuditRecord> records)
+    {
+        foreach (var record in records)
+        {
+            audit.Tell(record);
+        }
+    }
+
     private static string Hint(string token) => $"{token[..4]}…{token[^4..]}";
 
-    private async Task<int> RemoveAsync(RelayDb db, IQueryable<Device> which, string reason, CancellationToken cancellationToken)
+    private async Task<IReadOnlyList<AuditRecord>> RemoveAsync(
+        RelayDb db, IQueryable<Device> which, string reason, Actor actor, CancellationToken cancellationToken)
     {
-        var keys = which.Select(d => d.Key);
+        var gone = await which.AsNoTracking().Select(d => new { d.Key, d.Account, d.Id }).ToListAsync(cancellationToken);
+        var keys = gone.ConvertAll(d => d.Key);
+        if (keys.Count == 0)
+        {
+            return [];
+        }
+
         await outbox.CancelAsync(db, row => keys.Contains(row.DeviceKey), reason, cancellationToken);
-        return await which.ExecuteDeleteAsync(cancellationToken);
+        if (await db.Set<Device>().Where(d => keys.Contains(d.Key)).ExecuteDeleteAsync(cancellationToken) == 0)
+        {
+            return [];
+        }
+
+        var now = await clock.NowAsync(db, cancellationToken);
+        var records = gone.ConvertAll(d => audit.Note(db, now, actor, reason.Replace('_', '.'), d.Account, d.Id));
+        await db.SaveChangesAsync(cancellationToken);
+        return records;
     }
 }

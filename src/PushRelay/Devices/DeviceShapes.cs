@@ -24,6 +24,9 @@ public sealed record DeviceRequest
     public bool? Exclusive { get; init; }
 }
 
+/// <summary>The body of <c>PATCH /v1/devices/{deviceId}</c>: what is left out stays, null resets.</summary>
+public sealed record DevicePatchRequest(string? Preview, IReadOnlyList<string>? Muted, QuietHoursAnswer? QuietHours);
+
 /// <summary>A device as the outside sees it: never its token.</summary>
 public sealed record DeviceAnswer(
     string Id, string Account, string App, string Platform, string Token, string Environment, string? VoipToken, string? Resource,

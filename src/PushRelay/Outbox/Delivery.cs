@@ -47,6 +47,7 @@ internal static class Reasons
     public const string OtherDeviceForeground = "other_device_foreground";
     public const string Call = "call";
     public const string Test = "test";
+    public const string Operator = "operator";
 
     // why it is not
     public const string Foreground = "foreground";

@@ -250,6 +250,27 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
             .ExecuteUpdateAsync(set => set.SetProperty(d => d.DueAt, now), cancellationToken);
     }
 
+    /// <summary>
+    /// An operator wants what has ended as <c>dead</c>, <c>rejected</c> or <c>expired</c> sent after all: due now, with a budget of attempts
+    /// as if it were new, for as long again as it lived. Its text is gone.
+    /// </summary>
+    /// <returns>False: it has not ended so.</returns>
+    public async Task<bool> RetryAsync(RelayDb db, Delivery ended, CancellationToken cancellationToken)
+    {
+        var now = await clock.NowAsync(db, cancellationToken);
+        var expires = now + (ended.ExpiresAt - ended.EventAt);
+        return await db.Set<Delivery>()
+            .Where(d => d.Id == ended.Id && (d.State == DeliveryState.Dead || d.State == DeliveryState.Rejected || d.State == DeliveryState.Expired))
+            .ExecuteUpdateAsync(
+                set => set.SetProperty(d => d.State, DeliveryState.Pending)
+                    .SetProperty(d => d.Reason, Reasons.Operator)
+                    .SetProperty(d => d.AttemptsExcused, d => d.Attempts)
+                    .SetProperty(d => d.DueAt, now)
+                    .SetProperty(d => d.ExpiresAt, expires)
+                    .SetProperty(d => d.SettledAt, (DateTimeOffset?)null),
+                cancellationToken) > 0;
+    }
+
     /// <summary>Deletes settled rows older than <paramref name="age"/>, their attempts with them, at most <paramref name="max"/> at a time.</summary>
     public async Task<int> PruneAsync(TimeSpan age, int max, CancellationToken cancellationToken)
     {

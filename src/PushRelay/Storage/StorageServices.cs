@@ -35,6 +35,7 @@ internal static class StorageServices
         services.AddSingleton<DatabaseClock>();
         services.AddSingleton<LeaseTable>();
         services.AddSingleton<Sequence>();
+        services.AddSingleton<AuditTrail>();
         services.AddHealthChecks().AddCheck<StorageHealth>("database");
         return services;
     }

@@ -2,6 +2,7 @@ using PushRelay.Decision;
 using PushRelay.Devices;
 using PushRelay.Outbox;
 using PushRelay.Presence;
+using PushRelay.Storage;
 using PushRelay.Tests.Storage;
 
 namespace PushRelay.Tests.Devices;
@@ -141,8 +142,8 @@ public abstract class DeviceRegistryContract : IAsyncLifetime
         var device = await relay.RegisterAsync();
         await SendAsync(TestRelay.Bob);
 
-        Assert.True(await relay.Devices.RemoveAsync(device.Key, Token));
-        Assert.False(await relay.Devices.RemoveAsync(device.Key, Token));
+        Assert.True(await relay.Devices.RemoveAsync(device.Key, Actor.Relay, Token));
+        Assert.False(await relay.Devices.RemoveAsync(device.Key, Actor.Relay, Token));
 
         var row = Assert.Single(await relay.RowsAsync());
         Assert.Equal((DeliveryState.Cancelled, Reasons.DeviceRemoved), (row.State, row.Reason));

@@ -12,6 +12,39 @@ namespace PushRelay.Storage.Migrations.Sqlite
         protected override void Up(MigrationBuilder migrationBuilder)
         {
             migrationBuilder.CreateTable(
+                name: "account_tokens",
+                columns: table => new
+                {
+                    id = table.Column<Guid>(type: "TEXT", nullable: false),
+                    account = table.Column<string>(type: "TEXT", nullable: false),
+                    hash = table.Column<byte[]>(type: "BLOB", nullable: false),
+                    created_at = table.Column<long>(type: "INTEGER", nullable: false),
+                    expires_at = table.Column<long>(type: "INTEGER", nullable: false)
+                },
+                constraints: table =>
+                {
+                    table.PrimaryKey("pk_account_tokens", x => x.id);
+                });
+
+            migrationBuilder.CreateTable(
+                name: "audit_records",
+                columns: table => new
+                {
+                    id = table.Column<Guid>(type: "TEXT", nullable: false),
+                    at = table.Column<long>(type: "INTEGER", nullable: false),
+                    actor = table.Column<string>(type: "TEXT", nullable: false),
+                    address = table.Column<string>(type: "TEXT", nullable: true),
+                    action = table.Column<string>(type: "TEXT", nullable: false),
+                    account = table.Column<string>(type: "TEXT", nullable: true),
+                    target = table.Column<string>(type: "TEXT", nullable: true),
+                    result = table.Column<string>(type: "TEXT", nullable: false)
+                },
+                constraints: table =>
+                {
+                    table.PrimaryKey("pk_audit_records", x => x.id);
+                });
+
+            migrationBuilder.CreateTable(
                 name: "circuits",
                 columns: table => new
                 {
@@ -221,6 +254,19 @@ namespace PushRelay.Storage.Migrations.Sqlite
                 });
 
             migrationBuilder.CreateTable(
+                name: "used_keys",
+                columns: table => new
+                {
+                    hash = table.Column<byte[]>(type: "BLOB", nullable: false),
+                    body = table.Column<byte[]>(type: "BLOB", nullable: false),
+                    at = table.Column<long>(type: "INTEGER", nullable: false)
+                },
+                constraints: table =>
+                {
+                    table.PrimaryKey("pk_used_keys", x => x.hash);
+                });
+
+            migrationBuilder.CreateTable(
                 name: "attempts",
                 columns: table => new
                 {
@@ -243,6 +289,27 @@ namespace PushRelay.Storage.Migrations.Sqlite
                         principalColumn: "id",
                         onDelete: ReferentialAction.Cascade);
                 });
+
+            migrationBuilder.CreateIndex(
+                name: "ix_account_tokens_account_id",
+                table: "account_tokens",
+                columns: new[] { "account", "id" });
+
+            migrationBuilder.CreateIndex(
+                name: "ix_account_tokens_expires_at",
+                table: "account_tokens",
+                column: "expires_at");
+
+            migrationBuilder.CreateIndex(
+                name: "ix_account_tokens_hash",
+                table: "account_tokens",
+                column: "hash",
+                unique: true);
+
+            migrationBuilder.CreateIndex(
+                name: "ix_audit_records_account_id",
+                table: "audit_records",
+                columns: new[] { "account", "id" });
 
             migrationBuilder.CreateIndex(
                 name: "ix_deliveries_account_id",
@@ -324,13 +391,24 @@ namespace PushRelay.Storage.Migrations.Sqlite
                 name: "ix_sessions_account",
                 table: "sessions",
                 column: "account");
+
+            migrationBuilder.CreateIndex(
+                name: "ix_used_keys_at",
+                table: "used_keys",
+                column: "at");
         }
 
         /// <inheritdoc />
         protected override void Down(MigrationBuilder migrationBuilder)
         {
             migrationBuilder.DropTable(
+                name: "account_tokens");
+
+            migrationBuilder.DropTable(
                 name: "attempts");
+
+            migrationBuilder.DropTable(
+                name: "audit_records");
 
             migrationBuilder.DropTable(
                 name: "circuits");
@@ -358,6 +436,9 @@ namespace PushRelay.Storage.Migrations.Sqlite
 
             migrationBuilder.DropTable(
                 name: "unread_counts");
+
+            migrationBuilder.DropTable(
+                name: "used_keys");
 
             migrationBuilder.DropTable(
                 name: "deliveries");

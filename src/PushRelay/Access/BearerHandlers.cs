@@ -1,0 +1,100 @@
+using System.Globalization;
+using System.Security.Cryptography;
+using System.Text.Encodings.Web;
+using Microsoft.AspNetCore.Authentication;
+using Microsoft.Extensions.Options;
+
+namespace PushRelay.Access;
+
+/// <summary>The credential of a request: <c>Authorization: Bearer ...</c> (RFC 6750 section 2.1), exactly one.</summary>
+internal static class BearerCredential
+{
+    private const string Prefix = "Bearer ";
+
+    /// <summary>Null where there is none; several headers are none.</summary>
+    public static string? Of(HttpRequest request) =>
+        request.Headers.Authorization is [{ } header] && header.StartsWith(Prefix, StringComparison.OrdinalIgnoreCase) && header.Length > Prefix.Length
+            ? header[Prefix.Length..].Trim()
+            : null;
+}
+
+/// <summary>Tells an operator by its key; compares in constant time, whichever key it is. Also says no for every scheme.</summary>
+internal sealed class OperatorKeyHandler(
+    IOptionsMonitor<AuthenticationSchemeOptions> options, ILoggerFactory loggers, UrlEncoder encoder, IOptions<ApiOptions> api, RateLimits limits)
+    : AuthenticationHandler<AuthenticationSchemeOptions>(options, loggers, encoder)
+{
+    public const string SchemeName = "OperatorKey";
+
+    protected override Task<AuthenticateResult> HandleAuthenticateAsync()
+    {
+        if (BearerCredential.Of(Request) is not { } credential)
+        {
+            return Task.FromResult(AuthenticateResult.NoResult());
+        }
+
+        var presented = OperatorKey.Hash(credential);
+        string? name = null;
+        foreach (var key in api.Value.OperatorKeys)
+        {
+            if (CryptographicOperations.FixedTimeEquals(presented, key.Hash()))
+            {
+                name = key.Name;
+            }
+        }
+
+        return Task.FromResult(name is null
+            ? AuthenticateResult.Fail("unknown key")
+            : AuthenticateResult.Success(new AuthenticationTicket(ApiCaller.Principal(SchemeName, name, account: null), SchemeName)));
+    }
+
+    protected override Task HandleChallengeAsync(AuthenticationProperties properties)
+    {
+        if (JwtAuthentication.IsProviderAway(Context))
+        {
+            Response.StatusCode = StatusCodes.Status503ServiceUnavailable;
+            return Task.CompletedTask;
+        }
+
+        if (Request.Headers.Authorization.Count > 0)
+        {
+            var address = RateLimit.KeyOf(Context.Connection.RemoteIpAddress);
+            if (!limits.Failures.TryTake(address, out var wait))
+            {
+                Response.StatusCode = StatusCodes.Status429TooManyRequests;
+                Response.Headers.RetryAfter = Math.Ceiling(wait.TotalSeconds).ToString(CultureInfo.InvariantCulture);
+                return Task.CompletedTask;
+            }
+        }
+
+        Response.Headers.WWWAuthenticate = "Bearer realm=\"pushrelay\"";
+        Response.StatusCode = StatusCodes.Status401Unauthorized;
+        return Task.CompletedTask;
+    }
+}
+
+/// <summary>Tells an account by the token that it got over its own XMPP stream.</summary>
+internal sealed class AccountTokenHandler(
+    IOptionsMonitor<AuthenticationSchemeOptions> options, ILoggerFactory loggers, UrlEncoder encoder, AccountTokens tokens, ServedAccounts accounts)
+    : AuthenticationHandler<AuthenticationSchemeOptions>(options, loggers, encoder)
+{
+    public const string SchemeName = "AccountToken";
+
+    private static readonly object TokenItem = new();
+
+    /// <summary>The token that a request came with; null where it came with another credential.</summary>
+    public static AccountToken? Of(HttpContext context) => context.Items[TokenItem] as AccountToken;
+
+    protected override async Task<AuthenticateResult> HandleAuthenticateAsync()
+    {
+        // a server that is no longer configured takes its accounts' tokens with it
+        if (BearerCredential.Of(Request) is not { } credential
+            || await tokens.FindAsync(credential, Context.RequestAborted) is not { } token
+            || !accounts.TryName(token.Account, out _, out _))
+        {
+            return AuthenticateResult.Fail("unknown or expired token");
+        }
+
+        Context.Items[TokenItem] = token;
+        return AuthenticateResult.Success(new AuthenticationTicket(ApiCaller.Principal(SchemeName, "account-token", token.Account), SchemeName));
+    }
+}

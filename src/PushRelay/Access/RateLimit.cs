@@ -1,0 +1,117 @@
+using System.Net;
+using System.Net.Sockets;
+
+namespace PushRelay.Access;
+
+/// <summary>
+/// So many of something a time span for each key, and no more than a burst at once (GCRA: one instant a key is all that is kept). Bounded:
+/// beyond so many busy keys the newcomers share one. Made here because the framework's limiter goes by the machine's clock only.
+/// </summary>
+/// <param name="count">In each <paramref name="per"/>; 0: without limit.</param>
+/// <param name="per">The time span.</param>
+/// <param name="burst">At once.</param>
+/// <param name="clock">The time it goes by.</param>
+internal sealed class RateLimit(int count, TimeSpan per, int burst, TimeProvider clock)
+{
+    internal const int KeysMax = 20_000;
+    private const string Others = "";
+
+    private readonly Lock sync = new();
+    // when the key's burst will be whole again, in ticks
+    private readonly Dictionary<string, long> whole = new(StringComparer.Ordinal);
+    private readonly long interval = count == 0 ? 0 : per.Ticks / count;
+
+    /// <returns>False: too many; ask again after <paramref name="retryAfter"/>.</returns>
+    public bool TryTake(string key, out TimeSpan retryAfter)
+    {
+        retryAfter = TimeSpan.Zero;
+        if (count == 0)
+        {
+            return true;
+        }
+
+        var now = clock.GetUtcNow().Ticks;
+        lock (sync)
+        {
+            if (whole.Count >= KeysMax && !whole.ContainsKey(key))
+            {
+                foreach (var (idle, _) in whole.Where(entry => entry.Value <= now).ToList())
+                {
+                    whole.Remove(idle);
+                }
+
+                key = whole.Count >= KeysMax ? Others : key;
+            }
+
+            var next = Math.Max(whole.GetValueOrDefault(key), now) + interval;
+            var wait = next - now - (interval * burst);
+            if (wait > 0)
+            {
+                retryAfter = TimeSpan.FromTicks(wait);
+                return false;
+            }
+
+            whole[key] = next;
+            return true;
+        }
+    }
+
+    /// <summary>What one person has of addresses: a /64 of IPv6, one of IPv4.</summary>
+    public static string KeyOf(IPAddress? address)
+    {
+        if (address is null)
+        {
+            return Others;
+        }
+
+        address = address.IsIPv4MappedToIPv6 ? address.MapToIPv4() : address;
+        return address.AddressFamily == AddressFamily.InterNetworkV6
+            ? Convert.ToHexString(address.GetAddressBytes().AsSpan(0, 8))
+            : address.ToString();
+    }
+}
+
+/// <summary>The REST interface's limits, by settings <c>Api:RateLimits</c>.</summary>
+internal sealed class RateLimits(Microsoft.Extensions.Options.IOptions<ApiOptions> options, TimeProvider clock)
+{
+    private const int Burst = 10;
+    private readonly RateLimitOptions limits = options.Value.RateLimits;
+
+    /// <summary>Requests of an account, however many credentials it has.</summary>
+    public RateLimit Requests => field ??= new RateLimit(limits.RequestsPerSecond, TimeSpan.FromSeconds(1), Burst * limits.RequestsPerSecond, clock);
+
+    /// <summary>Registrations of an account, by itself.</summary>
+    public RateLimit Registrations => field ??= new RateLimit(limits.RegistrationsPerMinute, TimeSpan.FromMinutes(1), 3 * limits.RegistrationsPerMinute, clock);
+
+    /// <summary>Tokens issued to an account.</summary>
+    public RateLimit Tokens => field ??= new RateLimit(limits.TokensPerMinute, TimeSpan.FromMinutes(1), limits.TokensPerMinute, clock);
+
+    /// <summary>Test alerts to a device.</summary>
+    public RateLimit Tests => field ??= new RateLimit(limits.TestsPerHour, TimeSpan.FromHours(1), limits.TestsPerHour, clock);
+
+    /// <summary>Bad credentials from an address.</summary>
+    public RateLimit Failures => field ??= new RateLimit(limits.FailuresPerMinute, TimeSpan.FromMinutes(1), limits.FailuresPerMinute, clock);
+
+    /// <summary>Requests without a good credential from an address.</summary>
+    public RateLimit Strangers => field ??= new RateLimit(limits.StrangersPerSecond, TimeSpan.FromSeconds(1), Burst * limits.StrangersPerSecond, clock);
+}
+
+/// <summary>Settings <c>Api:RateLimits</c>; 0: without limit. Operator keys have none.</summary>
+internal sealed class RateLimitOptions
+{
+    /// <summary>Requests a second of an account; ten times as many at once.</summary>
+    public int RequestsPerSecond { get; set; } = 5;
+
+    /// <summary>Registrations a minute of an account; three times as many at once.</summary>
+    public int RegistrationsPerMinute { get; set; } = 10;
+
+    public int TokensPerMinute { get; set; } = 5;
+
+    public int TestsPerHour { get; set; } = 6;
+
+    /// <summary>Bad credentials a minute from an address.</summary>
+    public int FailuresPerMinute { get; set; } = 30;
+
+    /// <summary>Requests a second without a credential from an address; ten times as many at once.</summary>
+    public int StrangersPerSecond { get; set; } = 20;
+}

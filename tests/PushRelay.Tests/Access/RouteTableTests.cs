@@ -1,0 +1,195 @@
+using System.Net;
+using System.Text;
+using System.Text.RegularExpressions;
+using Microsoft.AspNetCore.Routing;
+using PushRelay.Outbox;
+
+namespace PushRelay.Tests.Access;
+
+/// <summary>
+/// Every route with every credential. The table is complete by construction: a route of the program that has no row fails, and so does a
+/// row without a route.
+/// </summary>
+public sealed partial class RouteTableTests(RouteTableTests.Bed bed) : IClassFixture<RouteTableTests.Bed>
+{
+    private const string BobsRegistration = """{"account":"$BOB","app":"com.example.chat","platform":"apns","token":"$TOKEN"}""";
+
+    /// <summary>
+    /// Route; body; then the status for nobody, a stranger's bad credential, Bob's own token, Alice's token (on what is Bob's), an operator.
+    /// </summary>
+    private static readonly Row[] Table =
+    [
+        new("GET /health/live", null, 200, 200, 200, 200, 200),
+        new("GET /health/ready", null, 200, 200, 200, 200, 200),
+        new("GET /openapi/{documentName}.json", null, 200, 200, 200, 200, 200),
+        new("GET /docs", null, 200, 200, 200, 200, 200),
+        new("POST /v1/devices", BobsRegistration, 401, 401, 201, 404, 201),
+        new("PUT /v1/devices/{deviceId}", BobsRegistration, 401, 401, 200, 404, 200),
+        new("GET /v1/devices", null, 401, 401, 200, 200, 200),
+        new("GET /v1/devices/{deviceId}", null, 401, 401, 200, 404, 200),
+        new("PATCH /v1/devices/{deviceId}", """{"preview":"none"}""", 401, 401, 200, 404, 200),
+        new("POST /v1/devices/{deviceId}/test", null, 401, 401, 202, 404, 202),
+        new("DELETE /v1/devices/{deviceId}", null, 401, 401, 204, 404, 204),
+        new("GET /v1/deliveries", null, 401, 401, 200, 200, 200),
+        new("GET /v1/deliveries/{id}", null, 401, 401, 200, 404, 200),
+        new("POST /v1/deliveries/{id}/retry", null, 401, 401, 403, 403, 409),
+        new("POST /v1/tokens", """{"account":"$BOB"}""", 401, 401, 403, 403, 201),
+        new("POST /v1/tokens/renew", null, 401, 401, 201, 201, 403),
+        new("GET /v1/tokens", null, 401, 401, 200, 200, 200),
+        new("DELETE /v1/tokens/{id}", null, 401, 401, 204, 404, 204),
+        new("GET /v1/audit", null, 401, 401, 403, 403, 200),
+    ];
+
+    private static readonly string[] Credentials = ["none", "bad", "own", "foreign", "operator"];
+
+    private readonly TestRelay relay = bed.Relay;
+    // of this test alone: the relay is shared
+    private readonly string bob = $"bob-{Guid.NewGuid():N}@example.com";
+    private readonly string phone = $"phone-{Guid.NewGuid():N}";
+    private readonly string alice = $"alice-{Guid.NewGuid():N}@example.com";
+
+    public static TheoryData<string, string> Cases => [.. Table.SelectMany(row => Credentials.Select(credential => (row.Route, credential)))];
+
+    private static CancellationToken Token => TestContext.Current.CancellationToken;
+
+    [Fact]
+    public void Every_route_of_the_program_has_a_row_and_every_row_a_route()
+    {
+        var routes = relay.Get<EndpointDataSource>().Endpoints.OfType<RouteEndpoint>()
+            .SelectMany(e => (e.Metadata.GetMetadata<IHttpMethodMetadata>()?.HttpMethods ?? ["GET"]).Select(method => $"{method} /{e.RoutePattern.RawText!.Trim('/')}"))
+            .Distinct().Order(StringComparer.Ordinal);
+
+        Assert.Equal(Table.Select(row => row.Route).Order(StringComparer.Ordinal), routes);
+    }
+
+    [Theory]
+    [MemberData(nameof(Cases))]
+    public async Task A_route_answers_each_credential_as_the_table_says(string route, string credential)
+    {
+        var row = Table.Single(r => r.Route == route);
+        var expected = row.Statuses[Array.IndexOf(Credentials, credential)];
+        await relay.RegisterAsync(bob, id: phone);
+        await relay.CommitMessageAsync("hello", m => m with { Account = bob });
+        var delivery = (await relay.RowsAsync(bob))[0].Id;
+        var spare = await relay.IssueTokenAsync(bob);
+        using var client = relay.NewClient(credential switch
+        {
+            "none" => null,
+            "bad" => "pra_" + new string('A', 43),
+            "own" => (await relay.IssueTokenAsync(bob)).Token,
+            "foreign" => (await relay.IssueTokenAsync(alice)).Token,
+            _ => TestRelay.OperatorKey,
+        });
+        var space = route.IndexOf(' ', StringComparison.Ordinal);
+        var path = route[(space + 1)..].Replace("{documentName}", "v1", StringComparison.Ordinal).Replace("{deviceId}", phone, StringComparison.Ordinal)
+            .Replace("{id}", (route.Contains("tokens", StringComparison.Ordinal) ? spare.Kept.Id : delivery).ToString("D"), StringComparison.Ordinal);
+        using var request = new HttpRequestMessage(new HttpMethod(route[..space]), path);
+        request.Content = row.Body is null
+            ? null
+            : new StringContent(row.Body.Replace("$TOKEN", TestRelay.NewToken(), StringComparison.Ordinal).Replace("$BOB", bob, StringComparison.Ordinal), Encoding.UTF8, "application/json");
+
+        using var answer = await client.SendAsync(request, Token);
+
+        var text = await answer.Content.ReadAsStringAsync(Token);
+        Assert.True(expected == (int)answer.StatusCode, $"{route} with {credential}: {(int)answer.StatusCode} instead of {expected}: {text}");
+        Assert.Equal("nosniff", answer.Headers.GetValues("X-Content-Type-Options").Single());
+        Assert.Equal("DENY", answer.Headers.GetValues("X-Frame-Options").Single());
+        Assert.Contains("frame-ancestors 'none'", answer.Headers.GetValues("Content-Security-Policy").Single(), StringComparison.Ordinal);
+        Assert.NotEmpty(answer.Headers.GetValues("X-Request-Id").Single());
+        if (credential == "foreign" && expected == 200 && path.StartsWith("/v1/", StringComparison.Ordinal))
+        {
+            Assert.DoesNotContain(bob, text, StringComparison.Ordinal);
+        }
+
+        if (credential == "operator" && row.Route == "GET /v1/devices")
+        {
+            Assert.Contains(bob, text, StringComparison.Ordinal);
+        }
+
+        if (expected >= 400)
+        {
+            // nothing changed
+            Assert.Contains((await relay.RowsAsync(bob))[0].State, (DeliveryState[])[DeliveryState.Pending, DeliveryState.Sending]);
+            var device = Assert.Single(await relay.Devices.ListAsync(bob, null, 10, Token));
+            Assert.Null(device.Preferences);
+        }
+    }
+
+    [Theory]
+    [InlineData("GET", "/v1/devices?account=BOB")]
+    [InlineData("GET", "/v1/deliveries?account=BOB")]
+    [InlineData("GET", "/v1/deliveries?device=phone")]
+    [InlineData("GET", "/v1/tokens?account=BOB")]
+    [InlineData("GET", "/v1/devices/phone?account=BOB")]
+    [InlineData("DELETE", "/v1/devices/phone?account=BOB")]
+    [InlineData("PATCH", "/v1/devices/phone?account=BOB")]
+    [InlineData("POST", "/v1/devices/phone/test?account=BOB")]
+    public async Task Naming_another_account_shows_nothing_of_it(string method, string path)
+    {
+        await relay.RegisterAsync(bob, id: phone);
+        await relay.CommitMessageAsync("hello", m => m with { Account = bob });
+        using var stranger = relay.NewClient((await relay.IssueTokenAsync(alice)).Token);
+        using var request = new HttpRequestMessage(new HttpMethod(method), path.Replace("BOB", Uri.EscapeDataString(bob), StringComparison.Ordinal).Replace("phone", phone, StringComparison.Ordinal));
+        request.Content = method == "PATCH" ? new StringContent("{}", Encoding.UTF8, "application/json") : null;
+
+        using var answer = await stranger.SendAsync(request, Token);
+
+        var text = await answer.Content.ReadAsStringAsync(Token);
+        Assert.DoesNotContain(bob, text, StringComparison.Ordinal);
+        Assert.Equal(path.Contains("phone", StringComparison.Ordinal) && !path.Contains("deliveries", StringComparison.Ordinal) ? HttpStatusCode.NotFound : HttpStatusCode.OK, answer.StatusCode);
+    }
+
+    [Fact]
+    public async Task The_description_has_every_route_with_a_typed_answer_an_example_and_its_refusals()
+    {
+        using var client = relay.NewClient(key: null);
+        var document = System.Text.Json.Nodes.JsonNode.Parse(await client.GetStringAsync("/openapi/v1.json", Token))!;
+
+        Assert.StartsWith("3.1", (string?)document["openapi"], StringComparison.Ordinal);
+        foreach (var row in Table.Where(r => r.Route.Contains("/v1/", StringComparison.Ordinal)))
+        {
+            var (method, path) = (row.Route.Split(' ')[0].ToLowerInvariant(), row.Route.Split(' ')[1]);
+            var operation = document["paths"]![path]?[method];
+            Assert.True(operation is not null, row.Route);
+            Assert.False(string.IsNullOrEmpty((string?)operation["summary"]), row.Route);
+            var answers = operation["responses"]!.AsObject();
+            var (status, good) = answers.First(a => a.Key.StartsWith('2'));
+            Assert.True(status == "204" || good!["content"]!["application/json"]!["schema"] is not null, row.Route);
+            Assert.True(status == "204" || good!["content"]!["application/json"]!["example"] is not null, $"{row.Route} has no example");
+            Assert.All((string[])["401", "404", "429"], refusal => Assert.True(answers.ContainsKey(refusal), $"{row.Route} {refusal}"));
+            Assert.True(row.Body is null || operation["requestBody"]?["content"]?.AsObject().First().Value!["example"] is not null, $"{row.Route} has no example request");
+        }
+
+        Assert.NotNull(document["components"]!["securitySchemes"]!["bearer"]);
+    }
+
+    [Fact]
+    public async Task The_page_takes_nothing_from_elsewhere()
+    {
+        using var client = relay.NewClient(key: null);
+        using var answer = await client.GetAsync("/docs", Token);
+
+        var page = await answer.Content.ReadAsStringAsync(Token);
+        Assert.DoesNotMatch(Elsewhere(), page);
+        Assert.Matches("script-src 'sha256-", answer.Headers.GetValues("Content-Security-Policy").Single());
+    }
+
+    [GeneratedRegex("(src|href)=\"https?:")]
+    private static partial Regex Elsewhere();
+
+    /// <summary>One relay for all of the table.</summary>
+    public sealed class Bed : IAsyncLifetime
+    {
+        internal TestRelay Relay { get; private set; } = null!;
+
+        public async ValueTask InitializeAsync()
+        {
+            Relay = await TestRelay.OpenAsync();
+            await Relay.ServeAsync();
+        }
+
+        public ValueTask DisposeAsync() => Relay.DisposeAsync();
+    }
+
+    private sealed record Row(string Route, string? Body, params int[] Statuses);
+}
