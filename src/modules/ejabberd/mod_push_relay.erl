@@ -395,8 +395,12 @@ stanza_id(#message{type = groupchat} = Message, _JID, Room) ->
         [] -> <<>>
     end;
 stanza_id(Message, JID, _Sender) ->
-    case gen_mod:is_loaded(JID#jid.lserver, mod_mam) andalso xmpp:get_meta(Message, stanza_id, none) of
-        Id when is_integer(Id) -> integer_to_binary(Id);
+    case xmpp:get_meta(Message, stanza_id, none) of
+        Id when is_integer(Id) ->
+            case gen_mod:is_loaded(JID#jid.lserver, mod_mam) of
+                true -> integer_to_binary(Id);
+                false -> <<>>
+            end;
         _ -> <<>>
     end.
 

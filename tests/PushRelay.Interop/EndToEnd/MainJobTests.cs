@@ -5,15 +5,19 @@ using PushRelay.Interop.Servers;
 
 namespace PushRelay.Interop.EndToEnd;
 
-/// <summary>The main job, with nothing faked but Apple: a real Prosody with the module, real clients, the relay as its own process.</summary>
-public sealed class MainJobTests : IAsyncLifetime
+public sealed class MainJobOnProsodyTests() : MainJobTests("Prosody");
+
+public sealed class MainJobOnEjabberdTests() : MainJobTests("ejabberd");
+
+/// <summary>The main job, with nothing faked but Apple: a real server with the module, real clients, the relay as its own process.</summary>
+public abstract class MainJobTests(string kind) : IAsyncLifetime
 {
-    private const string Bob = "bob@" + ProsodyServer.Host;
-    private const string Alice = "alice@" + ProsodyServer.Host;
+    private const string Bob = "bob@" + XmppServer.Host;
+    private const string Alice = "alice@" + XmppServer.Host;
 
     private readonly string token = Convert.ToHexStringLower(System.Security.Cryptography.RandomNumberGenerator.GetBytes(32));
     private ApnsSimulator apns = null!;
-    private ProsodyServer prosody = null!;
+    private XmppServer server = null!;
     private RelayProcess relay = null!;
     private XmppClient alice = null!;
 
@@ -22,17 +26,18 @@ public sealed class MainJobTests : IAsyncLifetime
     public async ValueTask InitializeAsync()
     {
         apns = await ApnsSimulator.StartAsync(new ApnsSimulatorOptions { Topics = [RelayProcess.App] }, Token);
-        prosody = await ProsodyServer.StartAsync(Path.Combine(AppContext.BaseDirectory, "modules", "prosody"), Token);
-        relay = await RelayProcess.StartAsync(apns, prosody.ComponentPort, ProsodyServer.Host, ProsodyServer.Component, Token);
-        alice = await XmppClient.LoginAsync(Alice + "/desk", prosody.C2sPort, streamManagement: false, Token);
+        server = await XmppServer.OfKindAsync(kind, Token);
+        relay = await RelayProcess.StartAsync(apns, server.ComponentPort, XmppServer.Host, XmppServer.Component, Token);
+        alice = await XmppClient.LoginAsync(Alice + "/desk", server.C2sPort, streamManagement: false, Token);
         await relay.RegisterAsync(Bob, token);
     }
 
     public async ValueTask DisposeAsync()
     {
+        GC.SuppressFinalize(this);
         await alice.DisposeAsync();
         await relay.DisposeAsync();
-        await prosody.DisposeAsync();
+        await server.DisposeAsync();
         await apns.DisposeAsync();
     }
 
@@ -204,5 +209,5 @@ public sealed class MainJobTests : IAsyncLifetime
 
     private static string Body(ReceivedNotification alert) => (string)JsonNode.Parse(alert.Payload)!["aps"]!["alert"]!["body"]!;
 
-    private Task<XmppClient> LoginAsync(bool streamManagement = false) => XmppClient.LoginAsync(Bob + "/phone", prosody.C2sPort, streamManagement, Token);
+    private Task<XmppClient> LoginAsync(bool streamManagement = false) => XmppClient.LoginAsync(Bob + "/phone", server.C2sPort, streamManagement, Token);
 }

@@ -1,43 +1,61 @@
 using System.Diagnostics;
 using System.Globalization;
-using System.Net;
-using System.Net.Sockets;
 using System.Text;
+using System.Text.Json;
 
 namespace PushRelay.Interop.Servers;
 
-/// <summary>A real ejabberd of its own with the module: random ports on loopback, everything in a temporary folder; three accounts.</summary>
-internal sealed class EjabberdServer : IAsyncDisposable
+/// <summary>A real ejabberd of its own, with the module compiled against it; started without distribution, so many fit on a machine.</summary>
+internal sealed class EjabberdServer : XmppServer
 {
-    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(120);
+    private static readonly TimeSpan Poll = TimeSpan.FromMilliseconds(50);
 
     private readonly string folder = Directory.CreateTempSubdirectory("pushrelay-ejabberd-").FullName;
     private readonly StringBuilder output = new();
-    private readonly int adminPort;
+    private readonly HttpClient admin = new() { Timeout = Patience };
+    private readonly string installed = Directory.GetDirectories("/usr/lib", "ejabberd-*-*", new EnumerationOptions { RecurseSubdirectories = true, MaxRecursionDepth = 1 })[0];
     private Process? process;
+    private int adminPort;
+    private int reloads;
 
     private EjabberdServer()
     {
-        using var first = new TcpListener(IPAddress.Loopback, 0);
-        using var second = new TcpListener(IPAddress.Loopback, 0);
-        using var third = new TcpListener(IPAddress.Loopback, 0);
-        first.Start();
-        second.Start();
-        third.Start();
-        (C2sPort, ComponentPort, adminPort) = (Port(first), Port(second), Port(third));
     }
 
-    public int C2sPort { get; }
+    public override string Log
+    {
+        get
+        {
+            lock (output)
+            {
+                return (File.Exists(LogFile) ? File.ReadAllText(LogFile) : "") + output;
+            }
+        }
+    }
 
-    public int ComponentPort { get; }
+    private string LogFile => Path.Combine(folder, "ejabberd.log");
 
-    /// <summary>Compiles the module of that folder and returns when the accounts are made.</summary>
-    public static async Task<EjabberdServer> StartAsync(string moduleFolder, CancellationToken cancellationToken)
+    private string ConfigurationFile => Path.Combine(folder, "ejabberd.yml");
+
+    /// <summary>Compiles the module of that folder, and returns when the ports are open and the accounts exist.</summary>
+    /// <exception cref="InvalidOperationException">It ended or did not open its ports; the message holds its log.</exception>
+    public static async Task<EjabberdServer> StartAsync(string modulePath, CancellationToken cancellationToken)
     {
         var server = new EjabberdServer();
         try
         {
-            await server.LaunchAsync(moduleFolder, cancellationToken);
+            (server.C2sPort, server.ComponentPort) = FreePorts();
+            (server.adminPort, _) = FreePorts();
+            server.admin.BaseAddress = new Uri($"http://127.0.0.1:{server.adminPort}/api/");
+            await server.CompileAsync(modulePath, cancellationToken);
+            await server.ConfigureAsync(cancellationToken);
+            await server.LaunchAsync(cancellationToken);
+            foreach (var user in Users)
+            {
+                await server.OrderAsync("register", new { user, host = Host, password = "pw" }, cancellationToken);
+            }
+
             return server;
         }
         catch
@@ -47,108 +65,131 @@ internal sealed class EjabberdServer : IAsyncDisposable
         }
     }
 
-    public async ValueTask DisposeAsync()
+    public override async Task KillAsync()
     {
-        if (process is { HasExited: false } running)
+        if (process is not { } running)
         {
-            running.Kill(entireProcessTree: true);
-            await running.WaitForExitAsync();
+            return;
         }
 
-        process?.Dispose();
+        process = null;
+        running.Kill();
+        await running.WaitForExitAsync().WaitAsync(Patience);
+        running.Dispose();
+    }
+
+    public override async Task RestartAsync(CancellationToken cancellationToken)
+    {
+        await KillAsync();
+        await LaunchAsync(cancellationToken);
+    }
+
+    /// <summary>ejabberd reloads a module whose options have changed.</summary>
+    public override async Task ReloadModuleAsync(CancellationToken cancellationToken)
+    {
+        reloads++;
+        await ConfigureAsync(cancellationToken);
+        await OrderAsync("reload_config", new { }, cancellationToken);
+    }
+
+    public override async ValueTask DisposeAsync()
+    {
+        await KillAsync();
+        admin.Dispose();
         Directory.Delete(folder, recursive: true);
     }
 
-    private static int Port(TcpListener listener) => ((IPEndPoint)listener.LocalEndpoint).Port;
-
-    private static async Task<string> RunAsync(string program, string[] arguments, CancellationToken cancellationToken)
+    private async Task CompileAsync(string modulePath, CancellationToken cancellationToken)
     {
-        using var run = Process.Start(new ProcessStartInfo(program, arguments) { RedirectStandardOutput = true })!;
-        var text = await run.StandardOutput.ReadToEndAsync(cancellationToken);
-        await run.WaitForExitAsync(cancellationToken);
-        return run.ExitCode == 0 ? text : throw new InvalidOperationException($"{program} failed: {text}");
-    }
-
-    private async Task LaunchAsync(string moduleFolder, CancellationToken cancellationToken)
-    {
-        var home = Directory.GetDirectories("/usr/lib").SelectMany(d => Directory.GetDirectories(d, "ejabberd-*"))
-            .FirstOrDefault(d => Directory.Exists(Path.Combine(d, "ebin")))
-            ?? throw new InvalidOperationException("ejabberd is not installed; ./test.sh installs what the tests need.");
         var erlang = await RunAsync("erl", ["-noshell", "-eval", "io:put_chars(code:lib_dir()), halt()."], cancellationToken);
-        string[] includes = [.. new[] { Path.Combine(home, "include") }.Concat(Directory.GetDirectories(erlang, "p1_xm*").Select(d => Path.Combine(d, "include"))).SelectMany(i => new[] { "-I", i })];
-        await RunAsync("erlc", [.. includes, "-pa", Path.Combine(home, "ebin"), "-o", folder, Path.Combine(moduleFolder, "mod_push_relay.erl")], cancellationToken);
-        await File.WriteAllTextAsync(Path.Combine(folder, "ejabberd.yml"), Configuration(), cancellationToken);
-        process = new Process
-        {
-            StartInfo = new ProcessStartInfo("erl", ["+S", "2:2", "-noinput", "-mnesia", "dir", $"\"{folder}/db\"", "-pa", folder, "-s", "ejabberd"])
-            {
-                RedirectStandardOutput = true,
-                RedirectStandardError = true,
-                Environment =
-                {
-                    ["ERL_LIBS"] = Path.GetDirectoryName(home)!,
-                    ["EJABBERD_CONFIG_PATH"] = Path.Combine(folder, "ejabberd.yml"),
-                    ["EJABBERD_LOG_PATH"] = Path.Combine(folder, "ejabberd.log"),
-                },
-            },
-        };
-        process.OutputDataReceived += (_, line) => output.AppendLine(line.Data);
-        process.ErrorDataReceived += (_, line) => output.AppendLine(line.Data);
-        process.Start();
-        process.BeginOutputReadLine();
-        process.BeginErrorReadLine();
-        using var client = new HttpClient { BaseAddress = new Uri($"http://127.0.0.1:{adminPort.ToString(CultureInfo.InvariantCulture)}/") };
-        foreach (var user in (string[])["alice", "bob", "carol"])
-        {
-            await RegisterAsync(client, user, cancellationToken);
-        }
+        string[] includes = [Path.Combine(installed, "include"), .. Directory.GetDirectories(erlang, "p1_xm*").Select(library => Path.Combine(library, "include"))];
+        await RunAsync(
+            "erlc",
+            [.. includes.SelectMany(include => (string[])["-I", include]), "-pa", Path.Combine(installed, "ebin"), "-o", folder, Path.Combine(modulePath, "mod_push_relay.erl")],
+            cancellationToken);
     }
 
-    private async Task RegisterAsync(HttpClient client, string user, CancellationToken cancellationToken)
-    {
-        var started = TimeProvider.System.GetTimestamp();
-        while (true)
-        {
-            try
-            {
-                // as text: ejabberd does not take a body in chunks
-                using var body = new StringContent($$"""{"user":"{{user}}","host":"{{ProsodyServer.Host}}","password":"pw"}""", Encoding.UTF8, "application/json");
-                using var answer = await client.PostAsync("/api/register", body, cancellationToken);
-                answer.EnsureSuccessStatusCode();
-                return;
-            }
-            catch (HttpRequestException exception)
-            {
-                if (process!.HasExited || TimeProvider.System.GetElapsedTime(started) > Patience)
-                {
-                    throw new InvalidOperationException($"ejabberd did not start: {output}", exception);
-                }
-
-                await Task.Delay(TimeSpan.FromMilliseconds(50), TimeProvider.System, cancellationToken);
-            }
-        }
-    }
-
-    private string Configuration() => string.Create(CultureInfo.InvariantCulture, $$$"""
-        hosts: [{{{ProsodyServer.Host}}}]
+    private Task ConfigureAsync(CancellationToken cancellationToken) => File.WriteAllTextAsync(
+        ConfigurationFile,
+        $$$"""
+        hosts: [{{{Host}}}]
         loglevel: info
+        log_rotate_count: 0
         auth_password_format: plain
         listen:
           - {port: {{{C2sPort}}}, ip: "127.0.0.1", module: ejabberd_c2s, starttls: false, access: all}
-          - {port: {{{ComponentPort}}}, ip: "127.0.0.1", module: ejabberd_service, access: all, hosts: {"{{{ProsodyServer.Component}}}": {password: secret} } }
+          - {port: {{{ComponentPort}}}, ip: "127.0.0.1", module: ejabberd_service, access: all, hosts: {"{{{Component}}}": {password: secret} } }
           - {port: {{{adminPort}}}, ip: "127.0.0.1", module: ejabberd_http, request_handlers: {/api: mod_http_api}}
         api_permissions: {all: {who: all, what: "*"}}
         modules:
           mod_roster: {}
           mod_disco: {}
           mod_ping: {}
+          mod_carboncopy: {}
           mod_client_state: {}
           mod_offline: {}
-          mod_caps: {}
+          mod_stream_mgmt: {resend_on_timeout: if_offline, ack_timeout: 3}
           mod_http_api: {}
           mod_admin_extra: {}
-          mod_mam: {default: always}
-          mod_stream_mgmt: {resend_on_timeout: if_offline}
-          mod_push_relay: {component: {{{ProsodyServer.Component}}} }
-        """);
+          mod_push_relay: {component: {{{Component}}}, queue_time: {{{600 + reloads}}}, ack_timeout: 1}
+
+        """,
+        cancellationToken);
+
+    private async Task LaunchAsync(CancellationToken cancellationToken)
+    {
+        var start = new ProcessStartInfo(
+            "erl", ["+S", "2:2", "+sbwt", "none", "-noinput", "-mnesia", "dir", $"\"{folder}/db\"", "-pa", folder, "-s", "ejabberd"])
+        {
+            RedirectStandardError = true,
+            RedirectStandardOutput = true,
+            WorkingDirectory = folder,
+        };
+        start.Environment["ERL_LIBS"] = Path.GetDirectoryName(installed);
+        start.Environment["EJABBERD_CONFIG_PATH"] = ConfigurationFile;
+        start.Environment["EJABBERD_LOG_PATH"] = LogFile;
+        process = Process.Start(start)!;
+        process.OutputDataReceived += (_, line) => Keep(line.Data);
+        process.ErrorDataReceived += (_, line) => Keep(line.Data);
+        process.BeginOutputReadLine();
+        process.BeginErrorReadLine();
+
+        var since = TimeProvider.System.GetTimestamp();
+        foreach (var port in (int[])[C2sPort, ComponentPort, adminPort])
+        {
+            while (!await AcceptsAsync(port, cancellationToken))
+            {
+                if (process.HasExited || TimeProvider.System.GetElapsedTime(since) > Patience)
+                {
+                    throw new InvalidOperationException($"ejabberd did not start:\n{Log}");
+                }
+
+                await Task.Delay(Poll, TimeProvider.System, cancellationToken);
+            }
+        }
+    }
+
+    private async Task OrderAsync(string command, object arguments, CancellationToken cancellationToken)
+    {
+        // with a length: ejabberd's HTTP server does not take a body in chunks
+        using var body = new StringContent(JsonSerializer.Serialize(arguments), Encoding.UTF8, "application/json");
+        using var answer = await admin.PostAsync(command, body, cancellationToken);
+        Assert.True(answer.IsSuccessStatusCode, $"{command}: {await answer.Content.ReadAsStringAsync(cancellationToken)}");
+    }
+
+    private static async Task<string> RunAsync(string program, string[] arguments, CancellationToken cancellationToken)
+    {
+        using var run = Process.Start(new ProcessStartInfo(program, arguments) { RedirectStandardOutput = true })!;
+        var told = await run.StandardOutput.ReadToEndAsync(cancellationToken);
+        await run.WaitForExitAsync(cancellationToken);
+        return run.ExitCode == 0 ? told : throw new InvalidOperationException(string.Create(CultureInfo.InvariantCulture, $"{program} ended with {run.ExitCode}: {told}"));
+    }
+
+    private void Keep(string? line)
+    {
+        lock (output)
+        {
+            output.AppendLine(line);
+        }
+    }
 }

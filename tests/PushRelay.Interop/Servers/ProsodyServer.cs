@@ -1,7 +1,5 @@
 using System.Diagnostics;
 using System.Globalization;
-using System.Net;
-using System.Net.Sockets;
 using System.Text;
 
 namespace PushRelay.Interop.Servers;
@@ -12,8 +10,7 @@ internal sealed record ProsodyOptions
     public IReadOnlyList<string> Hosts { get; init; } = [ProsodyServer.Host];
 
     /// <summary>Bare address to password, on any of the hosts.</summary>
-    public IReadOnlyDictionary<string, string> Accounts { get; init; } =
-        ((string[])["alice", "bob", "carol"]).ToDictionary(user => $"{user}@{ProsodyServer.Host}", _ => "pw");
+    public IReadOnlyDictionary<string, string> Accounts { get; init; } = XmppServer.Users.ToDictionary(user => $"{user}@{XmppServer.Host}", _ => "pw");
 
     /// <summary>Domain to secret.</summary>
     public IReadOnlyDictionary<string, string> Components { get; init; } = new Dictionary<string, string> { [ProsodyServer.Component] = "secret" };
@@ -34,11 +31,8 @@ internal sealed record ProsodyOptions
 /// A real Prosody of its own: random ports on loopback, everything in a temporary folder. Can be killed, stopped and started
 /// again with the same ports and data.
 /// </summary>
-internal sealed class ProsodyServer : IAsyncDisposable
+internal sealed class ProsodyServer : XmppServer
 {
-    public const string Host = "example.test";
-    public const string Component = "push.example.test";
-
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
     private static readonly TimeSpan Poll = TimeSpan.FromMilliseconds(20);
 
@@ -49,12 +43,8 @@ internal sealed class ProsodyServer : IAsyncDisposable
 
     private ProsodyServer(ProsodyOptions options) => this.options = options;
 
-    public int C2sPort { get; private set; }
-
-    public int ComponentPort { get; private set; }
-
     /// <summary>Everything it has logged since the first start, and what it wrote to its console.</summary>
-    public string Log
+    public override string Log
     {
         get
         {
@@ -74,8 +64,8 @@ internal sealed class ProsodyServer : IAsyncDisposable
         new ProsodyOptions
         {
             PluginPaths = [modulePath],
-            Modules = ["smacks", "csi_simple", "mam", "offline", "push_relay"],
-            Configuration = $"push_relay_component = \"{Component}\"",
+            Modules = ["smacks", "csi_simple", "mam", "carbons", "offline", "admin_shell", "admin_socket", "push_relay"],
+            Configuration = $"push_relay_component = \"{Component}\"\npush_relay_ack_timeout = 1\nsmacks_max_ack_delay = 3",
         },
         cancellationToken);
 
@@ -100,7 +90,7 @@ internal sealed class ProsodyServer : IAsyncDisposable
     }
 
     /// <summary>As a crash does (SIGKILL).</summary>
-    public Task KillAsync() => EndAsync(running =>
+    public override Task KillAsync() => EndAsync(running =>
     {
         running.Kill();
         return Task.CompletedTask;
@@ -114,7 +104,7 @@ internal sealed class ProsodyServer : IAsyncDisposable
     });
 
     /// <summary>Starts it again, on the same ports and data; if it still runs it is stopped first.</summary>
-    public async Task RestartAsync(CancellationToken cancellationToken)
+    public override async Task RestartAsync(CancellationToken cancellationToken)
     {
         await StopAsync();
         await LaunchAsync(cancellationToken);
@@ -135,7 +125,19 @@ internal sealed class ProsodyServer : IAsyncDisposable
         }
     }
 
-    public async ValueTask DisposeAsync()
+    public override async Task ReloadModuleAsync(CancellationToken cancellationToken)
+    {
+        using var shell = Process.Start(new ProcessStartInfo("prosodyctl", ["--config", ConfigurationFile, "shell", $"module:reload(\"push_relay\", \"{Host}\")"])
+        {
+            RedirectStandardError = true,
+            RedirectStandardOutput = true,
+        })!;
+        var told = await shell.StandardOutput.ReadToEndAsync(cancellationToken);
+        await shell.WaitForExitAsync(cancellationToken);
+        Assert.True(shell.ExitCode == 0, told);
+    }
+
+    public override async ValueTask DisposeAsync()
     {
         await KillAsync();
         Directory.Delete(folder, recursive: true);
@@ -217,6 +219,7 @@ internal sealed class ProsodyServer : IAsyncDisposable
             run_as_root = true
             data_path = "{{folder}}/data"
             pidfile = "{{folder}}/prosody.pid"
+            admin_socket = "{{folder}}/admin.sock"
             log = { {{options.LogLevel}} = "{{LogFile}}" }
             plugin_paths = { {{Quoted(options.PluginPaths)}} }
             modules_enabled = { {{Quoted(modules)}} }
@@ -249,27 +252,4 @@ internal sealed class ProsodyServer : IAsyncDisposable
     }
 
     private static string Quoted(IEnumerable<string> values) => string.Join("; ", values.Select(value => $"\"{value}\""));
-
-    private static async Task<bool> AcceptsAsync(int port, CancellationToken cancellationToken)
-    {
-        using var probe = new TcpClient();
-        try
-        {
-            await probe.ConnectAsync(IPAddress.Loopback, port, cancellationToken);
-            return true;
-        }
-        catch (SocketException)
-        {
-            return false;
-        }
-    }
-
-    private static (int First, int Second) FreePorts()
-    {
-        using var first = new TcpListener(IPAddress.Loopback, 0);
-        using var second = new TcpListener(IPAddress.Loopback, 0);
-        first.Start();
-        second.Start();
-        return (((IPEndPoint)first.LocalEndpoint).Port, ((IPEndPoint)second.LocalEndpoint).Port);
-    }
 }

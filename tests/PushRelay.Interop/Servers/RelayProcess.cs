@@ -130,11 +130,15 @@ internal sealed class RelayProcess : IAsyncDisposable
     /// <summary>What this node takes the account's state for.</summary>
     public async Task<string> StateOfAsync(string account) => (string)(await GetAsync($"/v1/accounts/{Uri.EscapeDataString(account)}"))["state"]!;
 
+    /// <summary>It stands still and holds its connections (SIGSTOP), until <see cref="ContinueAsync"/>.</summary>
+    public Task PauseAsync(CancellationToken cancellationToken) => SignalAsync("STOP", cancellationToken);
+
+    public Task ContinueAsync(CancellationToken cancellationToken) => SignalAsync("CONT", cancellationToken);
+
     /// <returns>The exit code.</returns>
     public async Task<int> TerminateAsync(CancellationToken cancellationToken)
     {
-        using var kill = Process.Start("kill", ["-TERM", process.Id.ToString(CultureInfo.InvariantCulture)]);
-        await kill.WaitForExitAsync(cancellationToken);
+        await SignalAsync("TERM", cancellationToken);
         await process.WaitForExitAsync(cancellationToken).WaitAsync(Patience, cancellationToken);
         return process.ExitCode;
     }
@@ -149,6 +153,22 @@ internal sealed class RelayProcess : IAsyncDisposable
     /// <summary>The ledger of an account, oldest first.</summary>
     public async Task<JsonNode[]> DeliveriesAsync(string account) =>
         [.. (await GetAsync($"/v1/deliveries?limit=200&account={Uri.EscapeDataString(account)}"))["items"]!.AsArray().Select(i => i!).Reverse()];
+
+    /// <summary>The message ids of an account's whole ledger, one for each row.</summary>
+    public async Task<List<string>> MessageIdsAsync(string account)
+    {
+        var ids = new List<string>();
+        string? cursor = null;
+        do
+        {
+            var page = await GetAsync(
+                $"/v1/deliveries?limit=200&account={Uri.EscapeDataString(account)}{(cursor is null ? "" : "&cursor=" + Uri.EscapeDataString(cursor))}");
+            ids.AddRange(page["items"]!.AsArray().Select(row => (string)row!["event"]!["id"]!));
+            cursor = (string?)page["next"];
+        }
+        while (cursor is not null);
+        return ids;
+    }
 
     /// <summary>The row of the message with that id, once it has the state.</summary>
     public async Task<JsonNode> WaitForAsync(string account, string messageId, string state)

@@ -7,7 +7,7 @@ namespace PushRelay.Interop.Servers;
 /// <summary>A real XMPP client (slixmpp) in a process of its own; each call returns when the server has processed what it sent.</summary>
 internal sealed class XmppClient : IAsyncDisposable
 {
-    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(20);
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
 
     private readonly Process process;
     private readonly Queue<JsonNode> messages = [];
@@ -51,6 +51,13 @@ internal sealed class XmppClient : IAsyncDisposable
         ["type"] = type,
         ["children"] = new JsonArray([.. children.Select(c => (JsonNode)c)]),
     });
+
+    /// <summary>Sends so many short messages as fast as the server processes them; their ids are the prefix and a number from 0.</summary>
+    public Task FloodAsync(string to, string prefix, int count) =>
+        ObeyAsync(new JsonObject { ["do"] = "flood", ["to"] = to, ["prefix"] = prefix, ["count"] = count });
+
+    /// <summary>How many messages of the flood the server has processed.</summary>
+    public int Processed { get; private set; }
 
     /// <summary>The link dies without a word.</summary>
     public Task DropAsync() => ObeyAsync(new JsonObject { ["do"] = "drop" });
@@ -104,6 +111,11 @@ internal sealed class XmppClient : IAsyncDisposable
             if (came == "message")
             {
                 messages.Enqueue(said);
+            }
+
+            if (came == "processed")
+            {
+                Processed = (int)said["count"]!;
             }
 
             if (came == kind)

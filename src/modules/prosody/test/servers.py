@@ -200,7 +200,7 @@ class Ejabberd(Server):
 '''
         if self.shape:
             bare = '\n      mod_roster: {}\n      mod_disco: {}\n      mod_http_api: {}\n      mod_admin_extra: {}\n      '
-            usual = 'mod_mam: {default: always}\n      mod_stream_mgmt: {resend_on_timeout: if_offline}\n      '
+            usual = 'mod_stream_mgmt: {resend_on_timeout: if_offline}\n      '  # an archive in Mnesia costs milliseconds a message
             hosts = f'  {HOST}:\n    modules:{shared + chr(10) + "      " + usual if self.shape.usual else bare}'
             hosts += (module if self.shape.module else 'mod_time: {}') + '\n'
         (self.dir / 'ejabberd.yml').write_text(f'''
