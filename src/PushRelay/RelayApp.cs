@@ -7,6 +7,7 @@ using PushRelay.Deliveries;
 using PushRelay.Devices;
 using PushRelay.Dispatch;
 using PushRelay.Outbox;
+using PushRelay.Presence;
 using PushRelay.Providers;
 using PushRelay.Storage;
 using PushRelay.Telemetry;
@@ -75,7 +76,7 @@ internal static class RelayApp
             json.SerializerOptions.Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping;
         });
         builder.Services.AddStorage().AddAccess();
-        builder.Services.AddComponent().AddDecision().AddOutbox().AddDispatch().AddProviders().AddDeliveries().AddDevices();
+        builder.Services.AddPresence().AddComponent().AddDecision().AddOutbox().AddDispatch().AddProviders().AddDeliveries().AddDevices();
         var app = Finish(builder);
         app.Services.GetRequiredService<IStartupValidator>().Validate();
         return app;
@@ -124,6 +125,7 @@ internal static class RelayApp
         app.MapHealth();
         app.MapDevices();
         app.MapDeliveries();
+        app.MapAccounts();
     }
 
     private static void ReadSettings(ConfigurationManager configuration, SettingsFile file, string[] arguments)

@@ -6,6 +6,9 @@ namespace PushRelay.Access;
 
 internal static class AccessServices
 {
+    /// <summary>The policy of routes that are the operator's alone: 403 for an account.</summary>
+    public const string OperatorOnly = nameof(OperatorOnly);
+
     public static IServiceCollection AddAccess(this IServiceCollection services)
     {
         services.AddOptions<ApiOptions>().ValidateOnStart().Configure<IConfiguration>((options, configuration) =>
@@ -20,7 +23,9 @@ internal static class AccessServices
         services.AddAuthentication(OperatorKeyHandler.SchemeName)
             .AddScheme<AuthenticationSchemeOptions, OperatorKeyHandler>(OperatorKeyHandler.SchemeName, null);
         // a route that says nothing needs a credential
-        services.AddAuthorizationBuilder().SetFallbackPolicy(new AuthorizationPolicyBuilder().RequireAuthenticatedUser().Build());
+        services.AddAuthorizationBuilder()
+            .SetFallbackPolicy(new AuthorizationPolicyBuilder().RequireAuthenticatedUser().Build())
+            .AddPolicy(OperatorOnly, policy => policy.RequireAuthenticatedUser());
         return services;
     }
 }

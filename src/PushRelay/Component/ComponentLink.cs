@@ -16,13 +16,16 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
 {
     private const int QueuedStanzasMax = 256;
     private const int CommittedTogetherMax = 64;
+    private const int StreamsMax = 64;
 
     private static readonly TimeSpan Tick = TimeSpan.FromSeconds(1);
     private static readonly TimeSpan CommitRetry = TimeSpan.FromSeconds(1);
 
     private readonly ComponentOptions options;
+    private readonly LeaseTerm term;
     private readonly EventIngest ingest;
     private readonly PresenceTracker presence;
+    private readonly PresenceStore store;
     private readonly TimeProvider clock;
     private readonly ILogger<ComponentLink> logger;
     private readonly XmppComponent component;
@@ -33,11 +36,13 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
     private volatile bool lost;
 
     public ComponentLink(
-        ComponentOptions options, EventIngest ingest, PresenceTracker presence, TimeProvider clock, ILoggerFactory loggers)
+        ComponentOptions options, LeaseTerm term, EventIngest ingest, PresenceTracker presence, PresenceStore store, TimeProvider clock, ILoggerFactory loggers)
     {
         this.options = options;
+        this.term = term;
         this.ingest = ingest;
         this.presence = presence;
+        this.store = store;
         this.clock = clock;
         logger = loggers.CreateLogger<ComponentLink>();
         component = new XmppComponent(
@@ -54,15 +59,12 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
         public sealed record Came(StreamName Stream, XElement Stanza) : LinkEvent;
     }
 
-    public string Domain => options.Domain;
-
-    /// <summary>Servers whose sessions are unknown now, for the operator.</summary>
-    public IReadOnlyList<string> Unknown => [.. options.Servers.Where(server => !presence.Knows(server))];
-
     public bool IsConnected => component.IsConnected;
 
+    /// <summary>Until stopped, or until the lease is another node's; afterwards nothing is known here of its servers' sessions.</summary>
     public async Task RunAsync(CancellationToken stoppingToken)
     {
+        options.Servers.ForEach(server => store.Begin(server, term));
         await using (this)
         {
             using var both = CancellationTokenSource.CreateLinkedTokenSource(stoppingToken);
@@ -72,6 +74,9 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
             await both.CancelAsync();
             await Task.WhenAll(halves);
         }
+
+        options.Servers.ForEach(store.End);
+        streams.Keys.ToList().ForEach(presence.Forget);
     }
 
     public ValueTask DisposeAsync() => component.DisposeAsync();
@@ -121,6 +126,11 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
             {
                 // what is not committed is not acknowledged: it comes again
             }
+            catch (LeaseLostException)
+            {
+                // what was taken is not committed, so not acknowledged: it comes again, to whoever has the link now
+                return;
+            }
             catch (Exception exception)
             {
                 Failed(exception, options.Domain);
@@ -149,8 +159,17 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
         {
             foreach (var stream in streams.Values.Where(s => s.IsSilent()).ToList())
             {
-                await AskAsync(stream, cancellationToken);
+                if (stream.IsGone && streams.Values.Any(s => s.IsLive && s.Name.Server == stream.Name.Server))
+                {
+                    End(stream, batches);
+                }
+                else
+                {
+                    await AskAsync(stream, cancellationToken);
+                }
             }
+
+            await CommitAsync(batches, cancellationToken);
         }
     }
 
@@ -184,9 +203,15 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
 
     private async Task TakeAsync(LinkEvent.Came came, List<EventBatch> batches, CancellationToken cancellationToken)
     {
+        if (!streams.ContainsKey(came.Stream) && streams.Count >= StreamsMax)
+        {
+            NotUnderstood(came.Stream.Server);
+            return;
+        }
+
         if (came.Stanza.Name.LocalName == "iq")
         {
-            TakeAnswer(StreamOf(came.Stream), came.Stanza, batches);
+            await TakeAnswerAsync(came, batches, cancellationToken);
             return;
         }
 
@@ -196,13 +221,21 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
             return;
         }
 
-        var stream = StreamOf(came.Stream);
-        if (came.Stream.Node.Length > 0 && streams.Remove(came.Stream with { Node = "" }, out var unnamed))
+        var unnamed = came.Stream with { Node = "" };
+        if (came.Stream != unnamed && streams.TryGetValue(unnamed, out var whole))
         {
-            // the server is a cluster: each of its nodes speaks for itself
-            presence.Forget(unnamed.Name);
+            if (events.Snapshot)
+            {
+                await AdoptAsync(whole, came.Stream, cancellationToken);
+            }
+            else if (whole.IsLive)
+            {
+                // the server has become a cluster: each of its nodes speaks for itself
+                Drop(whole);
+            }
         }
 
+        var stream = StreamOf(came.Stream);
         if (!stream.Take(events, out var batch))
         {
             // the request names what is committed
@@ -215,16 +248,84 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
         }
     }
 
-    private static void TakeAnswer(BridgeStream stream, XElement iq, List<EventBatch> batches)
+    private async Task TakeAnswerAsync(LinkEvent.Came came, List<EventBatch> batches, CancellationToken cancellationToken)
     {
-        var id = (string?)iq.Attribute("id");
-        if ((string?)iq.Attribute("type") == "error")
+        var id = (string?)came.Stanza.Attribute("id");
+        var asked = streams.Values.FirstOrDefault(s => s.Request is not null && s.Request == id && s.Name.Server == came.Stream.Server);
+        if ((string?)came.Stanza.Attribute("type") == "error")
         {
-            stream.Refuse(id, iq.Element(XmppStanza.Component + "error")?.Elements().FirstOrDefault()?.Name.LocalName ?? "error");
+            asked?.Refuse(id, came.Stanza.Element(XmppStanza.Component + "error")?.Elements().FirstOrDefault()?.Name.LocalName ?? "error");
+            return;
         }
-        else if (BridgeProtocol.TryReadSnapshot(iq, out var snapshot) && stream.Accept(id, snapshot) is { Events.Count: > 0 } changes)
+
+        if (!BridgeProtocol.TryReadSnapshot(came.Stanza, out var snapshot))
+        {
+            return;
+        }
+
+        if (asked is not null && asked.Name != came.Stream)
+        {
+            if (asked.Name.Node.Length > 0)
+            {
+                // who holds the link answers for a node that the cluster does not have any more
+                End(asked, batches);
+                await AskUnlessKnownAsync(came.Stream, cancellationToken);
+                return;
+            }
+
+            await AdoptAsync(asked, came.Stream, cancellationToken);
+        }
+
+        if (asked is not null && came.Stream.Node.Length == 0)
+        {
+            // the server is no cluster any more
+            foreach (var node in streams.Values.Where(s => s.Name.Server == came.Stream.Server && s.Name.Node.Length > 0).ToList())
+            {
+                End(node, batches);
+            }
+        }
+
+        if (StreamOf(came.Stream).Accept(id, snapshot) is { Events.Count: > 0 } changes)
         {
             batches.Add(changes);
+        }
+    }
+
+    /// <summary>The server is a cluster, and one of its nodes answers what was asked of the whole.</summary>
+    private async Task AdoptAsync(BridgeStream whole, StreamName node, CancellationToken cancellationToken)
+    {
+        var stream = StreamOf(node);
+        if (whole.Request is { } request && stream is { IsLive: false, Request: null })
+        {
+            stream.Ask(request, await RetryAsync(() => ingest.PositionAsync(node, cancellationToken), cancellationToken));
+        }
+
+        Drop(whole);
+    }
+
+    private async Task AskUnlessKnownAsync(StreamName name, CancellationToken cancellationToken)
+    {
+        if (StreamOf(name) is { IsLive: false, Request: null } stream)
+        {
+            await AskAsync(stream, cancellationToken);
+        }
+    }
+
+    private void Drop(BridgeStream stream)
+    {
+        streams.Remove(stream.Name);
+        presence.Forget(stream.Name);
+    }
+
+    /// <summary>A node that left its cluster: its sessions are no more.</summary>
+    private void End(BridgeStream stream, List<EventBatch> batches)
+    {
+        NodeLeft(stream.Name.Node, stream.Name.Server);
+        streams.Remove(stream.Name);
+        var now = clock.GetUtcNow();
+        if (presence.End(stream.Name) is { Count: > 0 } changes)
+        {
+            batches.Add(new EventBatch(stream.Name, [.. changes.Select(c => new RelayEvent.PresenceChanged(c, now))], null));
         }
     }
 
@@ -233,7 +334,7 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
         var id = $"snapshot-{(++requests).ToString(CultureInfo.InvariantCulture)}";
         var position = await RetryAsync(() => ingest.PositionAsync(stream.Name, cancellationToken), cancellationToken);
         stream.Ask(id, position);
-        await SendAsync(BridgeProtocol.SnapshotRequest(id, options.Domain, stream.Name, position), cancellationToken);
+        await SendAsync(BridgeProtocol.SnapshotRequest(id, options.Domain, stream.Name, stream.Wanted), cancellationToken);
     }
 
     /// <summary>Commits what was taken, and acknowledges it once it is durable.</summary>
@@ -247,14 +348,18 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
         await RetryAsync(
             async () =>
             {
-                await ingest.CommitAsync(batches, cancellationToken);
+                await ingest.CommitAsync(batches, term, cancellationToken);
                 return true;
             },
             cancellationToken);
         foreach (var group in batches.Where(b => b.Point is not null).GroupBy(b => b.Stream))
         {
             var point = group.Last().Point!.Value;
-            StreamOf(group.Key).Commit(point);
+            if (streams.TryGetValue(group.Key, out var stream))
+            {
+                stream.Commit(point);
+            }
+
             await SendAsync(BridgeProtocol.Ack(options.Domain, group.Key, point), cancellationToken);
         }
 
@@ -294,6 +399,8 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
         if (!streams.TryGetValue(name, out var stream))
         {
             streams[name] = stream = new BridgeStream(name, presence, clock, logger);
+            // what it has is unknown until it says so
+            presence.Lose(name);
         }
 
         return stream;
@@ -324,6 +431,9 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "Stanzas from '{From}' are ignored: it is none of the Servers of component {Domain} in setting Xmpp")]
     private partial void NotConfigured(string from, string domain);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "Node {Node} of server {Server} has left the cluster: its sessions are ended")]
+    private partial void NodeLeft(string node, string server);
 
     [LoggerMessage(Level = LogLevel.Error, Message = "The events of component {Domain} could not be followed: every session is unknown until the next snapshot")]
     private partial void Failed(Exception exception, string domain);

@@ -13,7 +13,7 @@ namespace PushRelay.Decision;
 /// </summary>
 internal sealed partial class EventIngest(
     IDbContextFactory<RelayDb> databases, OutboxQueue outbox, DeviceRegistry registry, MasterKey masterKey, DatabaseClock clock, LeaseTable leases,
-    Sequence sequence, IOptions<AlertsOptions> alerts, ILogger<EventIngest> logger)
+    Sequence sequence, AlertPacer pacer, IOptions<AlertsOptions> alerts, ILogger<EventIngest> logger)
 {
     private const int TriesMax = 5;
 
@@ -49,7 +49,6 @@ internal sealed partial class EventIngest(
             await CommitOneByOneAsync(batches, fence, cancellationToken);
         }
 
-        outbox.Wake();
     }
 
     private async Task CommitTogetherAsync(IReadOnlyList<EventBatch> batches, LeaseTerm? fence, CancellationToken cancellationToken)
@@ -58,12 +57,12 @@ internal sealed partial class EventIngest(
         {
             try
             {
-                await TryCommitAsync(batches, fence, careful: tries > 1, cancellationToken);
+                await TryCommitAsync(batches, fence, claim: tries == 1, cancellationToken);
                 return;
             }
-            catch (DbUpdateException exception) when (tries < TriesMax && !DatabaseOutage.Is(exception))
+            catch (Exception exception) when (tries < TriesMax && IsClash(exception))
             {
-                // another node committed the same stanza, or a count, at the same moment: look again, and more closely
+                // another node claimed one of the slots at the same moment: it is for the claims to sort out
             }
         }
     }
@@ -77,7 +76,7 @@ internal sealed partial class EventIngest(
             {
                 try
                 {
-                    await TryCommitAsync([new EventBatch(batch.Stream, [@event], null)], fence, careful: true, cancellationToken);
+                    await TryCommitAsync([new EventBatch(batch.Stream, [@event], null)], fence, claim: false, cancellationToken);
                 }
                 catch (Exception exception) when (IsOfTheEvents(exception))
                 {
@@ -92,17 +91,23 @@ internal sealed partial class EventIngest(
     private static bool IsOfTheEvents(Exception exception) =>
         exception is not (OperationCanceledException or LeaseLostException) && !DatabaseOutage.Is(exception);
 
-    private async Task TryCommitAsync(IReadOnlyList<EventBatch> batches, LeaseTerm? fence, bool careful, CancellationToken cancellationToken)
+    private static bool IsClash(Exception exception) => exception is DbUpdateException or Npgsql.PostgresException { SqlState: "23505" or "40P01" or "40001" };
+
+    private async Task TryCommitAsync(IReadOnlyList<EventBatch> batches, LeaseTerm? fence, bool claim, CancellationToken cancellationToken)
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
         await using var transaction = await db.Database.BeginTransactionAsync(cancellationToken);
         var now = fence is { } held ? await leases.FenceAsync(db, held, cancellationToken) : await clock.NowAsync(db, cancellationToken);
-        var accounts = batches.SelectMany(b => b.Events).Select(e => e.Account).Distinct(StringComparer.Ordinal).ToList();
+        var events = batches.SelectMany(b => b.Events).ToList();
+        var accounts = events.Select(e => e.Account).Distinct(StringComparer.Ordinal).ToList();
+        var cancelling = events.Where(MayCancel).Select(e => e.Account).Distinct(StringComparer.Ordinal).ToList();
+        var pace = pacer.Begin();
         var entry = new LedgerEntry(db, now, outbox, registry, masterKey, sequence, alerts.Value)
         {
-            Devices = await DeviceRegistry.OfAccountsAsync(db, accounts, cancellationToken),
-            Unread = await UnreadOfAsync(db, accounts, cancellationToken),
-            Careful = careful,
+            Devices = await registry.OfAccountsAsync(db, accounts, cancellationToken),
+            Unread = await UnreadCounts.OfAsync(db, accounts, cancellationToken),
+            Pending = await OutboxQueue.PendingOfAsync(db, cancelling, cancellationToken),
+            Pace = pace,
         };
         foreach (var batch in batches)
         {
@@ -115,22 +120,26 @@ internal sealed partial class EventIngest(
             }
         }
 
-        await entry.FinishAsync(cancellationToken);
-        await transaction.CommitAsync(cancellationToken);
-    }
-
-    private static async Task<Dictionary<string, Dictionary<string, UnreadCount>>> UnreadOfAsync(
-        RelayDb db, IReadOnlyCollection<string> accounts, CancellationToken cancellationToken)
-    {
-        var counts = new List<UnreadCount>();
-        foreach (var some in accounts.Chunk(RelayDb.ParametersMax))
+        await db.SaveChangesAsync(cancellationToken);
+        var appended = await entry.FinishAsync(claim, cancellationToken);
+        try
         {
-            counts.AddRange(await db.Set<UnreadCount>().Where(u => some.Contains(u.Account)).ToListAsync(cancellationToken));
+            await transaction.CommitAsync(cancellationToken);
+        }
+        catch
+        {
+            // whether it is committed or not: if it is, the leases bring the rows back
+            outbox.TakeBack(appended);
+            throw;
         }
 
-        return counts.GroupBy(u => u.Account, StringComparer.Ordinal)
-            .ToDictionary(g => g.Key, g => g.ToDictionary(u => u.Conversation, StringComparer.Ordinal), StringComparer.Ordinal);
+        pace.Commit(now);
+        // not cut short: what is committed is sent or handed back
+        await outbox.HandOverAsync(appended, CancellationToken.None);
     }
+
+    private static bool MayCancel(RelayEvent @event) => @event
+        is RelayEvent.Displayed or RelayEvent.AccountRemoved or RelayEvent.PresenceChanged { Change.CameToFront.IsEmpty: false } or RelayEvent.Message { Class: EventClass.CallEnded };
 
     /// <summary>False: somebody committed this stanza already.</summary>
     private static async Task<bool> MoveAsync(RelayDb db, EventBatch batch, CancellationToken cancellationToken)

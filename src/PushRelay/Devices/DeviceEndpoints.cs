@@ -254,7 +254,8 @@ internal static partial class DeviceEndpoints
     // the form first: on Unix an id is looked up as a path
     private static bool IsTimeZone(string id) => TimeZoneName().IsMatch(id) && TimeZoneInfo.TryFindSystemTimeZoneById(id, out var zone) && zone.HasIanaId;
 
-    private static DeviceAnswer Answer(Device device, DeviceRegistry registry, ServedAccounts accounts) => new(
+    /// <summary>The device as every answer shows it.</summary>
+    public static DeviceAnswer Answer(Device device, DeviceRegistry registry, ServedAccounts accounts) => new(
         device.Id, device.Account, device.App, device.Platform, device.TokenHint, Name(device.Environment),
         registry.VoipTokenHint(device), device.Resource, device.Locale, device.TimeZone, Name(device.Status), device.StatusReason,
         new DevicePush(accounts.ComponentOf(device.Account), device.Node, registry.NodeSecret(device.Node)),
