@@ -20,7 +20,7 @@ for argument in "$@"; do
   esac
 done
 
-need "$assume_yes" lua5.4 procps prosody prosody-modules ejabberd python3-slixmpp postgresql
+need "$assume_yes" lua5.4 lua-check procps prosody prosody-modules ejabberd erlang-tools python3-slixmpp postgresql
 
 export DOTNET_NOLOGO=1 DOTNET_CLI_TELEMETRY_OPTOUT=1 DOTNET_SKIP_FIRST_TIME_EXPERIENCE=1
 # no build process stays behind
@@ -152,6 +152,7 @@ elif check "Build, warnings are errors" dotnet build PushRelay.sln --nologo -v m
     check "Migrations of PostgreSQL match the model" no_pending_migration PostgreSqlRelayDb
   fi
   check "The Prosody module compiles" "$(luac_command)" -p src/modules/prosody/mod_push_relay.lua
+  check "The server modules: luacheck, erlc, xref" eng/check-modules.sh
   tests PushRelay.Tests
   tests PushRelay.Interop -trait- pace=slow
   script "The module in Prosody" /usr/bin/python3 src/modules/prosody/test/run.py --server prosody

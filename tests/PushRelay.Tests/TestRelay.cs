@@ -140,7 +140,7 @@ internal sealed class TestRelay : IAsyncDisposable
                 Resource = resource,
             },
             TestContext.Current.CancellationToken);
-        return registered!.Value.Device;
+        return Assert.IsType<RegistrationResult.Done>(registered).Device;
     }
 
     public async Task<List<Delivery>> RowsAsync(string account = Bob)

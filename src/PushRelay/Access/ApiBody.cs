@@ -1,5 +1,6 @@
 using System.Diagnostics.CodeAnalysis;
 using System.Text.Json;
+using System.Text.Json.Nodes;
 using Microsoft.AspNetCore.Http.HttpResults;
 using Microsoft.Net.Http.Headers;
 
@@ -17,11 +18,12 @@ internal static class ApiBody
         MaxDepth = 16,
     };
 
-    public static async Task<(T? Value, ProblemHttpResult? Problem)> ReadAsync<T>(HttpRequest request, CancellationToken cancellationToken)
+    public static async Task<(T? Value, ProblemHttpResult? Problem)> ReadAsync<T>(
+        HttpRequest request, CancellationToken cancellationToken, string? alsoTaken = null)
         where T : class
     {
         if (!MediaTypeHeaderValue.TryParse(request.ContentType, out var type)
-            || !type.MediaType.Equals("application/json", StringComparison.OrdinalIgnoreCase)
+            || !(type.MediaType.Equals("application/json", StringComparison.OrdinalIgnoreCase) || type.MediaType.Equals(alsoTaken, StringComparison.OrdinalIgnoreCase))
             || (type.Charset.HasValue && !type.Charset.Equals("utf-8", StringComparison.OrdinalIgnoreCase)))
         {
             return (null, ApiProblem.Of(415, "unsupported_media_type", "The request must be application/json.", null));
@@ -35,6 +37,12 @@ internal static class ApiBody
 
         try
         {
+            if (typeof(T) == typeof(JsonObject))
+            {
+                // the nodes are made when they are asked for: a repeated member would show only then
+                using var whole = JsonDocument.Parse(body, new JsonDocumentOptions { AllowDuplicateProperties = false, MaxDepth = Json.MaxDepth });
+            }
+
             return JsonSerializer.Deserialize<T>(body, Json) is { } value
                 ? (value, null)
                 : (null, ApiProblem.Validation("$", "must be an object"));

@@ -1,4 +1,3 @@
-using System.Security.Claims;
 using System.Security.Cryptography;
 using System.Text.Encodings.Web;
 using Microsoft.AspNetCore.Authentication;
@@ -38,8 +37,7 @@ internal sealed class OperatorKeyHandler(
             return Task.FromResult(AuthenticateResult.Fail("unknown key"));
         }
 
-        var identity = new ClaimsIdentity([new Claim(ClaimTypes.Name, name)], SchemeName);
-        return Task.FromResult(AuthenticateResult.Success(new AuthenticationTicket(new ClaimsPrincipal(identity), SchemeName)));
+        return Task.FromResult(AuthenticateResult.Success(new AuthenticationTicket(ApiCaller.Principal(SchemeName, name, account: null), SchemeName)));
     }
 
     protected override Task HandleChallengeAsync(AuthenticationProperties properties)

@@ -17,7 +17,6 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
 {
     private const int QueuedStanzasMax = 256;
     private const int CommittedTogetherMax = 64;
-    private const int StreamsMax = 64;
 
     private static readonly TimeSpan Tick = TimeSpan.FromSeconds(1);
     private static readonly TimeSpan CommitRetry = TimeSpan.FromSeconds(1);
@@ -25,13 +24,12 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
     private readonly ComponentOptions options;
     private readonly LeaseTerm term;
     private readonly EventIngest ingest;
-    private readonly PresenceTracker presence;
     private readonly PresenceStore store;
     private readonly TimeProvider clock;
     private readonly ILogger<ComponentLink> logger;
     private readonly XmppComponent component;
     private readonly Channel<LinkEvent> inbox = Channel.CreateBounded<LinkEvent>(new BoundedChannelOptions(QueuedStanzasMax) { SingleReader = true });
-    private readonly Dictionary<StreamName, BridgeStream> streams = [];
+    private readonly BridgeStreams streams;
     private readonly HashSet<string> strangers = new(StringComparer.Ordinal);
     private long requests;
     private volatile bool lost;
@@ -42,10 +40,10 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
         this.options = options;
         this.term = term;
         this.ingest = ingest;
-        this.presence = presence;
         this.store = store;
         this.clock = clock;
         logger = loggers.CreateLogger<ComponentLink>();
+        streams = new BridgeStreams(presence, clock, logger);
         component = new XmppComponent(
             new XmppComponentOptions { Host = options.Host, Port = options.Port, Domain = options.Domain, Secret = options.Secret, ServerDomain = options.Servers[0], KnownNames = BridgeProtocol.Names },
             this, clock, loggers.CreateLogger<XmppComponent>());
@@ -77,7 +75,7 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
         }
 
         options.Servers.ForEach(store.End);
-        streams.Keys.ToList().ForEach(presence.Forget);
+        streams.DropAll();
     }
 
     public ValueTask DisposeAsync() => component.DisposeAsync();
@@ -136,7 +134,7 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
             {
                 Failed(exception, options.Domain);
                 batches.Clear();
-                LoseAll();
+                streams.LoseAll();
             }
         }
     }
@@ -146,7 +144,7 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
         if (lost)
         {
             lost = false;
-            LoseAll();
+            streams.LoseAll();
         }
 
         for (var taken = 0; taken < CommittedTogetherMax && inbox.Reader.TryRead(out var item); taken++)
@@ -158,11 +156,11 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
         // what waits unread may be the very word that is missed
         if (component.IsConnected && inbox.Reader.Count == 0)
         {
-            foreach (var stream in streams.Values.Where(s => s.IsSilent()).ToList())
+            foreach (var stream in streams.All.Where(s => s.IsSilent()))
             {
-                if (stream.IsGone && streams.Values.Any(s => s.IsLive && s.Name.Server == stream.Name.Server))
+                if (stream.IsGone && streams.HasLivingPeer(stream))
                 {
-                    End(stream, batches);
+                    batches.Add(streams.End(stream));
                 }
                 else
                 {
@@ -174,14 +172,6 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
         }
     }
 
-    private void LoseAll()
-    {
-        foreach (var stream in streams.Values)
-        {
-            stream.Lose();
-        }
-    }
-
     private async Task FollowAsync(LinkEvent item, List<EventBatch> batches, CancellationToken cancellationToken)
     {
         switch (item)
@@ -189,12 +179,12 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
             case LinkEvent.Connected:
                 foreach (var server in options.Servers)
                 {
-                    await AskAsync(StreamOf(new StreamName(server, "")), cancellationToken);
+                    await AskAsync(streams.Of(new StreamName(server, "")), cancellationToken);
                 }
 
                 break;
             case LinkEvent.Lost:
-                LoseAll();
+                streams.LoseAll();
                 break;
             case LinkEvent.Came came:
                 await TakeAsync(came, batches, cancellationToken);
@@ -204,7 +194,7 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
 
     private async Task TakeAsync(LinkEvent.Came came, List<EventBatch> batches, CancellationToken cancellationToken)
     {
-        if (!streams.ContainsKey(came.Stream) && streams.Count >= StreamsMax)
+        if (!streams.Takes(came.Stream))
         {
             NotUnderstood(came.Stream.Server);
             return;
@@ -223,7 +213,7 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
         }
 
         var unnamed = came.Stream with { Node = "" };
-        if (came.Stream != unnamed && streams.TryGetValue(unnamed, out var whole))
+        if (came.Stream != unnamed && streams.Find(unnamed) is { } whole)
         {
             if (events.Snapshot)
             {
@@ -232,11 +222,11 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
             else if (whole.IsLive)
             {
                 // the server has become a cluster: each of its nodes speaks for itself
-                Drop(whole);
+                streams.Drop(whole);
             }
         }
 
-        var stream = StreamOf(came.Stream);
+        var stream = streams.Of(came.Stream);
         if (!stream.Take(events, out var batch))
         {
             // the request names what is committed
@@ -252,7 +242,7 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
     private async Task TakeAnswerAsync(LinkEvent.Came came, List<EventBatch> batches, CancellationToken cancellationToken)
     {
         var id = (string?)came.Stanza.Attribute("id");
-        var asked = streams.Values.FirstOrDefault(s => s.Request is not null && s.Request == id && s.Name.Server == came.Stream.Server);
+        var asked = streams.Asked(came.Stream.Server, id);
         if ((string?)came.Stanza.Attribute("type") == "error")
         {
             asked?.Refuse(id, came.Stanza.Element(XmppStanza.Component + "error")?.Elements().FirstOrDefault()?.Name.LocalName ?? "error");
@@ -269,7 +259,7 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
             if (asked.Name.Node.Length > 0)
             {
                 // who holds the link answers for a node that the cluster does not have any more
-                End(asked, batches);
+                batches.Add(streams.End(asked));
                 await AskUnlessKnownAsync(came.Stream, cancellationToken);
                 return;
             }
@@ -280,13 +270,13 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
         if (asked is not null && came.Stream.Node.Length == 0)
         {
             // the server is no cluster any more
-            foreach (var node in streams.Values.Where(s => s.Name.Server == came.Stream.Server && s.Name.Node.Length > 0).ToList())
+            foreach (var node in streams.All.Where(s => s.Name.Server == came.Stream.Server && s.Name.Node.Length > 0))
             {
-                End(node, batches);
+                batches.Add(streams.End(node));
             }
         }
 
-        if (StreamOf(came.Stream).Accept(id, snapshot) is { Events.Count: > 0 } changes)
+        if (streams.Of(came.Stream).Accept(id, snapshot) is { Events.Count: > 0 } changes)
         {
             batches.Add(changes);
         }
@@ -295,38 +285,20 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
     /// <summary>The server is a cluster, and one of its nodes answers what was asked of the whole.</summary>
     private async Task AdoptAsync(BridgeStream whole, StreamName node, CancellationToken cancellationToken)
     {
-        var stream = StreamOf(node);
+        var stream = streams.Of(node);
         if (whole.Request is { } request && stream is { IsLive: false, Request: null })
         {
             stream.Ask(request, await RetryAsync(() => ingest.PositionAsync(node, cancellationToken), cancellationToken));
         }
 
-        Drop(whole);
+        streams.Drop(whole);
     }
 
     private async Task AskUnlessKnownAsync(StreamName name, CancellationToken cancellationToken)
     {
-        if (StreamOf(name) is { IsLive: false, Request: null } stream)
+        if (streams.Of(name) is { IsLive: false, Request: null } stream)
         {
             await AskAsync(stream, cancellationToken);
-        }
-    }
-
-    private void Drop(BridgeStream stream)
-    {
-        streams.Remove(stream.Name);
-        presence.Forget(stream.Name);
-    }
-
-    /// <summary>A node that left its cluster: its sessions are no more.</summary>
-    private void End(BridgeStream stream, List<EventBatch> batches)
-    {
-        NodeLeft(stream.Name.Node, stream.Name.Server);
-        streams.Remove(stream.Name);
-        var now = clock.GetUtcNow();
-        if (presence.End(stream.Name) is { Count: > 0 } changes)
-        {
-            batches.Add(new EventBatch(stream.Name, [.. changes.Select(c => new RelayEvent.PresenceChanged(c, now))], null));
         }
     }
 
@@ -357,11 +329,7 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
         foreach (var group in batches.Where(b => b.Point is not null).GroupBy(b => b.Stream))
         {
             var point = group.Last().Point!.Value;
-            if (streams.TryGetValue(group.Key, out var stream))
-            {
-                stream.Commit(point);
-            }
-
+            streams.Find(group.Key)?.Commit(point);
             await SendAsync(BridgeProtocol.Ack(options.Domain, group.Key, point), cancellationToken);
         }
 
@@ -396,18 +364,6 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
         }
     }
 
-    private BridgeStream StreamOf(StreamName name)
-    {
-        if (!streams.TryGetValue(name, out var stream))
-        {
-            streams[name] = stream = new BridgeStream(name, presence, clock, logger);
-            // what it has is unknown until it says so
-            presence.Lose(name);
-        }
-
-        return stream;
-    }
-
     private async Task WaitAsync(CancellationToken cancellationToken)
     {
         using var tick = new CancellationTokenSource(Tick, clock);
@@ -433,9 +389,6 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "Stanzas from '{From}' are ignored: it is none of the Servers of component {Domain} in setting Xmpp")]
     private partial void NotConfigured(string from, string domain);
-
-    [LoggerMessage(Level = LogLevel.Warning, Message = "Node {Node} of server {Server} has left the cluster: its sessions are ended")]
-    private partial void NodeLeft(string node, string server);
 
     [LoggerMessage(Level = LogLevel.Error, Message = "The events of component {Domain} could not be followed: every session is unknown until the next snapshot")]
     private partial void Failed(Exception exception, string domain);

@@ -88,6 +88,8 @@ internal sealed class LedgerEntry(
                     Class = message.Class,
                     Account = message.Presence.State,
                     DeviceValid = device.Status == DeviceStatus.Active,
+                    Muted = device.Preferences?.IsMuted(message.From) == true,
+                    QuietHours = device.Preferences?.QuietHours?.Contains(now) == true,
                     DeviceTied = device.Resource is not null,
                     OwnSessionInFront = device.Resource is not null && message.Presence.InFront(device.Resource),
                     Unacked = message.Unacked,

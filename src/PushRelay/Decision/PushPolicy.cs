@@ -12,6 +12,12 @@ internal sealed record PushSituation
 
     public required bool DeviceValid { get; init; }
 
+    /// <summary>The user wants no alerts of this conversation on this device.</summary>
+    public required bool Muted { get; init; }
+
+    /// <summary>The user wants no alerts on this device at this hour.</summary>
+    public required bool QuietHours { get; init; }
+
     /// <summary>The device named an XMPP resource, so its own session can be told from another device's.</summary>
     public required bool DeviceTied { get; init; }
 
@@ -39,6 +45,16 @@ internal static class PushPolicy
         if (!situation.DeviceValid)
         {
             return new PushDecision.Suppress(Reasons.DeviceInvalid);
+        }
+
+        if (situation.Muted)
+        {
+            return new PushDecision.Suppress(Reasons.Muted);
+        }
+
+        if (situation.QuietHours)
+        {
+            return new PushDecision.Suppress(Reasons.QuietHours);
         }
 
         var inFront = situation.Account == AccountState.Foreground;

@@ -69,7 +69,7 @@ internal static partial class DeliveryEndpoints
         }
 
         string? owner = null;
-        if ((account is not null && !accounts.TryName(account, out owner, out _)) || (device is not null && !DeviceEndpoints.IsId(device)))
+        if ((account is not null && !accounts.TryName(account, out owner, out _)) || (device is not null && !DeviceRules.IsId(device)))
         {
             return TypedResults.Ok(new DeliveryPage([], null));
         }

@@ -66,6 +66,15 @@ internal sealed class Device
     /// <summary>The last registration: a 410 that is older says nothing about this token.</summary>
     public required DateTimeOffset RegisteredAt { get; set; }
 
+    /// <summary>The last change by registration or preferences.</summary>
+    public required DateTimeOffset UpdatedAt { get; set; }
+
+    /// <summary>Counts every change that is not a mere observation; the ETag, and what keeps two writers from each other's change.</summary>
+    public int Revision { get; set; }
+
+    /// <summary>What the user wants of alerts here; null: nothing special. A registration leaves it alone.</summary>
+    public DevicePreferences? Preferences { get; set; }
+
     public DateTimeOffset? LastAcceptedAt { get; set; }
 
     public DateTimeOffset? LastReceivedAt { get; set; }
@@ -82,6 +91,8 @@ internal sealed class Device
             builder.HasKey(d => d.Key);
             builder.Property(d => d.Key).ValueGeneratedNever();
             builder.Property(d => d.Id).IsRequired();
+            builder.Property(d => d.Revision).IsConcurrencyToken();
+            builder.Property(d => d.Preferences).HasConversion(p => p!.ToJson(), text => DevicePreferences.FromJson(text));
             builder.HasIndex(d => new { d.Account, d.Id }).IsUnique();
             builder.HasIndex(d => new { d.Account, d.TokenIndex }).IsUnique();
             builder.HasIndex(d => d.TokenIndex);

@@ -33,6 +33,27 @@ internal sealed record Registration
 
     /// <summary>The token leaves every other account: a phone that changed hands.</summary>
     public bool Exclusive { get; init; } = true;
+
+    /// <summary>Asked with the device as it is, or null, before anything is changed; false changes nothing.</summary>
+    public Func<Device?, bool>? Precondition { get; init; }
+}
+
+/// <summary>What a registration came to.</summary>
+internal abstract record RegistrationResult
+{
+    private RegistrationResult()
+    {
+    }
+
+    /// <param name="Device">As it is now.</param>
+    /// <param name="Created">It was not there before.</param>
+    public sealed record Done(Device Device, bool Created) : RegistrationResult;
+
+    /// <summary>The account has as many valid devices as it may have.</summary>
+    public sealed record LimitReached : RegistrationResult;
+
+    /// <summary><see cref="Registration.Precondition"/> said no.</summary>
+    public sealed record PreconditionFailed : RegistrationResult;
 }
 
 /// <summary>Knows which devices an account has, and the one place that reads or writes their tokens.</summary>
@@ -55,10 +76,8 @@ internal sealed class DeviceRegistry(
     // what the ingest has just read, the dispatcher does not read again
     private readonly ConcurrentDictionary<Guid, (Device Device, long ReadAt)> recent = [];
 
-    /// <summary>
-    /// The same account, app and token again is the same device. Null: the account has <see cref="DevicesPerAccountMax"/> valid devices.
-    /// </summary>
-    public async Task<(Device Device, bool Created)?> RegisterAsync(Registration registration, CancellationToken cancellationToken)
+    /// <summary>The same account, app and token again is the same device.</summary>
+    public async Task<RegistrationResult> RegisterAsync(Registration registration, CancellationToken cancellationToken)
     {
         for (var tries = 1; ; tries++)
         {
@@ -183,7 +202,9 @@ internal sealed class DeviceRegistry(
         var marked = await db.Set<Device>()
             .Where(d => d.Key == sent.Key && d.TokenIndex == sent.TokenIndex && d.RegisteredAt == sent.RegisteredAt)
             .Where(d => since == null || d.RegisteredAt < since)
-            .ExecuteUpdateAsync(set => set.SetProperty(d => d.Status, DeviceStatus.Invalid).SetProperty(d => d.StatusReason, reason), cancellationToken);
+            .ExecuteUpdateAsync(
+                set => set.SetProperty(d => d.Status, DeviceStatus.Invalid).SetProperty(d => d.StatusReason, reason).SetProperty(d => d.Revision, d => d.Revision + 1),
+                cancellationToken);
         if (marked > 0)
         {
             await outbox.CancelAsync(db, row => row.DeviceKey == sent.Key, Reasons.DeviceInvalid, cancellationToken);
@@ -199,7 +220,7 @@ internal sealed class DeviceRegistry(
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
         await db.Set<Device>().Where(d => d.Key == sent.Key && d.RegisteredAt == sent.RegisteredAt)
-            .ExecuteUpdateAsync(set => set.SetProperty(d => d.VoipToken, (byte[]?)null), cancellationToken);
+            .ExecuteUpdateAsync(set => set.SetProperty(d => d.VoipToken, (byte[]?)null).SetProperty(d => d.Revision, d => d.Revision + 1), cancellationToken);
         recent.TryRemove(sent.Key, out _);
     }
 
@@ -219,7 +240,42 @@ internal sealed class DeviceRegistry(
         }
     }
 
-    private async Task<(Device Device, bool Created)?> TryRegisterAsync(Registration registration, CancellationToken cancellationToken)
+    /// <summary>Stores what <paramref name="change"/> makes of a device's preferences; null changes nothing.</summary>
+    /// <param name="account">Whose.</param>
+    /// <param name="id">As the outside knows it.</param>
+    /// <param name="change">Asked again where another change came between.</param>
+    /// <param name="cancellationToken">Stops the statement.</param>
+    /// <returns>The device as it is now; null where there is none (any more), or where nothing was to be changed.</returns>
+    public async Task<Device?> ChangePreferencesAsync(
+        string account, string id, Func<Device, DevicePreferences?> change, CancellationToken cancellationToken)
+    {
+        await using var db = await databases.CreateDbContextAsync(cancellationToken);
+        while (await db.Set<Device>().SingleOrDefaultAsync(d => d.Account == account && d.Id == id, cancellationToken) is { } device)
+        {
+            if (change(device) is not { } preferences)
+            {
+                return null;
+            }
+
+            device.Preferences = preferences.IsEmpty ? null : preferences;
+            device.UpdatedAt = await clock.NowAsync(db, cancellationToken);
+            device.Revision++;
+            try
+            {
+                await db.SaveChangesAsync(cancellationToken);
+                recent.TryRemove(device.Key, out _);
+                return device;
+            }
+            catch (DbUpdateConcurrencyException)
+            {
+                db.ChangeTracker.Clear();
+            }
+        }
+
+        return null;
+    }
+
+    private async Task<RegistrationResult> TryRegisterAsync(Registration registration, CancellationToken cancellationToken)
     {
         var index = masterKey.Mac("token", registration.App, registration.Token);
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
@@ -237,6 +293,11 @@ internal sealed class DeviceRegistry(
         var devices = await db.Set<Device>().Where(d => d.Account == registration.Account).OrderBy(d => d.Key).ToListAsync(cancellationToken);
         var sameToken = devices.Find(d => d.TokenIndex.AsSpan().SequenceEqual(index));
         var sameId = registration.Id is null ? sameToken : devices.Find(d => d.Id == registration.Id);
+        if (registration.Precondition?.Invoke(sameId) == false)
+        {
+            return new RegistrationResult.PreconditionFailed();
+        }
+
         if (sameId is not null && sameToken is not null && sameId != sameToken)
         {
             // one phone, two installation ids: the id that was named stays
@@ -261,7 +322,7 @@ internal sealed class DeviceRegistry(
                 var oldestInvalid = devices.Find(d => d.Status == DeviceStatus.Invalid);
                 if (oldestInvalid is null)
                 {
-                    return null;
+                    return new RegistrationResult.LimitReached();
                 }
 
                 await RemoveAsync(db, db.Set<Device>().Where(d => d.Key == oldestInvalid.Key), Reasons.DeviceRemoved, cancellationToken);
@@ -284,7 +345,7 @@ internal sealed class DeviceRegistry(
         await transaction.CommitAsync(cancellationToken);
         // the token may have left another account's device
         recent.Clear();
-        return (device, created);
+        return new RegistrationResult.Done(device, created);
     }
 
     private Device NewDevice(Registration registration, byte[] index, DateTimeOffset now)
@@ -304,6 +365,7 @@ internal sealed class DeviceRegistry(
             Node = Convert.ToHexStringLower(RandomNumberGenerator.GetBytes(16)),
             CreatedAt = now,
             RegisteredAt = now,
+            UpdatedAt = now,
         };
     }
 
@@ -324,6 +386,8 @@ internal sealed class DeviceRegistry(
         device.Status = DeviceStatus.Active;
         device.StatusReason = null;
         device.RegisteredAt = now;
+        device.UpdatedAt = now;
+        device.Revision++;
     }
 
     private static string Hint(string token) => $"{token[..4]}…{token[^4..]}";

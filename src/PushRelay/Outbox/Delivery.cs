@@ -46,9 +46,12 @@ internal static class Reasons
     public const string Unacked = "unacked";
     public const string OtherDeviceForeground = "other_device_foreground";
     public const string Call = "call";
+    public const string Test = "test";
 
     // why it is not
     public const string Foreground = "foreground";
+    public const string Muted = "muted";
+    public const string QuietHours = "quiet_hours";
     public const string NoDevice = "no_device";
     public const string DeviceInvalid = "device_invalid";
     public const string ReadElsewhere = "read_elsewhere";

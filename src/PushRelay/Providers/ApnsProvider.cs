@@ -98,14 +98,16 @@ internal sealed class ApnsProvider : IAsyncDisposable
     /// <summary>The alert as the phone gets it. Where words of ours show, they are loc-keys that the app brings the text of.</summary>
     internal static ApnsPayload Payload(PushNotification notification, AppAlertOptions options)
     {
+        // the user may show less than the app, never more
+        var preview = (AlertPreview)Math.Max((int)notification.Preview, (int)options.Preview);
         var group = notification.Type == "groupchat";
         var title = Cut(group ? LocalPart(notification.From) : notification.From);
         var shown = notification.Count > 1 ? $"{title} ({notification.Count})" : title;
         var hasText = notification is { Kind: PushKind.Message, Body: not null };
         var payload = new ApnsPayload
         {
-            Title = options.Preview == AlertPreview.None ? null : shown,
-            Body = options.Preview == AlertPreview.Full && hasText
+            Title = preview == AlertPreview.None ? null : shown,
+            Body = preview == AlertPreview.Full && hasText
                 ? group && notification.Nick is not null ? $"{Cut(notification.Nick)}: {notification.Body}" : notification.Body
                 : null,
             Badge = notification.Badge,
@@ -120,15 +122,15 @@ internal sealed class ApnsProvider : IAsyncDisposable
                 PushKind.Encrypted => ("PR_ENCRYPTED", null),
                 PushKind.Call => ("PR_CALL", null),
                 PushKind.Invite => ("PR_INVITE", null),
-                PushKind.Message when options.Preview == AlertPreview.None && notification.Count > 1 =>
+                PushKind.Message when preview == AlertPreview.None && notification.Count > 1 =>
                     ("PR_MESSAGES_N", (IReadOnlyList<string>?)[notification.Count.ToString(CultureInfo.InvariantCulture)]),
-                PushKind.Message when options.Preview == AlertPreview.None => ("PR_MESSAGE", null),
+                PushKind.Message when preview == AlertPreview.None => ("PR_MESSAGE", null),
                 PushKind.Message => ("PR_MESSAGE_FROM", [title]),
             };
         }
 
         payload.Custom["account"] = notification.Account;
-        if (options.Preview != AlertPreview.None && notification.From.Length <= NameCharsMax)
+        if (preview != AlertPreview.None && notification.From.Length <= NameCharsMax)
         {
             payload.Custom["from"] = notification.From;
         }

@@ -47,6 +47,9 @@ internal sealed record PushNotification
 
     public string? Body { get; init; }
 
+    /// <summary>At most this much is shown, and no more than the app's setting allows.</summary>
+    public AlertPreview Preview { get; init; } = AlertPreview.Full;
+
     /// <summary>The archive's id of the message, else the sender's.</summary>
     public string? MessageId { get; init; }
 

@@ -29,10 +29,10 @@ public sealed class PushPolicyTests
             matched++;
             var decision = PushPolicy.Decide(situation, options);
 
-            Assert.Equal(row[9], decision.Reason);
-            var expected = row[10] switch { "" => (TimeSpan?)null, "0" => TimeSpan.Zero, "BackgroundGrace" => options.BackgroundGrace, _ => options.OtherDeviceDelay };
+            Assert.Equal(row[10], decision.Reason);
+            var expected = row[11] switch { "" => (TimeSpan?)null, "0" => TimeSpan.Zero, "BackgroundGrace" => options.BackgroundGrace, _ => options.OtherDeviceDelay };
             Assert.Equal(expected, (decision as PushDecision.Alert)?.Delay);
-            Assert.Equal(row[8], decision is PushDecision.Alert ? "alert" : "suppress");
+            Assert.Equal(row[9], decision is PushDecision.Alert ? "alert" : "suppress");
         }
 
         Assert.NotEqual(0, matched);
@@ -46,23 +46,35 @@ public sealed class PushPolicyTests
         from @class in (EventClass[])[EventClass.Text, EventClass.Encrypted, EventClass.Call, EventClass.Invite]
         from account in Enum.GetValues<AccountState>()
         from valid in (bool[])[true, false]
+        from preferences in (string[])["-", "muted", "quiet", "muted quiet"]
         from tied in (bool[])[true, false]
         from own in (bool[])[true, false]
         from unacked in (bool[])[true, false]
         from other in Enum.GetValues<OtherDeviceForeground>()
         where !own || (tied && account == AccountState.Foreground)
         select (
-            new PushSituation { Class = @class, Account = account, DeviceValid = valid, DeviceTied = tied, OwnSessionInFront = own, Unacked = unacked },
+            new PushSituation
+            {
+                Class = @class,
+                Account = account,
+                DeviceValid = valid,
+                Muted = preferences.Contains("muted", StringComparison.Ordinal),
+                QuietHours = preferences.Contains("quiet", StringComparison.Ordinal),
+                DeviceTied = tied,
+                OwnSessionInFront = own,
+                Unacked = unacked,
+            },
             new AlertsOptions { BackgroundGrace = Defaults.BackgroundGrace, OtherDeviceDelay = Defaults.OtherDeviceDelay, OtherDeviceForeground = other });
 
     private static bool Fits(string[] cells, PushSituation situation, AlertsOptions options) =>
         Is(cells[1], situation.Class.ToString().ToLowerInvariant())
         && Is(cells[2], situation.Account.ToString().ToLowerInvariant())
         && Is(cells[3], situation.DeviceValid ? "valid" : "invalid")
-        && Is(cells[4], situation.DeviceTied ? "yes" : "no")
-        && Is(cells[5], situation.OwnSessionInFront ? "yes" : "no")
-        && Is(cells[6], situation.Unacked ? "yes" : "no")
-        && Is(cells[7], options.OtherDeviceForeground.ToString());
+        && (cells[4] == "-" || (cells[4] == "muted" ? situation.Muted : situation.QuietHours))
+        && Is(cells[5], situation.DeviceTied ? "yes" : "no")
+        && Is(cells[6], situation.OwnSessionInFront ? "yes" : "no")
+        && Is(cells[7], situation.Unacked ? "yes" : "no")
+        && Is(cells[8], options.OtherDeviceForeground.ToString());
 
     private static bool Is(string cell, string value) => cell == "-" || cell == value;
 }

@@ -217,11 +217,11 @@ public abstract class DeviceRegistryContract : IAsyncLifetime
             await relay.RegisterAsync();
         }
 
-        Assert.Null(await relay.Devices.RegisterAsync(Registration(TestRelay.Bob, TestRelay.NewToken()), Token));
+        Assert.IsType<RegistrationResult.LimitReached>(await relay.Devices.RegisterAsync(Registration(TestRelay.Bob, TestRelay.NewToken()), Token));
 
         var oldest = (await ListAsync(TestRelay.Bob))[^1];
         await relay.Devices.InvalidateAsync(oldest, "Unregistered", null, Token);
-        Assert.NotNull(await relay.Devices.RegisterAsync(Registration(TestRelay.Bob, TestRelay.NewToken()), Token));
+        Assert.IsType<RegistrationResult.Done>(await relay.Devices.RegisterAsync(Registration(TestRelay.Bob, TestRelay.NewToken()), Token));
         Assert.DoesNotContain(await ListAsync(TestRelay.Bob), d => d.Key == oldest.Key);
     }
 

@@ -285,7 +285,7 @@ public abstract class PushDispatcherContract : IAsyncLifetime
         await relay.WaitForRowsAsync(rows => rows.All(r => r.State == DeliveryState.Accepted));
         Assert.Equal(["voip", "alert"], apns.Received.Select(r => r.Headers["apns-push-type"]));
         Assert.Equal(token, apns.Received[1].DeviceToken);
-        Assert.Equal(DeviceStatus.Active, (await relay.Devices.FindAsync(null, registered!.Value.Device.Id, Token))[0].Status);
+        Assert.Equal(DeviceStatus.Active, (await relay.Devices.FindAsync(null, Assert.IsType<RegistrationResult.Done>(registered).Device.Id, Token))[0].Status);
     }
 
     [Fact]

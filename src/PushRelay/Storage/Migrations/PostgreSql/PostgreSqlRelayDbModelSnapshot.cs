@@ -118,6 +118,10 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                         .HasColumnType("text")
                         .HasColumnName("platform");
 
+                    b.Property<string>("Preferences")
+                        .HasColumnType("text")
+                        .HasColumnName("preferences");
+
                     b.Property<DateTimeOffset>("RegisteredAt")
                         .HasColumnType("timestamp with time zone")
                         .HasColumnName("registered_at");
@@ -125,6 +129,11 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                     b.Property<string>("Resource")
                         .HasColumnType("text")
                         .HasColumnName("resource");
+
+                    b.Property<int>("Revision")
+                        .IsConcurrencyToken()
+                        .HasColumnType("integer")
+                        .HasColumnName("revision");
 
                     b.Property<short>("Status")
                         .HasColumnType("smallint")
@@ -152,6 +161,10 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                         .IsRequired()
                         .HasColumnType("bytea")
                         .HasColumnName("token_index");
+
+                    b.Property<DateTimeOffset>("UpdatedAt")
+                        .HasColumnType("timestamp with time zone")
+                        .HasColumnName("updated_at");
 
                     b.Property<byte[]>("VoipToken")
                         .HasColumnType("bytea")

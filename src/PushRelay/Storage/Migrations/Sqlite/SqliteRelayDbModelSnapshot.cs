@@ -113,6 +113,10 @@ namespace PushRelay.Storage.Migrations.Sqlite
                         .HasColumnType("TEXT")
                         .HasColumnName("platform");
 
+                    b.Property<string>("Preferences")
+                        .HasColumnType("TEXT")
+                        .HasColumnName("preferences");
+
                     b.Property<long>("RegisteredAt")
                         .HasColumnType("INTEGER")
                         .HasColumnName("registered_at");
@@ -120,6 +124,11 @@ namespace PushRelay.Storage.Migrations.Sqlite
                     b.Property<string>("Resource")
                         .HasColumnType("TEXT")
                         .HasColumnName("resource");
+
+                    b.Property<int>("Revision")
+                        .IsConcurrencyToken()
+                        .HasColumnType("INTEGER")
+                        .HasColumnName("revision");
 
                     b.Property<short>("Status")
                         .HasColumnType("INTEGER")
@@ -147,6 +156,10 @@ namespace PushRelay.Storage.Migrations.Sqlite
                         .IsRequired()
                         .HasColumnType("BLOB")
                         .HasColumnName("token_index");
+
+                    b.Property<long>("UpdatedAt")
+                        .HasColumnType("INTEGER")
+                        .HasColumnName("updated_at");
 
                     b.Property<byte[]>("VoipToken")
                         .HasColumnType("BLOB")

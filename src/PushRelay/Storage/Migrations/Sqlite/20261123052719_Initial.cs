@@ -99,6 +99,9 @@ namespace PushRelay.Storage.Migrations.Sqlite
                     status_reason = table.Column<string>(type: "TEXT", nullable: true),
                     created_at = table.Column<long>(type: "INTEGER", nullable: false),
                     registered_at = table.Column<long>(type: "INTEGER", nullable: false),
+                    updated_at = table.Column<long>(type: "INTEGER", nullable: false),
+                    revision = table.Column<int>(type: "INTEGER", nullable: false),
+                    preferences = table.Column<string>(type: "TEXT", nullable: true),
                     last_accepted_at = table.Column<long>(type: "INTEGER", nullable: true),
                     last_received_at = table.Column<long>(type: "INTEGER", nullable: true)
                 },

@@ -99,6 +99,9 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                     status_reason = table.Column<string>(type: "text", nullable: true),
                     created_at = table.Column<DateTimeOffset>(type: "timestamp with time zone", nullable: false),
                     registered_at = table.Column<DateTimeOffset>(type: "timestamp with time zone", nullable: false),
+                    updated_at = table.Column<DateTimeOffset>(type: "timestamp with time zone", nullable: false),
+                    revision = table.Column<int>(type: "integer", nullable: false),
+                    preferences = table.Column<string>(type: "text", nullable: true),
                     last_accepted_at = table.Column<DateTimeOffset>(type: "timestamp with time zone", nullable: true),
                     last_received_at = table.Column<DateTimeOffset>(type: "timestamp with time zone", nullable: true)
                 },

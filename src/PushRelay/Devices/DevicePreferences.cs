@@ -1,0 +1,55 @@
+using System.Globalization;
+using System.Text.Json;
+using System.Text.Json.Serialization;
+
+namespace PushRelay.Devices;
+
+/// <summary>How much of a message an alert shows; ordered from most to least.</summary>
+internal enum DevicePreview
+{
+    Full,
+    Sender,
+    None,
+}
+
+/// <summary>What the user wants of alerts on one device. Set by <c>PATCH</c>, left alone by registrations.</summary>
+internal sealed record DevicePreferences
+{
+    private static readonly JsonSerializerOptions Stored = new()
+    {
+        DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull,
+        Converters = { new JsonStringEnumConverter() },
+    };
+
+    public DevicePreview? Preview { get; init; }
+
+    /// <summary>Conversations without alerts: bare JIDs, normalised; null: none.</summary>
+    public IReadOnlyList<string>? Muted { get; init; }
+
+    public QuietHours? QuietHours { get; init; }
+
+    [JsonIgnore]
+    public bool IsEmpty => Preview is null && Muted is null or [] && QuietHours is null;
+
+    public bool IsMuted(string conversation) => Muted?.Contains(conversation, StringComparer.Ordinal) == true;
+
+    public string ToJson() => JsonSerializer.Serialize(this, Stored);
+
+    public static DevicePreferences FromJson(string text) => JsonSerializer.Deserialize<DevicePreferences>(text, Stored)!;
+}
+
+/// <summary>Hours of the day without alerts, from inclusive to exclusive; they go over midnight where <c>To</c> is the earlier one.</summary>
+internal sealed record QuietHours(TimeOnly From, TimeOnly To, string TimeZone)
+{
+    private const string Format = "HH:mm";
+
+    /// <summary>By the clock on the wall of the time zone, summer time and all; never in a zone that this machine does not know.</summary>
+    public bool Contains(DateTimeOffset instant) =>
+        TimeZoneInfo.TryFindSystemTimeZoneById(TimeZone, out var zone)
+        && TimeOnly.FromTimeSpan(TimeZoneInfo.ConvertTime(instant, zone).TimeOfDay).IsBetween(From, To);
+
+    public static bool TryParseTime(string text, out TimeOnly time) =>
+        TimeOnly.TryParseExact(text, Format, CultureInfo.InvariantCulture, DateTimeStyles.None, out time);
+
+    public static string Write(TimeOnly time) => time.ToString(Format, CultureInfo.InvariantCulture);
+}
