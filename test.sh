@@ -1,18 +1,20 @@
 #!/usr/bin/env bash
-# test.sh [--yes]: installs what is missing (asking first at a terminal, unless --yes), builds, and runs every check and test,
-# also against real Prosody, ejabberd and PostgreSQL. The last line is the count; 0: all passed, 1: not, 2: something is
-# missing and cannot be installed here.
+# test.sh [--yes] [--faults]: installs what is missing (asking first at a terminal, unless --yes), builds, and runs every check and
+# test, also against real Prosody, ejabberd and PostgreSQL; with --faults the slow fault tests instead (docs/faults.md). The last
+# line is the count; 0: all passed, 1: not, 2: something is missing and cannot be installed here.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")" || exit 2
 . eng/install.sh
 
-assume_yes=no
+assume_yes=no faults=no
 for argument in "$@"; do
   case $argument in
     --yes) assume_yes=yes ;;
+    --faults) faults=yes ;;
     *)
-      echo "usage: ./test.sh [--yes]"
-      echo "  --yes  installs what is missing without asking"
+      echo "usage: ./test.sh [--yes] [--faults]"
+      echo "  --yes     installs what is missing without asking"
+      echo "  --faults  runs the slow fault tests, and nothing else"
       [ "$argument" = --help ] && exit 0 || exit 2
       ;;
   esac
@@ -106,12 +108,13 @@ bounded() {
   return "$(cat "$work/status")"
 }
 
-# tests PROJECT: xUnit's runner in the project, counted from the file that it writes.
+# tests PROJECT [OPTION...]: xUnit's runner in the project, counted from the file that it writes.
 tests() {
   local name=$1 report="$work/$1.xml" status summary="" errors line
+  shift
   heading "$name"
   bounded '/ \[STARTING\]$/ { next } { print; fflush() }' \
-    dotnet run --project "tests/$name" --no-build -- -noLogo -noColor -reporter verbose -result-xml "$report"
+    dotnet run --project "tests/$name" --no-build -- -noLogo -noColor -reporter verbose -result-xml "$report" "$@"
   status=$?
   [ ! -s "$report" ] || summary=$(grep -o '<assembly [^>]*' "$report")
   errors=$(attribute errors "$summary")
@@ -138,7 +141,11 @@ no_pending_migration() {
   dotnet ef migrations has-pending-model-changes --project src/PushRelay --context "$1" --no-build
 }
 
-if check "Build, warnings are errors" dotnet build PushRelay.sln --nologo -v minimal; then
+if [ "$faults" = yes ]; then
+  if check "Build, warnings are errors" dotnet build tests/PushRelay.Interop --nologo -v minimal; then
+    tests PushRelay.Interop -trait pace=slow
+  fi
+elif check "Build, warnings are errors" dotnet build PushRelay.sln --nologo -v minimal; then
   check "Formatting" dotnet format whitespace --folder . --verify-no-changes --exclude artifacts
   if check "Tools are restored" dotnet tool restore; then
     check "Migrations of SQLite match the model" no_pending_migration SqliteRelayDb
@@ -147,7 +154,7 @@ if check "Build, warnings are errors" dotnet build PushRelay.sln --nologo -v min
   check "The Prosody module compiles" "$(luac_command)" -p src/modules/prosody/mod_push_relay.lua
   check "The server modules: luacheck, erlc, xref" eng/check-modules.sh
   tests PushRelay.Tests
-  tests PushRelay.Interop
+  tests PushRelay.Interop -trait- pace=slow
   script "The module in Prosody" /usr/bin/python3 src/modules/prosody/test/run.py --server prosody
   script "The module in ejabberd" /usr/bin/python3 src/modules/prosody/test/run.py --server ejabberd
 fi

@@ -4,6 +4,7 @@ using System.Xml.Linq;
 using PushRelay.Decision;
 using PushRelay.Presence;
 using PushRelay.Storage;
+using PushRelay.Telemetry;
 using PushRelay.Xmpp;
 
 namespace PushRelay.Component;
@@ -327,6 +328,7 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
                 return true;
             },
             cancellationToken);
+        Failpoint.Reach("before_ack");
         foreach (var group in batches.Where(b => b.Point is not null).GroupBy(b => b.Stream))
         {
             var point = group.Last().Point!.Value;

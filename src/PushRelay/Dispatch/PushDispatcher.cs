@@ -5,6 +5,7 @@ using PushRelay.Devices;
 using PushRelay.Outbox;
 using PushRelay.Providers;
 using PushRelay.Storage;
+using PushRelay.Telemetry;
 
 namespace PushRelay.Dispatch;
 
@@ -137,6 +138,7 @@ internal sealed partial class PushDispatcher(
             return;
         }
 
+        Failpoint.Reach("after_claim");
         settlements.Expect(alerts.Count);
         IReadOnlyDictionary<Guid, Device>? devices = null;
         try
@@ -207,11 +209,17 @@ internal sealed partial class PushDispatcher(
         PushAnswer answer;
         try
         {
+            Failpoint.Reach("before_send");
             answer = await apns.SendAsync(notification, sending);
         }
         catch (OperationCanceledException) when (sending.IsCancellationRequested)
         {
             return new SettledAlert(alert, new Settlement.HandBack(), null);
+        }
+
+        if (answer.Outcome == PushOutcome.Accepted)
+        {
+            Failpoint.Reach("after_provider_200");
         }
 
         answer = circuits.Observe(alert.Head.App!, answer);

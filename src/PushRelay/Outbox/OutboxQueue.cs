@@ -2,6 +2,7 @@ using System.Linq.Expressions;
 using System.Threading.Channels;
 using Microsoft.EntityFrameworkCore;
 using PushRelay.Storage;
+using PushRelay.Telemetry;
 
 namespace PushRelay.Outbox;
 
@@ -183,6 +184,7 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
         var changes = settled.SelectMany(s => s.Changes()).ToList();
         var attempts = settled.Where(s => s.NeedsAttemptRow).Select(s => s.Attempt!).ToList();
         var changed = await OutboxSql.Of(db).SettleAsync(db, changes, attempts, now, cancellationToken);
+        Failpoint.Reach("mid_settle");
         await transaction.CommitAsync(cancellationToken);
         if (settled.Any(s => s.Settlement is not Settlement.Accepted))
         {

@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text.Json.Nodes;
 using PushRelay.Apns.Simulator;
 using PushRelay.Rig;
@@ -165,7 +166,7 @@ public sealed class ApnsFaultTests(FaultDatabase database)
         bed.Simulator.ClearScript();
 
         await bed.JudgeAsync();
-        Assert.Contains("cannot push", bed.Relay.Log(), StringComparison.Ordinal);
+        Assert.Contains("Deliveries of app", bed.Relay.Log(), StringComparison.Ordinal);
     }
 
     [Fact]
@@ -188,5 +189,27 @@ public sealed class ApnsFaultTests(FaultDatabase database)
             DeadDevices = new Dictionary<int, long> { [1] = dead },
         });
         Assert.Equal((2, 1, 1), (verdict.Ends["accepted/offline"], verdict.Ends["rejected/apns_Unregistered"], verdict.Ends["suppressed/device_invalid"]));
+    }
+
+    [Fact]
+    [Trait(FaultTestGroup.Pace, FaultTestGroup.Slow)]
+    public async Task F35_When_every_token_of_an_app_is_bad_the_setting_is_doubted_and_not_the_tokens()
+    {
+        await using var bed = await FaultBed.StartAsync(new FaultBedOptions { Devices = 60 });
+        bed.Simulator.AnswerNext(new ScriptRule { Status = 400, Reason = "BadDeviceToken", Times = int.MaxValue });
+        for (var sent = 10; sent <= 60; sent += 10)
+        {
+            await bed.SendAsync(10);
+            await bed.AcknowledgedAsync();
+        }
+
+        await FaultBed.UntilAsync(() => Task.FromResult(bed.Relay.Log().Contains("Deliveries of app", StringComparison.Ordinal)), "the operator is told");
+        // what was in flight when the doubt arose may still be believed
+        var invalid = Convert.ToInt32(await bed.Ledger.ScalarAsync("SELECT count(*) FROM devices WHERE status = 1", Token), CultureInfo.InvariantCulture);
+        Assert.InRange(invalid, 1, 30);
+        bed.Simulator.ClearScript();
+
+        var verdict = await bed.JudgeAsync(new OracleTerms { Ends = new HashSet<DeliveryStateNumber> { DeliveryStateNumber.Accepted, DeliveryStateNumber.Rejected } });
+        Assert.Equal((60 - invalid, invalid), (verdict.Ends["accepted/offline"], verdict.Ends["rejected/apns_BadDeviceToken"]));
     }
 }

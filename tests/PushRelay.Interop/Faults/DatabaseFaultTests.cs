@@ -107,7 +107,7 @@ public sealed class DatabaseFaultTests(FaultDatabase database)
             await using var transaction = await connection.BeginTransactionAsync(Token);
             await using var command = new NpgsqlCommand("LOCK TABLE deliveries IN EXCLUSIVE MODE", connection, transaction);
             await command.ExecuteNonQueryAsync(Token);
-            await Task.Delay(TimeSpan.FromSeconds(8), TimeProvider.System, Token);
+            await Task.Delay(TimeSpan.FromSeconds(4), TimeProvider.System, Token);
             await transaction.RollbackAsync(Token);
         }
 

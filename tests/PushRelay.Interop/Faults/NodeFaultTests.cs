@@ -19,29 +19,15 @@ public sealed class NodeFaultTests(FaultDatabase database)
     [InlineData(false)]
     public Task F1_Killed_again_and_again_under_load(bool postgreSql) => KilledAsync(kills: 4, postgreSql);
 
-    [Theory]
-    // the answer is lost with the node: asked once more, under the same id
-    [InlineData("F2", "after_provider_200", 1)]
-    [InlineData("F3", "after_claim", 0)]
-    public async Task F2_F3_Killed_at_the_worst_moment_of_a_send(string row, string failpoint, int repeated)
-    {
-        _ = row;
-        await using var bed = await FaultBed.StartAsync(new FaultBedOptions { Devices = 1, Failpoint = $"{failpoint}=kill" });
-        await bed.SendAsync(1);
-        await bed.Relay.ExitAsync(Token);
-        Assert.Equal(repeated, bed.Accepted());
-        var died = TimeProvider.System.GetTimestamp();
-
-        await bed.RestartAsync();
-        await bed.UntilAlertsAsync(repeated + 1);
-
-        Assert.InRange(TimeProvider.System.GetElapsedTime(died), TimeSpan.Zero, TimeSpan.FromSeconds(35));
-        var verdict = await bed.JudgeAsync(new OracleTerms { RepeatedMax = repeated });
-        Assert.Equal(repeated, verdict.Repeated);
-        Assert.Single(bed.Simulator.Received.Select(r => (r.Headers["apns-id"], r.Headers["apns-collapse-id"])).Distinct());
-    }
+    [Fact]
+    public Task F2_Killed_after_the_answer_before_it_is_stored_the_alert_is_sent_again_under_its_id() => KilledAtAsync("after_provider_200", repeated: 1);
 
     [Fact]
+    [Trait(FaultTestGroup.Pace, FaultTestGroup.Slow)]
+    public Task F3_Killed_after_the_claim_before_the_request_the_alert_is_sent_once() => KilledAtAsync("after_claim", repeated: 0);
+
+    [Fact]
+    [Trait(FaultTestGroup.Pace, FaultTestGroup.Slow)]
     public async Task F4_Killed_after_the_commit_before_the_acknowledgement_the_replay_makes_no_second_row()
     {
         await using var bed = await FaultBed.StartAsync(new FaultBedOptions { Devices = 5, Failpoint = "before_ack=kill" });
@@ -185,5 +171,22 @@ public sealed class NodeFaultTests(FaultDatabase database)
         var acknowledged = TimeProvider.System.GetTimestamp();
         await bed.JudgeAsync(new OracleTerms { RepeatedMax = inFlight });
         Assert.InRange(TimeProvider.System.GetElapsedTime(acknowledged), TimeSpan.Zero, TimeSpan.FromSeconds(35));
+    }
+
+    private static async Task KilledAtAsync(string failpoint, int repeated)
+    {
+        await using var bed = await FaultBed.StartAsync(new FaultBedOptions { Devices = 1, Failpoint = $"{failpoint}=kill" });
+        await bed.SendAsync(1);
+        await bed.Relay.ExitAsync(Token);
+        Assert.Equal(repeated, bed.Accepted());
+        var died = TimeProvider.System.GetTimestamp();
+
+        await bed.RestartAsync();
+        await bed.UntilAlertsAsync(repeated + 1);
+
+        Assert.InRange(TimeProvider.System.GetElapsedTime(died), TimeSpan.Zero, TimeSpan.FromSeconds(35));
+        var verdict = await bed.JudgeAsync(new OracleTerms { RepeatedMax = repeated });
+        Assert.Equal(repeated, verdict.Repeated);
+        Assert.Single(bed.Simulator.Received.Select(r => (r.Headers["apns-id"], r.Headers["apns-collapse-id"])).Distinct());
     }
 }
