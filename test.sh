@@ -18,7 +18,7 @@ for argument in "$@"; do
   esac
 done
 
-need "$assume_yes" lua5.4 procps prosody prosody-modules ejabberd python3-slixmpp postgresql
+need "$assume_yes" lua5.4 lua-check procps prosody prosody-modules ejabberd erlang-tools python3-slixmpp postgresql
 
 export DOTNET_NOLOGO=1 DOTNET_CLI_TELEMETRY_OPTOUT=1 DOTNET_SKIP_FIRST_TIME_EXPERIENCE=1
 # no build process stays behind
@@ -108,13 +108,17 @@ bounded() {
 
 # tests PROJECT: xUnit's runner in the project, counted from the file that it writes.
 tests() {
-  local name=$1 report="$work/$1.xml" status summary="" errors
+  local name=$1 report="$work/$1.xml" status summary="" errors line
   heading "$name"
   bounded '/ \[STARTING\]$/ { next } { print; fflush() }' \
     dotnet run --project "tests/$name" --no-build -- -noLogo -noColor -reporter verbose -result-xml "$report"
   status=$?
   [ ! -s "$report" ] || summary=$(grep -o '<assembly [^>]*' "$report")
   errors=$(attribute errors "$summary")
+  # said again at the end, where whoever looks at a long log looks
+  while read -r line; do
+    unhappy+=("$name: $line")
+  done < <(grep -o '<test [^>]*result="Fail"' "$report" 2>/dev/null | sed 's/.* name="\([^"]*\)".*/\1/')
   count "$name" "$(attribute passed "$summary")" "$(($(attribute failed "$summary") + ${errors:-0}))" "$(attribute skipped "$summary")" "$status"
 }
 
@@ -141,6 +145,7 @@ if check "Build, warnings are errors" dotnet build PushRelay.sln --nologo -v min
     check "Migrations of PostgreSQL match the model" no_pending_migration PostgreSqlRelayDb
   fi
   check "The Prosody module compiles" "$(luac_command)" -p src/modules/prosody/mod_push_relay.lua
+  check "The server modules: luacheck, erlc, xref" eng/check-modules.sh
   tests PushRelay.Tests
   tests PushRelay.Interop
   script "The module in Prosody" /usr/bin/python3 src/modules/prosody/test/run.py --server prosody

@@ -12,7 +12,9 @@ is_there() {
   case $1 in
     curl | python3 | prosody) command -v "$1" ;;
     ejabberd) command -v ejabberdctl && command -v erlc ;;
+    erlang-tools) erl -noshell -eval 'halt(case code:which(xref) of non_existing -> 1; _ -> 0 end).' ;;
     lua5.4) luac_command ;;
+    lua-check) command -v luacheck ;;
     postgresql) ls /usr/lib/postgresql/*/bin/initdb ;;
     procps) type -P kill ;;
     prosody-modules) ls -d /usr/lib/prosody/modules/mod_cloud_notify ;;

@@ -100,7 +100,7 @@ internal sealed class AnswerDesk(
 
     private void Keep(ApnsRequest request, DateTimeOffset now, Guid id, Refusal? refusal, ScriptRule? rule)
     {
-        if (options.KeepMax == 0)
+        if (options is { KeepMax: 0, OnReceived: null })
         {
             log.CountOnly();
             return;
@@ -128,7 +128,8 @@ internal sealed class AnswerDesk(
             Fault = rule?.Fault ?? ApnsFault.None,
             Connection = request.Caller.Connection,
         });
-        if (refusal is null)
+        options.OnReceived?.Invoke(received);
+        if (refusal is null && options.KeepMax > 0)
         {
             devices.Deliver(received, RequestCheck.BundleId(request), now);
         }

@@ -32,6 +32,12 @@ public sealed record ApnsSimulatorOptions
     /// <summary>So many received notifications are kept for inspection, the newest; 0 only counts: no waiting, no screens. At most 1,000,000; 100,000 by default.</summary>
     public int KeepMax { get; init; } = 100_000;
 
+    /// <summary>
+    /// Called with each notification as it is received, before it is answered, kept or not: for whoever records more than fits in memory here.
+    /// It holds up the answer, may be called concurrently, and must not throw.
+    /// </summary>
+    public Action<ReceivedNotification>? OnReceived { get; init; }
+
     /// <summary>Sandbox instead of production: a device of the other one is unknown here, and answers bear an <c>apns-unique-id</c>.</summary>
     public bool Sandbox { get; init; }
 

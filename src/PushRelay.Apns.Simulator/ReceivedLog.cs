@@ -18,6 +18,11 @@ internal sealed class ReceivedLog(int keepMax)
         lock (_lock)
         {
             var received = make(++_count);
+            if (keepMax == 0)
+            {
+                return received;
+            }
+
             if (_kept.Count == keepMax)
             {
                 _kept.Dequeue();

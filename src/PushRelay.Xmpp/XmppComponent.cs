@@ -36,6 +36,22 @@ public sealed partial class XmppComponent : IAsyncDisposable
         gate = new StanzaGate(options, clock);
     }
 
+    /// <summary>Connects, shakes hands and closes the stream again; the link that another component of the domain may have can suffer by it.</summary>
+    /// <exception cref="XmppStreamException">The server refused, or is no component port.</exception>
+    /// <exception cref="SocketException">No connection.</exception>
+    /// <exception cref="TimeoutException">One of the two time limits passed.</exception>
+    /// <exception cref="IOException">The server hung up.</exception>
+    public static async Task ProbeAsync(XmppComponentOptions options, TimeProvider clock, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(options);
+        options.Validate();
+        var link = await ComponentLink.OpenAsync(options, new XmppNames(options.KnownNames, options.NamesMax), clock, cancellationToken).ConfigureAwait(false);
+        await using (link.ConfigureAwait(false))
+        {
+            await link.CloseAsync(null).ConfigureAwait(false);
+        }
+    }
+
     /// <summary>True from the end of the handshake to the end of the link.</summary>
     public bool IsConnected => Volatile.Read(ref connection) is not null;
 

@@ -1,4 +1,6 @@
 using System.Text;
+using Microsoft.Extensions.Configuration.CommandLine;
+using Microsoft.Extensions.Configuration.Json;
 using Microsoft.Extensions.Options;
 using PushRelay.Access;
 using PushRelay.Component;
@@ -7,6 +9,7 @@ using PushRelay.Deliveries;
 using PushRelay.Devices;
 using PushRelay.Dispatch;
 using PushRelay.Outbox;
+using PushRelay.Presence;
 using PushRelay.Providers;
 using PushRelay.Storage;
 using PushRelay.Telemetry;
@@ -17,6 +20,23 @@ namespace PushRelay;
 internal static class RelayApp
 {
     private const string DefaultSettings = "appsettings.json";
+
+    private static readonly Dictionary<string, Type?> Sections = new()
+    {
+        ["Urls"] = typeof(string),
+        ["Storage"] = typeof(StorageOptions),
+        ["Xmpp"] = typeof(XmppOptions),
+        ["Apps"] = typeof(List<AppOptions>),
+        ["Alerts"] = typeof(AlertsOptions),
+        ["Dispatch"] = typeof(DispatchOptions),
+        ["Api"] = typeof(ApiOptions),
+        ["Retention"] = typeof(RetentionOptions),
+        ["Telemetry"] = null,
+        ["Serilog"] = null,
+        ["Kestrel"] = null,
+        ["Logging"] = null,
+        ["AllowedHosts"] = null,
+    };
 
     /// <summary>The relay, ready to run: settings checked, schema up to date, key at hand.</summary>
     /// <param name="settingsFile">Another file than the one beside the program; null for that one.</param>
@@ -51,6 +71,7 @@ internal static class RelayApp
         var builder = WebApplication.CreateBuilder(new WebApplicationOptions { ContentRootPath = AppContext.BaseDirectory });
         var file = FileOf(settingsFile);
         ReadSettings(builder.Configuration, file, arguments);
+        SettingsNames.Check(Written(builder.Configuration), Sections);
         builder.Configuration.AddInMemoryCollection([.. SettingsReader.ReadSecretFiles(builder.Configuration, file)]);
         builder.WebHost.ConfigureKestrel(kestrel =>
         {
@@ -75,7 +96,7 @@ internal static class RelayApp
             json.SerializerOptions.Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping;
         });
         builder.Services.AddStorage().AddAccess();
-        builder.Services.AddComponent().AddDecision().AddOutbox().AddDispatch().AddProviders().AddDeliveries().AddDevices();
+        builder.Services.AddPresence().AddComponent().AddDecision().AddOutbox().AddDispatch().AddProviders().AddDeliveries().AddDevices();
         var app = Finish(builder);
         app.Services.GetRequiredService<IStartupValidator>().Validate();
         return app;
@@ -102,6 +123,19 @@ internal static class RelayApp
         return configuration;
     }
 
+    /// <summary>The names in the settings file and on the command line; an environment has much that is no setting.</summary>
+    private static IEnumerable<string> Written(IConfigurationRoot configuration) => configuration.Providers
+        .Where(provider => provider is JsonConfigurationProvider or CommandLineConfigurationProvider)
+        .SelectMany(provider => Leaves(provider, null));
+
+    private static IEnumerable<string> Leaves(IConfigurationProvider provider, string? parent)
+    {
+        var children = provider.GetChildKeys([], parent).Distinct(StringComparer.OrdinalIgnoreCase).ToList();
+        return children.Count == 0 && parent is not null
+            ? [parent]
+            : children.SelectMany(child => Leaves(provider, parent is null ? child : ConfigurationPath.Combine(parent, child)));
+    }
+
     private static SettingsFile FileOf(string? settingsFile) =>
         new(Path.GetFullPath(settingsFile ?? Path.Combine(AppContext.BaseDirectory, DefaultSettings)));
 
@@ -112,6 +146,7 @@ internal static class RelayApp
         TokenEndpoints.Map(app);
         DeviceEndpoints.Map(app);
         app.MapDeliveries();
+        app.MapAccounts();
         ApiDocument.Map(app);
     }
 

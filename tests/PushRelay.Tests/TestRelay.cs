@@ -6,6 +6,7 @@ using Microsoft.Extensions.Time.Testing;
 using PushRelay.Access;
 using PushRelay.Apns.Simulator;
 using PushRelay.Decision;
+using PushRelay.Deliveries;
 using PushRelay.Devices;
 using PushRelay.Outbox;
 using PushRelay.Presence;
@@ -174,11 +175,8 @@ internal sealed class TestRelay : IAsyncDisposable
         }
     }
 
-    public async Task<Attempt[]> AttemptsAsync(Guid delivery)
-    {
-        await using var db = NewDb();
-        return await db.Set<Attempt>().AsNoTracking().Where(a => a.DeliveryId == delivery).OrderBy(a => a.Number).ToArrayAsync(TestContext.Current.CancellationToken);
-    }
+    public async Task<IReadOnlyList<Attempt>> AttemptsAsync(Guid delivery) =>
+        (await Get<DeliveryLog>().FindAsync(null, delivery, TestContext.Current.CancellationToken))!.Value.Attempts;
 
     /// <summary>A message as the bridge reports it, to an account that is offline.</summary>
     public Task CommitMessageAsync(string? body, Func<RelayEvent.Message, RelayEvent.Message>? change = null)

@@ -30,6 +30,9 @@ internal readonly record struct Answer
     /// <summary>As sent: seconds, or a date.</summary>
     public string? RetryAfter { get; private init; }
 
+    /// <summary>The connection ended in the middle of the body.</summary>
+    public bool Cut { get; private init; }
+
     public static async ValueTask<Answer> ReadAsync(HttpResponseMessage response, CancellationToken cancellationToken)
     {
         var headers = response.Headers.NonValidated;
@@ -40,9 +43,13 @@ internal readonly record struct Answer
             ApnsUniqueId = ReadGuid(headers, "apns-unique-id"),
             Date = First(headers, "Date"),
         };
-        return answer.Status == 200
-            ? answer
-            : Parse(answer with { RetryAfter = First(headers, "Retry-After") }, await BodyAsync(response, cancellationToken).ConfigureAwait(false));
+        if (answer.Status == 200)
+        {
+            return answer;
+        }
+
+        var (body, cut) = await BodyAsync(response, cancellationToken).ConfigureAwait(false);
+        return Parse(answer with { RetryAfter = First(headers, "Retry-After"), Cut = cut }, body);
     }
 
     /// <summary>Both forms of RFC 9110 section 10.2.3, held between zero and one hour; null where it is neither.</summary>
@@ -75,7 +82,7 @@ internal readonly record struct Answer
         return delay < TimeSpan.Zero ? TimeSpan.Zero : delay > RetryAfterMax ? RetryAfterMax : delay;
     }
 
-    private static async ValueTask<ReadOnlyMemory<byte>> BodyAsync(HttpResponseMessage response, CancellationToken cancellationToken)
+    private static async ValueTask<(ReadOnlyMemory<byte> Body, bool Cut)> BodyAsync(HttpResponseMessage response, CancellationToken cancellationToken)
     {
         var body = new byte[response.Content.Headers.ContentLength is > 0 and <= BodyBytesMax and var length ? (int)length : BodyBytesMax];
         var read = 0;
@@ -90,9 +97,10 @@ internal readonly record struct Answer
         catch (Exception exception) when (exception is IOException or HttpRequestException or OperationCanceledException)
         {
             // Cut in the middle of its body the answer is an answer all the same: the status decides.
+            return (body.AsMemory(0, read), exception is not OperationCanceledException);
         }
 
-        return body.AsMemory(0, read);
+        return (body.AsMemory(0, read), false);
     }
 
     private static Answer Parse(Answer answer, ReadOnlyMemory<byte> body)

@@ -70,7 +70,8 @@ internal sealed class ApnsConnection : IDisposable
         try
         {
             using var response = await _invoker.SendAsync(request, deadline).ConfigureAwait(false);
-            return new Exchange { End = ExchangeEnd.Answered, Answer = await Answer.ReadAsync(response, deadline).ConfigureAwait(false) };
+            var answer = await Answer.ReadAsync(response, deadline).ConfigureAwait(false);
+            return new Exchange { End = ExchangeEnd.Answered, Answer = answer, Broken = answer.Cut };
         }
         catch (OperationCanceledException) when (!caller.IsCancellationRequested)
         {

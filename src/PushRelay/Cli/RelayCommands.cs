@@ -31,6 +31,7 @@ internal static class RelayCommands
         root.Add(Serve());
         root.Add(Migrate());
         root.Add(HealthCommand.Create(Config, Settings));
+        root.Add(DoctorCommand.Create(Config, Settings));
         root.Add(SimulatorCommand.Create());
         try
         {

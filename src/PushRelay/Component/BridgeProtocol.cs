@@ -35,6 +35,7 @@ internal static class BridgeProtocol
     /// <summary>Something older counts as this old; a clock that is ahead counts as now.</summary>
     private static readonly TimeSpan EventAgeMax = TimeSpan.FromMinutes(15);
 
+    private const char NumberingMark = '~';
     private const int BodyCharsMax = 8 * 1024;
     private const int IdCharsMax = 512;
     private const int SidCharsMax = 128;
@@ -47,7 +48,7 @@ internal static class BridgeProtocol
             new XElement(
                 Namespace + "snapshot",
                 Node(stream),
-                position is { } point ? new[] { new XAttribute("epoch", point.Epoch), new XAttribute("seq", point.Seq) } : null));
+                position is { } point ? new[] { new XAttribute("epoch", WireEpoch(point.Epoch)), new XAttribute("seq", point.Seq) } : null));
 
     public static XElement Ack(string from, StreamName stream, StreamPoint point) =>
         new(XmppStanza.Component + "message",
@@ -55,7 +56,19 @@ internal static class BridgeProtocol
             new XElement(
                 Namespace + "ack",
                 Node(stream),
-                new XAttribute("epoch", point.Epoch), new XAttribute("seq", point.Seq)));
+                new XAttribute("epoch", WireEpoch(point.Epoch)), new XAttribute("seq", point.Seq)));
+
+    /// <summary>The epoch as its module has it.</summary>
+    /// <param name="epoch">As it is committed: with a number behind it where its numbering began anew (<see cref="NextNumbering"/>).</param>
+    public static string WireEpoch(string epoch) => epoch.LastIndexOf(NumberingMark) is var at and > 0 && int.TryParse(epoch.AsSpan(at + 1), out _) ? epoch[..at] : epoch;
+
+    /// <summary>Another name for the same epoch, whose numbers were given out a second time: 4711, 4711~2, 4711~3.</summary>
+    public static string NextNumbering(string epoch)
+    {
+        var wire = WireEpoch(epoch);
+        var number = wire == epoch ? 1 : int.Parse(epoch.AsSpan(wire.Length + 1), CultureInfo.InvariantCulture);
+        return string.Create(CultureInfo.InvariantCulture, $"{wire}{NumberingMark}{number + 1}");
+    }
 
     public static bool TryReadEvents(XElement stanza, [NotNullWhen(true)] out BridgeEvents? events)
     {

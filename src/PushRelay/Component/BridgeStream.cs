@@ -15,22 +15,39 @@ internal sealed partial class BridgeStream(StreamName name, PresenceTracker pres
     private static readonly TimeSpan HeartbeatDefault = TimeSpan.FromSeconds(30);
     private const int SilentHeartbeatsMax = 3;
 
+    /// <summary>A node that says nothing for so long, while others of its server do, has left the cluster.</summary>
+    private static readonly TimeSpan GoneAfter = TimeSpan.FromMinutes(10);
+
     private readonly List<BridgeSession> snapshot = [];
     private string? requestId;
     private bool live;
     private bool refusalTold;
     private string? epoch;
+
+    /// <summary>The epoch as it is committed: another one where the module gave out its numbers a second time.</summary>
+    private string numbering = "";
     private long lastLive;
+    private long? fellTo;
     private TimeSpan heartbeat = HeartbeatDefault;
-    private long heard;
+    private long heard = clock.GetTimestamp();
+    private long lastWord = clock.GetTimestamp();
 
     public StreamName Name => name;
 
     /// <summary>The snapshot came, and nothing is missing since.</summary>
     public bool IsLive => live;
 
-    /// <summary>The last committed stanza: what a request names, and what is acknowledged.</summary>
+    /// <summary>The last committed stanza: what is acknowledged.</summary>
     public StreamPoint? Position { get; private set; }
+
+    /// <summary>The request that is not answered yet.</summary>
+    public string? Request => requestId;
+
+    /// <summary>What a request names: the last committed stanza; where the numbers fell, what came before the first of the new ones.</summary>
+    public StreamPoint? Wanted => fellTo is { } first ? new StreamPoint(epoch!, first - 1) : Position;
+
+    /// <summary>A node of a cluster, silent for so long that it will not come back; what it comes back with is a new stream.</summary>
+    public bool IsGone => !live && name.Node.Length > 0 && clock.GetElapsedTime(lastWord) > GoneAfter;
 
     /// <summary>From here on everything is ignored until the answer to <paramref name="id"/>; states are unknown.</summary>
     public void Ask(string id, StreamPoint? position)
@@ -48,6 +65,7 @@ internal sealed partial class BridgeStream(StreamName name, PresenceTracker pres
     {
         requestId = null;
         live = false;
+        heard = clock.GetTimestamp();
         snapshot.Clear();
         presence.Lose(name);
     }
@@ -77,26 +95,49 @@ internal sealed partial class BridgeStream(StreamName name, PresenceTracker pres
         }
 
         requestId = null;
-        heard = clock.GetTimestamp();
+        Hear();
         refusalTold = false;
+        Number(result);
         epoch = result.Epoch;
         lastLive = result.Seq;
         live = true;
-        if (Position is { } position && position.Epoch != result.Epoch)
-        {
-            Position = null;
-        }
 
         if (result.Dropped > 0)
         {
             Dropped(name.Server, result.Dropped);
         }
 
-        var changes = presence.Replace(name, [.. snapshot.Select(s => (s.Account, s.Session!))]);
-        SnapshotTaken(name.Server, result.Server, result.Module, snapshot.Count, result.Seq);
-        snapshot.Clear();
         var now = clock.GetUtcNow();
+        var changes = presence.Replace(
+            name, [.. snapshot.Select(s => (s.Account, s.Session!))], new StreamSource(result.Server, result.Module, result.Dropped), now);
+        SnapshotTaken(name.Server, result.Server, result.Module, snapshot.Count, result.Seq);
+        if (presence.IsOverfull(name))
+        {
+            TooMany(name.Server, PresenceTracker.SessionsMax);
+        }
+
+        snapshot.Clear();
         return new EventBatch(name, [.. changes.Select(c => new RelayEvent.PresenceChanged(c, now))], null);
+    }
+
+    /// <summary>The same epoch with lower numbers: a server that was set back to an earlier moment gives them out again, for other events.</summary>
+    private void Number(BridgeSnapshot result)
+    {
+        if (Position is not { } position || BridgeProtocol.WireEpoch(position.Epoch) != result.Epoch)
+        {
+            (numbering, Position) = (result.Epoch, null);
+        }
+        else if (fellTo is not null || result.Seq < position.Seq)
+        {
+            Fell(name.Server, fellTo ?? result.Seq, position.Seq);
+            (numbering, Position) = (BridgeProtocol.NextNumbering(position.Epoch), null);
+        }
+        else
+        {
+            numbering = position.Epoch;
+        }
+
+        fellTo = null;
     }
 
     /// <summary>The server refused the request: it has no module, or forbids it.</summary>
@@ -123,11 +164,11 @@ internal sealed partial class BridgeStream(StreamName name, PresenceTracker pres
                 CollectSnapshot(events);
             }
 
-            // what comes before the answer to our own request is not acknowledged, so it comes again
-            return true;
+            // what comes before the answer to our own request is not acknowledged, so it comes again; a node that nobody asked says hello
+            return requestId is not null || events.Snapshot;
         }
 
-        heard = clock.GetTimestamp();
+        Hear();
         if (events.Snapshot)
         {
             return true;
@@ -144,8 +185,8 @@ internal sealed partial class BridgeStream(StreamName name, PresenceTracker pres
         {
             if (seq <= lastLive)
             {
-                // said before; what was held of it is committed or still to be replayed
-                return true;
+                fellTo = seq;
+                return false;
             }
 
             if (seq != lastLive + 1)
@@ -156,21 +197,27 @@ internal sealed partial class BridgeStream(StreamName name, PresenceTracker pres
 
             lastLive = seq;
         }
-        else if (Position is { } position && position.Epoch == events.Epoch && seq <= position.Seq)
+        else if (Position is { } position && position.Epoch == numbering && seq <= position.Seq)
         {
             return true;
         }
 
-        batch = new EventBatch(name, Read(events, seq), new StreamPoint(events.Epoch, seq));
+        batch = new EventBatch(name, Read(events, seq), new StreamPoint(numbering, seq));
         return true;
     }
 
     /// <summary>The owner committed this far.</summary>
     public void Commit(StreamPoint point) => Position = point;
 
+    private void Hear()
+    {
+        heard = lastWord = clock.GetTimestamp();
+        presence.Hear(name, clock.GetUtcNow());
+    }
+
     private void CollectSnapshot(BridgeEvents events)
     {
-        heard = clock.GetTimestamp();
+        Hear();
         var now = clock.GetUtcNow();
         foreach (var child in events.Children)
         {
@@ -191,7 +238,7 @@ internal sealed partial class BridgeStream(StreamName name, PresenceTracker pres
             if (BridgeProtocol.IsHeld(child))
             {
                 position++;
-                var key = $"{events.Epoch}:{seq}:{position}";
+                var key = $"{numbering}:{seq}:{position}";
                 if (BridgeProtocol.TryReadHeld(child, name.Server, key, account => presence.Get(name.Server, account), now, out var @event))
                 {
                     read.Add(@event);
@@ -239,6 +286,12 @@ internal sealed partial class BridgeStream(StreamName name, PresenceTracker pres
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "Stanza {Expected} of server {Server} is missing, {Seq} came: a new snapshot is asked for")]
     private partial void Hole(string server, long expected, long seq);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "The numbers of server {Server} fell: {Seq} came, {Committed} was committed. It was set back to an earlier moment, and is followed from there")]
+    private partial void Fell(string server, long seq, long committed);
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "Server {Server} has more sessions than are kept ({Max} in all): its sessions are unknown, and none of its alerts is withheld")]
+    private partial void TooMany(string server, int max);
 
     [LoggerMessage(Level = LogLevel.Error, Message = "Server {Server} had to drop {Count} events that this relay did not acknowledge in time (its push_relay_queue_size, push_relay_queue_time)")]
     private partial void Dropped(string server, long count);

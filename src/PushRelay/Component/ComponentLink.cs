@@ -21,27 +21,31 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
     private static readonly TimeSpan CommitRetry = TimeSpan.FromSeconds(1);
 
     private readonly ComponentOptions options;
+    private readonly LeaseTerm term;
     private readonly EventIngest ingest;
-    private readonly PresenceTracker presence;
+    private readonly PresenceStore store;
     private readonly AdHocCommands commands;
     private readonly TimeProvider clock;
     private readonly ILogger<ComponentLink> logger;
     private readonly XmppComponent component;
     private readonly Channel<LinkEvent> inbox = Channel.CreateBounded<LinkEvent>(new BoundedChannelOptions(QueuedStanzasMax) { SingleReader = true });
-    private readonly Dictionary<StreamName, BridgeStream> streams = [];
+    private readonly BridgeStreams streams;
     private readonly HashSet<string> strangers = new(StringComparer.Ordinal);
     private long requests;
     private volatile bool lost;
 
     public ComponentLink(
-        ComponentOptions options, EventIngest ingest, PresenceTracker presence, AdHocCommands commands, TimeProvider clock, ILoggerFactory loggers)
+        ComponentOptions options, LeaseTerm term, EventIngest ingest, PresenceTracker presence, PresenceStore store, AdHocCommands commands, TimeProvider clock,
+        ILoggerFactory loggers)
     {
         this.options = options;
+        this.term = term;
         this.ingest = ingest;
-        this.presence = presence;
+        this.store = store;
         this.commands = commands;
         this.clock = clock;
         logger = loggers.CreateLogger<ComponentLink>();
+        streams = new BridgeStreams(presence, clock, logger);
         component = new XmppComponent(
             new XmppComponentOptions { Host = options.Host, Port = options.Port, Domain = options.Domain, Secret = options.Secret, ServerDomain = options.Servers[0], KnownNames = [.. BridgeProtocol.Names, .. AdHocCommands.Names] },
             this, clock, loggers.CreateLogger<XmppComponent>());
@@ -56,15 +60,12 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
         public sealed record Came(StreamName Stream, XElement Stanza) : LinkEvent;
     }
 
-    public string Domain => options.Domain;
-
-    /// <summary>Servers whose sessions are unknown now, for the operator.</summary>
-    public IReadOnlyList<string> Unknown => [.. options.Servers.Where(server => !presence.Knows(server))];
-
     public bool IsConnected => component.IsConnected;
 
+    /// <summary>Until stopped, or until the lease is another node's; afterwards nothing is known here of its servers' sessions.</summary>
     public async Task RunAsync(CancellationToken stoppingToken)
     {
+        options.Servers.ForEach(server => store.Begin(server, term));
         await using (this)
         {
             using var both = CancellationTokenSource.CreateLinkedTokenSource(stoppingToken);
@@ -74,6 +75,9 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
             await both.CancelAsync();
             await Task.WhenAll(halves);
         }
+
+        options.Servers.ForEach(store.End);
+        streams.DropAll();
     }
 
     public ValueTask DisposeAsync() => component.DisposeAsync();
@@ -123,11 +127,16 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
             {
                 // what is not committed is not acknowledged: it comes again
             }
+            catch (LeaseLostException)
+            {
+                // what was taken is not committed, so not acknowledged: it comes again, to whoever has the link now
+                return;
+            }
             catch (Exception exception)
             {
                 Failed(exception, options.Domain);
                 batches.Clear();
-                LoseAll();
+                streams.LoseAll();
             }
         }
     }
@@ -137,7 +146,7 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
         if (lost)
         {
             lost = false;
-            LoseAll();
+            streams.LoseAll();
         }
 
         for (var taken = 0; taken < CommittedTogetherMax && inbox.Reader.TryRead(out var item); taken++)
@@ -149,18 +158,19 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
         // what waits unread may be the very word that is missed
         if (component.IsConnected && inbox.Reader.Count == 0)
         {
-            foreach (var stream in streams.Values.Where(s => s.IsSilent()).ToList())
+            foreach (var stream in streams.All.Where(s => s.IsSilent()))
             {
-                await AskAsync(stream, cancellationToken);
+                if (stream.IsGone && streams.HasLivingPeer(stream))
+                {
+                    batches.Add(streams.End(stream));
+                }
+                else
+                {
+                    await AskAsync(stream, cancellationToken);
+                }
             }
-        }
-    }
 
-    private void LoseAll()
-    {
-        foreach (var stream in streams.Values)
-        {
-            stream.Lose();
+            await CommitAsync(batches, cancellationToken);
         }
     }
 
@@ -171,12 +181,12 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
             case LinkEvent.Connected:
                 foreach (var server in options.Servers)
                 {
-                    await AskAsync(StreamOf(new StreamName(server, "")), cancellationToken);
+                    await AskAsync(streams.Of(new StreamName(server, "")), cancellationToken);
                 }
 
                 break;
             case LinkEvent.Lost:
-                LoseAll();
+                streams.LoseAll();
                 break;
             case LinkEvent.Came came:
                 await TakeAsync(came, batches, cancellationToken);
@@ -186,9 +196,15 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
 
     private async Task TakeAsync(LinkEvent.Came came, List<EventBatch> batches, CancellationToken cancellationToken)
     {
+        if (!streams.Takes(came.Stream))
+        {
+            NotUnderstood(came.Stream.Server);
+            return;
+        }
+
         if (came.Stanza.Name.LocalName == "iq")
         {
-            TakeAnswer(StreamOf(came.Stream), came.Stanza, batches);
+            await TakeAnswerAsync(came, batches, cancellationToken);
             return;
         }
 
@@ -198,13 +214,21 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
             return;
         }
 
-        var stream = StreamOf(came.Stream);
-        if (came.Stream.Node.Length > 0 && streams.Remove(came.Stream with { Node = "" }, out var unnamed))
+        var unnamed = came.Stream with { Node = "" };
+        if (came.Stream != unnamed && streams.Find(unnamed) is { } whole)
         {
-            // the server is a cluster: each of its nodes speaks for itself
-            presence.Forget(unnamed.Name);
+            if (events.Snapshot)
+            {
+                await AdoptAsync(whole, came.Stream, cancellationToken);
+            }
+            else if (whole.IsLive)
+            {
+                // the server has become a cluster: each of its nodes speaks for itself
+                streams.Drop(whole);
+            }
         }
 
+        var stream = streams.Of(came.Stream);
         if (!stream.Take(events, out var batch))
         {
             // the request names what is committed
@@ -217,16 +241,66 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
         }
     }
 
-    private static void TakeAnswer(BridgeStream stream, XElement iq, List<EventBatch> batches)
+    private async Task TakeAnswerAsync(LinkEvent.Came came, List<EventBatch> batches, CancellationToken cancellationToken)
     {
-        var id = (string?)iq.Attribute("id");
-        if ((string?)iq.Attribute("type") == "error")
+        var id = (string?)came.Stanza.Attribute("id");
+        var asked = streams.Asked(came.Stream.Server, id);
+        if ((string?)came.Stanza.Attribute("type") == "error")
         {
-            stream.Refuse(id, iq.Element(XmppStanza.Component + "error")?.Elements().FirstOrDefault()?.Name.LocalName ?? "error");
+            asked?.Refuse(id, came.Stanza.Element(XmppStanza.Component + "error")?.Elements().FirstOrDefault()?.Name.LocalName ?? "error");
+            return;
         }
-        else if (BridgeProtocol.TryReadSnapshot(iq, out var snapshot) && stream.Accept(id, snapshot) is { Events.Count: > 0 } changes)
+
+        if (!BridgeProtocol.TryReadSnapshot(came.Stanza, out var snapshot))
+        {
+            return;
+        }
+
+        if (asked is not null && asked.Name != came.Stream)
+        {
+            if (asked.Name.Node.Length > 0)
+            {
+                // who holds the link answers for a node that the cluster does not have any more
+                batches.Add(streams.End(asked));
+                await AskUnlessKnownAsync(came.Stream, cancellationToken);
+                return;
+            }
+
+            await AdoptAsync(asked, came.Stream, cancellationToken);
+        }
+
+        if (asked is not null && came.Stream.Node.Length == 0)
+        {
+            // the server is no cluster any more
+            foreach (var node in streams.All.Where(s => s.Name.Server == came.Stream.Server && s.Name.Node.Length > 0))
+            {
+                batches.Add(streams.End(node));
+            }
+        }
+
+        if (streams.Of(came.Stream).Accept(id, snapshot) is { Events.Count: > 0 } changes)
         {
             batches.Add(changes);
+        }
+    }
+
+    /// <summary>The server is a cluster, and one of its nodes answers what was asked of the whole.</summary>
+    private async Task AdoptAsync(BridgeStream whole, StreamName node, CancellationToken cancellationToken)
+    {
+        var stream = streams.Of(node);
+        if (whole.Request is { } request && stream is { IsLive: false, Request: null })
+        {
+            stream.Ask(request, await RetryAsync(() => ingest.PositionAsync(node, cancellationToken), cancellationToken));
+        }
+
+        streams.Drop(whole);
+    }
+
+    private async Task AskUnlessKnownAsync(StreamName name, CancellationToken cancellationToken)
+    {
+        if (streams.Of(name) is { IsLive: false, Request: null } stream)
+        {
+            await AskAsync(stream, cancellationToken);
         }
     }
 
@@ -235,7 +309,7 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
         var id = $"snapshot-{(++requests).ToString(CultureInfo.InvariantCulture)}";
         var position = await RetryAsync(() => ingest.PositionAsync(stream.Name, cancellationToken), cancellationToken);
         stream.Ask(id, position);
-        await SendAsync(BridgeProtocol.SnapshotRequest(id, options.Domain, stream.Name, position), cancellationToken);
+        await SendAsync(BridgeProtocol.SnapshotRequest(id, options.Domain, stream.Name, stream.Wanted), cancellationToken);
     }
 
     /// <summary>Commits what was taken, and acknowledges it once it is durable.</summary>
@@ -249,14 +323,14 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
         await RetryAsync(
             async () =>
             {
-                await ingest.CommitAsync(batches, cancellationToken);
+                await ingest.CommitAsync(batches, term, cancellationToken);
                 return true;
             },
             cancellationToken);
         foreach (var group in batches.Where(b => b.Point is not null).GroupBy(b => b.Stream))
         {
             var point = group.Last().Point!.Value;
-            StreamOf(group.Key).Commit(point);
+            streams.Find(group.Key)?.Commit(point);
             await SendAsync(BridgeProtocol.Ack(options.Domain, group.Key, point), cancellationToken);
         }
 
@@ -289,16 +363,6 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
         {
             // the next link begins with a request that names the position
         }
-    }
-
-    private BridgeStream StreamOf(StreamName name)
-    {
-        if (!streams.TryGetValue(name, out var stream))
-        {
-            streams[name] = stream = new BridgeStream(name, presence, clock, logger);
-        }
-
-        return stream;
     }
 
     private async Task WaitAsync(CancellationToken cancellationToken)

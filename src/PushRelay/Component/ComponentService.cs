@@ -7,21 +7,31 @@ using PushRelay.Storage;
 
 namespace PushRelay.Component;
 
-/// <summary>Runs the links to the XMPP servers for as long as the relay serves.</summary>
+/// <summary>Runs the links to the XMPP servers for as long as the relay serves, those that this node has.</summary>
 internal sealed partial class ComponentService(
-    IOptions<XmppOptions> options, EventIngest ingest, PresenceTracker presence, AdHocCommands commands, TimeProvider clock, ILoggerFactory loggers,
-    ILogger<ComponentService> logger)
+    IOptions<XmppOptions> options, EventIngest ingest, PresenceTracker presence, PresenceStore store, LeaseTable leases, AdHocCommands commands, TimeProvider clock,
+    ILoggerFactory loggers, ILogger<ComponentService> logger)
     : BackgroundService, IHealthCheck
 {
-    private readonly List<ComponentLink> links = [.. options.Value.Components.Select(c => new ComponentLink(c, ingest, presence, commands, clock, loggers))];
+    private readonly List<LinkHolder> links =
+    [
+        .. options.Value.Components.Select(c => new LinkHolder(
+            c, leases, term => new ComponentLink(c, term, ingest, presence, store, commands, clock, loggers), clock, loggers.CreateLogger<LinkHolder>())),
+    ];
 
-    /// <summary>Degraded while a link is down or a server's sessions are unknown: alerts go out all the same, more than needed.</summary>
+    /// <summary>
+    /// Degraded while a link is down or a server's sessions are unknown: alerts go out all the same, more than needed. A node that stands
+    /// by is as well as the other is.
+    /// </summary>
     public Task<HealthCheckResult> CheckHealthAsync(HealthCheckContext context, CancellationToken cancellationToken = default)
     {
-        var down = links.Where(l => !l.IsConnected).Select(l => $"component {l.Domain} is not connected");
-        var unknown = links.Where(l => l.IsConnected).SelectMany(l => l.Unknown).Select(s => $"the sessions of {s} are unknown");
+        var down = links.Where(l => !l.IsConnected && !l.StandsBy).Select(l => $"component {l.Domain} is not connected");
+        var unknown = links.Where(l => l.IsConnected).SelectMany(l => l.Servers).Where(s => !presence.Knows(s)).Select(s => $"the sessions of {s} are unknown");
         var problems = down.Concat(unknown).ToList();
-        return Task.FromResult(problems.Count == 0 ? HealthCheckResult.Healthy() : HealthCheckResult.Degraded(string.Join("; ", problems)));
+        return Task.FromResult(
+            problems.Count > 0 ? HealthCheckResult.Degraded(string.Join("; ", problems))
+            : links.Exists(l => l.StandsBy) ? HealthCheckResult.Healthy("another node has the link of " + string.Join(", ", links.Where(l => l.StandsBy).Select(l => l.Domain)))
+            : HealthCheckResult.Healthy());
     }
 
     protected override Task ExecuteAsync(CancellationToken stoppingToken)
@@ -47,7 +57,6 @@ internal static class ComponentServices
             options.Components = SettingsReader.BindList<ComponentOptions>(configuration, "Xmpp:Components");
             options.Check();
         });
-        services.AddSingleton<PresenceTracker>();
         services.AddSingleton<TokenCommands>();
         services.AddSingleton(provider => new AdHocCommands(
             provider.GetRequiredService<MasterKey>(), provider.GetRequiredService<ServedAccounts>(), provider.GetRequiredService<TokenCommands>().All,

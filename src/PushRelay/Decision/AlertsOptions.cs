@@ -26,8 +26,14 @@ internal sealed class AlertsOptions
     /// <summary>0 to 1 hour.</summary>
     public TimeSpan OtherDeviceDelay { get; set; } = TimeSpan.FromSeconds(30);
 
-    /// <summary>Events of one conversation within this window are to show as one alert; 0 to 1 minute. Checked, and not used yet.</summary>
+    /// <summary>After an alert, further events of its conversation wait for the end of this window and show as one alert; 0 to 1 minute.</summary>
     public TimeSpan CoalesceWindow { get; set; } = TimeSpan.FromSeconds(2);
+
+    /// <summary>Alerts that a device gets one upon another before <see cref="DeviceInterval"/> holds; calls do not count. 1 to 1000.</summary>
+    public int DeviceBurst { get; set; } = 10;
+
+    /// <summary>Beyond the burst a device gets an alert in each such interval, and what waits shows as one per conversation; 0 to 1 minute.</summary>
+    public TimeSpan DeviceInterval { get; set; } = TimeSpan.FromSeconds(3);
 
     /// <summary>After this long an alert is stale and is not sent; 1 minute to 28 days, which is as long as APNs keeps one.</summary>
     public TimeSpan TimeToLive { get; set; } = TimeSpan.FromDays(1);
@@ -40,6 +46,8 @@ internal sealed class AlertsOptions
         SettingsReader.Require("Alerts:BackgroundGrace", BackgroundGrace, TimeSpan.Zero, TimeSpan.FromMinutes(5));
         SettingsReader.Require("Alerts:OtherDeviceDelay", OtherDeviceDelay, TimeSpan.Zero, TimeSpan.FromHours(1));
         SettingsReader.Require("Alerts:CoalesceWindow", CoalesceWindow, TimeSpan.Zero, TimeSpan.FromMinutes(1));
+        SettingsReader.Require("Alerts:DeviceBurst", DeviceBurst, 1, 1000);
+        SettingsReader.Require("Alerts:DeviceInterval", DeviceInterval, TimeSpan.Zero, TimeSpan.FromMinutes(1));
         SettingsReader.Require("Alerts:TimeToLive", TimeToLive, TimeSpan.FromMinutes(1), TimeSpan.FromDays(28));
         SettingsReader.Require("Alerts:CallTimeToLive", CallTimeToLive, TimeSpan.FromSeconds(5), TimeSpan.FromMinutes(10));
     }

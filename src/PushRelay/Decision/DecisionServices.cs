@@ -11,6 +11,7 @@ internal static class DecisionServices
             SettingsReader.Bind(configuration, "Alerts", options);
             options.Check();
         });
+        services.AddSingleton<AlertPacer>();
         services.AddSingleton<EventIngest>();
         return services;
     }

@@ -12,8 +12,8 @@ namespace PushRelay.Decision;
 /// transaction. Only what this returned from may be acknowledged to the server.
 /// </summary>
 internal sealed partial class EventIngest(
-    IDbContextFactory<RelayDb> databases, OutboxQueue outbox, DeviceRegistry registry, MasterKey masterKey, DatabaseClock clock,
-    Sequence sequence, IOptions<AlertsOptions> alerts, ILogger<EventIngest> logger)
+    IDbContextFactory<RelayDb> databases, OutboxQueue outbox, DeviceRegistry registry, MasterKey masterKey, DatabaseClock clock, LeaseTable leases,
+    Sequence sequence, AlertPacer pacer, IOptions<AlertsOptions> alerts, ILogger<EventIngest> logger)
 {
     private const int TriesMax = 5;
 
@@ -26,43 +26,49 @@ internal sealed partial class EventIngest(
         return position is null ? null : new StreamPoint(position.Epoch, position.Seq);
     }
 
+    /// <summary>What came over no link, and so needs none.</summary>
+    public Task CommitAsync(IReadOnlyList<EventBatch> batches, CancellationToken cancellationToken) => CommitAsync(batches, null, cancellationToken);
+
     /// <summary>
     /// All of it or nothing; a batch at or below its stream's committed position is passed over. An event that can never be committed is
     /// logged and passed over too, so that it does not hold up what follows.
     /// </summary>
+    /// <param name="batches">In the order they came.</param>
+    /// <param name="fence">The lease of the link they came over; null where they came over none.</param>
+    /// <param name="cancellationToken">What is not committed by then is not.</param>
     /// <exception cref="Exception">The database is away (<see cref="DatabaseOutage"/>): nothing was committed, try again.</exception>
-    public async Task CommitAsync(IReadOnlyList<EventBatch> batches, CancellationToken cancellationToken)
+    /// <exception cref="LeaseLostException">Another node has the link: nothing was committed.</exception>
+    public async Task CommitAsync(IReadOnlyList<EventBatch> batches, LeaseTerm? fence, CancellationToken cancellationToken)
     {
         try
         {
-            await CommitTogetherAsync(batches, cancellationToken);
+            await CommitTogetherAsync(batches, fence, cancellationToken);
         }
-        catch (Exception exception) when (exception is not OperationCanceledException && !DatabaseOutage.Is(exception))
+        catch (Exception exception) when (IsOfTheEvents(exception))
         {
-            await CommitOneByOneAsync(batches, cancellationToken);
+            await CommitOneByOneAsync(batches, fence, cancellationToken);
         }
 
-        outbox.Wake();
     }
 
-    private async Task CommitTogetherAsync(IReadOnlyList<EventBatch> batches, CancellationToken cancellationToken)
+    private async Task CommitTogetherAsync(IReadOnlyList<EventBatch> batches, LeaseTerm? fence, CancellationToken cancellationToken)
     {
         for (var tries = 1; ; tries++)
         {
             try
             {
-                await TryCommitAsync(batches, careful: tries > 1, cancellationToken);
+                await TryCommitAsync(batches, fence, claim: tries == 1, cancellationToken);
                 return;
             }
-            catch (DbUpdateException exception) when (tries < TriesMax && !DatabaseOutage.Is(exception))
+            catch (Exception exception) when (tries < TriesMax && IsClash(exception))
             {
-                // another node committed the same stanza, or a count, at the same moment: look again, and more closely
+                // another node claimed one of the slots at the same moment: it is for the claims to sort out
             }
         }
     }
 
     /// <summary>Finds the event that cannot be committed by committing each alone; the position moves behind the last.</summary>
-    private async Task CommitOneByOneAsync(IReadOnlyList<EventBatch> batches, CancellationToken cancellationToken)
+    private async Task CommitOneByOneAsync(IReadOnlyList<EventBatch> batches, LeaseTerm? fence, CancellationToken cancellationToken)
     {
         foreach (var batch in batches)
         {
@@ -70,29 +76,38 @@ internal sealed partial class EventIngest(
             {
                 try
                 {
-                    await TryCommitAsync([new EventBatch(batch.Stream, [@event], null)], careful: true, cancellationToken);
+                    await TryCommitAsync([new EventBatch(batch.Stream, [@event], null)], fence, claim: false, cancellationToken);
                 }
-                catch (Exception exception) when (exception is not OperationCanceledException && !DatabaseOutage.Is(exception))
+                catch (Exception exception) when (IsOfTheEvents(exception))
                 {
                     PassedOver(exception, @event.GetType().Name, batch.Stream.Server);
                 }
             }
 
-            await CommitTogetherAsync([batch with { Events = [] }], cancellationToken);
+            await CommitTogetherAsync([batch with { Events = [] }], fence, cancellationToken);
         }
     }
 
-    private async Task TryCommitAsync(IReadOnlyList<EventBatch> batches, bool careful, CancellationToken cancellationToken)
+    private static bool IsOfTheEvents(Exception exception) =>
+        exception is not (OperationCanceledException or LeaseLostException) && !DatabaseOutage.Is(exception);
+
+    private static bool IsClash(Exception exception) => exception is DbUpdateException or Npgsql.PostgresException { SqlState: "23505" or "40P01" or "40001" };
+
+    private async Task TryCommitAsync(IReadOnlyList<EventBatch> batches, LeaseTerm? fence, bool claim, CancellationToken cancellationToken)
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
         await using var transaction = await db.Database.BeginTransactionAsync(cancellationToken);
-        var now = await clock.NowAsync(db, cancellationToken);
-        var accounts = batches.SelectMany(b => b.Events).Select(e => e.Account).Distinct(StringComparer.Ordinal).ToList();
+        var now = fence is { } held ? await leases.FenceAsync(db, held, cancellationToken) : await clock.NowAsync(db, cancellationToken);
+        var events = batches.SelectMany(b => b.Events).ToList();
+        var accounts = events.Select(e => e.Account).Distinct(StringComparer.Ordinal).ToList();
+        var cancelling = events.Where(MayCancel).Select(e => e.Account).Distinct(StringComparer.Ordinal).ToList();
+        var pace = pacer.Begin();
         var entry = new LedgerEntry(db, now, outbox, registry, masterKey, sequence, alerts.Value)
         {
-            Devices = await DeviceRegistry.OfAccountsAsync(db, accounts, cancellationToken),
-            Unread = await UnreadOfAsync(db, accounts, cancellationToken),
-            Careful = careful,
+            Devices = await registry.OfAccountsAsync(db, accounts, cancellationToken),
+            Unread = await UnreadCounts.OfAsync(db, accounts, cancellationToken),
+            Pending = await OutboxQueue.PendingOfAsync(db, cancelling, cancellationToken),
+            Pace = pace,
         };
         foreach (var batch in batches)
         {
@@ -105,22 +120,26 @@ internal sealed partial class EventIngest(
             }
         }
 
-        await entry.FinishAsync(cancellationToken);
-        await transaction.CommitAsync(cancellationToken);
-    }
-
-    private static async Task<Dictionary<string, Dictionary<string, UnreadCount>>> UnreadOfAsync(
-        RelayDb db, IReadOnlyCollection<string> accounts, CancellationToken cancellationToken)
-    {
-        var counts = new List<UnreadCount>();
-        foreach (var some in accounts.Chunk(RelayDb.ParametersMax))
+        await db.SaveChangesAsync(cancellationToken);
+        var appended = await entry.FinishAsync(claim, cancellationToken);
+        try
         {
-            counts.AddRange(await db.Set<UnreadCount>().Where(u => some.Contains(u.Account)).ToListAsync(cancellationToken));
+            await transaction.CommitAsync(cancellationToken);
+        }
+        catch
+        {
+            // whether it is committed or not: if it is, the leases bring the rows back
+            outbox.TakeBack(appended);
+            throw;
         }
 
-        return counts.GroupBy(u => u.Account, StringComparer.Ordinal)
-            .ToDictionary(g => g.Key, g => g.ToDictionary(u => u.Conversation, StringComparer.Ordinal), StringComparer.Ordinal);
+        pace.Commit(now);
+        // not cut short: what is committed is sent or handed back
+        await outbox.HandOverAsync(appended, CancellationToken.None);
     }
+
+    private static bool MayCancel(RelayEvent @event) => @event
+        is RelayEvent.Displayed or RelayEvent.AccountRemoved or RelayEvent.PresenceChanged { Change.CameToFront.IsEmpty: false } or RelayEvent.Message { Class: EventClass.CallEnded };
 
     /// <summary>False: somebody committed this stanza already.</summary>
     private static async Task<bool> MoveAsync(RelayDb db, EventBatch batch, CancellationToken cancellationToken)

@@ -11,53 +11,72 @@ namespace PushRelay.Decision;
 internal sealed class LedgerEntry(
     RelayDb db, DateTimeOffset now, OutboxQueue outbox, DeviceRegistry registry, MasterKey masterKey, Sequence sequence, AlertsOptions options)
 {
-    private const int ConversationsMax = 500;
+    private static readonly TimeSpan UnackedMax = TimeSpan.FromHours(1);
 
     private readonly List<Delivery> fresh = [];
+    private readonly HashSet<Guid> mayHaveWaiting = [];
     private readonly HashSet<string> removedAccounts = new(StringComparer.Ordinal);
 
     public required ILookup<string, Device> Devices { get; init; }
 
-    public required Dictionary<string, Dictionary<string, UnreadCount>> Unread { get; init; }
+    public required UnreadCounts Unread { get; init; }
 
-    public Task WriteAsync(RelayEvent @event, CancellationToken cancellationToken) => @event switch
+    /// <summary>Accounts with pending rows from before: only those have something to cancel.</summary>
+    public required IReadOnlySet<string> Pending { get; init; }
+
+    public required AlertPacer.Turn Pace { get; init; }
+
+    public Task WriteAsync(RelayEvent @event, CancellationToken cancellationToken)
     {
-        RelayEvent.Message { Class: EventClass.CallEnded } ended => EndCallAsync(ended, cancellationToken),
-        RelayEvent.Message { Unacked: true } message => AlertUnackedAsync(message, cancellationToken),
-        RelayEvent.Message message => AlertAsync(message, DevicesOf(message.Account), Count(message), cancellationToken),
-        RelayEvent.Displayed displayed => ReadAsync(displayed, cancellationToken),
-        RelayEvent.PresenceChanged changed => FollowAsync(changed.Change, cancellationToken),
-        RelayEvent.AccountRemoved removed => RemoveAsync(removed.Account, cancellationToken),
-        _ => throw new System.Diagnostics.UnreachableException(),
-    };
-
-    /// <summary>Rows that an earlier try, or another node, has committed are left out.</summary>
-    public bool Careful { get; init; }
-
-    private async Task FlushAsync(CancellationToken cancellationToken)
-    {
-        if (Careful && fresh.Count > 0)
+        switch (@event)
         {
-            var keys = fresh.Select(row => row.EventKey).Distinct(StringComparer.Ordinal).ToList();
-            var there = await db.Set<Delivery>().AsNoTracking().Where(d => keys.Contains(d.EventKey))
-                .Select(d => new { d.Account, d.DeviceKey, d.EventKey }).ToListAsync(cancellationToken);
-            fresh.RemoveAll(row => there.Contains(new { row.Account, row.DeviceKey, row.EventKey }));
+            case RelayEvent.Message { Class: EventClass.CallEnded } ended:
+                return EndCallAsync(ended, cancellationToken);
+            case RelayEvent.Message { Unacked: true } message:
+                return AlertUnackedAsync(message, cancellationToken);
+            case RelayEvent.Message message:
+                Alert(message, DevicesOf(message.Account), Count(message));
+                return Task.CompletedTask;
+            case RelayEvent.Displayed displayed:
+                Unread.Clear(displayed.Account, displayed.With);
+                return CancelAsync(
+                    displayed.Account, row => row.Conversation == displayed.With,
+                    row => row.Account == displayed.Account && row.Conversation == displayed.With, Reasons.ReadElsewhere, cancellationToken);
+            case RelayEvent.PresenceChanged changed:
+                return FollowAsync(changed.Change, cancellationToken);
+            case RelayEvent.AccountRemoved removed:
+                return RemoveAsync(removed.Account, cancellationToken);
+            default:
+                throw new System.Diagnostics.UnreachableException();
+        }
+    }
+
+    /// <summary>The last thing before the commit.</summary>
+    /// <param name="claim">False: a slot was claimed by another node at the same moment; leave all to the claims.</param>
+    /// <param name="cancellationToken">Stops the statements.</param>
+    public async Task<AppendedRows> FinishAsync(bool claim, CancellationToken cancellationToken)
+    {
+        await Unread.SaveAsync(db, cancellationToken);
+        var appended = await outbox.AppendAsync(db, fresh, claim, now, cancellationToken);
+        try
+        {
+            foreach (var row in appended.Due.Where(row => mayHaveWaiting.Contains(row.DeviceKey)))
+            {
+                await outbox.HastenAsync(db, row.DeviceKey, row.Slot, cancellationToken);
+            }
+        }
+        catch
+        {
+            outbox.TakeBack(appended);
+            throw;
         }
 
-        await OutboxQueue.AppendAsync(db, fresh, cancellationToken);
-        fresh.Clear();
+        return appended;
     }
 
     private IEnumerable<Device> DevicesOf(string account) => removedAccounts.Contains(account) ? [] : Devices[account];
 
-    /// <summary>The last thing before the commit: counts that came to nothing go.</summary>
-    public async Task FinishAsync(CancellationToken cancellationToken)
-    {
-        db.RemoveRange(Unread.Values.SelectMany(counts => counts.Values).Where(count => count.Count == 0));
-        await FlushAsync(cancellationToken);
-    }
-
-    private async Task AlertAsync(RelayEvent.Message message, IEnumerable<Device> devices, int badge, CancellationToken cancellationToken)
+    private void Alert(RelayEvent.Message message, IEnumerable<Device> devices, int badge)
     {
         var none = true;
         foreach (var device in devices)
@@ -76,12 +95,10 @@ internal sealed class LedgerEntry(
                     Unacked = message.Unacked,
                 },
                 options);
-            var row = Row(message, device, decision, badge);
-            fresh.Add(row);
-            if (decision is PushDecision.Alert { Delay.Ticks: 0 } && MayHaveWaiting(device))
+            fresh.Add(Row(message, device, decision, badge));
+            if (MayHaveWaiting(device))
             {
-                await FlushAsync(cancellationToken);
-                await outbox.HastenAsync(db, row.DeviceKey, row.Slot, cancellationToken);
+                mayHaveWaiting.Add(device.Key);
             }
         }
 
@@ -99,6 +116,8 @@ internal sealed class LedgerEntry(
     private Task EndCallAsync(RelayEvent.Message ended, CancellationToken cancellationToken) => ended.CallId is null
         ? Task.CompletedTask
         : CancelAsync(
+            ended.Account,
+            row => row.Class == EventClass.Call && row.CallId == ended.CallId && (row.Sender == ended.From || ended.From == ended.Account),
             row => row.Account == ended.Account && row.Class == EventClass.Call && row.CallId == ended.CallId
                 && (row.Sender == ended.From || ended.From == ended.Account),
             Reasons.CallEnded, cancellationToken);
@@ -111,25 +130,20 @@ internal sealed class LedgerEntry(
             return;
         }
 
-        await FlushAsync(cancellationToken);
-        var same = db.Set<Delivery>().AsNoTracking().Where(d => d.Account == message.Account && d.DeviceKey != Guid.Empty);
+        var since = now - UnackedMax;
+        var same = db.Set<Delivery>().AsNoTracking().Where(d => d.Account == message.Account && d.CreatedAt >= since && d.DeviceKey != Guid.Empty);
         same = message.StanzaId is not null
             ? same.Where(d => d.StanzaId == message.StanzaId)
             : same.Where(d => d.Sender == message.From && d.MessageId == message.Id);
         var rows = await same.Select(d => new { d.DeviceKey, d.State, d.Reason }).ToListAsync(cancellationToken);
+        rows.AddRange(fresh
+            .Where(d => d.Account == message.Account && d.DeviceKey != Guid.Empty
+                && (message.StanzaId is not null ? d.StanzaId == message.StanzaId : d.Sender == message.From && d.MessageId == message.Id))
+            .Select(d => new { d.DeviceKey, d.State, d.Reason }));
         var withheld = rows.GroupBy(r => r.DeviceKey)
             .Where(g => g.All(r => r.State == DeliveryState.Suppressed && r.Reason == Reasons.Foreground))
             .Select(g => g.Key).ToHashSet();
-        await AlertAsync(message, DevicesOf(message.Account).Where(d => withheld.Contains(d.Key)), Badge(message.Account), cancellationToken);
-    }
-
-    private async Task ReadAsync(RelayEvent.Displayed displayed, CancellationToken cancellationToken)
-    {
-        await CancelAsync(row => row.Account == displayed.Account && row.Conversation == displayed.With, Reasons.ReadElsewhere, cancellationToken);
-        if (Unread.TryGetValue(displayed.Account, out var counts) && counts.TryGetValue(displayed.With, out var count))
-        {
-            count.Count = 0;
-        }
+        Alert(message, DevicesOf(message.Account).Where(d => withheld.Contains(d.Key)), Badge(message.Account));
     }
 
     private async Task FollowAsync(PresenceChange change, CancellationToken cancellationToken)
@@ -139,35 +153,39 @@ internal sealed class LedgerEntry(
             var seen = DevicesOf(change.Account).Where(d => d.Resource is null || change.CameToFront.Contains(d.Resource)).Select(d => d.Key).ToList();
             if (seen.Count > 0)
             {
-                await CancelAsync(row => row.Account == change.Account && seen.Contains(row.DeviceKey), Reasons.Foreground, cancellationToken);
+                await CancelAsync(
+                    change.Account, row => seen.Contains(row.DeviceKey),
+                    row => row.Account == change.Account && seen.Contains(row.DeviceKey), Reasons.Foreground, cancellationToken);
             }
         }
 
-        if (change.LeftForeground && Unread.TryGetValue(change.Account, out var counts))
+        if (change.LeftForeground)
         {
-            foreach (var count in counts.Values)
-            {
-                count.Count = 0;
-            }
+            Unread.Clear(change.Account);
         }
     }
 
     private async Task RemoveAsync(string account, CancellationToken cancellationToken)
     {
-        await FlushAsync(cancellationToken);
+        await CancelAsync(account, _ => true, row => row.Account == account, Reasons.AccountRemoved, cancellationToken);
         await registry.RemoveAccountAsync(db, account, cancellationToken);
         removedAccounts.Add(account);
-        if (Unread.Remove(account, out var counts))
-        {
-            db.RemoveRange(counts.Values);
-        }
+        Unread.Clear(account);
     }
 
-    /// <summary>The rows of this transaction first: what came before the event is in the ledger when it cancels.</summary>
-    private async Task CancelAsync(Expression<Func<Delivery, bool>> which, string reason, CancellationToken cancellationToken)
+    /// <summary>Of the account: the rows of this transaction, which came before the event, and those of earlier ones.</summary>
+    private async Task CancelAsync(
+        string account, Func<Delivery, bool> whichFresh, Expression<Func<Delivery, bool>> which, string reason, CancellationToken cancellationToken)
     {
-        await FlushAsync(cancellationToken);
-        await outbox.CancelAsync(db, which, reason, cancellationToken);
+        foreach (var row in fresh.Where(row => row.State == DeliveryState.Pending && row.Account == account && whichFresh(row)))
+        {
+            (row.State, row.Reason, row.SettledAt, row.Content) = (DeliveryState.Cancelled, reason, now, null);
+        }
+
+        if (Pending.Contains(account))
+        {
+            await outbox.CancelAsync(db, which, reason, cancellationToken);
+        }
     }
 
     private int Count(RelayEvent.Message message)
@@ -178,30 +196,19 @@ internal sealed class LedgerEntry(
             return 0;
         }
 
-        if (!Unread.TryGetValue(message.Account, out var counts))
-        {
-            Unread[message.Account] = counts = new(StringComparer.Ordinal);
-        }
-
-        // beyond so many conversations the rest is counted together, until the app comes to the front
-        var conversation = counts.ContainsKey(message.From) || counts.Count < ConversationsMax ? message.From : "";
-        if (!counts.TryGetValue(conversation, out var count))
-        {
-            counts[conversation] = count = new UnreadCount { Account = message.Account, Conversation = conversation, Count = 0 };
-            db.Add(count);
-        }
-
-        count.Count++;
+        Unread.Add(message.Account, message.From);
         return Badge(message.Account);
     }
 
     // 0 would clear the badge and all notifications
-    private int Badge(string account) => Math.Max(1, Unread.TryGetValue(account, out var counts) ? counts.Values.Sum(c => c.Count) : 0);
+    private int Badge(string account) => Math.Max(1, Unread.Sum(account));
 
     private Delivery Row(RelayEvent.Message message, Device? device, PushDecision decision, int badge)
     {
         var id = sequence.Next();
         var alert = decision as PushDecision.Alert;
+        var content = alert is null ? null : new AlertContent(message.Body, message.Nick);
+        var slot = device is null ? Guid.Empty : Slot(message);
         return new Delivery
         {
             Id = id,
@@ -222,13 +229,20 @@ internal sealed class LedgerEntry(
             EventAt = message.At,
             MessageType = message.Type,
             CallId = message.CallId,
-            Slot = device is null ? Guid.Empty : Slot(message),
-            Content = alert is null ? null : new AlertContent(message.Body, message.Nick).Seal(masterKey, id),
+            Slot = slot,
+            Content = content?.Seal(masterKey, id),
+            Clear = content,
             Badge = badge,
             State = alert is null ? DeliveryState.Suppressed : DeliveryState.Pending,
             Reason = decision.Reason,
             CreatedAt = now,
-            DueAt = now + (alert?.Delay ?? TimeSpan.Zero),
+            DueAt = alert switch
+            {
+                { Delay.Ticks: > 0 } => now + alert.Delay,
+                // it rings now or never
+                not null when message.Class != EventClass.Call => Pace.Next(device!.Key, slot, now),
+                _ => now,
+            },
             ExpiresAt = message.At + (message.Class == EventClass.Call ? options.CallTimeToLive : options.TimeToLive),
             SettledAt = alert is null ? now : null,
         };

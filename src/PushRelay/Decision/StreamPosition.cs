@@ -23,25 +23,3 @@ internal sealed class StreamPosition
         }
     }
 }
-
-/// <summary>
-/// The eligible messages of one conversation since the later of its read mark and the account's last leaving of foreground;
-/// their sum over the account is the badge.
-/// </summary>
-internal sealed class UnreadCount
-{
-    public required string Account { get; init; }
-
-    public required string Conversation { get; init; }
-
-    public required int Count { get; set; }
-
-    internal sealed class Table : IEntityTypeConfiguration<UnreadCount>
-    {
-        public void Configure(EntityTypeBuilder<UnreadCount> builder)
-        {
-            builder.ToTable("unread_counts");
-            builder.HasKey(u => new { u.Account, u.Conversation });
-        }
-    }
-}

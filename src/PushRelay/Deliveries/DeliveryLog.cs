@@ -49,7 +49,23 @@ internal sealed class DeliveryLog(IDbContextFactory<RelayDb> databases, OutboxQu
             return null;
         }
 
-        return (delivery, await db.Set<Attempt>().AsNoTracking().Where(a => a.DeliveryId == id).OrderBy(a => a.Number).ToListAsync(cancellationToken));
+        var attempts = await db.Set<Attempt>().AsNoTracking().Where(a => a.DeliveryId == id).OrderBy(a => a.Number).ToListAsync(cancellationToken);
+        if (delivery.AnswerMs is { } duration && attempts.Count == 0)
+        {
+            // a first attempt that was accepted has no row of its own
+            attempts.Add(new Attempt
+            {
+                DeliveryId = delivery.Id,
+                Number = 1,
+                At = delivery.SettledAt!.Value - TimeSpan.FromMilliseconds(duration),
+                DurationMs = duration,
+                Status = StatusCodes.Status200OK,
+                Outcome = "accepted",
+                ProviderId = delivery.Id.ToString("D"),
+            });
+        }
+
+        return (delivery, attempts);
     }
 
     /// <summary>Sends it again, as <see cref="OutboxQueue.RetryAsync"/> says.</summary>

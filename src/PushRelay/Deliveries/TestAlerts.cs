@@ -27,24 +27,16 @@ internal sealed class TestAlerts(
             return there;
         }
 
-        try
-        {
-            await using var transaction = await db.Database.BeginTransactionAsync(cancellationToken);
-            var record = audit.Note(db, row.CreatedAt, actor, "device.test", device.Account, device.Id);
-            await db.SaveChangesAsync(cancellationToken);
-            await OutboxQueue.AppendAsync(db, [row], cancellationToken);
-            await transaction.CommitAsync(cancellationToken);
-            audit.Tell(record);
-        }
-        catch (DbUpdateException exception) when (key is not null && !DatabaseOutage.Is(exception))
-        {
-            // the same key at the same moment
-            db.ChangeTracker.Clear();
-            return await FindAsync(db, row, cancellationToken) ?? throw new InvalidOperationException("A test alert could not be stored.", exception);
-        }
-
+        await using var transaction = await db.Database.BeginTransactionAsync(cancellationToken);
+        var record = audit.Note(db, row.CreatedAt, actor, "device.test", device.Account, device.Id);
+        await db.SaveChangesAsync(cancellationToken);
+        var appended = await outbox.AppendAsync(db, [row], claim: false, row.CreatedAt, cancellationToken);
+        await transaction.CommitAsync(cancellationToken);
+        await outbox.HandOverAsync(appended, cancellationToken);
+        audit.Tell(record);
         outbox.Wake();
-        return row;
+        // the same key at the same moment: the other's row is the one that is there
+        return await FindAsync(db, row, cancellationToken) ?? row;
     }
 
     private static Task<Delivery?> FindAsync(RelayDb db, Delivery row, CancellationToken cancellationToken) => db.Set<Delivery>().AsNoTracking().SingleOrDefaultAsync(

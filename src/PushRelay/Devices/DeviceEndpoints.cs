@@ -179,7 +179,10 @@ internal sealed class DeviceEndpoints(DeviceRegistry registry, DeviceApps apps, 
         return Answer(device);
     }
 
-    private DeviceAnswer Answer(Device device) => new(
+    private DeviceAnswer Answer(Device device) => Answer(device, registry, accounts);
+
+    /// <summary>The device as every answer shows it.</summary>
+    public static DeviceAnswer Answer(Device device, DeviceRegistry registry, ServedAccounts accounts) => new(
         device.Id, device.Account, device.App, device.Platform, device.TokenHint, Name(device.Environment),
         registry.VoipTokenHint(device), device.Resource, device.Locale, device.TimeZone, device.Preferences?.Preview is { } preview ? Name(preview) : null,
         device.Preferences?.Muted, Quiet(device.Preferences?.QuietHours), Name(device.Status), device.StatusReason,

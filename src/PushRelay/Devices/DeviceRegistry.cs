@@ -1,4 +1,5 @@
 using System.Buffers.Text;
+using System.Collections.Concurrent;
 using System.Security.Cryptography;
 using Microsoft.EntityFrameworkCore;
 using PushRelay.Outbox;
@@ -59,12 +60,23 @@ internal abstract record RegistrationResult
 
 /// <summary>Knows which devices an account has, and the one place that reads or writes their tokens.</summary>
 internal sealed class DeviceRegistry(
-    IDbContextFactory<RelayDb> databases, OutboxQueue outbox, MasterKey masterKey, DatabaseClock clock, Sequence sequence, AuditTrail audit)
+    IDbContextFactory<RelayDb> databases, OutboxQueue outbox, MasterKey masterKey, DatabaseClock clock, Sequence sequence,
+    TimeProvider timers, AuditTrail audit)
 {
     /// <summary>More are not registered, but take the place of invalid ones.</summary>
     public const int DevicesPerAccountMax = 20;
 
     private const int TriesMax = 5;
+    private const int RecentMax = 20_000;
+
+    // "last accepted" is right to the minute
+    private static readonly TimeSpan NotedEvery = TimeSpan.FromMinutes(1);
+
+    // as long as other processes' changes may take to be seen
+    private static readonly TimeSpan RecentAge = TimeSpan.FromSeconds(2);
+
+    // what the ingest has just read, the dispatcher does not read again
+    private readonly ConcurrentDictionary<Guid, (Device Device, long ReadAt)> recent = [];
 
     /// <summary>The same account, app and token again is the same device.</summary>
     public async Task<RegistrationResult> RegisterAsync(Registration registration, CancellationToken cancellationToken)
@@ -106,21 +118,58 @@ internal sealed class DeviceRegistry(
     }
 
     /// <summary>The devices of several accounts, in the caller's transaction.</summary>
-    public static async Task<ILookup<string, Device>> OfAccountsAsync(RelayDb db, IReadOnlyCollection<string> accounts, CancellationToken cancellationToken)
+    public async Task<ILookup<string, Device>> OfAccountsAsync(RelayDb db, IReadOnlyCollection<string> accounts, CancellationToken cancellationToken)
     {
+        var readAt = timers.GetTimestamp();
         var devices = new List<Device>();
         foreach (var some in accounts.Chunk(RelayDb.ParametersMax))
         {
             devices.AddRange(await db.Set<Device>().AsNoTracking().Where(d => some.Contains(d.Account)).OrderBy(d => d.Key).ToListAsync(cancellationToken));
         }
 
+        if (recent.Count > RecentMax)
+        {
+            recent.Clear();
+        }
+
+        foreach (var device in devices)
+        {
+            recent[device.Key] = (device, readAt);
+        }
+
         return devices.ToLookup(d => d.Account, StringComparer.Ordinal);
     }
 
+    /// <summary>As they are, or were at most two seconds ago in another process's eyes; what is not there is gone.</summary>
     public async Task<IReadOnlyDictionary<Guid, Device>> GetAsync(IReadOnlyCollection<Guid> keys, CancellationToken cancellationToken)
     {
-        await using var db = await databases.CreateDbContextAsync(cancellationToken);
-        return await db.Set<Device>().AsNoTracking().Where(d => keys.Contains(d.Key)).ToDictionaryAsync(d => d.Key, cancellationToken);
+        var found = new Dictionary<Guid, Device>(keys.Count);
+        var missing = new List<Guid>();
+        foreach (var key in keys)
+        {
+            if (recent.TryGetValue(key, out var known) && timers.GetElapsedTime(known.ReadAt) < RecentAge)
+            {
+                found[key] = known.Device;
+            }
+            else
+            {
+                missing.Add(key);
+            }
+        }
+
+        if (missing.Count > 0)
+        {
+            await using var db = await databases.CreateDbContextAsync(cancellationToken);
+            foreach (var some in missing.Chunk(RelayDb.ParametersMax))
+            {
+                await foreach (var device in db.Set<Device>().AsNoTracking().Where(d => some.Contains(d.Key)).AsAsyncEnumerable().WithCancellation(cancellationToken))
+                {
+                    found[device.Key] = device;
+                }
+            }
+        }
+
+        return found;
     }
 
     /// <summary>Removes a device and cancels what is pending for it.</summary>
@@ -131,6 +180,7 @@ internal sealed class DeviceRegistry(
         await using var transaction = await db.Database.BeginTransactionAsync(cancellationToken);
         var records = await RemoveAsync(db, db.Set<Device>().Where(d => d.Key == key), Reasons.DeviceRemoved, actor, cancellationToken);
         await transaction.CommitAsync(cancellationToken);
+        recent.Clear();
         Tell(records);
         return records.Count > 0;
     }
@@ -167,6 +217,7 @@ internal sealed class DeviceRegistry(
         }
 
         await transaction.CommitAsync(cancellationToken);
+        recent.TryRemove(sent.Key, out _);
         if (record is not null)
         {
             audit.Tell(record);
@@ -181,16 +232,23 @@ internal sealed class DeviceRegistry(
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
         await db.Set<Device>().Where(d => d.Key == sent.Key && d.RegisteredAt == sent.RegisteredAt)
             .ExecuteUpdateAsync(set => set.SetProperty(d => d.VoipToken, (byte[]?)null).SetProperty(d => d.Revision, d => d.Revision + 1), cancellationToken);
+        recent.TryRemove(sent.Key, out _);
     }
 
     /// <summary>First and last four characters, all that is ever shown.</summary>
     public string? VoipTokenHint(Device device) => device.OpenVoipToken(masterKey) is { } token ? Hint(token) : null;
 
-    public async Task NoteAcceptedAsync(Guid key, CancellationToken cancellationToken)
+    /// <summary>Notes that these devices were reached; a device that was within the last minute is left as it is.</summary>
+    public async Task NoteAcceptedAsync(IReadOnlyCollection<Device> reached, CancellationToken cancellationToken)
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
         var now = await clock.NowAsync(db, cancellationToken);
-        await db.Set<Device>().Where(d => d.Key == key).ExecuteUpdateAsync(set => set.SetProperty(d => d.LastAcceptedAt, now), cancellationToken);
+        var before = now - NotedEvery;
+        foreach (var some in reached.Where(d => d.LastAcceptedAt is null || d.LastAcceptedAt < before).Select(d => d.Key).Distinct().Chunk(RelayDb.ParametersMax))
+        {
+            await db.Set<Device>().Where(d => some.Contains(d.Key) && (d.LastAcceptedAt == null || d.LastAcceptedAt < before))
+                .ExecuteUpdateAsync(set => set.SetProperty(d => d.LastAcceptedAt, now), cancellationToken);
+        }
     }
 
     /// <summary>Stores what <paramref name="change"/> makes of a device's preferences; null changes nothing.</summary>
@@ -218,6 +276,7 @@ internal sealed class DeviceRegistry(
             try
             {
                 await db.SaveChangesAsync(cancellationToken);
+                recent.TryRemove(device.Key, out _);
                 audit.Tell(record);
                 return device;
             }
@@ -301,6 +360,8 @@ internal sealed class DeviceRegistry(
         records.Add(audit.Note(db, now, registration.Actor, "device.registered", device.Account, device.Id));
         await db.SaveChangesAsync(cancellationToken);
         await transaction.CommitAsync(cancellationToken);
+        // the token may have left another account's device
+        recent.Clear();
         Tell(records);
         return new RegistrationResult.Done(device, created);
     }

@@ -16,6 +16,9 @@ internal static class DispatchServices
             SettingsReader.Bind(configuration, "Retention", options);
             options.Check();
         });
+        services.AddSingleton<AppCircuits>();
+        services.AddSingleton<SettlementWriter>();
+        services.AddHealthChecks().AddCheck<AppCircuits>("apps");
         services.AddHostedService<PushDispatcher>();
         services.AddHostedService<Housekeeping>();
         return services;

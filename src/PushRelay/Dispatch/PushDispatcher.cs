@@ -1,5 +1,4 @@
 using System.Buffers.Text;
-using System.Collections.Concurrent;
 using System.Security.Cryptography;
 using Microsoft.Extensions.Options;
 using PushRelay.Devices;
@@ -10,16 +9,17 @@ using PushRelay.Storage;
 namespace PushRelay.Dispatch;
 
 /// <summary>
-/// Sends what is due: claims, asks the push network, settles. Bounded by <c>Dispatch:Concurrency</c>; an attempt that may not end
-/// within its lease is not started; what a stop interrupts is handed back.
+/// Sends what is due: new rows straight from the ingest, everything else by claiming it; asks the push network, and has the outcome
+/// settled. Each app has its bounds (<see cref="AppCircuits"/>); an attempt that may not end within its lease is not started; what a
+/// stop interrupts is handed back.
 /// </summary>
 internal sealed partial class PushDispatcher(
-    OutboxQueue outbox, DeviceRegistry registry, ApnsProvider apns, MasterKey masterKey, IOptions<DispatchOptions> options,
-    TimeProvider clock, ILogger<PushDispatcher> logger) : BackgroundService
+    OutboxQueue outbox, DeviceRegistry registry, ApnsProvider apns, AppCircuits circuits, SettlementWriter settlements, MasterKey masterKey,
+    IOptions<DispatchOptions> options, TimeProvider clock, ILogger<PushDispatcher> logger) : BackgroundService
 {
-    private const int ClaimMax = 200;
+    private const int TakenTogetherMax = 500;
 
-    // other nodes' rows, retries and due times announce themselves to nobody
+    // other nodes' rows, retries and due times announce themselves to nobody; what comes due before the next look goes with this one
     private static readonly TimeSpan Poll = TimeSpan.FromSeconds(1);
 
     // what an attempt may take: connect, request and settlement
@@ -27,25 +27,52 @@ internal sealed partial class PushDispatcher(
 
     private static readonly TimeSpan Drain = TimeSpan.FromSeconds(5);
     private static readonly TimeSpan HandBackMax = TimeSpan.FromSeconds(2);
-    private static readonly TimeSpan MisconfiguredTold = TimeSpan.FromMinutes(1);
-    private static readonly TimeSpan SettleRetry = TimeSpan.FromMilliseconds(500);
 
-    private readonly ConcurrentDictionary<string, long> misconfiguredToldAt = new(StringComparer.Ordinal);
     private bool claimFailing;
-    private int inFlight;
-    private TaskCompletionSource? idle;
 
     protected override async Task ExecuteAsync(CancellationToken stoppingToken)
     {
         using var sending = new CancellationTokenSource();
+        var settling = settlements.RunAsync();
+        outbox.Serve(circuits.TryEnter, circuits.Leave, options.Value.LeaseDuration);
+        var claiming = ClaimAsync(sending.Token, stoppingToken);
+        try
+        {
+            while (await outbox.Ready.WaitToReadAsync(stoppingToken))
+            {
+                await SendReadyAsync(sending.Token);
+            }
+        }
+        catch (OperationCanceledException) when (stoppingToken.IsCancellationRequested)
+        {
+            // what is claimed is sent or handed back
+        }
+
+        outbox.StopServing();
+        await claiming;
+        await SendReadyAsync(sending.Token);
+        if (!await settlements.IdleAsync(Drain))
+        {
+            await sending.CancelAsync();
+            await settlements.IdleAsync(HandBackMax);
+        }
+
+        settlements.Complete();
+        await settling;
+    }
+
+    private async Task ClaimAsync(CancellationToken sending, CancellationToken stoppingToken)
+    {
         while (!stoppingToken.IsCancellationRequested)
         {
             try
             {
-                var room = Math.Min(options.Value.Concurrency - Volatile.Read(ref inFlight), ClaimMax);
-                if (room == 0 || await DispatchAsync(room, sending.Token) < room)
+                await circuits.ShareAsync(CancellationToken.None);
+                var full = await ClaimDueAsync(sending);
+                claimFailing = false;
+                if (!full)
                 {
-                    await outbox.WaitAsync(Poll, clock, stoppingToken);
+                    await outbox.WaitAsync(Poll, stoppingToken);
                 }
             }
             catch (OperationCanceledException) when (stoppingToken.IsCancellationRequested)
@@ -61,102 +88,139 @@ internal sealed partial class PushDispatcher(
                     ClaimFailed(exception);
                 }
 
-                await Task.Delay(Poll, clock, CancellationToken.None);
+                await Task.WhenAny(Task.Delay(Poll, clock, CancellationToken.None), Task.Delay(Timeout.InfiniteTimeSpan, clock, stoppingToken));
             }
         }
-
-        await DrainAsync(sending);
     }
 
-    /// <returns>How many were claimed.</returns>
-    private async Task<int> DispatchAsync(int max, CancellationToken sending)
+    /// <returns>There may be more, and room for it.</returns>
+    private async Task<bool> ClaimDueAsync(CancellationToken sending)
     {
+        var rooms = circuits.Rooms();
+        if (rooms.Count == 0)
+        {
+            return false;
+        }
+
+        foreach (var (app, room) in rooms)
+        {
+            rooms[app] = Math.Min(room, TakenTogetherMax);
+        }
+
         // not cut short by a stop: what is claimed is sent or handed back
-        // before the claim: the lease runs from a moment that is later than this one
-        var started = clock.GetTimestamp();
-        var claimed = await outbox.ClaimAsync(max, options.Value.LeaseDuration, CancellationToken.None);
-        claimFailing = false;
-        if (claimed.Count == 0)
-        {
-            return 0;
-        }
-
-        var devices = await registry.GetAsync([.. claimed.Select(d => d.DeviceKey).Distinct()], CancellationToken.None);
-        foreach (var delivery in claimed)
-        {
-            Interlocked.Increment(ref inFlight);
-            _ = TryAsync(delivery, devices.GetValueOrDefault(delivery.DeviceKey), started, sending);
-        }
-
-        return claimed.Count;
+        var claimed = await outbox.ClaimAsync(rooms, options.Value.LeaseDuration, Poll, CancellationToken.None);
+        circuits.Enter(claimed.Select(a => a.Head.App!));
+        await SendAsync(claimed, sending);
+        return claimed.GroupBy(a => a.Head.App!).Any(g => g.Count() == rooms[g.Key]);
     }
 
-    private async Task TryAsync(Delivery delivery, Device? device, long started, CancellationToken sending)
+    private async Task SendReadyAsync(CancellationToken sending)
     {
-        await Task.Yield();
+        var alerts = new List<ClaimedAlert>();
+        do
+        {
+            alerts.Clear();
+            while (alerts.Count < TakenTogetherMax && outbox.Ready.TryRead(out var alert))
+            {
+                alerts.Add(alert);
+            }
+
+            await SendAsync(alerts, sending);
+        }
+        while (alerts.Count > 0);
+    }
+
+    private async Task SendAsync(IReadOnlyList<ClaimedAlert> alerts, CancellationToken sending)
+    {
+        if (alerts.Count == 0)
+        {
+            return;
+        }
+
+        settlements.Expect(alerts.Count);
+        IReadOnlyDictionary<Guid, Device>? devices = null;
         try
         {
-            var (settlement, attempt) = await AttemptAsync(delivery, device, started, sending);
-            await SettleAsync(delivery, settlement, attempt, started);
-            if (settlement is Settlement.Accepted)
+            devices = await registry.GetAsync([.. alerts.Select(a => a.Head.DeviceKey).Distinct()], CancellationToken.None);
+        }
+        catch (Exception exception)
+        {
+            ClaimFailed(exception);
+        }
+
+        foreach (var alert in alerts)
+        {
+            if (devices is null)
             {
-                await NoteAcceptedAsync(delivery);
+                settlements.Add(new SettledAlert(alert, new Settlement.HandBack(), null), null);
             }
+            else
+            {
+                _ = TryAsync(alert, devices.GetValueOrDefault(alert.Head.DeviceKey), sending);
+            }
+        }
+    }
+
+    private async Task TryAsync(ClaimedAlert alert, Device? device, CancellationToken sending)
+    {
+        SettledAlert? settled = null;
+        try
+        {
+            settled = await AttemptAsync(alert, device, sending);
         }
         catch (Exception exception)
         {
             // the lease brings the row back, and its attempt stays counted: a row that fails so every time ends as dead
-            AttemptFailed(exception, delivery.Id);
+            AttemptFailed(exception, alert.Head.Id);
         }
-        finally
-        {
-            if (Interlocked.Decrement(ref inFlight) == 0)
-            {
-                Volatile.Read(ref idle)?.TrySetResult();
-            }
 
-            outbox.Wake();
+        if (settled is not null)
+        {
+            settlements.Add(settled, device);
+        }
+        else
+        {
+            settlements.GiveUp(alert);
         }
     }
 
-    private async Task<(Settlement Settlement, Attempt? Attempt)> AttemptAsync(Delivery delivery, Device? device, long started, CancellationToken sending)
+    private async Task<SettledAlert> AttemptAsync(ClaimedAlert alert, Device? device, CancellationToken sending)
     {
         if (device is null)
         {
-            return (new Settlement.Cancelled(Reasons.DeviceRemoved), null);
+            return new SettledAlert(alert, new Settlement.Cancelled(Reasons.DeviceRemoved), null);
         }
 
         if (device.Status == DeviceStatus.Invalid)
         {
-            return (new Settlement.Cancelled(Reasons.DeviceInvalid), null);
+            return new SettledAlert(alert, new Settlement.Cancelled(Reasons.DeviceInvalid), null);
         }
 
-        var left = options.Value.LeaseDuration - clock.GetElapsedTime(started);
-        if (left < AttemptMax || sending.IsCancellationRequested)
+        // the push network's own deadline is shorter than what must be left
+        if (options.Value.LeaseDuration - clock.GetElapsedTime(alert.ClaimedAt) < AttemptMax || sending.IsCancellationRequested)
         {
-            return (new Settlement.HandBack(), null);
+            return new SettledAlert(alert, new Settlement.HandBack(), null);
         }
 
-        using var lease = new CancellationTokenSource(left, clock);
-        using var either = CancellationTokenSource.CreateLinkedTokenSource(lease.Token, sending);
         var at = clock.GetUtcNow();
-        var notification = Notification(delivery, device);
+        var notification = Notification(alert, device);
         PushAnswer answer;
         try
         {
-            answer = await apns.SendAsync(notification, either.Token);
+            answer = await apns.SendAsync(notification, sending);
         }
-        catch (OperationCanceledException) when (either.IsCancellationRequested)
+        catch (OperationCanceledException) when (sending.IsCancellationRequested)
         {
-            return (new Settlement.HandBack(), null);
+            return new SettledAlert(alert, new Settlement.HandBack(), null);
         }
 
-        var settlement = await JudgeAsync(delivery, device, notification, answer, started);
-        Report(delivery, answer, settlement);
-        return (settlement, new Attempt
+        answer = circuits.Observe(alert.Head.App!, answer);
+        var settlement = await JudgeAsync(alert, device, notification, answer);
+        Report(alert.Head, answer, settlement);
+        return new SettledAlert(alert, settlement, new Attempt
         {
-            DeliveryId = delivery.Id,
-            Number = delivery.Attempts,
+            DeliveryId = alert.Head.Id,
+            Number = alert.Head.Attempts,
             At = at,
             DurationMs = (int)answer.Duration.TotalMilliseconds,
             Status = answer.Status,
@@ -166,97 +230,39 @@ internal sealed partial class PushDispatcher(
         });
     }
 
-    private async Task<Settlement> JudgeAsync(Delivery delivery, Device device, PushNotification notification, PushAnswer answer, long started)
+    private async Task<Settlement> JudgeAsync(ClaimedAlert alert, Device device, PushNotification notification, PushAnswer answer)
     {
         if (answer.Outcome == PushOutcome.DeviceInvalid && notification.UsesVoip)
         {
             // the token for calls is another than the one for alerts: this call rings as an alert, and so do later ones
-            await InsistAsync(() => registry.ForgetVoipTokenAsync(device, CancellationToken.None), delivery, started);
+            await settlements.InsistAsync(() => registry.ForgetVoipTokenAsync(device, CancellationToken.None), alert);
             return new Settlement.Retry(TimeSpan.Zero, Excused: true);
         }
 
         var invalid = false;
         if (answer.Outcome == PushOutcome.DeviceInvalid)
         {
-            await InsistAsync(
-                async () => invalid = await registry.InvalidateAsync(device, answer.Reason ?? "unknown", answer.InvalidSince, CancellationToken.None),
-                delivery, started);
+            await settlements.InsistAsync(
+                async () => invalid = await registry.InvalidateAsync(device, answer.Reason ?? "unknown", answer.InvalidSince, CancellationToken.None), alert);
         }
 
-        return RetryPolicy.Settle(delivery, answer, invalid, options.Value, Random.Shared.NextDouble());
+        return RetryPolicy.Settle(alert.Head, answer, invalid, options.Value, Random.Shared.NextDouble());
     }
 
-    private Task SettleAsync(Delivery delivery, Settlement settlement, Attempt? attempt, long started) => InsistAsync(
-        async () =>
-        {
-            if (!await outbox.SettleAsync(delivery, settlement, attempt, CancellationToken.None))
-            {
-                LeaseLost(delivery.Id);
-            }
-        },
-        delivery, started);
-
-    /// <summary>An answer is not thrown away because the database is away for a moment: tried until the lease is over.</summary>
-    private async Task InsistAsync(Func<Task> store, Delivery delivery, long started)
+    private PushNotification Notification(ClaimedAlert alert, Device device)
     {
-        while (true)
-        {
-            try
-            {
-                await store();
-                return;
-            }
-            catch (Exception exception) when (DatabaseOutage.Is(exception) && clock.GetElapsedTime(started) + SettleRetry < options.Value.LeaseDuration)
-            {
-                SettleFailed(exception.GetBaseException().Message, delivery.Id);
-                await Task.Delay(SettleRetry, clock, CancellationToken.None);
-            }
-        }
-    }
-
-    private async Task NoteAcceptedAsync(Delivery delivery)
-    {
-        try
-        {
-            await registry.NoteAcceptedAsync(delivery.DeviceKey, CancellationToken.None);
-        }
-        catch (Exception exception) when (DatabaseOutage.Is(exception))
-        {
-            // the delivery is settled; that the device was reached is said by the next one
-            NotNoted(exception.GetBaseException().Message);
-        }
-    }
-
-    private async Task DrainAsync(CancellationTokenSource sending)
-    {
-        var drained = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
-        // a full fence: whoever counts down to zero after the look below sees it
-        Interlocked.Exchange(ref idle, drained);
-        if (Volatile.Read(ref inFlight) == 0)
-        {
-            return;
-        }
-
-        if (await Task.WhenAny(drained.Task, Task.Delay(Drain, clock, CancellationToken.None)) != drained.Task)
-        {
-            await sending.CancelAsync();
-            await Task.WhenAny(drained.Task, Task.Delay(HandBackMax, clock, CancellationToken.None));
-        }
-    }
-
-    private PushNotification Notification(Delivery delivery, Device device)
-    {
-        var content = Content(delivery);
+        var delivery = alert.Newest;
+        var content = delivery.Clear ?? Content(delivery);
         return new PushNotification
         {
-            Id = delivery.Id,
+            Id = alert.Head.Id,
             App = device.App,
             Token = device.OpenToken(masterKey),
             VoipToken = device.OpenVoipToken(masterKey),
             Sandbox = device.Environment == DeviceEnvironment.Sandbox,
             ExpiresAt = delivery.ExpiresAt,
             ThreadId = Base64Url.EncodeToString(masterKey.Mac("conversation", delivery.Account, delivery.Conversation!).AsSpan(0, 16)),
-            Receipt = Receipts.For(masterKey, delivery.Id),
+            Receipt = Receipts.For(masterKey, alert.Head.Id),
             Kind = delivery.Class switch
             {
                 EventClass.Text or EventClass.CallEnded => PushKind.Message,
@@ -277,7 +283,7 @@ internal sealed partial class PushDispatcher(
             },
             MessageId = delivery.StanzaId ?? delivery.MessageId,
             Badge = delivery.Badge,
-            Count = delivery.Count,
+            Count = alert.Rows.Count,
         };
     }
 
@@ -312,13 +318,6 @@ internal sealed partial class PushDispatcher(
             case Settlement.Accepted:
                 Accepted(delivery.Id, delivery.Attempts, (int)answer.Duration.TotalMilliseconds);
                 break;
-            case Settlement.Retry retry when answer.Outcome == PushOutcome.Misconfigured:
-                if (MayTell(delivery.App ?? ""))
-                {
-                    Misconfigured(delivery.App, answer.Reason, delivery.Id, retry.Delay.TotalSeconds);
-                }
-
-                break;
             case Settlement.Retry retry:
                 Deferred(delivery.Id, answer.Status, answer.Reason, delivery.Attempts, retry.Delay.TotalSeconds);
                 break;
@@ -328,34 +327,14 @@ internal sealed partial class PushDispatcher(
         }
     }
 
-    /// <summary>One line a minute for an app that cannot push, however many deliveries wait for it.</summary>
-    private bool MayTell(string app)
-    {
-        var now = clock.GetTimestamp();
-        var told = misconfiguredToldAt.GetOrAdd(app, _ => now);
-        return told == now || (clock.GetElapsedTime(told, now) >= MisconfiguredTold && misconfiguredToldAt.TryUpdate(app, now, told));
-    }
-
-    [LoggerMessage(Level = LogLevel.Information, Message = "Delivery {DeliveryId} was accepted on attempt {Attempt} after {DurationMs} ms")]
+    [LoggerMessage(Level = LogLevel.Debug, Message = "Delivery {DeliveryId} was accepted on attempt {Attempt} after {DurationMs} ms")]
     private partial void Accepted(Guid deliveryId, int attempt, int durationMs);
 
-    [LoggerMessage(Level = LogLevel.Warning, Message = "Delivery {DeliveryId} is deferred: status {Status}, {Reason}, attempt {Attempt}; due again in {DelaySeconds:0.0} s")]
+    [LoggerMessage(Level = LogLevel.Information, Message = "Delivery {DeliveryId} is deferred: status {Status}, {Reason}, attempt {Attempt}; due again in {DelaySeconds:0.0} s")]
     private partial void Deferred(Guid deliveryId, int? status, string? reason, int attempt, double delaySeconds);
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "Delivery {DeliveryId} was refused for good: status {Status}, {Reason}, attempt {Attempt}")]
     private partial void Ended(Guid deliveryId, int? status, string? reason, int attempt);
-
-    [LoggerMessage(Level = LogLevel.Error, Message = "App {App} cannot push: APNs answers {Reason}. Check its key, team, bundle id and environment in setting Apps; delivery {DeliveryId} waits {DelaySeconds:0.0} s")]
-    private partial void Misconfigured(string? app, string? reason, Guid deliveryId, double delaySeconds);
-
-    [LoggerMessage(Level = LogLevel.Warning, Message = "Delivery {DeliveryId} was tried, but its lease had run out: another node may send it a second time, with the same apns-id")]
-    private partial void LeaseLost(Guid deliveryId);
-
-    [LoggerMessage(Level = LogLevel.Warning, Message = "The outcome of delivery {DeliveryId} could not be stored yet: {Problem}")]
-    private partial void SettleFailed(string problem, Guid deliveryId);
-
-    [LoggerMessage(Level = LogLevel.Warning, Message = "A device's last accepted alert could not be noted: {Problem}")]
-    private partial void NotNoted(string problem);
 
     [LoggerMessage(Level = LogLevel.Error, Message = "The attempt of delivery {DeliveryId} failed; its lease brings it back")]
     private partial void AttemptFailed(Exception exception, Guid deliveryId);

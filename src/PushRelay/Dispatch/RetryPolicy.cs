@@ -16,7 +16,7 @@ internal static class RetryPolicy
     {
         PushOutcome.Accepted => new Settlement.Accepted(),
         PushOutcome.Refused => new Settlement.Rejected(ReasonOf(answer)),
-        PushOutcome.DeviceInvalid when deviceInvalid => new Settlement.Rejected(ReasonOf(answer)),
+        PushOutcome.DeviceInvalid when deviceInvalid => new Settlement.Rejected(ReasonOf(answer), DeviceInvalid: true),
         PushOutcome.Deferred when Counts(answer) && delivery.Attempts - delivery.AttemptsExcused >= options.MaxAttempts => new Settlement.Dead(),
         PushOutcome.Deferred or PushOutcome.DeviceInvalid or PushOutcome.Misconfigured or PushOutcome.Unknown =>
             new Settlement.Retry(Delay(delivery.Attempts, answer.RetryAfter, options, jitter), Excused: !Counts(answer)),

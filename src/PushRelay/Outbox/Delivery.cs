@@ -70,6 +70,7 @@ internal static class Reasons
 internal sealed class Delivery
 {
     public const string TableName = "deliveries";
+    public const string SendingSlotIndex = "ix_deliveries_sending_slot";
 
     /// <summary>UUIDv7, rising within a node; also the apns-id of every attempt.</summary>
     public required Guid Id { get; init; }
@@ -123,20 +124,29 @@ internal sealed class Delivery
 
     public required string Reason { get; set; }
 
-    /// <summary>The events that this row's alert speaks for.</summary>
+    /// <summary>What <see cref="Content"/> seals, while the row has not left the process that wrote it.</summary>
+    public AlertContent? Clear { get; init; }
+
+    /// <summary>The events that this row's alert spoke for.</summary>
     public int Count { get; init; } = 1;
 
+    /// <summary>The head of the alert that speaks for this row too, while it is sending and after it was accepted.</summary>
     public Guid? CoalescedInto { get; init; }
 
+    /// <summary>
+    /// How long the answer took that accepted it on the first attempt, which then has no row of its own; milliseconds.
+    /// </summary>
+    public int? AnswerMs { get; init; }
+
     /// <summary>Requests made, counted when the row is claimed.</summary>
-    public int Attempts { get; init; }
+    public int Attempts { get; set; }
 
     /// <summary>Of <see cref="Attempts"/> those that do not use up <c>Dispatch:MaxAttempts</c>: the network's or the provider's outage, not this delivery's fault.</summary>
     public int AttemptsExcused { get; init; }
 
     public required DateTimeOffset CreatedAt { get; init; }
 
-    public required DateTimeOffset DueAt { get; init; }
+    public required DateTimeOffset DueAt { get; set; }
 
     public required DateTimeOffset ExpiresAt { get; init; }
 
@@ -147,9 +157,9 @@ internal sealed class Delivery
     public DateTimeOffset? OpenedAt { get; init; }
 
     /// <summary>Who holds the row while it is <see cref="DeliveryState.Sending"/>: only the holder can settle it.</summary>
-    public Guid? Lease { get; init; }
+    public Guid? Lease { get; set; }
 
-    public DateTimeOffset? LeaseUntil { get; init; }
+    public DateTimeOffset? LeaseUntil { get; set; }
 
     internal sealed class Table : IEntityTypeConfiguration<Delivery>
     {
@@ -160,22 +170,25 @@ internal sealed class Delivery
                 table.HasCheckConstraint("deliveries_lease_iff_sending", "(state = 1) = (lease IS NOT NULL) AND (state = 1) = (lease_until IS NOT NULL)");
                 table.HasCheckConstraint("deliveries_settled_iff_final", "(state IN (0, 1)) = (settled_at IS NULL)");
                 table.HasCheckConstraint("deliveries_content_until_settled", "state IN (0, 1) OR content IS NULL");
+                table.HasCheckConstraint("deliveries_coalesced_into_its_head", "(state <> 6 OR coalesced_into IS NOT NULL) AND (state IN (1, 6) OR coalesced_into IS NULL)");
                 table.HasCheckConstraint("deliveries_sent_to_a_device", "state NOT IN (0, 1, 2, 3, 4) OR (device IS NOT NULL AND app IS NOT NULL AND platform IS NOT NULL)");
             });
             builder.Property(d => d.Id).ValueGeneratedNever();
             builder.HasIndex(d => new { d.Server, d.Account, d.DeviceKey, d.EventKey }).IsUnique();
             builder.HasIndex(d => new { d.Account, d.Id });
-            builder.HasIndex(d => d.DueAt, "ix_deliveries_pending_due").HasFilter("state = 0");
+            builder.Ignore(d => d.Clear);
+            builder.HasIndex(d => new { d.App, d.DueAt }, "ix_deliveries_pending_due").HasFilter("state = 0");
+            builder.HasIndex(d => d.ExpiresAt, "ix_deliveries_pending_expires").HasFilter("state = 0");
+            builder.HasIndex(d => d.Account, "ix_deliveries_pending_account").HasFilter("state = 0");
             builder.HasIndex(d => new { d.DeviceKey, d.Slot, d.Id }, "ix_deliveries_pending_slot").HasFilter("state = 0");
-            // at most one alert of a slot is in flight, whoever claims
-            builder.HasIndex(d => new { d.DeviceKey, d.Slot }, "ix_deliveries_sending_slot").IsUnique().HasFilter("state = 1");
+            // at most one alert of a slot is in flight, whoever claims; the rows it speaks for beside its head do not count
+            builder.HasIndex(d => new { d.DeviceKey, d.Slot }, SendingSlotIndex).IsUnique().HasFilter("state = 1 AND coalesced_into IS NULL");
             builder.HasIndex(d => d.LeaseUntil, "ix_deliveries_sending_lease").HasFilter("state = 1");
-            builder.HasIndex(d => d.SettledAt, "ix_deliveries_settled").HasFilter("settled_at IS NOT NULL");
         }
     }
 }
 
-/// <summary>One request to the push network for a delivery.</summary>
+/// <summary>One request to the push network for a delivery; none for a first one that was accepted, which the delivery's own row tells.</summary>
 internal sealed class Attempt
 {
     public required Guid DeliveryId { get; init; }

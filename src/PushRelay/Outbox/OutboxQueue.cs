@@ -7,83 +7,189 @@ namespace PushRelay.Outbox;
 
 /// <summary>
 /// The one class that changes a delivery's state; each transition is one statement, fenced by the state it leaves or by the lease.
-/// The chart is docs/outbox.md.
+/// The chart is docs/outbox.md. Whoever dispatches in this process (<see cref="Serve"/>) gets new rows without reading them back.
 /// </summary>
-internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, DatabaseClock clock)
+internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, DatabaseClock clock, TimeProvider timers)
 {
-    private const string Claim =
-        """
-        UPDATE deliveries SET state = 1, lease = {0}, lease_until = {1}, attempts = attempts + 1
-        WHERE id IN (
-            SELECT d.id FROM deliveries d
-            WHERE d.state = 0 AND d.due_at <= {2} AND d.expires_at > {2}
-            AND NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.state = 1 AND o.device_key = d.device_key AND o.slot = d.slot)
-            AND NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.state = 0 AND o.device_key = d.device_key AND o.slot = d.slot AND o.id < d.id)
-            ORDER BY d.due_at LIMIT {3}
-        """;
-
-    private const string ClaimEnd = ") RETURNING *";
+    private const int ExpireMax = 1000;
 
     // one word is enough: "there may be work"
     private readonly Channel<bool> work = Channel.CreateBounded<bool>(new BoundedChannelOptions(1) { FullMode = BoundedChannelFullMode.DropWrite });
 
-    /// <summary>Adds rows to the caller's transaction. The caller calls <see cref="Wake"/> once that is committed.</summary>
-    public static async Task AppendAsync(RelayDb db, IReadOnlyCollection<Delivery> deliveries, CancellationToken cancellationToken)
+    // bounded by whoever serves: it says for each row whether it may be taken
+    private readonly Channel<ClaimedAlert> ready = Channel.CreateUnbounded<ClaimedAlert>(new UnboundedChannelOptions { SingleReader = true });
+    private volatile Server? server;
+    private volatile bool backlog;
+
+    private sealed record Server(Func<string, bool> Enter, Action<string> Leave, TimeSpan Lease);
+
+    /// <summary>Alerts claimed by the insert that brought them, committed, and not yet begun.</summary>
+    public ChannelReader<ClaimedAlert> Ready => ready.Reader;
+
+    /// <summary>From here on an insert claims what is due at once.</summary>
+    /// <param name="enter">Takes a place for an alert of an app, if there is one.</param>
+    /// <param name="leave">Gives a place back that was taken for a row which was not claimed.</param>
+    /// <param name="lease">How long the claimed row is the server's.</param>
+    public void Serve(Func<string, bool> enter, Action<string> leave, TimeSpan lease) => server = new Server(enter, leave, lease);
+
+    /// <summary>A place became free: what had to wait for one is looked for.</summary>
+    public void Left()
     {
-        db.AddRange(deliveries);
-        await db.SaveChangesAsync(cancellationToken);
+        if (backlog)
+        {
+            backlog = false;
+            Wake();
+        }
+    }
+
+    /// <summary>Inserts claim nothing any more; what was claimed and is still in <see cref="Ready"/> is the caller's to hand back.</summary>
+    public void StopServing() => server = null;
+
+    /// <summary>
+    /// Adds rows to the caller's transaction; a row that is there already is left out. Once that is committed the caller calls
+    /// <see cref="HandOverAsync"/> with the result.
+    /// </summary>
+    /// <param name="db">With the caller's transaction.</param>
+    /// <param name="rows">In their order.</param>
+    /// <param name="claim">False: leave even what is due to the claims; after a clash over a slot.</param>
+    /// <param name="now">By the database's clock.</param>
+    /// <param name="cancellationToken">Stops the statement.</param>
+    public async Task<AppendedRows> AppendAsync(RelayDb db, IReadOnlyList<Delivery> rows, bool claim, DateTimeOffset now, CancellationToken cancellationToken)
+    {
+        if (rows.Count == 0)
+        {
+            return AppendedRows.None;
+        }
+
+        var (claimedAt, taker, entered) = (timers.GetTimestamp(), server, new List<string>());
+        if (claim && taker is not null)
+        {
+            var (lease, slots) = (Guid.NewGuid(), new HashSet<(Guid, Guid)>());
+            foreach (var row in rows.Where(r => r.State == DeliveryState.Pending && r.DueAt <= now && r.ExpiresAt > now))
+            {
+                if (slots.Add((row.DeviceKey, row.Slot)) && taker.Enter(row.App!))
+                {
+                    entered.Add(row.App!);
+                    (row.Lease, row.LeaseUntil) = (lease, now + taker.Lease);
+                }
+            }
+        }
+
+        try
+        {
+            var appended = await InsertAsync(db, rows, claimedAt, now, cancellationToken);
+            appended.Claimed.ForEach(alert => entered.RemoveAt(entered.LastIndexOf(alert.Head.App!)));
+            return appended;
+        }
+        finally
+        {
+            entered.ForEach(app => taker!.Leave(app));
+        }
+    }
+
+    private static async Task<AppendedRows> InsertAsync(
+        RelayDb db, IReadOnlyList<Delivery> rows, long claimedAt, DateTimeOffset now, CancellationToken cancellationToken)
+    {
+        var added = await OutboxSql.Of(db).InsertAsync(db, rows, cancellationToken);
+        var claimed = new List<ClaimedAlert>();
+        var due = new List<Delivery>();
+        foreach (var row in rows)
+        {
+            if (added.TryGetValue(row.Id, out var mine) && mine)
+            {
+                (row.State, row.Attempts) = (DeliveryState.Sending, 1);
+                claimed.Add(new ClaimedAlert([row], claimedAt));
+            }
+            else
+            {
+                if (row.State == DeliveryState.Pending && row.DueAt <= now && added.ContainsKey(row.Id))
+                {
+                    due.Add(row);
+                }
+
+                (row.Lease, row.LeaseUntil) = (null, null);
+            }
+        }
+
+        return new AppendedRows(claimed, due);
+    }
+
+    /// <summary>The rows were not committed after all: their places are given back.</summary>
+    public void TakeBack(AppendedRows appended) => appended.Claimed.ForEach(alert => server?.Leave(alert.Head.App!));
+
+    /// <summary>The rows are committed: whoever serves sends what they claimed, and looks for the rest.</summary>
+    public async Task HandOverAsync(AppendedRows appended, CancellationToken cancellationToken)
+    {
+        if (server is null && appended.Claimed.Count > 0)
+        {
+            // it stopped in between
+            await SettleAsync([.. appended.Claimed.Select(a => new SettledAlert(a, new Settlement.HandBack(), null))], cancellationToken);
+            return;
+        }
+
+        foreach (var alert in appended.Claimed)
+        {
+            ready.Writer.TryWrite(alert);
+        }
+
+        if (appended.Due.Count > 0)
+        {
+            backlog = true;
+            Wake();
+        }
     }
 
     /// <summary>
-    /// Takes up to <paramref name="max"/> due rows for <paramref name="lease"/>, the longest due first; two callers never get the same one.
-    /// A slot gives its oldest row, and none while one of its rows is in flight. The attempt counts from here.
+    /// Takes due slots for <paramref name="lease"/>, the longest due first; two callers never get the same one, and none while one of its
+    /// rows is in flight. A slot gives one alert: its oldest row, whose attempt counts from here, and what else of it is due or will be
+    /// within <paramref name="horizon"/>.
     /// </summary>
-    public async Task<IReadOnlyList<Delivery>> ClaimAsync(int max, TimeSpan lease, CancellationToken cancellationToken)
+    /// <param name="rooms">Alerts at most, for each app that may send.</param>
+    /// <param name="lease">How long they are the caller's.</param>
+    /// <param name="horizon">How much earlier than due a later row may go with the first.</param>
+    /// <param name="cancellationToken">Stops the statement.</param>
+    public async Task<IReadOnlyList<ClaimedAlert>> ClaimAsync(
+        IReadOnlyDictionary<string, int> rooms, TimeSpan lease, TimeSpan horizon, CancellationToken cancellationToken)
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
+        await using var transaction = await db.Database.BeginTransactionAsync(cancellationToken);
+        var claimedAt = timers.GetTimestamp();
         var now = await clock.NowAsync(db, cancellationToken);
-        var (at, until) = (DatabaseClock.Parameter(db, now), DatabaseClock.Parameter(db, now + lease));
-        var claimed = await db.Set<Delivery>().FromSqlRaw(
-            db.IsSqlite ? Claim + ClaimEnd : Claim + " FOR UPDATE OF d SKIP LOCKED" + ClaimEnd, Guid.NewGuid(), until, at, max)
-            .AsNoTracking().ToListAsync(cancellationToken);
-        claimed.Sort((a, b) => a.DueAt.CompareTo(b.DueAt));
-        return claimed;
+        List<Delivery> rows;
+        try
+        {
+            rows = await OutboxSql.Of(db).ClaimAsync(db, rooms, Guid.NewGuid(), lease, horizon, now, cancellationToken);
+        }
+        catch (Npgsql.PostgresException exception) when (exception.ConstraintName == Delivery.SendingSlotIndex)
+        {
+            // another node was a moment faster with one of the slots: the next look finds the others
+            Wake();
+            return [];
+        }
+
+        await transaction.CommitAsync(cancellationToken);
+        return [.. rows.GroupBy(r => r.CoalescedInto ?? r.Id)
+            .Select(g => new ClaimedAlert([.. g.OrderBy(r => r.CoalescedInto is not null).ThenBy(r => r.CreatedAt).ThenBy(r => r.Id.ToString("N"), StringComparer.Ordinal)], claimedAt))
+            .OrderBy(a => a.Head.DueAt)];
     }
 
-    /// <summary>Ends or defers a claimed delivery and records the attempt, if one was made.</summary>
-    /// <returns>False: the lease ran out and the row is somebody else's; nothing was changed.</returns>
-    public async Task<bool> SettleAsync(Delivery claimed, Settlement settlement, Attempt? attempt, CancellationToken cancellationToken)
+    /// <summary>Ends or defers claimed alerts and records their attempts.</summary>
+    /// <returns>Those whose lease ran out: the rows are somebody else's and were not changed.</returns>
+    public async Task<IReadOnlyList<SettledAlert>> SettleAsync(IReadOnlyList<SettledAlert> settled, CancellationToken cancellationToken)
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
         await using var transaction = await db.Database.BeginTransactionAsync(cancellationToken);
         var now = await clock.NowAsync(db, cancellationToken);
-        var held = db.Set<Delivery>().Where(d => d.Id == claimed.Id && d.State == DeliveryState.Sending && d.Lease == claimed.Lease);
-        var changed = settlement switch
-        {
-            // a receipt may have overtaken the answer
-            Settlement.Accepted => await EndAsync(
-                held, d => d.OpenedAt != null ? DeliveryState.Opened : d.ReceivedAt != null ? DeliveryState.Received : DeliveryState.Accepted, null, now, cancellationToken),
-            Settlement.Rejected rejected => await EndAsync(held, d => DeliveryState.Rejected, rejected.Reason, now, cancellationToken),
-            Settlement.Dead => await EndAsync(held, d => DeliveryState.Dead, Reasons.AttemptsExhausted, now, cancellationToken),
-            Settlement.Cancelled cancelled => await EndAsync(held, d => DeliveryState.Cancelled, cancelled.Reason, now, cancellationToken),
-            Settlement.Retry retry => await ReturnAsync(held, now + retry.Delay, given: 0, excused: retry.Excused ? 1 : 0, cancellationToken),
-            Settlement.HandBack => await ReturnAsync(held, now, given: 1, excused: 0, cancellationToken),
-            _ => throw new System.Diagnostics.UnreachableException(),
-        };
-        if (changed == 0)
-        {
-            return false;
-        }
-
-        if (attempt is not null)
-        {
-            db.Add(attempt);
-            await db.SaveChangesAsync(cancellationToken);
-        }
-
+        var changes = settled.SelectMany(s => s.Changes()).ToList();
+        var attempts = settled.Where(s => s.NeedsAttemptRow).Select(s => s.Attempt!).ToList();
+        var changed = await OutboxSql.Of(db).SettleAsync(db, changes, attempts, now, cancellationToken);
         await transaction.CommitAsync(cancellationToken);
-        Wake();
-        return true;
+        if (settled.Any(s => s.Settlement is not Settlement.Accepted))
+        {
+            Wake();
+        }
+
+        return [.. settled.Where(s => !changed.Contains(s.Alert.Head.Id))];
     }
 
     /// <summary>Returns the rows whose holder died or stalled; those whose attempts are used up are dead.</summary>
@@ -92,29 +198,48 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
         var now = await clock.NowAsync(db, cancellationToken);
         var lost = db.Set<Delivery>().Where(d => d.State == DeliveryState.Sending && d.LeaseUntil <= now);
-        return await EndAsync(lost.Where(d => d.Attempts - d.AttemptsExcused >= attemptsMax), d => DeliveryState.Dead, Reasons.AttemptsExhausted, now, cancellationToken)
-            + await ReturnAsync(lost, now, given: 0, excused: 0, cancellationToken);
+        return await EndAsync(lost.Where(d => d.Attempts - d.AttemptsExcused >= attemptsMax), DeliveryState.Dead, Reasons.AttemptsExhausted, now, cancellationToken)
+            + await lost.ExecuteUpdateAsync(
+                set => set.SetProperty(d => d.State, DeliveryState.Pending)
+                    .SetProperty(d => d.DueAt, now)
+                    .SetProperty(d => d.CoalescedInto, (Guid?)null)
+                    .SetProperty(d => d.Lease, (Guid?)null)
+                    .SetProperty(d => d.LeaseUntil, (DateTimeOffset?)null),
+                cancellationToken);
     }
 
-    /// <summary>Ends pending rows that are past their time to live: nothing stale is ever sent.</summary>
+    /// <summary>Ends pending rows that are past their time to live, some at a time: nothing stale is ever sent.</summary>
     public async Task<int> ExpireAsync(CancellationToken cancellationToken)
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
         var now = await clock.NowAsync(db, cancellationToken);
+        var stale = db.Set<Delivery>().Where(d => d.State == DeliveryState.Pending && d.ExpiresAt <= now).OrderBy(d => d.ExpiresAt).Take(ExpireMax).Select(d => d.Id);
         return await EndAsync(
-            db.Set<Delivery>().Where(d => d.State == DeliveryState.Pending && d.ExpiresAt <= now), d => DeliveryState.Expired, Reasons.Ttl, now, cancellationToken);
+            db.Set<Delivery>().Where(d => d.State == DeliveryState.Pending && stale.Contains(d.Id)), DeliveryState.Expired, Reasons.Ttl, now, cancellationToken);
     }
 
     /// <summary>Cancels what is still pending of <paramref name="which"/>, on whichever node; a row already sending goes out.</summary>
     public async Task<int> CancelAsync(RelayDb db, Expression<Func<Delivery, bool>> which, string reason, CancellationToken cancellationToken)
     {
         var now = await clock.NowAsync(db, cancellationToken);
-        return await EndAsync(
-            db.Set<Delivery>().Where(d => d.State == DeliveryState.Pending).Where(which), d => DeliveryState.Cancelled, reason, now, cancellationToken);
+        return await EndAsync(db.Set<Delivery>().Where(d => d.State == DeliveryState.Pending).Where(which), DeliveryState.Cancelled, reason, now, cancellationToken);
+    }
+
+    /// <summary>Which of these accounts have a pending row: few statements for the many events that have nothing to cancel.</summary>
+    public static async Task<IReadOnlySet<string>> PendingOfAsync(RelayDb db, IReadOnlyCollection<string> accounts, CancellationToken cancellationToken)
+    {
+        var pending = new HashSet<string>(StringComparer.Ordinal);
+        foreach (var some in accounts.Chunk(RelayDb.ParametersMax))
+        {
+            pending.UnionWith(await db.Set<Delivery>().Where(d => d.State == DeliveryState.Pending && some.Contains(d.Account))
+                .Select(d => d.Account).Distinct().ToListAsync(cancellationToken));
+        }
+
+        return pending;
     }
 
     /// <summary>
-    /// A newer row of these slots is due now: the older ones that wait for a grace, and were never tried, go with it, or it would have to
+    /// A newer row of this slot is due now: the older ones that wait for a grace, and were never tried, go with it, or it would have to
     /// wait for them.
     /// </summary>
     public async Task HastenAsync(RelayDb db, Guid deviceKey, Guid slot, CancellationToken cancellationToken)
@@ -151,7 +276,8 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
         var before = await clock.NowAsync(db, cancellationToken) - age;
-        var old = db.Set<Delivery>().Where(d => d.SettledAt != null && d.SettledAt < before).OrderBy(d => d.SettledAt).Take(max).Select(d => d.Id);
+        // ids begin with their time: the oldest are the first of the primary key, and no index of their end is needed
+        var old = db.Set<Delivery>().Where(d => d.SettledAt != null && d.SettledAt < before).OrderBy(d => d.Id).Take(max).Select(d => d.Id);
         return await db.Set<Delivery>().Where(d => old.Contains(d.Id)).ExecuteDeleteAsync(cancellationToken);
     }
 
@@ -159,7 +285,7 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
     public void Wake() => work.Writer.TryWrite(true);
 
     /// <summary>Waits until somebody calls <see cref="Wake"/>, at most <paramref name="poll"/>: other nodes' rows and due times wake nobody.</summary>
-    public async Task WaitAsync(TimeSpan poll, TimeProvider timers, CancellationToken cancellationToken)
+    public async Task WaitAsync(TimeSpan poll, CancellationToken cancellationToken)
     {
         using var timeout = new CancellationTokenSource(poll, timers);
         using var either = CancellationTokenSource.CreateLinkedTokenSource(timeout.Token, cancellationToken);
@@ -175,29 +301,22 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
 
     /// <summary>A final state: the content goes, the time is kept, the lease is nobody's.</summary>
     private static Task<int> EndAsync(
-        IQueryable<Delivery> which, Expression<Func<Delivery, DeliveryState>> state, string? reason, DateTimeOffset now, CancellationToken cancellationToken) =>
+        IQueryable<Delivery> which, DeliveryState state, string reason, DateTimeOffset now, CancellationToken cancellationToken) =>
         which.ExecuteUpdateAsync(
-            set =>
-            {
-                set.SetProperty(d => d.State, state)
-                    .SetProperty(d => d.SettledAt, now)
-                    .SetProperty(d => d.Content, (byte[]?)null)
-                    .SetProperty(d => d.Lease, (Guid?)null)
-                    .SetProperty(d => d.LeaseUntil, (DateTimeOffset?)null);
-                if (reason is not null)
-                {
-                    set.SetProperty(d => d.Reason, reason);
-                }
-            },
-            cancellationToken);
-
-    private static Task<int> ReturnAsync(IQueryable<Delivery> which, DateTimeOffset due, int given, int excused, CancellationToken cancellationToken) =>
-        which.ExecuteUpdateAsync(
-            set => set.SetProperty(d => d.State, DeliveryState.Pending)
-                .SetProperty(d => d.DueAt, due)
-                .SetProperty(d => d.Attempts, d => d.Attempts - given)
-                .SetProperty(d => d.AttemptsExcused, d => d.AttemptsExcused + excused)
+            set => set.SetProperty(d => d.State, state)
+                .SetProperty(d => d.Reason, reason)
+                .SetProperty(d => d.SettledAt, now)
+                .SetProperty(d => d.Content, (byte[]?)null)
+                .SetProperty(d => d.CoalescedInto, (Guid?)null)
                 .SetProperty(d => d.Lease, (Guid?)null)
                 .SetProperty(d => d.LeaseUntil, (DateTimeOffset?)null),
             cancellationToken);
+}
+
+/// <summary>What an insert did, to be handed over once it is committed.</summary>
+/// <param name="Claimed">Taken by the insert itself.</param>
+/// <param name="Due">Due now and left to the claims: their slot was busy, or there was no room.</param>
+internal sealed record AppendedRows(List<ClaimedAlert> Claimed, IReadOnlyList<Delivery> Due)
+{
+    public static readonly AppendedRows None = new([], []);
 }

@@ -16,7 +16,9 @@ internal abstract record Settlement
     public sealed record Retry(TimeSpan Delay, bool Excused) : Settlement;
 
     /// <summary>The push network refused it for good.</summary>
-    public sealed record Rejected(string Reason) : Settlement;
+    /// <param name="Reason">Stable code, <c>apns_...</c>.</param>
+    /// <param name="DeviceInvalid">It was the token that was refused: what the alert spoke for ends with it.</param>
+    public sealed record Rejected(string Reason, bool DeviceInvalid = false) : Settlement;
 
     /// <summary>Its attempts are used up.</summary>
     public sealed record Dead : Settlement;

@@ -8,6 +8,9 @@ namespace PushRelay.Providers;
 /// <summary>Says a <see cref="PushNotification"/> in Apple's words and sends it: one client for each app and environment.</summary>
 internal sealed class ApnsProvider : IAsyncDisposable
 {
+    /// <summary>As devices and deliveries name it.</summary>
+    public const string Platform = "apns";
+
     private const int AlertBytesMax = 4096;
     private const int VoipBytesMax = 5120;
     private const int TitleElementsMax = 100;

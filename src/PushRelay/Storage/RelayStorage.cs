@@ -37,6 +37,51 @@ internal sealed partial class RelayStorage(
         masterKey = await LoadMasterKeyAsync(db, cancellationToken);
     }
 
+    /// <summary>For a command beside a running relay: changes and makes nothing.</summary>
+    /// <exception cref="SettingsException">The database is away, or its schema is not this version's; the message has the cure.</exception>
+    public async Task CheckSchemaAsync(CancellationToken cancellationToken)
+    {
+        await using var db = await databases.CreateDbContextAsync(cancellationToken);
+        if (db.IsSqlite && !File.Exists(DataSource(db)))
+        {
+            throw new SettingsException($"There is no database {DataSource(db)} yet. Cure: start the relay, or run pushrelay migrate.");
+        }
+
+        List<string> applied;
+        try
+        {
+            applied = [.. await db.Database.GetAppliedMigrationsAsync(cancellationToken)];
+        }
+        catch (Exception exception) when (exception is DbException or ArgumentException or IOException || exception.InnerException is NpgsqlException)
+        {
+            throw NotOpened(exception);
+        }
+
+        var known = db.Database.GetMigrations().ToList();
+        if (known.Except(applied).Any())
+        {
+            throw new SettingsException($"The schema lacks {known.Except(applied).Count()} migrations. Cure: start the relay, or run pushrelay migrate.");
+        }
+
+        if (applied.Except(known).FirstOrDefault() is { } newer)
+        {
+            throw new SettingsException($"A newer PushRelay has written the database (migration {newer}). Cure: run that version or a later one.");
+        }
+    }
+
+    /// <summary>For a command beside a running relay: the key that is there.</summary>
+    /// <exception cref="SettingsException">It is not there, or not this database's.</exception>
+    public async Task OpenKeyAsync(CancellationToken cancellationToken)
+    {
+        if (!File.Exists(options.Value.MasterKeyFile))
+        {
+            throw new SettingsException($"Storage:MasterKeyFile '{options.Value.MasterKeyFile}' does not exist. Cure: put the key that this database was made with there; a relay with a new database makes one.");
+        }
+
+        await using var db = await databases.CreateDbContextAsync(cancellationToken);
+        masterKey = await LoadMasterKeyAsync(db, cancellationToken);
+    }
+
     /// <summary>Brings the schema up to date, also beside a running relay.</summary>
     /// <returns>The migrations that were applied.</returns>
     public async Task<IReadOnlyList<string>> MigrateAsync(CancellationToken cancellationToken)
@@ -90,13 +135,18 @@ internal sealed partial class RelayStorage(
         catch (Exception exception) when (exception is DbException or ArgumentException or IOException or UnauthorizedAccessException
             || exception.InnerException is NpgsqlException)
         {
-            var reason = (exception.InnerException as NpgsqlException ?? exception).Message;
-            throw new SettingsException(
-                $"Storage:ConnectionString ({Describe()}) could not be opened: {reason} Cure: " + (options.Value.Provider == StorageProvider.Sqlite
-                    ? "name a file in a folder that this user may write, as \"Data Source=/var/lib/pushrelay/pushrelay.db\"."
-                    : "check host, port, database, user and password, and that PostgreSQL 15 or later is running there."),
-                exception);
+            throw NotOpened(exception);
         }
+    }
+
+    private SettingsException NotOpened(Exception exception)
+    {
+        var reason = (exception.InnerException as NpgsqlException ?? exception).Message;
+        return new SettingsException(
+            $"Storage:ConnectionString ({Describe()}) could not be opened: {reason} Cure: " + (options.Value.Provider == StorageProvider.Sqlite
+                ? "name a file in a folder that this user may write, as \"Data Source=/var/lib/pushrelay/pushrelay.db\"."
+                : "check host, port, database, user and password, and that PostgreSQL 15 or later is running there."),
+            exception);
     }
 
     /// <summary>

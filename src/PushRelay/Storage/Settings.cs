@@ -17,6 +17,8 @@ internal static partial class SettingsReader
     // every secret X has a sibling XFile
     private static readonly string[] Secrets = ["Key", "Secret", "SigningKey", "ConnectionString"];
 
+    public static bool IsSecret(string name) => Secrets.Contains(name, StringComparer.OrdinalIgnoreCase);
+
     /// <param name="configuration">All settings.</param>
     /// <param name="section">Its name.</param>
     /// <param name="options">Keeps its defaults where a setting is not there.</param>
@@ -72,7 +74,7 @@ internal static partial class SettingsReader
         foreach (var (key, path) in configuration.AsEnumerable())
         {
             var setting = key.EndsWith("File", StringComparison.OrdinalIgnoreCase) ? key[..^"File".Length] : "";
-            if (string.IsNullOrEmpty(path) || !Secrets.Contains(setting.Split(':')[^1], StringComparer.OrdinalIgnoreCase))
+            if (string.IsNullOrEmpty(path) || !IsSecret(setting.Split(':')[^1]))
             {
                 continue;
             }

@@ -4,8 +4,8 @@
 %%% The wire is urn:pushrelay:bridge:1 over the component's own XEP-0114 link: whole session states, messages, what the
 %%% account has read; numbered, kept until the relay says they are on its disk, and sent again when it asks.
 %%%
-%%% Hooks run in the processes of clients and senders: they read, send one message to the process of this host and let
-%%% the stanza go on. That process owns numbers, queue, link and what was told of each session.
+%%% Hooks run in the processes of clients and senders: they read, put a letter into the box of this host and let the
+%%% stanza go on. The process of the host is woken once for many letters; it owns numbers, queue, link and what was told of each session.
 %%%
 %%% ejabberd 23.01 or later. Options and limits: README.md.
 -module(mod_push_relay).
@@ -32,24 +32,35 @@
 -define(BODY_MAX, 8192).      % bytes
 -define(ID_MAX, 1024).        % bytes: a longer id cannot identify anything and is left out
 -define(STANZA_MAX, 60000).   % bytes: the wire allows 64 KiB with its wrapping
--define(PAGE_MAX, 100).       % sessions in a stanza
+-define(PAGE_MAX, 100).       % children of a stanza, as the wire has it
+-define(GATHER_TIME, 20).     % ms between two stanzas at least: events in between share one; after a pause none waits
+-define(IN_FLIGHT_MAX, 16#1000000).  % bytes sent and not acknowledged before the relay counts as stuck
 -define(COPY_WINDOW, 10000).  % ms in which the same message to another resource is a copy, at least
 -define(COPIES_MAX, 1000).    % messages remembered for that
--define(READ_MAX, 10000).     % conversations remembered as read
+-define(KNOWN_MAX, 20000).    % conversations remembered as read, and accounts as existing
 -define(HELLO_DELAY, 300).    % ms for the sessions of a running server to report themselves
 
 -record(session, {attr :: attrs(), since :: binary(), pid :: pid(), ref :: reference(), user :: {binary(), binary()}}).
 -record(state, {host :: binary(), component :: binary(),
                 heartbeat :: pos_integer(), queue_size :: pos_integer(), queue_time :: pos_integer(),  % s, events, s
                 epoch :: binary(), seq = 0 :: non_neg_integer(),                   % the last number given out
-                held = queue:new() :: queue:queue(), held_count = 0 :: non_neg_integer(),  % {Seq, At, Child}
+                held = queue:new() :: queue:queue(), held_count = 0 :: non_neg_integer(),  % {Seq, At, Children}; events
+                batch = [] :: [{boolean(), xmlel()}], batch_count = 0 :: non_neg_integer(),  % to be sent: newest first
+                batch_bytes = 0 :: non_neg_integer(), batch_max = 1 :: pos_integer(),
+                emptied :: undefined | integer(),                                  % when the letter box was, ms
                 dropped = 0 :: non_neg_integer(), dropped_seq = 0 :: non_neg_integer(),
-                link :: undefined | {pid(), reference()}, in_flight = 0 :: non_neg_integer(),
+                link :: undefined | {pid(), reference()},
+                in_flight = 0 :: non_neg_integer(), sent = queue:new() :: queue:queue(),     % bytes; {Seq, Bytes}
                 sessions = #{} :: #{binary() => #session{}}, refs = #{} :: #{reference() => binary()},
                 nicks = #{} :: #{binary() => #{binary() => #{binary() => binary()}}},  % user => resource => room => nick
-                read = #{} :: #{{binary(), binary()} => true},  % conversations in which nothing came since they were read
-                seen = #{} :: map(), seen_before = #{} :: map()}).
+                seen = #{} :: map(), seen_before = #{} :: map(),
+                shared :: shared()}).
 
+%% What the processes of clients and senders share with that of the host: a letter box in the order of writing, whether
+%% somebody has rung since it was emptied, and a table of {Account, With}: conversations in which nothing came since the
+%% account read them, and of Account: accounts that exist.
+-record(shared, {pid :: pid(), box :: ets:tid(), rung :: atomics:atomics_ref(), known :: ets:tid()}).
+-type shared() :: #shared{}.
 -type attrs() :: [{binary(), binary()}].
 
 %%% gen_mod ------------------------------------------------------------------------------------------------------------
@@ -241,8 +252,9 @@ user_sends({#message{} = Message, #{jid := JID}} = Acc) ->
                undefined -> Account;
                To -> bare(To)
            end,
-    case lists:search(fun(El) -> meaning(El) == taken end, Message#message.sub_els) of
-        {value, El} ->
+    Meanings = [{meaning(El), El} || El <- Message#message.sub_els],
+    case lists:keyfind(taken, 1, Meanings) of
+        {taken, El} ->
             cast(Host, {keep, message_child([{<<"to">>, Account}, {<<"from">>, With}, {<<"class">>, <<"call-ended">>},
                                              {<<"call">>, attribute(<<"id">>, El)}, {<<"ts">>, milliseconds()},
                                              {<<"type">>, atom_to_binary(Message#message.type, utf8)}
@@ -250,12 +262,7 @@ user_sends({#message{} = Message, #{jid := JID}} = Acc) ->
         false when With == Account -> ok;
         false ->
             Message#message.type == groupchat andalso cast(Host, {wrote, Account, With, Message#message.id}),
-            Displayed = lists:any(fun(El) -> meaning(El) == displayed end, Message#message.sub_els),
-            case classify(Message) of
-                _ when Displayed -> displayed(Host, Account, With);
-                {Class, _, _} when Class == text; Class == encrypted -> displayed(Host, Account, With);
-                _ -> ok
-            end
+            is_read(Host, Account, With) orelse reads(Message, Meanings) andalso displayed(Host, Account, With)
     end,
     Acc;
 user_sends({#iq{type = set, to = To, sub_els = [El]}, #{jid := JID}} = Acc) ->
@@ -279,7 +286,30 @@ user_sends({#iq{type = set, to = To, sub_els = [El]}, #{jid := JID}} = Acc) ->
     Acc;
 user_sends(Acc) -> Acc.
 
-displayed(Host, Account, With) -> cast(Host, {displayed, Account, With, milliseconds()}).
+reads(Message, Meanings) ->
+    lists:keymember(displayed, 1, Meanings)
+        orelse case classify(Message, Meanings) of
+                   {Class, _, _} -> Class == text orelse Class == encrypted;
+                   none -> false
+               end.
+
+%% Said once: again only after something new has come. Who writes and who is written to share a table of the
+%% conversations in which nothing came since they were read, so that a message in one of them costs a look and no word.
+displayed(Host, Account, With) ->
+    try ets:insert_new((shared(Host))#shared.known, {{Account, With}}) andalso
+            cast(Host, {keep, child(<<"displayed">>, [{<<"account">>, Account}, {<<"with">>, With}, {<<"ts">>, milliseconds()}])})
+    catch error:badarg -> ok  % the module is being stopped
+    end.
+
+is_read(Host, Account, With) -> try ets:member((shared(Host))#shared.known, {Account, With}) catch error:badarg -> false end.
+
+is_news(Host, Account, With) -> try ets:delete((shared(Host))#shared.known, {Account, With}) catch error:badarg -> true end.
+
+exists(User, Host) ->
+    try ets:member((shared(Host))#shared.known, User) orelse
+            (ejabberd_auth:user_exists(User, Host) andalso ets:insert((shared(Host))#shared.known, {User}))
+    catch error:badarg -> false
+    end.
 
 %%% In a sender's process: what arrives --------------------------------------------------------------------------------
 
@@ -289,7 +319,11 @@ packet_arrives(#message{to = To} = Message) ->
     case event_for(unsubscribe(Message), To) of
         {Attrs, Body} ->
             is_wanted(Message, To) andalso
-                cast(To#jid.lserver, {arrived, To, {[{<<"ts">>, milliseconds()} | Attrs], Body, references(Message)}}),
+                begin
+                    [{_, Account}, {_, From} | _] = Attrs,
+                    is_news(To#jid.lserver, Account, without_resource(From)),
+                    cast(To#jid.lserver, {arrived, To, {[{<<"ts">>, milliseconds()} | Attrs], Body, references(Message)}})
+                end,
             xmpp:put_meta(Message, push_relay, true);
         none -> Message
     end;
@@ -311,7 +345,13 @@ packet_arrives(#presence{from = From, to = #jid{lresource = Resource} = To, type
 packet_arrives(Stanza) -> Stanza.
 
 %% MUC/Sub: the room's message travels in an event to the subscriber's account.
-unsubscribe(Message) ->
+unsubscribe(#message{sub_els = Els} = Message) ->
+    case lists:any(fun(El) -> xmpp:get_ns(El) == ?NS_PUBSUB_EVENT end, Els) of
+        true -> unwrap(Message);
+        false -> Message
+    end.
+
+unwrap(Message) ->
     case misc:unwrap_mucsub_message(Message) of
         #message{} = Inner -> Inner#message{type = groupchat, meta = (Inner#message.meta)#{mucsub => true}};
         false -> Message
@@ -322,7 +362,7 @@ unsubscribe(Message) ->
 is_wanted(#message{type = Type} = Message, #jid{luser = User, lserver = Server, lresource = Resource} = To) ->
     Online = case Type of
                  groupchat -> ejabberd_sm:get_session_pid(User, Server, Resource) /= none;
-                 _ -> ejabberd_sm:get_user_resources(User, Server) /= [] orelse ejabberd_auth:user_exists(User, Server)
+                 _ -> exists(User, Server)
              end,
     Online andalso allow == ejabberd_hooks:run_fold(privacy_check_packet, Server, allow, [To, Message, in]).
 
@@ -367,11 +407,16 @@ decode_stanza_id(_) -> none.
 %%% What a message is --------------------------------------------------------------------------------------------------
 
 %% {Class, Body, Call}, or none if nobody should hear of it.
-classify(#message{type = Type}) when Type == error; Type == headline -> none;
-classify(#message{from = From, to = To, type = Type, body = Text, sub_els = Els}) ->
-    Meanings = [{meaning(El), El} || El <- Els],
+classify(#message{sub_els = Els} = Message) -> classify(Message, [{meaning(El), El} || El <- Els]).
+
+classify(#message{type = Type}, _) when Type == error; Type == headline -> none;
+classify(#message{from = From, to = To, type = Type, body = Text}, All) ->
+    Meanings = [Found || {Meaning, _} = Found <- All, Meaning /= none],
+    classify(Meanings, xmpp:get_text(Text), From, To, Type).
+
+classify([], Body, _From, _To, _Type) -> classify(none, none, none, Body);
+classify(Meanings, Body, From, To, Type) ->
     Find = fun(Meaning) -> proplists:get_value(Meaning, Meanings, none) end,
-    Body = xmpp:get_text(Text),
     Old = lists:any(fun({delay, El}) -> is_stored(El, From, To, Type); (_) -> false end, Meanings),
     case lists:keymember('not a message', 1, Meanings) orelse Old of
         true -> none;
@@ -486,6 +531,7 @@ host_receives(#message{from = #jid{lserver = Component}, to = #jid{lserver = Hos
 host_receives(_) -> ok.
 
 user_removed(User, Server) ->
+    try ets:delete((shared(Server))#shared.known, jid:nodeprep(User)) catch error:badarg -> true end,
     Account = jid:encode({jid:nodeprep(User), jid:nameprep(Server), <<>>}),
     cast(Server, {keep, child(<<"account-removed">>, [{<<"jid">>, Account}, {<<"ts">>, milliseconds()}])}).
 
@@ -493,8 +539,12 @@ user_removed(User, Server) ->
 
 init([Host | _]) ->
     process_flag(trap_exit, true),
+    Shared = #shared{pid = self(), rung = atomics:new(1, []),
+                     box = ets:new(?MODULE, [public, ordered_set, {write_concurrency, true}]),
+                     known = ets:new(?MODULE, [public, {read_concurrency, true}, {write_concurrency, true}])},
+    persistent_term:put({?MODULE, Host}, Shared),
     State = configured(gen_mod:get_module_opts(Host, ?MODULE),
-                       #state{host = Host, component = <<>>, heartbeat = 1, queue_size = 1, queue_time = 1,
+                       #state{host = Host, shared = Shared, component = <<>>, heartbeat = 1, queue_size = 1, queue_time = 1,
                               epoch = string:lowercase(str:to_hexlist(crypto:strong_rand_bytes(16)))}),
     [ejabberd_hooks:add(Hook, Host, ?MODULE, Function, Priority) || {Hook, Function, Priority} <- hooks()],
     gen_iq_handler:add_iq_handler(ejabberd_local, Host, ?NS_BRIDGE, ?MODULE, process_iq),
@@ -507,76 +557,99 @@ init([Host | _]) ->
     {ok, State}.
 
 configured(Opts, State) ->
+    Size = gen_mod:get_opt(queue_size, Opts),
     State#state{component = gen_mod:get_opt(component, Opts), heartbeat = gen_mod:get_opt(heartbeat, Opts),
-                queue_size = gen_mod:get_opt(queue_size, Opts), queue_time = gen_mod:get_opt(queue_time, Opts)}.
+                queue_size = Size, batch_max = max(1, min(?PAGE_MAX, Size div 100)),  % the queue drops whole stanzas
+                queue_time = gen_mod:get_opt(queue_time, Opts)}.
 
 terminate(_Reason, #state{host = Host}) ->
     [ejabberd_hooks:delete(Hook, Host, ?MODULE, Function, Priority) || {Hook, Function, Priority} <- hooks()],
-    gen_iq_handler:remove_iq_handler(ejabberd_local, Host, ?NS_BRIDGE).
+    gen_iq_handler:remove_iq_handler(ejabberd_local, Host, ?NS_BRIDGE),
+    persistent_term:erase({?MODULE, Host}).
 
 code_change(_OldVsn, State, _Extra) -> {ok, State}.
 
 handle_call(_Request, _From, State) -> {reply, {error, badarg}, State}.
 
-handle_cast({session, Id, Pid, User, Attrs}, State) -> {noreply, session(Id, Pid, User, Attrs, State)};
-handle_cast({closed, Id, JID, Messages}, State) -> {noreply, closed(Id, JID, Messages, State)};
-handle_cast({moved, Id}, #state{sessions = Sessions} = State) ->
+handle_cast(Msg, State) -> {noreply, flush(said(Msg, emptied(State)))}.
+
+%% Somebody has rung: now, or when the last time is long enough ago.
+handle_info(rung, #state{emptied = Emptied, shared = #shared{rung = Rung}} = State) ->
+    Now = erlang:monotonic_time(millisecond),
+    case Emptied == undefined orelse Now - Emptied >= ?GATHER_TIME of
+        true ->
+            atomics:put(Rung, 1, 0),  % before: whoever comes later rings again
+            {noreply, flush((emptied(State))#state{emptied = Now})};
+        false ->
+            erlang:send_after(Emptied + ?GATHER_TIME - Now, self(), rung),
+            {noreply, State}
+    end;
+%% What the process wrote before it died comes first.
+handle_info(Info, State) -> {noreply, flush(told(Info, emptied(State)))}.
+
+%% Takes the letters out of the box, in the order in which they were written.
+emptied(#state{shared = #shared{box = Box}} = State) ->
+    case ets:first(Box) of
+        '$end_of_table' -> State;
+        Number ->
+            [{_, Msg}] = ets:take(Box, Number),
+            emptied(said(Msg, State))
+    end.
+
+said({session, Id, Pid, User, Attrs}, State) -> session(Id, Pid, User, Attrs, State);
+said({closed, Id, JID, Messages}, State) -> closed(Id, JID, Messages, State);
+said({moved, Id}, #state{sessions = Sessions} = State) ->
     case Sessions of
         #{Id := #session{ref = Ref}} ->
             demonitor(Ref, [flush]),
-            {noreply, State#state{refs = maps:remove(Ref, State#state.refs)}};
-        _ -> {noreply, State}
+            State#state{refs = maps:remove(Ref, State#state.refs)};
+        _ -> State
     end;
-handle_cast({arrived, JID, Message}, State) -> {noreply, arrived(JID, Message, State)};
-handle_cast({unacked, JID, Messages}, State) -> {noreply, give_messages(JID, Messages, State)};
-%% Said once: again only after something new has come.
-handle_cast({displayed, Account, With, _Time}, #state{read = Read} = State) when is_map_key({Account, With}, Read) ->
-    {noreply, State};
-handle_cast({displayed, Account, With, Time}, #state{read = Read} = State) ->
-    Room = if map_size(Read) >= ?READ_MAX -> #{}; true -> Read end,
-    {noreply, give(child(<<"displayed">>, [{<<"account">>, Account}, {<<"with">>, With}, {<<"ts">>, Time}]), true,
-                   State#state{read = Room#{{Account, With} => true}})};
-handle_cast({keep, Child}, State) -> {noreply, give(Child, true, State)};
-handle_cast({nick, {User, Resource}, Room, Nick}, #state{nicks = Nicks} = State) ->
+said({arrived, JID, Message}, State) -> arrived(JID, Message, State);
+said({unacked, JID, Messages}, State) -> give_messages(JID, Messages, State);
+said({keep, Child}, State) -> give(Child, true, State);
+said({nick, {User, Resource}, Room, Nick}, #state{nicks = Nicks} = State) ->
     Resources = maps:get(User, Nicks, #{}),
     Rooms = maps:get(Resource, Resources, #{}),
     Rooms1 = case Nick of
                  none -> maps:remove(Room, Rooms);
                  _ -> Rooms#{Room => Nick}
              end,
-    {noreply, State#state{nicks = Nicks#{User => Resources#{Resource => Rooms1}}}};
-handle_cast({wrote, Account, Room, Id}, State) -> {noreply, remember({wrote, Account, Room, Id}, true, State)};
-handle_cast({snapshot, Link, IQ, El}, State) -> {noreply, snapshot(Link, IQ, El, State)};
-handle_cast({ack, Epoch, Seq}, #state{epoch = Epoch} = State) -> {noreply, release(position(Seq, State, 0), State)};
-handle_cast(hello, State) -> {noreply, hello(State)};
-handle_cast({reload, Opts}, State) -> {noreply, configured(Opts, State)};
-handle_cast(_Msg, State) -> {noreply, State}.
+    State#state{nicks = Nicks#{User => Resources#{Resource => Rooms1}}};
+said({wrote, Account, Room, Id}, State) -> remember({wrote, Account, Room, Id}, true, State);
+said({snapshot, Link, IQ, El}, State) -> snapshot(Link, IQ, El, State);
+said({ack, Epoch, Seq}, #state{epoch = Epoch} = State) -> release(position(Seq, State, 0), State);
+said(hello, State) -> hello(State);
+said({reload, Opts}, State) -> configured(Opts, State);
+said(_Msg, State) -> State.
 
-handle_info(heartbeat, #state{heartbeat = Seconds} = State) ->
+told(heartbeat, #state{heartbeat = Seconds, shared = #shared{known = Known}} = State) ->
     erlang:send_after(Seconds * 1000, self(), heartbeat),
-    {noreply, beat(enforce_bound(State))};
-handle_info(forget, State) ->
+    ets:info(Known, size) > ?KNOWN_MAX andalso ets:delete_all_objects(Known),
+    beat(enforce_bound(State));
+told(forget, State) ->
     erlang:send_after(?COPY_WINDOW, self(), forget),
-    {noreply, State#state{seen = #{}, seen_before = State#state.seen}};
-handle_info(hello, State) -> {noreply, hello(State)};
-handle_info({'DOWN', Ref, process, _Pid, _Reason}, #state{link = {_, Ref}} = State) ->
-    {noreply, State#state{link = undefined}};
-handle_info({'DOWN', Ref, process, _Pid, _Reason}, #state{refs = Refs} = State) ->
+    State#state{seen = #{}, seen_before = State#state.seen};
+told(hello, State) -> hello(State);
+told({'DOWN', Ref, process, _Pid, _Reason}, #state{link = {_, Ref}} = State) -> State#state{link = undefined};
+told({'DOWN', Ref, process, _Pid, _Reason}, #state{refs = Refs} = State) ->
     case Refs of
-        #{Ref := Id} -> {noreply, closed(Id, none, [], State)};
-        _ -> {noreply, State}
+        #{Ref := Id} -> closed(Id, none, [], State);
+        _ -> State
     end;
-handle_info(_Info, State) -> {noreply, State}.
+told(_Info, State) -> State.
 
 %% Loaded beside a link that is already up: say so, and the relay will ask.
-hello(#state{link = undefined, seq = Seq, component = Component} = State) ->
+hello(#state{link = undefined} = State) -> say_hello(flush(State));
+hello(State) -> State.
+
+say_hello(#state{seq = Seq, component = Component} = State) ->
     case ejabberd_router:is_my_route(Component) of
         true ->
             ejabberd_router:route(message(events([{<<"seq">>, integer_to_binary(Seq + 1)}], [heartbeat_child(State)], State), State)),
             State#state{seq = Seq + 1};
         false -> State
-    end;
-hello(State) -> State.
+    end.
 
 %%% Sessions -----------------------------------------------------------------------------------------------------------
 
@@ -623,6 +696,7 @@ session_child(#session{attr = Attrs, since = Since}) -> child(<<"session">>, [{<
 
 %%% Messages -----------------------------------------------------------------------------------------------------------
 
+arrived(#jid{lresource = <<>>} = JID, Message, State) -> give_messages(JID, [Message], State);
 arrived(JID, {Attrs, Body, _} = Message, State) ->
     case copy(Attrs, Body, JID, State) of
         {true, State1} -> State1;
@@ -631,17 +705,20 @@ arrived(JID, {Attrs, Body, _} = Message, State) ->
 
 give_messages(JID, Messages, State) -> lists:foldl(fun(Message, Acc) -> give_message(JID, Message, Acc) end, State, Messages).
 
-give_message(#jid{luser = User}, {Attrs, Body, References}, #state{read = Read} = State) ->
+give_message(JID, {Attrs, Body, References}, State) ->
+    case lists:keyfind(<<"room">>, 1, Attrs) of
+        {_, Room} -> give_group_message(JID, Room, Attrs, Body, References, State);
+        false -> give(message_child(Attrs, Body), true, State)
+    end.
+
+give_group_message(#jid{luser = User}, With, Attrs, Body, References, State) ->
     {_, Account} = lists:keyfind(<<"to">>, 1, Attrs),
-    {_, From} = lists:keyfind(<<"from">>, 1, Attrs),
-    [With | _] = binary:split(From, <<"/">>),
-    IsGroup = lists:keymember(<<"room">>, 1, Attrs),
-    Nicks = [Nick || IsGroup, #{With := Nick} <- maps:values(maps:get(User, State#state.nicks, #{}))],
-    case IsGroup andalso is_own(Attrs, With, Nicks, State) of
+    Nicks = [Nick || #{With := Nick} <- maps:values(maps:get(User, State#state.nicks, #{}))],
+    case is_own(Attrs, With, Nicks, State) of
         true -> State;
         false ->
-            Mention = [{<<"mention">>, <<"true">>} || IsGroup, is_mention(Body, References, With, Nicks, Account)],
-            give(message_child(Mention ++ Attrs, Body), true, State#state{read = maps:remove({Account, With}, Read)})
+            Mention = [{<<"mention">>, <<"true">>} || is_mention(Body, References, With, Nicks, Account)],
+            give(message_child(Mention ++ Attrs, Body), true, State)
     end.
 
 is_own(Attrs, Room, Nicks, State) ->
@@ -695,7 +772,7 @@ message_child(Attrs, Body, Limit) ->
     Text = cut(Body, Limit),
     Child = #xmlel{name = <<"message">>, attrs = Attrs,
                    children = [#xmlel{name = <<"body">>, children = [{xmlcdata, Text}]} || Text /= <<>>]},
-    case Text == <<>> orelse byte_size(fxml:element_to_binary(Child)) =< ?STANZA_MAX of
+    case size_at_most(Child) =< ?STANZA_MAX orelse Text == <<>> orelse byte_size(fxml:element_to_binary(Child)) =< ?STANZA_MAX of
         true -> Child;
         false -> message_child(Attrs, Body, Limit div 2)
     end.
@@ -711,60 +788,100 @@ cut(Text, Bytes) ->
 
 %% What must not be lost is kept, link or no link. The rest is state: a snapshot repeats it, so without a link it needs
 %% no number.
+give(_Child, false, #state{link = undefined} = State) -> State;
 give(Child, Keep, State) ->
-    case linked(State) of
-        #state{link = undefined} = Alone when not Keep -> Alone;
-        #state{seq = Last, link = Link} = State1 ->
+    Size = size_at_most(Child),
+    State1 = case State#state.batch_bytes + Size > ?STANZA_MAX of
+                 true -> flush(State);
+                 false -> State
+             end,
+    #state{batch = Batch, batch_count = Count, batch_bytes = Bytes} = State1,
+    State2 = State1#state{batch = [{Keep, Child} | Batch], batch_count = Count + 1, batch_bytes = Bytes + Size},
+    case Count + 1 >= State2#state.batch_max of
+        true -> flush(State2);
+        false -> State2
+    end.
+
+%% Escaped it is no longer than this.
+size_at_most(#xmlel{attrs = Attrs, children = Children}) ->
+    Values = lists:foldl(fun({_, Value}, Sum) -> Sum + byte_size(Value) end, 0, Attrs),
+    Text = lists:foldl(fun(#xmlel{children = [{xmlcdata, Body}]}, Sum) -> Sum + byte_size(Body) end, 0, Children),
+    200 + 6 * (Values + Text).
+
+%% Numbers and sends what has been gathered: events that come close together share a stanza, because a stanza and its
+%% acknowledgement cost more than an event does.
+flush(#state{batch_count = 0} = State) -> State;
+flush(#state{batch = Batch, batch_bytes = Bytes} = State) ->
+    State1 = linked(State#state{batch = [], batch_count = 0, batch_bytes = 0}),
+    {All, Kept} = lists:foldl(fun({true, Child}, {As, Ks}) -> {[Child | As], [Child | Ks]};
+                                 ({false, Child}, {As, Ks}) -> {[Child | As], Ks}
+                              end, {[], []}, Batch),
+    case State1 of
+        #state{link = undefined} when Kept == [] -> State1;
+        #state{seq = Last, link = Link} ->
             Seq = Last + 1,
-            State2 = case Keep of
-                         true -> hold(Seq, Child, State1#state{seq = Seq});
-                         false -> State1#state{seq = Seq}
-                     end,
+            State2 = hold(Seq, Kept, State1#state{seq = Seq}),
             case Link of
                 undefined -> State2;
                 {Pid, _} ->
-                    send(Pid, events([{<<"seq">>, integer_to_binary(Seq)}], [Child], State2), State2),
-                    State2#state{in_flight = State2#state.in_flight + 1}
+                    send(Pid, events([{<<"seq">>, integer_to_binary(Seq)}], All, State2), State2),
+                    State2#state{in_flight = State2#state.in_flight + Bytes, sent = queue:in({Seq, Bytes}, State2#state.sent)}
             end
     end.
 
 %% A connection buffers for a peer that does not read. When the relay is stuck it gets nothing more; it misses the
 %% heartbeats, asks for a snapshot when it is well again, and gets what is held.
-linked(#state{link = {_, Ref}, in_flight = Count, queue_size = Size} = State) when Count >= Size, Count >= 1000 ->
-    ?WARNING_MSG("~ts left ~B stanzas unacknowledged: nothing more until its next snapshot", [State#state.component, Count]),
+linked(#state{link = {_, Ref}, in_flight = Bytes} = State) when Bytes >= ?IN_FLIGHT_MAX ->
+    ?WARNING_MSG("~ts left ~B bytes unacknowledged: nothing more until its next snapshot", [State#state.component, Bytes]),
     demonitor(Ref, [flush]),
     State#state{link = undefined};
 linked(State) -> State.
 
-hold(Seq, Child, #state{held = Held, held_count = Count} = State) ->
-    enforce_bound(State#state{held = queue:in({Seq, erlang:monotonic_time(second), Child}, Held), held_count = Count + 1}).
+hold(_Seq, [], State) -> State;
+hold(Seq, Children, #state{held = Held, held_count = Count} = State) ->
+    enforce_bound(State#state{held = queue:in({Seq, erlang:monotonic_time(second), Children}, Held),
+                              held_count = Count + length(Children)}).
 
 enforce_bound(#state{held = Held, held_count = Count, queue_size = Size, queue_time = Time} = State) ->
     Oldest = erlang:monotonic_time(second) - Time,
     case queue:peek(Held) of
-        {value, {Seq, At, _}} when Count > Size; At < Oldest ->
+        {value, {Seq, At, Children}} when Count > Size; At < Oldest ->
             State#state.dropped == 0 andalso
                 ?WARNING_MSG("~ts does not acknowledge: more than ~B events or ~B s are waiting, dropping the oldest",
                              [State#state.component, Size, Time]),
-            enforce_bound(State#state{held = queue:drop(Held), held_count = Count - 1,
-                                      dropped = State#state.dropped + 1, dropped_seq = Seq, read = #{}});
+            ets:delete_all_objects((State#state.shared)#shared.known),  % what was said of conversations may be among it
+            enforce_bound(State#state{held = queue:drop(Held), held_count = Count - length(Children),
+                                      dropped = State#state.dropped + length(Children), dropped_seq = Seq});
         _ -> State
     end.
 
-release(Position, #state{held = Held, held_count = Count} = State) ->
+release(Position, State) ->
+    State1 = release_sent(Position, release_held(Position, State)),
+    case Position >= State1#state.dropped_seq of
+        true -> State1#state{dropped = 0};
+        false -> State1
+    end.
+
+release_held(Position, #state{held = Held, held_count = Count} = State) ->
     case queue:peek(Held) of
-        {value, {Seq, _, _}} when Seq =< Position ->
-            release(Position, State#state{held = queue:drop(Held), held_count = Count - 1});
-        _ ->
-            Dropped = if Position >= State#state.dropped_seq -> 0; true -> State#state.dropped end,
-            State#state{dropped = Dropped, in_flight = min(State#state.in_flight, State#state.seq - Position)}
+        {value, {Seq, _, Children}} when Seq =< Position ->
+            release_held(Position, State#state{held = queue:drop(Held), held_count = Count - length(Children)});
+        _ -> State
+    end.
+
+release_sent(Position, #state{sent = Sent, in_flight = Bytes} = State) ->
+    case queue:peek(Sent) of
+        {value, {Seq, Size}} when Seq =< Position ->
+            release_sent(Position, State#state{sent = queue:drop(Sent), in_flight = Bytes - Size});
+        _ -> State
     end.
 
 position(Text, #state{seq = Last}, Default) ->
     try min(Last, max(0, binary_to_integer(Text))) catch _:_ -> Default end.
 
 %% All in one go: sessions, the result, what is held, and from then on whatever happens.
-snapshot(Link, IQ, El, #state{epoch = Epoch, link = Before} = State) ->
+snapshot(Link, IQ, El, Gathered) ->
+    #state{epoch = Epoch, link = Before} = State = flush(Gathered),
     Position = case attribute(<<"epoch">>, El) of
                    Epoch -> position(attribute(<<"seq">>, El), State, 0);
                    _ -> 0
@@ -777,8 +894,8 @@ snapshot(Link, IQ, El, #state{epoch = Epoch, link = Before} = State) ->
                              {<<"dropped">>, integer_to_binary(State1#state.dropped)}, {<<"module">>, ?MODULE_VERSION},
                              {<<"server">>, <<"ejabberd ", (ejabberd_option:version())/binary>>} | node_attr()]},
     Link ! {route, xmpp:make_iq_result(IQ, Result)},
-    [send(Link, events([{<<"seq">>, integer_to_binary(Seq)}, {<<"replay">>, <<"true">>}], [Child], State1), State1)
-     || {Seq, _, Child} <- queue:to_list(State1#state.held)],
+    [send(Link, events([{<<"seq">>, integer_to_binary(Seq)}, {<<"replay">>, <<"true">>}], Children, State1), State1)
+     || {Seq, _, Children} <- queue:to_list(State1#state.held)],
     case Before of
         {_, Ref} -> demonitor(Ref, [flush]);
         undefined -> ok
@@ -787,7 +904,7 @@ snapshot(Link, IQ, El, #state{epoch = Epoch, link = Before} = State) ->
         <<>> -> gen_server:abcast(ejabberd_cluster:get_nodes() -- [node()], proc(State#state.host), hello);
         _ -> ok
     end,
-    beat(State1#state{link = {Link, monitor(process, Link)}, in_flight = 0}).  % says the interval
+    beat(State1#state{link = {Link, monitor(process, Link)}, in_flight = 0, sent = queue:new()}).  % says the interval
 
 pages(Children) -> pages(Children, [], 0, 0).
 
@@ -822,13 +939,24 @@ node_attr() ->
 
 %%% Small things -------------------------------------------------------------------------------------------------------
 
-cast(Host, Msg) -> gen_server:cast(proc(Host), Msg).
+%% Puts a letter into the box of the host, and rings if nobody has since it was emptied.
+cast(Host, Msg) ->
+    try
+        #shared{pid = Pid, box = Box, rung = Rung} = shared(Host),
+        ets:insert(Box, {erlang:unique_integer([monotonic]), Msg}),
+        atomics:exchange(Rung, 1, 1) == 0 andalso (Pid ! rung)
+    catch error:badarg -> ok  % the module is being stopped
+    end.
+
+shared(Host) -> persistent_term:get({?MODULE, Host}).
 
 child(Name, Attrs) -> #xmlel{name = Name, attrs = Attrs}.
 
 bare(JID) -> jid:encode(jid:remove_resource(jid:tolower(JID))).
 
 encode(JID) -> jid:encode(jid:tolower(JID)).
+
+without_resource(Address) -> hd(binary:split(Address, <<"/">>)).
 
 optional(_Name, <<>>) -> [];
 optional(_Name, Value) when byte_size(Value) > ?ID_MAX -> [];

@@ -21,6 +21,9 @@ local is_loaded = require "core.modulemanager".is_loaded;
 local xml_escape = st.xml_escape;
 local xpcall = require "util.xpcall".xpcall;
 
+local concat, find, floor, gsub, match, sub = table.concat, string.find, math.floor, string.gsub, string.match, string.sub;
+local now = time.now;
+
 local host = module.host;
 local component = jid.prep(module:get_option_string("push_relay_component") or "");
 if not component then
@@ -36,8 +39,10 @@ local module_version = "1.0.0";
 local body_max = 8192; -- bytes
 local id_max = 1024; -- bytes: a longer id cannot identify anything and is left out
 local stanza_max = 60000; -- bytes: the wire allows 64 KiB with its wrapping
-local page_max = 100; -- sessions in a stanza
-local unacked_max = math.max(queue_size, 1000); -- stanzas sent and not acknowledged before the relay counts as stuck
+local page_max = 100; -- children of a stanza, as the wire has it
+local children_max = math.max(1, math.min(page_max, math.floor(queue_size / 100))); -- the queue drops whole stanzas
+local gather_time = 0.02; -- seconds between two stanzas at least: events in between share one; after a pause none waits
+local in_flight_max = 16 * 1024 * 1024; -- bytes sent and not acknowledged before the relay counts as stuck
 local read_max = 10000; -- conversations remembered as read
 local copy_window = 10; -- seconds in which the same message to another resource is a copy
 
@@ -47,18 +52,31 @@ local full_sessions, bare_sessions = prosody.full_sessions, prosody.bare_session
 -- The stream. A reload hands all of this on, so the relay sees no seam.
 local epoch = random_hex(32);
 local seq = 0; -- the last number given out
-local held, held_first, held_last = {}, 1, 0; -- what the relay has not acknowledged: { seq, at, event }
+local held, held_first, held_last = {}, 1, 0; -- what the relay has not acknowledged: { seq, at, count of events, stanza }
+local held_count = 0; -- events in them
 local dropped, dropped_seq = 0, 0; -- what the bound cost above the relay's position, and the last number among it
 local reported = setmetatable({}, { __mode = "k" }); -- stanzas of XEP-0198 queues that were sent again as unacked
 local link = nil; -- the component's connection, from its snapshot until it is lost or stuck
-local in_flight = 0; -- numbered stanzas on that connection without an acknowledgement
+local in_flight, sizes = 0, {}; -- bytes on that connection without an acknowledgement, and those of each number
+local acked = 0; -- the last number acknowledged on that connection, or given out before it
+
+-- The stanza that is being filled: its pieces after the first, which is for its start. They are strings that exist already:
+-- what a message costs here is what it leaves to the garbage collector.
+local batch, pieces, batch_bytes = { "" }, 1, 0;
+local children, loose = 0, {}; -- how many events, and the places of those that are not to be kept
+local flushing, flushed = false, 0; -- a timer will send it; when the last one was sent
+local stopping = false; -- no timer will run any more
+local expecting = {}; -- sessions that were inactive when a message came for them, to be asked for an answer
 
 local ending = setmetatable({}, { __mode = "k" }); -- session → the events for what it leaves unacknowledged
-local read = new_cache(read_max); -- conversations in which nothing has come since the account read them
+local read, read_count = {}, 0; -- by account and other: conversations in which nothing has come since the account read them
 local copies = new_cache(1000); -- hash of a message → when, and to which JIDs of the account it came
 
-local function bare(address) return address and address:match("^[^/]+"); end -- of an address that is prepared already
-local function milliseconds(seconds) return ("%.0f"):format((seconds or time.now()) * 1000); end
+local function bare(address) return address and match(address, "^[^/]+"); end -- of an address that is prepared already
+local function milliseconds(seconds) return floor((seconds or now()) * 1000); end
+local function escape(text) return find(text, "[&<>'\"]") and xml_escape(text) or text; end
+
+local end_gathering; -- sends the stanza and asks who was expected to answer; below
 
 -- Numbers, queue and link ---------------------------------------------------------------------------------------------
 
@@ -66,33 +84,40 @@ local function milliseconds(seconds) return ("%.0f"):format((seconds or time.now
 local function element(name, attr, content)
 	local text = { "<", name };
 	for key, value in pairs(attr) do
-		text[#text + 1] = " " .. key .. "='" .. xml_escape(value) .. "'";
+		text[#text + 1] = " " .. key .. "='" .. escape(value) .. "'";
 	end
 	text[#text + 1] = content and content ~= "" and ">" .. content .. "</" .. name .. ">" or "/>";
-	return table.concat(text);
+	return concat(text);
 end
 
-local function events(attr, children)
-	return ("<message from='%s' to='%s'><events xmlns='%s' epoch='%s' %s>%s</events></message>")
-		:format(host, component, xmlns_bridge, epoch, attr, children);
+local function start_of_events(attr)
+	return ("<message from='%s' to='%s'><events xmlns='%s' epoch='%s' %s>"):format(host, component, xmlns_bridge, epoch, attr);
 end
+local end_of_events = "</events></message>";
+local function events(attr, content) return start_of_events(attr) .. content .. end_of_events; end
 
 local function release(position)
 	while held_first <= held_last and held[held_first].seq <= position do
+		held_count = held_count - held[held_first].count;
 		held[held_first], held_first = nil, held_first + 1;
 	end
 	if position >= dropped_seq then dropped = 0; end
-	in_flight = math.min(in_flight, seq - position);
+	while acked < position do
+		acked = acked + 1;
+		in_flight, sizes[acked] = in_flight - (sizes[acked] or 0), nil;
+	end
 end
 
 local function enforce_bound()
 	local oldest = time.monotonic() - queue_time;
-	while held_first <= held_last and (held_last - held_first >= queue_size or held[held_first].at < oldest) do
+	while held_first <= held_last and (held_count > queue_size or held[held_first].at < oldest) do
 		if dropped == 0 then
 			module:log("warn", "%s does not acknowledge: more than %d events or %d s are waiting, dropping the oldest",
 				component, queue_size, queue_time);
 		end
-		dropped, dropped_seq, read = dropped + 1, held[held_first].seq, new_cache(read_max);
+		local oldest_held = held[held_first];
+		dropped, dropped_seq, held_count = dropped + oldest_held.count, oldest_held.seq, held_count - oldest_held.count;
+		read, read_count = {}, 0; -- what was said of them may be among it
 		held[held_first], held_first = nil, held_first + 1;
 	end
 end
@@ -101,27 +126,62 @@ end
 -- the heartbeats, asks for a snapshot when it is well again, and gets what is held.
 local function linked()
 	if link and link.destroyed then link = nil; end
-	if link and in_flight >= unacked_max then
-		module:log("warn", "%s left %d stanzas unacknowledged: nothing more until its next snapshot", component, in_flight);
+	if link and in_flight >= in_flight_max then
+		module:log("warn", "%s left %d bytes unacknowledged: nothing more until its next snapshot", component, in_flight);
 		link = nil;
 	end
 	return link ~= nil;
 end
 
+local function link_up(connection)
+	link, in_flight, sizes, acked = connection, 0, {}, seq;
+end
+
+-- Numbers and sends what has been gathered.
+local function flush()
+	if children == 0 then return; end
+	local last, count, bare_state = pieces, children - #loose, loose;
+	pieces, children, batch_bytes, loose = 1, 0, 0, {};
+	flushed = time.monotonic();
+	if not linked() and count == 0 then return; end
+	seq = seq + 1;
+	batch[1] = start_of_events("seq='" .. seq .. "'");
+	batch[last + 1] = end_of_events;
+	local stanza = concat(batch, "", 1, last + 1);
+	if link then
+		in_flight, sizes[seq] = in_flight + #stanza, #stanza;
+		link.send(stanza);
+	end
+	if count == 0 then return; end
+	if #bare_state > 0 then
+		for _, place in ipairs(bare_state) do batch[place] = ""; end
+		stanza = concat(batch, "", 1, last + 1);
+	end
+	held_last, held_count = held_last + 1, held_count + count;
+	held[held_last] = { seq = seq, at = flushed, count = count, stanza = stanza };
+	enforce_bound();
+end
+
+-- One more event is in the stanza. Events that come close together share one, because a stanza and its acknowledgement
+-- cost more than an event does.
+local function added(last, bytes)
+	pieces, children, batch_bytes = last, children + 1, batch_bytes + bytes;
+	if stopping or children == children_max then
+		flush();
+	elseif not flushing then
+		flushing = true;
+		module:add_timer(math.max(0, flushed + gather_time - time.monotonic()), end_gathering);
+	end
+end
+
 -- What must not be lost is kept, link or no link. The rest is state: a snapshot repeats it, so without a link it needs
 -- no number.
 local function give(event, keep)
-	if not linked() and not keep then return; end
-	seq = seq + 1;
-	if keep then
-		held_last = held_last + 1;
-		held[held_last] = { seq = seq, at = time.monotonic(), event = event };
-		enforce_bound();
-	end
-	if link then
-		in_flight = in_flight + 1;
-		link.send(events(("seq='%d'"):format(seq), event));
-	end
+	if not keep and not linked() then return; end
+	if batch_bytes + #event > stanza_max then flush(); end
+	batch[pieces + 1] = event;
+	if not keep then loose[#loose + 1] = pieces + 1; end
+	added(pieces + 1, #event);
 end
 
 local function is_relay(origin) return origin.type == "component" and origin.host == component; end
@@ -179,48 +239,69 @@ end
 
 -- By namespace without its version, and name.
 local payloads = {
-	[" body"] = "text";
-	["urn:xmpp:eme encryption"] = "encrypted"; -- XEP-0380
-	["jabber:x:encrypted x"] = "encrypted"; -- XEP-0027
-	["urn:xmpp:openpgp openpgp"] = "encrypted"; -- XEP-0373
-	["eu.siacs.conversations.axolotl encrypted"] = "omemo"; -- XEP-0384 before 0.4
-	["urn:xmpp:omemo encrypted"] = "omemo"; -- with XEP-0420 inside
-	["urn:xmpp:jingle-message propose"] = "call"; -- XEP-0353
-	["urn:xmpp:jingle-message retract"] = "call-ended", ["urn:xmpp:jingle-message finish"] = "call-ended";
-	["urn:xmpp:jingle-message accept"] = "taken", ["urn:xmpp:jingle-message proceed"] = "taken";
-	["urn:xmpp:jingle-message reject"] = "taken"; -- by a device of the account: the others stop ringing
-	["jabber:x:conference x"] = "invite"; -- XEP-0249
-	["http://jabber.org/protocol/muc#user x"] = "muc";
-	["urn:xmpp:carbons sent"] = "not a message", ["urn:xmpp:carbons received"] = "not a message";
-	["urn:xmpp:mam result"] = "not a message";
-	["urn:xmpp:delay delay"] = "delay";
+	[""] = { body = "text" };
+	["urn:xmpp:eme"] = { encryption = "encrypted" }; -- XEP-0380
+	["jabber:x:encrypted"] = { x = "encrypted" }; -- XEP-0027
+	["urn:xmpp:openpgp"] = { openpgp = "encrypted" }; -- XEP-0373
+	["eu.siacs.conversations.axolotl"] = { encrypted = "omemo" }; -- XEP-0384 before 0.4
+	["urn:xmpp:omemo"] = { encrypted = "omemo" }; -- with XEP-0420 inside
+	["urn:xmpp:jingle-message"] = { -- XEP-0353
+		propose = "call", retract = "call-ended", finish = "call-ended";
+		accept = "taken", proceed = "taken", reject = "taken"; -- by a device of the account: the others stop ringing
+	};
+	["urn:xmpp:chat-markers"] = { displayed = "displayed" }; -- XEP-0333
+	["jabber:x:conference"] = { x = "invite" }; -- XEP-0249
+	["http://jabber.org/protocol/muc#user"] = { x = "muc" };
+	["urn:xmpp:carbons"] = { sent = "not a message", received = "not a message" };
+	["urn:xmpp:mam"] = { result = "not a message" };
+	["urn:xmpp:delay"] = { delay = "delay" };
 };
+local by_namespace, namespaces = {}, 0; -- as they come, with their versions: bounded, because strangers invent them
+local namespaces_max = 1000;
 
-local function meaning_of(tag) return payloads[(tag.attr.xmlns or ""):gsub(":%d+$", "") .. " " .. tag.name]; end
+local function meaning_of(tag)
+	local xmlns = tag.attr.xmlns or "";
+	local names = by_namespace[xmlns];
+	if names == nil then
+		names = payloads[gsub(xmlns, ":%d+$", "")] or false;
+		if namespaces < namespaces_max then by_namespace[xmlns], namespaces = names, namespaces + 1; end
+	end
+	return names and names[tag.name];
+end
 
 --- The class of a message and its body or call id, or nil if nobody should hear of it.
 local function classify(stanza)
 	local kind = stanza.attr.type;
 	if kind == "error" or kind == "headline" then return nil; end
-	local found, room = {}, kind == "groupchat" and bare(stanza.attr.from) or nil;
+	local text, found;
 	for _, tag in ipairs(stanza.tags) do
 		local meaning = meaning_of(tag);
-		if meaning == "not a message" then
+		if meaning == "text" then
+			text = text or tag;
+		elseif meaning == "not a message" then
 			return nil;
 		elseif meaning == "delay" then
-			if room and tag.attr.from == room then return nil; end -- XEP-0045 section 7.2.13: history
-		elseif meaning == "muc" then
-			if tag:get_child("invite") then found.invite = tag; end
+			if kind == "groupchat" and tag.attr.from == bare(stanza.attr.from) then return nil; end -- XEP-0045 section 7.2.13: history
 		elseif meaning then
-			found[meaning] = found[meaning] or tag;
+			found = found or {};
+			if meaning ~= "muc" then
+				found[meaning] = found[meaning] or tag;
+			elseif tag:get_child("invite") then
+				found.invite = tag;
+			end
 		end
 	end
-	local body = found.text and found.text:get_text() or "";
+	local body = text and text:get_text() or "";
+	if not found then
+		if body == "" then return nil; end
+		if find(body, "^%?OTR") then return "encrypted", ""; end
+		return "text", body;
+	end
 	if found.call and found.call.attr.id then return "call", body, found.call.attr.id; end
 	if found["call-ended"] and found["call-ended"].attr.id then return "call-ended", "", found["call-ended"].attr.id; end
 	if found.invite then return "invite", body; end
 	if found.omemo and not found.omemo:get_child("payload") and body == "" then return nil; end -- only moves keys
-	if found.omemo or found.encrypted or body:sub(1, 4) == "?OTR" then return "encrypted", ""; end
+	if found.omemo or found.encrypted or find(body, "^%?OTR") then return "encrypted", ""; end
 	if body ~= "" then return "text", body; end
 	return nil;
 end
@@ -231,18 +312,54 @@ local function cut(text, bytes)
 	return text:sub(1, bytes);
 end
 
-local types = { chat = true, groupchat = true };
-local function type_of(stanza) return types[stanza.attr.type] and stanza.attr.type or "normal"; end -- RFC 6121 section 5.2.2
+local types = { chat = "chat", groupchat = "groupchat" };
 
-local function short(id) return id and #id <= id_max and id or nil; end
+-- Attributes in pieces: each begins with the quote that ends the one before.
+local details = { "' id='", "' stanza-id='", "' call='", "' room='", "' nick='" };
 
-local function message_event(attr, body)
-	local limit, event = body_max;
-	repeat
-		event = element("message", attr, body ~= "" and "<body>" .. xml_escape(cut(body, limit)) .. "</body>" or nil);
-		limit = math.floor(limit / 2); -- for a body of which each byte had to be escaped
-	until #event <= stanza_max or limit == 0;
-	return event;
+-- Writes a message event behind the pieces of `out`; returns the place of its last piece, and its bytes.
+local function write_message(out, place, message, body)
+	local first = place;
+	out[place + 1], out[place + 2] = "<message to='", escape(message.to);
+	out[place + 3], out[place + 4] = "' from='", escape(message.from);
+	out[place + 5], out[place + 6] = "' type='", message.kind;
+	out[place + 7], out[place + 8] = "' class='", message.class;
+	out[place + 9], out[place + 10] = "' ts='", message.ts;
+	place = place + 10;
+	for i = 1, #details do
+		local value = message[i];
+		if value and #value <= id_max then
+			out[place + 1], out[place + 2], place = details[i], escape(value), place + 2;
+		end
+	end
+	if message.mention then out[place + 1], place = "' mention='true", place + 1; end
+	if message.unacked then out[place + 1], place = "' unacked='true", place + 1; end
+	if body == "" then
+		out[place + 1], place = "'/>", place + 1;
+	else
+		out[place + 1], out[place + 2], out[place + 3] = "'><body>", escape(cut(body, body_max)), "</body></message>";
+		place = place + 3;
+	end
+	local bytes = 13; -- a ts is a number
+	for i = first + 1, place do
+		if i ~= first + 10 then bytes = bytes + #out[i]; end
+	end
+	if bytes <= stanza_max then return place, bytes; end
+	return write_message(out, first, message, cut(body, floor(#body / 2))); -- each byte had to be escaped
+end
+
+local function give_message(message, body)
+	local others = read[message.to];
+	if others and others[message.with] then
+		others[message.with], read_count = nil, read_count - 1;
+		if not next(others) then read[message.to] = nil; end
+	end
+	local last, bytes = write_message(batch, pieces, message, body);
+	if batch_bytes + bytes > stanza_max then
+		flush();
+		last, bytes = write_message(batch, pieces, message, body);
+	end
+	added(last, bytes);
 end
 
 -- Messages: groups ----------------------------------------------------------------------------------------------------
@@ -282,49 +399,42 @@ local function stanza_id(stanza, by)
 	return tag and tag.attr.id;
 end
 
--- The message event for this account, or nil if it is not to hear of it. `session` is the one the stanza is addressed
--- to, if any.
-local function event_for(stanza, account, session)
-	local class, body, call = classify(stanza);
-	if not class then return nil; end
-	local from = stanza.attr.from or host;
-	local sender = bare(from);
-	if sender == account then return nil; end
-	local attr = {
-		to = account, from = from, type = type_of(stanza), class = class;
-		id = short(stanza.attr.id), call = short(call);
-	};
-	if attr.type == "groupchat" then
-		if not session then return nil; end -- goes back as an error and the room removes the occupant
-		attr.room, attr.nick = sender, jid.resource(from);
-		if attr.nick and notes(session).nicks[sender] == attr.nick then return nil; end -- its own words
-		attr.mention = is_mention(stanza, account, session, sender, body) and "true" or nil;
-		attr["stanza-id"] = short(stanza_id(stanza, sender));
-	elseif is_loaded(host, "mam") then -- which removes what others put there in our name
-		attr["stanza-id"] = short(stanza_id(stanza, account));
-	end
-	return attr, body;
-end
-
-local function conversation(account, with) return account .. " " .. with; end
-
-local function give_message(attr, body)
-	read:set(conversation(attr.to, bare(attr.from)), nil);
-	give(message_event(attr, body), true);
-end
-
 -- A room sends one stanza to every joined resource of the account, and a sender may do the same: one event. The same
 -- words to the same JID again are a new message.
-local function is_copy(attr, body, to)
-	if to == attr.to then return false; end
-	local key = sha1(table.concat({ attr.to, attr.from, attr.id or "", attr.class, attr.call or "", body }, "\0"));
-	local now, seen = time.monotonic(), copies:get(key);
-	if seen and now - seen.at <= copy_window and not seen[to] then
+local function is_copy(to, message, body)
+	local key = sha1(concat({ message.to, message.from, message[1] or "", message.class, message[3] or "", body }, "\0"));
+	local at, seen = time.monotonic(), copies:get(key);
+	if seen and at - seen.at <= copy_window and not seen[to] then
 		seen[to] = true;
 		return true;
 	end
-	copies:set(key, { at = now, [to] = true });
+	copies:set(key, { at = at, [to] = true });
 	return false;
+end
+
+-- Fills in the message event for this account and returns its body, or nil if the account is not to hear of it. `session`
+-- is the one the stanza is addressed to, if any.
+local function read_message(message, stanza, account, session)
+	local class, body, call = classify(stanza);
+	if not class then return nil; end
+	local attr = stanza.attr;
+	local from = attr.from or host;
+	local with = bare(from);
+	if with == account then return nil; end
+	message.to, message.from, message.with, message.class = account, from, with, class;
+	message.kind = types[attr.type] or "normal"; -- RFC 6121 section 5.2.2
+	message[1], message[2], message[3], message[4], message[5] = attr.id, nil, call, nil, nil;
+	message.mention, message.unacked = nil, nil;
+	if message.kind == "groupchat" then
+		if not session then return nil; end -- goes back as an error and the room removes the occupant
+		local nick = jid.resource(from);
+		if nick and notes(session).nicks[with] == nick then return nil; end -- its own words
+		message[2], message[4], message[5] = stanza_id(stanza, with), with, nick;
+		message.mention = is_mention(stanza, account, session, with, body);
+	elseif is_loaded(host, "mam") then -- which removes what others put there in our name
+		message[2] = stanza_id(stanza, account);
+	end
+	return body;
 end
 
 -- What the client of a session has not acknowledged, each message once in the life of its queue.
@@ -340,10 +450,11 @@ local function unacked_of(session)
 				message = st.clone(message);
 				message.attr.xmlns = nil;
 			end
-			local attr, body = event_for(message or stanza, account, session);
-			if attr then
-				attr.unacked, attr.ts = "true", milliseconds(delay and datetime.parse(delay.attr.stamp));
-				table.insert(messages, { attr = attr, body = body });
+			local lost = {};
+			local body = read_message(lost, message or stanza, account, session);
+			if body then
+				lost.unacked, lost.ts, lost.body = true, milliseconds(delay and datetime.parse(delay.attr.stamp)), body;
+				messages[#messages + 1] = lost;
 			end
 		end
 	end
@@ -351,7 +462,7 @@ local function unacked_of(session)
 end
 
 local function give_all(messages)
-	for _, message in ipairs(messages) do give_message(message.attr, message.body); end
+	for _, message in ipairs(messages) do give_message(message, message.body); end
 end
 
 -- A client that does not answer ---------------------------------------------------------------------------------------
@@ -380,7 +491,7 @@ local function overdue(session)
 	give_all(unacked_of(session));
 end
 
--- Called once the message is in the session's queue. mod_smacks asks an inactive client only now and then: ask now.
+-- Called when the message is in the session's queue. mod_smacks asks an inactive client only now and then: ask now.
 local function expect_answer(session)
 	local own = session.push_relay;
 	if not own or own.watch or state_of(session) ~= "inactive" or session.destroyed then return; end
@@ -394,31 +505,45 @@ local function expect_answer(session)
 	if not session.awaiting_ack then session.send(st.stanza("r", { xmlns = session.smacks })); end
 end
 
+function end_gathering()
+	flushing = false;
+	local sessions = expecting;
+	expecting = {};
+	flush();
+	for session in pairs(sessions) do expect_answer(session); end
+end
+
 -- Hooks ---------------------------------------------------------------------------------------------------------------
+
+local arrived = {}; -- one for all: it is written down before the next comes
 
 local function message_arrived(event)
 	local stanza, to = event.stanza, event.stanza.attr.to;
 	if not to then return; end -- to itself
 	local account = bare(to);
-	local attr, body = event_for(stanza, account, full_sessions[to]);
-	if not attr then return; end
+	local body = read_message(arrived, stanza, account, full_sessions[to]);
+	if not body then return; end
 	local user = bare_sessions[account];
 	if not user and not user_exists(jid.node(account), host) then return; end
-	if is_copy(attr, body, to) then return; end
-	attr.ts = milliseconds();
-	give_message(attr, body);
-	for _, session in pairs(ack_timeout > 0 and user and user.sessions or {}) do
-		if session.smacks and state_of(session) == "inactive" then
-			module:add_timer(0, function () expect_answer(session); end);
-		end
+	if to ~= account and is_copy(to, arrived, body) then return; end
+	arrived.ts = milliseconds();
+	give_message(arrived, body);
+	if not user or ack_timeout <= 0 then return; end
+	for _, session in pairs(user.sessions) do
+		if session.smacks and state_of(session) == "inactive" then expecting[session] = true; end
 	end
 end
 
 -- Said once: again only after something new has come.
 local function give_displayed(account, with)
-	local key = conversation(account, with);
-	if read:get(key) then return; end
-	read:set(key, true);
+	local others = read[account];
+	if others and others[with] then return; end
+	if read_count >= read_max then read, read_count, others = {}, 0, nil; end
+	if not others then
+		others = {};
+		read[account] = others;
+	end
+	others[with], read_count = true, read_count + 1;
 	give(element("displayed", { account = account, with = with, ts = milliseconds() }), true);
 end
 
@@ -427,20 +552,21 @@ local function message_sent(event)
 	if origin.type ~= "c2s" or origin.host ~= host or stanza.attr.type == "error" then return; end
 	local account = origin.username .. "@" .. host;
 	local with = bare(stanza.attr.to) or account;
+	local displayed = false;
 	for _, tag in ipairs(stanza.tags) do
-		if meaning_of(tag) == "taken" and tag.attr.id then
-			give(message_event({
-				to = account, from = with, type = type_of(stanza), class = "call-ended";
-				id = short(stanza.attr.id), call = short(tag.attr.id), ts = milliseconds();
-			}, ""), true);
+		local meaning = meaning_of(tag);
+		if meaning == "taken" and tag.attr.id then
+			give_message({
+				to = account, from = with, with = with, kind = types[stanza.attr.type] or "normal", class = "call-ended";
+				stanza.attr.id, nil, tag.attr.id, ts = milliseconds();
+			}, "");
 			return;
 		end
+		displayed = displayed or meaning == "displayed";
 	end
-	if with == account then return; end
+	if with == account or read[account] and read[account][with] then return; end
 	local class = classify(stanza);
-	if class == "text" or class == "encrypted" or stanza:get_child("displayed", "urn:xmpp:chat-markers:0") then
-		give_displayed(account, with);
-	end
+	if displayed or class == "text" or class == "encrypted" then give_displayed(account, with); end
 end
 
 -- XEP-0490: the client publishes what it has displayed to its own account; the item's id is the conversation.
@@ -503,9 +629,11 @@ end
 
 -- The same for all sessions at once, before mod_smacks gives up its queues at a shutdown (priority -90).
 local function server_stopping()
+	stopping = true;
 	each_session(function (session)
 		if not session.hibernating then give_all(unacked_of(session)); end
 	end);
+	flush();
 end
 
 local function user_deleted(event)
@@ -519,16 +647,16 @@ local function beat() give(heartbeat_event(), false); end
 
 local function send_sessions(send)
 	local page, bytes = {}, 0;
-	local function flush()
-		if #page > 0 then send(events("snapshot='true'", table.concat(page))); end
+	local function send_page()
+		if #page > 0 then send(events("snapshot='true'", concat(page))); end
 		page, bytes = {}, 0;
 	end
 	each_session(function (session)
 		local event = session_event(session);
-		if #page == page_max or bytes + #event > stanza_max then flush(); end
+		if #page == page_max or bytes + #event > stanza_max then send_page(); end
 		page[#page + 1], bytes = event, bytes + #event;
 	end);
-	flush();
+	send_page();
 end
 
 -- All in one go: sessions, the result, what is held, and from then on whatever happens.
@@ -537,6 +665,7 @@ local function snapshot_requested(event)
 	if not is_relay(origin) then return; end
 	local request = stanza.tags[1];
 	local position = request.attr.epoch == epoch and (request.attr.seq or ""):match("^%d+$");
+	flush();
 	position = math.min(tonumber(position or 0), seq);
 	release(position);
 	enforce_bound();
@@ -547,11 +676,12 @@ local function snapshot_requested(event)
 		server = "Prosody " .. (prosody.version or "unknown"), module = module_version;
 	}));
 	for i = held_first, held_last do
-		origin.send(events(("seq='%d' replay='true'"):format(held[i].seq), held[i].event));
+		local number, old = "seq='" .. held[i].seq .. "'", held[i].stanza;
+		origin.send(start_of_events(number .. " replay='true'") .. sub(old, #start_of_events(number) + 1));
 	end
-	link, in_flight = origin, 0;
+	link_up(origin);
 	beat(); -- says the interval
-	module:log("debug", "Snapshot for %s: position %d of %d, %d held", component, position, seq, held_last - held_first + 1);
+	module:log("debug", "Snapshot for %s: position %d of %d, %d events held", component, position, seq, held_count);
 	return true;
 end
 
@@ -621,17 +751,19 @@ function module.load()
 end
 
 function module.save()
+	flush();
 	return {
-		epoch = epoch, seq = seq, held = held, first = held_first, last = held_last;
-		dropped = dropped, dropped_seq = dropped_seq, reported = reported, link = link, in_flight = in_flight;
+		epoch = epoch, seq = seq, held = held, first = held_first, last = held_last, count = held_count;
+		dropped = dropped, dropped_seq = dropped_seq, reported = reported;
+		link = link, in_flight = in_flight, sizes = sizes, acked = acked;
 	};
 end
 
 function module.restore(saved)
 	if not saved.epoch then return; end
-	epoch, seq, held, held_first, held_last = saved.epoch, saved.seq, saved.held, saved.first, saved.last;
+	epoch, seq, held, held_first, held_last, held_count = saved.epoch, saved.seq, saved.held, saved.first, saved.last, saved.count;
 	dropped, dropped_seq, reported = saved.dropped, saved.dropped_seq, saved.reported;
-	link, in_flight = saved.link, saved.in_flight;
+	link, in_flight, sizes, acked = saved.link, saved.in_flight, saved.sizes, saved.acked;
 	each_session(function (session)
 		local own = notes(session);
 		if own.overdue then filters.add_filter(session, "bytes/in", listen, 1000); end
@@ -639,6 +771,7 @@ function module.restore(saved)
 end
 
 function module.unload()
+	flush();
 	each_session(function (session)
 		filters.remove_filter(session, "bytes/in", listen);
 		local own = session.push_relay;

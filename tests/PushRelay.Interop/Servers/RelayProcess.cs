@@ -41,10 +41,11 @@ internal sealed class RelayProcess : IAsyncDisposable
     /// <param name="server">The virtual host.</param>
     /// <param name="component">The component's domain.</param>
     /// <param name="cancellationToken">Stops the wait.</param>
+    /// <param name="settings">More settings, <c>--A:B=c</c>.</param>
     public static async Task<RelayProcess> StartAsync(
-        ApnsSimulator apns, int componentPort, string server, string component, CancellationToken cancellationToken)
+        ApnsSimulator apns, int componentPort, string server, string component, CancellationToken cancellationToken, params string[] settings)
     {
-        var relay = new RelayProcess([]);
+        var relay = new RelayProcess(settings);
         await File.WriteAllTextAsync(Path.Combine(relay.folder, "key.p8"), ApnsSimulator.CreateSigningKeyPem(), cancellationToken);
         await File.WriteAllTextAsync(Path.Combine(relay.folder, "ca.pem"), apns.CaPem, cancellationToken);
         await File.WriteAllTextAsync(
@@ -115,6 +116,19 @@ internal sealed class RelayProcess : IAsyncDisposable
         await process.WaitForExitAsync();
         process.Dispose();
     }
+
+    /// <summary>Sends it a signal, such as STOP, that it does not end by.</summary>
+    public async Task SignalAsync(string signal, CancellationToken cancellationToken)
+    {
+        using var kill = Process.Start("kill", [$"-{signal}", process.Id.ToString(CultureInfo.InvariantCulture)]);
+        await kill.WaitForExitAsync(cancellationToken);
+    }
+
+    public Task LoggedAsync(string text, CancellationToken cancellationToken) =>
+        UntilAsync(() => Task.FromResult(Log.Contains(text, StringComparison.Ordinal)), $"'{text}' is logged", cancellationToken);
+
+    /// <summary>What this node takes the account's state for.</summary>
+    public async Task<string> StateOfAsync(string account) => (string)(await GetAsync($"/v1/accounts/{Uri.EscapeDataString(account)}"))["state"]!;
 
     /// <returns>The exit code.</returns>
     public async Task<int> TerminateAsync(CancellationToken cancellationToken)

@@ -93,6 +93,11 @@ public sealed class FaultTests
         var refused = await bed.SendAsync();
         var accepted = await bed.SendAsync();
         var next = await bed.SendAsync();
+        if (next.Outcome == ApnsOutcome.Unknown)
+        {
+            // the body of a 200 is not waited for: one more request may go the way of the connection
+            next = await bed.SendAsync();
+        }
 
         Assert.Equal((ApnsOutcome.DeviceInvalid, 410, null), (refused.Outcome, refused.Status, refused.InvalidSince));
         Assert.Equal((ApnsOutcome.Accepted, 200), (accepted.Outcome, accepted.Status));

@@ -42,6 +42,13 @@ public sealed class SettingsTests : IDisposable
     [InlineData("Retention:Deliveries=00:00:01", "Retention:Deliveries", "01:00:00")]
     [InlineData("Api:OperatorKeys:0:Key=short", "Api:OperatorKeys:0:Key", "openssl")]
     [InlineData("Api:OperatorKeys:0:KeySha256=xyz", "Api:OperatorKeys:0", "one of")]
+    [InlineData("Xmpp:Component:0:Host=127.0.0.1", "Xmpp:Component:0:Host", "Xmpp:Components")]
+    [InlineData("Xmpp:Components:0:Hots=127.0.0.1", "Xmpp:Components:0:Hots", "Xmpp:Components:0:Host")]
+    [InlineData("Xmpp:Components:0:SecretsFile=x", "Xmpp:Components:0:SecretsFile", "Xmpp:Components:0:SecretFile")]
+    [InlineData("Apps:0:Apns:BundelId=x", "Apps:0:Apns:BundelId", "Apps:0:Apns:BundleId")]
+    [InlineData("Dispatch:MaxAttempts:0=8", "Dispatch:MaxAttempts:0", "no setting")]
+    [InlineData("Dispach:MaxAttempts=8", "Dispach:MaxAttempts", "Dispatch")]
+    [InlineData("Url=http://127.0.0.1:0", "Url", "Urls")]
     public async Task A_wrong_setting_stops_the_start_with_its_name_and_the_cure(string setting, string name, string cure)
     {
         var exception = await Assert.ThrowsAsync<SettingsException>(
@@ -50,6 +57,18 @@ public sealed class SettingsTests : IDisposable
         Assert.Contains(name, exception.Message, StringComparison.Ordinal);
         Assert.Contains(cure, exception.Message, StringComparison.Ordinal);
         Assert.DoesNotContain(TestRelay.OperatorKey, exception.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_misspelt_setting_in_the_file_stops_the_start_too()
+    {
+        var file = Path.Combine(folder, "settings.json");
+        await File.WriteAllTextAsync(file, """{ "Dispatch": { "Concurency": 100 }, "Serilog": { "Whatever": [ "A" ] } }""", Token);
+
+        var exception = await Assert.ThrowsAsync<SettingsException>(
+            () => RelayApp.OpenAsync(file, TestRelay.Settings(folder), TimeProvider.System, Token));
+
+        Assert.Equal("There is no setting Dispatch:Concurency. The nearest name is Dispatch:Concurrency.", exception.Message);
     }
 
     [Fact]

@@ -182,7 +182,7 @@ public abstract class EventIngestContract : IAsyncLifetime
 
         await CommitAsync(Message("after it left"));
 
-        Assert.Single(await relay.Outbox.ClaimAsync(10, TimeSpan.FromSeconds(30), Token));
+        Assert.Equal(2, Assert.Single(await ClaimAsync()).Rows.Count);
         Assert.All(await relay.RowsAsync(), r => Assert.True(r.DueAt <= r.CreatedAt + TimeSpan.FromSeconds(10)));
     }
 
@@ -327,8 +327,100 @@ public abstract class EventIngestContract : IAsyncLifetime
         await relay.RegisterAsync();
         await CommitAsync(Message("fresh"), Message("stale") with { At = relay.Clock.GetUtcNow() - TimeSpan.FromDays(2), From = "carol@example.com" });
 
-        Assert.Equal(TestRelay.Alice, Assert.Single(await relay.Outbox.ClaimAsync(10, TimeSpan.FromSeconds(30), Token)).Sender);
+        Assert.Equal(TestRelay.Alice, Assert.Single(await ClaimAsync()).Head.Sender);
     }
+
+    [Fact]
+    public async Task The_first_message_of_a_conversation_is_due_at_once_and_those_within_the_window_at_its_end()
+    {
+        await relay.RegisterAsync();
+
+        await CommitAsync(Message("1"), Message("2"));
+        await CommitAsync(Message("3"));
+        await CommitAsync(Message("another") with { From = "carol@example.com" });
+
+        var rows = await relay.RowsAsync();
+        var began = rows[0].CreatedAt;
+        Assert.Equal([TimeSpan.Zero, TimeSpan.FromSeconds(2), TimeSpan.FromSeconds(2)], rows.Take(3).Select(r => Rounded(r.DueAt - began)));
+        Assert.Equal(TimeSpan.Zero, rows[3].DueAt - rows[3].CreatedAt);
+        relay.Advance(TimeSpan.FromSeconds(3));
+        Assert.Equal(3, (await ClaimAsync()).Single(a => a.Head.Sender == TestRelay.Alice).Rows.Count);
+    }
+
+    [Fact]
+    public async Task A_window_begins_anew_with_the_alert_that_ended_the_last()
+    {
+        await relay.RegisterAsync();
+        await CommitAsync(Message("1"), Message("2"));
+        relay.Advance(TimeSpan.FromSeconds(3));
+        await CommitAsync(Message("3"));
+
+        relay.Advance(TimeSpan.FromSeconds(10));
+        await CommitAsync(Message("4"));
+
+        var rows = await relay.RowsAsync();
+        Assert.Equal(TimeSpan.FromSeconds(2), Rounded(rows[2].DueAt - rows[1].DueAt));
+        Assert.Equal(TimeSpan.Zero, rows[3].DueAt - rows[3].CreatedAt);
+    }
+
+    [Fact]
+    public async Task A_device_gets_ten_alerts_at_once_and_then_one_in_three_seconds()
+    {
+        await relay.RegisterAsync();
+        await relay.RegisterAsync("carol@example.com");
+
+        await CommitAsync([.. Enumerable.Range(0, 13).Select(i => Message("flood") with { From = $"s{i}@example.com" })]);
+        await CommitAsync(Message("to another") with { Account = "carol@example.com" });
+
+        var rows = await relay.RowsAsync();
+        Assert.Equal(
+            [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 6, 9], rows.Select(r => (int)Math.Round((r.DueAt - r.CreatedAt).TotalSeconds)));
+        Assert.Equal(TimeSpan.Zero, Assert.Single(await relay.RowsAsync("carol@example.com")) is var other ? other.DueAt - other.CreatedAt : default);
+    }
+
+    [Fact]
+    public async Task A_call_does_not_wait_for_any_window()
+    {
+        await relay.RegisterAsync();
+
+        await CommitAsync([.. Enumerable.Range(0, 12).Select(i => Message(null) with { Class = EventClass.Call, CallId = $"c{i}" })]);
+
+        Assert.All(await relay.RowsAsync(), r => Assert.Equal(r.CreatedAt, r.DueAt));
+    }
+
+    [Fact]
+    public async Task A_commit_that_failed_has_planned_nothing()
+    {
+        await relay.RegisterAsync();
+        using var cancelled = new CancellationTokenSource();
+        await cancelled.CancelAsync();
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(
+            () => Ingest.CommitAsync([new EventBatch(Stream, [Message("1")], new StreamPoint("e", 1))], cancelled.Token));
+
+        await CommitAsync(Message("1"));
+
+        Assert.Equal(TimeSpan.Zero, Assert.Single(await relay.RowsAsync()) is var row ? row.DueAt - row.CreatedAt : default);
+    }
+
+    [Fact]
+    public async Task A_message_that_is_read_within_the_same_stanza_is_never_sent()
+    {
+        await relay.RegisterAsync();
+        relay.Outbox.Serve(_ => true, _ => { }, TimeSpan.FromSeconds(30));
+
+        await CommitAsync(Message("hello"), new RelayEvent.Displayed(TestRelay.Bob, TestRelay.Alice, relay.Clock.GetUtcNow()));
+
+        var row = Assert.Single(await relay.RowsAsync());
+        Assert.Equal((DeliveryState.Cancelled, Reasons.ReadElsewhere), (row.State, row.Reason));
+        Assert.Null(row.Content);
+        Assert.False(relay.Outbox.Ready.TryRead(out _));
+    }
+
+    private Task<IReadOnlyList<ClaimedAlert>> ClaimAsync() =>
+        relay.Outbox.ClaimAsync(new Dictionary<string, int> { [TestRelay.App] = 10 }, TimeSpan.FromSeconds(30), TimeSpan.Zero, Token);
+
+    // PostgreSQL's own clock goes on between two commits
+    private static TimeSpan Rounded(TimeSpan time) => TimeSpan.FromSeconds(Math.Round(time.TotalSeconds));
 
     private protected abstract Task<TestRelay> OpenAsync();
 

@@ -73,11 +73,36 @@ public abstract class PushDispatcherContract : IAsyncLifetime
         await relay.CommitMessageAsync("1");
         await relay.CommitMessageAsync("2");
         await relay.CommitMessageAsync("3", m => m with { From = "carol@example.com" });
+        await relay.WaitForRowsAsync(rows => rows.Count(r => r.State == DeliveryState.Accepted) == 2);
+        // the second of a conversation waits for the end of the first's window
+        relay.Advance(TimeSpan.FromSeconds(3));
 
         await relay.WaitForRowsAsync(rows => rows.Count == 3 && rows.All(r => r.State == DeliveryState.Accepted));
         var byBody = apns.Received.ToDictionary(r => (string)JsonNode.Parse(r.Payload)!["aps"]!["alert"]!["body"]!, r => r.Headers["apns-collapse-id"]);
         Assert.Equal(byBody["1"], byBody["2"]);
         Assert.NotEqual(byBody["1"], byBody["3"]);
+    }
+
+    [Fact]
+    public async Task Messages_within_the_window_show_as_one_alert_with_the_newest_text_and_their_number()
+    {
+        await relay.RegisterAsync();
+        await relay.CommitMessageAsync("1");
+        await relay.CommitMessageAsync("2");
+        await relay.CommitMessageAsync("3");
+        await relay.WaitForRowsAsync(rows => rows[0].State == DeliveryState.Accepted);
+        relay.Advance(TimeSpan.FromSeconds(3));
+
+        var rows = await relay.WaitForRowsAsync(rows => rows.All(r => r.SettledAt is not null));
+
+        Assert.Equal([DeliveryState.Accepted, DeliveryState.Accepted, DeliveryState.Coalesced], rows.Select(r => r.State));
+        Assert.Equal((2, rows[1].Id), (rows[1].Count, rows[2].CoalescedInto!.Value));
+        Assert.Equal(2, apns.Received.Count);
+        var payload = JsonNode.Parse(apns.Received[1].Payload)!;
+        Assert.Equal(rows[1].Id.ToString(), apns.Received[1].Headers["apns-id"]);
+        Assert.Equal(("3", "alice@example.com (2)", 2, 3),
+            ((string)payload["aps"]!["alert"]!["body"]!, (string)payload["aps"]!["alert"]!["title"]!, (int)payload["count"]!, (int)payload["aps"]!["badge"]!));
+        Assert.Equal(Receipts.For(relay.MasterKey, rows[1].Id), (string?)payload["receipt"]);
     }
 
     [Fact]
@@ -321,16 +346,20 @@ public abstract class PushDispatcherContract : IAsyncLifetime
     public async Task A_device_that_went_meanwhile_is_not_tried()
     {
         var device = await relay.RegisterAsync();
+        await relay.CommitMessageAsync("hello", m => m with { At = m.At });
+        await relay.WaitForRowsAsync(rows => rows.All(r => r.SettledAt is not null));
         await using (var db = relay.NewDb())
         {
-            await relay.CommitMessageAsync("hello", m => m with { At = m.At });
-            await relay.WaitForRowsAsync(rows => rows.All(r => r.SettledAt is not null));
+            // at once: the dispatcher looks by itself too
+            await using var transaction = await db.Database.BeginTransactionAsync(Token);
             await db.Set<Delivery>().ExecuteUpdateAsync(
                 set => set.SetProperty(d => d.State, DeliveryState.Pending).SetProperty(d => d.SettledAt, (DateTimeOffset?)null).SetProperty(d => d.Attempts, 0), Token);
             await db.Set<Device>().Where(d => d.Key == device.Key).ExecuteDeleteAsync(Token);
+            await transaction.CommitAsync(Token);
         }
 
-        relay.Outbox.Wake();
+        // what another process did is seen within two seconds
+        relay.Advance(TimeSpan.FromSeconds(3));
 
         var row = Assert.Single(await relay.WaitForRowsAsync(rows => rows.All(r => r.State == DeliveryState.Cancelled)));
         Assert.Equal(Reasons.DeviceRemoved, row.Reason);

@@ -32,12 +32,12 @@ public abstract class OutboxContract : IAsyncLifetime
     {
         var id = await AppendAsync();
 
-        var first = await relay.Outbox.ClaimAsync(10, Lease, Token);
-        var second = await relay.Outbox.ClaimAsync(10, Lease, Token);
+        var first = await ClaimAsync(10);
+        var second = await ClaimAsync(10);
 
-        Assert.Equal(id, Assert.Single(first).Id);
-        Assert.Equal(DeliveryState.Sending, first[0].State);
-        Assert.Equal(1, first[0].Attempts);
+        Assert.Equal(id, Assert.Single(first).Head.Id);
+        Assert.Equal(DeliveryState.Sending, first[0].Head.State);
+        Assert.Equal(1, first[0].Head.Attempts);
         Assert.Empty(second);
     }
 
@@ -49,11 +49,11 @@ public abstract class OutboxContract : IAsyncLifetime
             await AppendAsync(slot: Guid.NewGuid());
         }
 
-        var claims = await Task.WhenAll(Enumerable.Range(0, 8).Select(_ => Task.Run(() => relay.Outbox.ClaimAsync(10, Lease, Token))));
+        var claims = await Task.WhenAll(Enumerable.Range(0, 8).Select(_ => Task.Run(() => ClaimAsync(10))));
 
-        var ids = claims.SelectMany(c => c).Select(d => d.Id).ToList();
+        var ids = claims.SelectMany(c => c).Select(d => d.Head.Id).ToList();
         Assert.Equal(ids.Count, ids.Distinct().Count());
-        ids.AddRange((await relay.Outbox.ClaimAsync(100, Lease, Token)).Select(d => d.Id));
+        ids.AddRange((await ClaimAsync(100)).Select(d => d.Head.Id));
         Assert.Equal(60, ids.Distinct().Count());
     }
 
@@ -61,56 +61,180 @@ public abstract class OutboxContract : IAsyncLifetime
     public async Task An_entry_that_is_not_due_waits()
     {
         await AppendAsync(due: TimeSpan.FromSeconds(30));
-        Assert.Empty(await relay.Outbox.ClaimAsync(10, Lease, Token));
+        Assert.Empty(await ClaimAsync(10));
 
         relay.Advance(TimeSpan.FromSeconds(31));
 
-        Assert.Single(await relay.Outbox.ClaimAsync(10, Lease, Token));
+        Assert.Single(await ClaimAsync(10));
     }
 
     [Fact]
-    public async Task A_slot_has_one_alert_in_flight_and_gives_its_oldest_first()
+    public async Task A_claim_takes_every_due_row_of_a_slot_and_sends_it_as_one_alert()
     {
         var slot = Guid.NewGuid();
         var first = await AppendAsync(slot);
         var second = await AppendAsync(slot);
+        var later = await AppendAsync(slot, due: TimeSpan.FromSeconds(30));
 
-        var claimed = Assert.Single(await relay.Outbox.ClaimAsync(10, Lease, Token));
-        Assert.Equal(first, claimed.Id);
-        Assert.Empty(await relay.Outbox.ClaimAsync(10, Lease, Token));
-        Assert.True(await relay.Outbox.SettleAsync(claimed, new Settlement.Accepted(), null, Token));
+        var claimed = Assert.Single(await ClaimAsync(10));
 
-        Assert.Equal(second, Assert.Single(await relay.Outbox.ClaimAsync(10, Lease, Token)).Id);
+        Assert.Equal([first, second], claimed.Rows.Select(r => r.Id));
+        Assert.True(await SettleAsync(claimed, new Settlement.Accepted(), Attempt(claimed)));
+        var rows = (await relay.RowsAsync()).ToDictionary(r => r.Id);
+        Assert.Equal((DeliveryState.Accepted, 2, 1, 3), (rows[first].State, rows[first].Count, rows[first].Attempts, rows[first].AnswerMs!.Value));
+        Assert.Equal((DeliveryState.Coalesced, first, 0), (rows[second].State, rows[second].CoalescedInto!.Value, rows[second].Attempts));
+        Assert.Equal(DeliveryState.Pending, rows[later].State);
     }
 
     [Fact]
-    public async Task A_retry_keeps_its_turn_within_the_slot()
+    public async Task What_is_due_before_the_next_look_goes_with_the_first()
+    {
+        var slot = Guid.NewGuid();
+        await AppendAsync(slot);
+        await AppendAsync(slot, due: TimeSpan.FromMilliseconds(900));
+
+        Assert.Equal(2, Assert.Single(await ClaimAsync(10, horizon: TimeSpan.FromSeconds(1))).Rows.Count);
+    }
+
+    [Fact]
+    public async Task A_slot_gives_nothing_while_one_of_its_alerts_is_in_flight()
+    {
+        var slot = Guid.NewGuid();
+        await AppendAsync(slot);
+        var claimed = Assert.Single(await ClaimAsync(10));
+        var second = await AppendAsync(slot);
+
+        Assert.Empty(await ClaimAsync(10));
+        Assert.True(await SettleAsync(claimed, new Settlement.Accepted(), null));
+
+        Assert.Equal(second, Assert.Single(await ClaimAsync(10)).Head.Id);
+    }
+
+    [Fact]
+    public async Task A_retry_keeps_its_turn_within_the_slot_and_its_id_at_the_head()
     {
         var slot = Guid.NewGuid();
         var first = await AppendAsync(slot);
-        await AppendAsync(slot);
-        var claimed = Assert.Single(await relay.Outbox.ClaimAsync(10, Lease, Token));
-        await relay.Outbox.SettleAsync(claimed, new Settlement.Retry(TimeSpan.FromSeconds(5), Excused: false), null, Token);
+        var claimed = Assert.Single(await ClaimAsync(10));
+        await SettleAsync(claimed, new Settlement.Retry(TimeSpan.FromSeconds(5), Excused: false), null);
+        var second = await AppendAsync(slot);
 
-        Assert.Empty(await relay.Outbox.ClaimAsync(10, Lease, Token));
+        Assert.Empty(await ClaimAsync(10));
         relay.Advance(TimeSpan.FromSeconds(6));
 
-        Assert.Equal(first, Assert.Single(await relay.Outbox.ClaimAsync(10, Lease, Token)).Id);
+        var again = Assert.Single(await ClaimAsync(10));
+        Assert.Equal([first, second], again.Rows.Select(r => r.Id));
+        Assert.Equal((2, second), (again.Head.Attempts, again.Newest.Id));
+    }
+
+    [Fact]
+    public async Task Where_the_head_ends_as_dead_the_next_becomes_head()
+    {
+        var slot = Guid.NewGuid();
+        var first = await AppendAsync(slot);
+        var second = await AppendAsync(slot);
+        await SettleAsync(Assert.Single(await ClaimAsync(10)), new Settlement.Dead(), null);
+
+        var next = Assert.Single(await ClaimAsync(10));
+
+        Assert.Equal((second, 1, 1), (next.Head.Id, next.Rows.Count, next.Head.Attempts));
+        Assert.Equal(DeliveryState.Dead, (await relay.RowsAsync()).Single(r => r.Id == first).State);
+    }
+
+    [Fact]
+    public async Task A_token_that_is_refused_ends_all_that_the_alert_spoke_for()
+    {
+        var slot = Guid.NewGuid();
+        await AppendAsync(slot);
+        await AppendAsync(slot);
+
+        await SettleAsync(Assert.Single(await ClaimAsync(10)), new Settlement.Rejected("apns_Unregistered", DeviceInvalid: true), null);
+
+        Assert.Equal(
+            [(DeliveryState.Rejected, "apns_Unregistered"), (DeliveryState.Cancelled, Reasons.DeviceInvalid)],
+            (await relay.RowsAsync()).Select(r => (r.State, r.Reason)));
+    }
+
+    [Fact]
+    public async Task A_lost_lease_brings_back_every_row_of_the_alert()
+    {
+        var slot = Guid.NewGuid();
+        var first = await AppendAsync(slot);
+        var second = await AppendAsync(slot);
+        var late = Assert.Single(await ClaimAsync(10));
+
+        relay.Advance(Lease + TimeSpan.FromSeconds(1));
+        Assert.Equal(2, await relay.Outbox.ReleaseExpiredAsync(8, Token));
+
+        Assert.Equal([first, second], Assert.Single(await ClaimAsync(10)).Rows.Select(r => r.Id));
+        Assert.False(await SettleAsync(late, new Settlement.Accepted(), null));
+        Assert.All(await relay.RowsAsync(), r => Assert.Equal(DeliveryState.Sending, r.State));
+    }
+
+    [Fact]
+    public async Task Each_app_has_its_own_room()
+    {
+        await AppendAsync(app: "one");
+        await AppendAsync(app: "one");
+        await AppendAsync(app: "two");
+        await AppendAsync(app: "shut");
+
+        var claimed = await relay.Outbox.ClaimAsync(new Dictionary<string, int> { ["one"] = 1, ["two"] = 5 }, Lease, TimeSpan.Zero, Token);
+
+        Assert.Equal(["one", "two"], claimed.Select(c => c.Head.App!).Order(StringComparer.Ordinal));
+    }
+
+    [Fact]
+    public async Task Whoever_serves_gets_a_new_row_without_claiming_it()
+    {
+        var places = 1;
+        relay.Outbox.Serve(_ => places-- > 0, _ => places++, Lease);
+        var slot = Guid.NewGuid();
+
+        var first = await AppendAsync(slot);
+        Assert.True(relay.Outbox.Ready.TryRead(out var ready));
+        Assert.Equal((first, DeliveryState.Sending, 1), (ready.Head.Id, ready.Head.State, ready.Head.Attempts));
+        places = 5;
+        await AppendAsync(slot);
+
+        Assert.False(relay.Outbox.Ready.TryRead(out _));
+        Assert.Equal(5, places);
+        Assert.Equal([DeliveryState.Sending, DeliveryState.Pending], (await relay.RowsAsync()).Select(r => r.State));
+        Assert.True(await SettleAsync(ready, new Settlement.Accepted(), Attempt(ready)));
+        Assert.Single(await ClaimAsync(1));
+    }
+
+    [Fact]
+    public async Task What_an_insert_claims_for_a_server_that_stops_is_handed_back()
+    {
+        relay.Outbox.Serve(_ => true, _ => { }, Lease);
+        var id = relay.Get<PushRelay.Storage.Sequence>().Next();
+        await using var db = relay.NewDb();
+        await using var transaction = await db.Database.BeginTransactionAsync(Token);
+        var now = await relay.NowAsync();
+        var appended = await relay.Outbox.AppendAsync(db, [Row(id, now, Guid.NewGuid())], claim: true, now, Token);
+        await transaction.CommitAsync(Token);
+        relay.Outbox.StopServing();
+
+        await relay.Outbox.HandOverAsync(appended, Token);
+
+        var row = Assert.Single(await relay.RowsAsync());
+        Assert.Equal((DeliveryState.Pending, 0), (row.State, row.Attempts));
     }
 
     [Fact]
     public async Task An_entry_whose_lease_ran_out_is_claimed_again_and_the_first_owner_can_no_longer_settle_it()
     {
         await AppendAsync();
-        var late = Assert.Single(await relay.Outbox.ClaimAsync(1, Lease, Token));
+        var late = Assert.Single(await ClaimAsync(1));
 
         relay.Advance(Lease + TimeSpan.FromSeconds(1));
         Assert.Equal(1, await relay.Outbox.ReleaseExpiredAsync(8, Token));
-        var again = Assert.Single(await relay.Outbox.ClaimAsync(1, Lease, Token));
+        var again = Assert.Single(await ClaimAsync(1));
 
-        Assert.Equal(2, again.Attempts);
-        Assert.False(await relay.Outbox.SettleAsync(late, new Settlement.Accepted(), Attempt(late), Token));
-        Assert.True(await relay.Outbox.SettleAsync(again, new Settlement.Accepted(), Attempt(again), Token));
+        Assert.Equal(2, again.Head.Attempts);
+        Assert.False(await SettleAsync(late, new Settlement.Accepted(), Attempt(late)));
+        Assert.True(await SettleAsync(again, new Settlement.Accepted(), Attempt(again)));
         Assert.Equal(2, Assert.Single(await AttemptsAsync()).Number);
     }
 
@@ -118,7 +242,7 @@ public abstract class OutboxContract : IAsyncLifetime
     public async Task A_lease_that_holds_is_not_released()
     {
         await AppendAsync();
-        await relay.Outbox.ClaimAsync(1, Lease, Token);
+        await ClaimAsync(1);
 
         relay.Advance(Lease - TimeSpan.FromSeconds(5));
 
@@ -131,14 +255,14 @@ public abstract class OutboxContract : IAsyncLifetime
         await AppendAsync();
         for (var i = 0; i < 3; i++)
         {
-            Assert.Single(await relay.Outbox.ClaimAsync(1, Lease, Token));
+            Assert.Single(await ClaimAsync(1));
             relay.Advance(Lease + TimeSpan.FromSeconds(1));
             await relay.Outbox.ReleaseExpiredAsync(3, Token);
         }
 
         var row = Assert.Single(await relay.RowsAsync());
         Assert.Equal((DeliveryState.Dead, Reasons.AttemptsExhausted), (row.State, row.Reason));
-        Assert.Empty(await relay.Outbox.ClaimAsync(1, Lease, Token));
+        Assert.Empty(await ClaimAsync(1));
     }
 
     [Theory]
@@ -149,10 +273,10 @@ public abstract class OutboxContract : IAsyncLifetime
     public async Task An_end_blanks_the_content_and_keeps_the_time(string settlement, string state, string reason)
     {
         await AppendAsync();
-        var claimed = Assert.Single(await relay.Outbox.ClaimAsync(1, Lease, Token));
-        Assert.NotNull(claimed.Content);
+        var claimed = Assert.Single(await ClaimAsync(1));
+        Assert.NotNull(claimed.Head.Content);
 
-        await relay.Outbox.SettleAsync(
+        await SettleAsync(
             claimed,
             settlement switch
             {
@@ -161,7 +285,7 @@ public abstract class OutboxContract : IAsyncLifetime
                 "dead" => new Settlement.Dead(),
                 _ => new Settlement.Cancelled(Reasons.DeviceRemoved),
             },
-            Attempt(claimed), Token);
+            Attempt(claimed));
 
         var row = Assert.Single(await relay.RowsAsync());
         Assert.Equal((state, reason), (row.State.ToString(), row.Reason));
@@ -174,11 +298,11 @@ public abstract class OutboxContract : IAsyncLifetime
     public async Task Handing_back_gives_the_attempt_back()
     {
         await AppendAsync();
-        var claimed = Assert.Single(await relay.Outbox.ClaimAsync(1, Lease, Token));
+        var claimed = Assert.Single(await ClaimAsync(1));
 
-        await relay.Outbox.SettleAsync(claimed, new Settlement.HandBack(), null, Token);
+        await SettleAsync(claimed, new Settlement.HandBack(), null);
 
-        Assert.Equal(1, Assert.Single(await relay.Outbox.ClaimAsync(1, Lease, Token)).Attempts);
+        Assert.Equal(1, Assert.Single(await ClaimAsync(1)).Head.Attempts);
     }
 
     [Fact]
@@ -187,8 +311,8 @@ public abstract class OutboxContract : IAsyncLifetime
         await AppendAsync();
         for (var i = 0; i < 5; i++)
         {
-            var claimed = Assert.Single(await relay.Outbox.ClaimAsync(1, Lease, Token));
-            await relay.Outbox.SettleAsync(claimed, new Settlement.Retry(TimeSpan.Zero, Excused: true), Attempt(claimed), Token);
+            var claimed = Assert.Single(await ClaimAsync(1));
+            await SettleAsync(claimed, new Settlement.Retry(TimeSpan.Zero, Excused: true), Attempt(claimed));
         }
 
         var row = Assert.Single(await relay.RowsAsync());
@@ -202,7 +326,7 @@ public abstract class OutboxContract : IAsyncLifetime
         await AppendAsync();
         relay.Advance(TimeSpan.FromDays(1) + TimeSpan.FromSeconds(1));
 
-        Assert.Empty(await relay.Outbox.ClaimAsync(1, Lease, Token));
+        Assert.Empty(await ClaimAsync(1));
         Assert.Equal(1, await relay.Outbox.ExpireAsync(Token));
 
         var row = Assert.Single(await relay.RowsAsync());
@@ -213,7 +337,7 @@ public abstract class OutboxContract : IAsyncLifetime
     public async Task Cancelling_reaches_what_is_pending_and_leaves_what_is_sending()
     {
         var sending = await AppendAsync();
-        Assert.Single(await relay.Outbox.ClaimAsync(1, Lease, Token));
+        Assert.Single(await ClaimAsync(1));
         var pending = await AppendAsync();
 
         await using var db = relay.NewDb();
@@ -229,8 +353,8 @@ public abstract class OutboxContract : IAsyncLifetime
     public async Task Only_what_is_settled_and_old_is_pruned_with_its_attempts()
     {
         await AppendAsync();
-        var claimed = Assert.Single(await relay.Outbox.ClaimAsync(1, Lease, Token));
-        await relay.Outbox.SettleAsync(claimed, new Settlement.Accepted(), Attempt(claimed), Token);
+        var claimed = Assert.Single(await ClaimAsync(1));
+        await SettleAsync(claimed, new Settlement.Accepted(), Attempt(claimed));
         relay.Advance(TimeSpan.FromHours(2));
         var young = await AppendAsync();
 
@@ -245,6 +369,7 @@ public abstract class OutboxContract : IAsyncLifetime
     [InlineData("UPDATE deliveries SET state = 2")]
     [InlineData("UPDATE deliveries SET lease = id")]
     [InlineData("UPDATE deliveries SET device = NULL")]
+    [InlineData("UPDATE deliveries SET coalesced_into = id")]
     public async Task The_database_refuses_an_impossible_row(string statement)
     {
         await AppendAsync();
@@ -254,56 +379,63 @@ public abstract class OutboxContract : IAsyncLifetime
     }
 
     [Fact]
-    public async Task The_same_event_for_the_same_device_is_refused_a_second_time()
+    public async Task The_same_event_for_the_same_device_is_left_out_a_second_time()
     {
+        var first = await AppendAsync(eventKey: "e:1:1");
         await AppendAsync(eventKey: "e:1:1");
 
-        await Assert.ThrowsAsync<DbUpdateException>(() => AppendAsync(eventKey: "e:1:1"));
+        Assert.Equal(first, Assert.Single(await relay.RowsAsync()).Id);
     }
 
     private protected abstract Task<TestRelay> OpenAsync();
 
-    private async Task<Guid> AppendAsync(Guid? slot = null, TimeSpan? due = null, string? eventKey = null)
+    private Task<IReadOnlyList<ClaimedAlert>> ClaimAsync(int max, TimeSpan horizon = default) =>
+        relay.Outbox.ClaimAsync(new Dictionary<string, int> { [TestRelay.App] = max }, Lease, horizon, Token);
+
+    private async Task<bool> SettleAsync(ClaimedAlert alert, Settlement settlement, Attempt? attempt) =>
+        (await relay.Outbox.SettleAsync([new SettledAlert(alert, settlement, attempt)], Token)).Count == 0;
+
+    private async Task<Guid> AppendAsync(Guid? slot = null, TimeSpan? due = null, string? eventKey = null, string app = TestRelay.App)
     {
         var id = relay.Get<PushRelay.Storage.Sequence>().Next();
         var now = await relay.NowAsync();
         await using var db = relay.NewDb();
-        await OutboxQueue.AppendAsync(
-            db,
-            [
-                new Delivery
-                {
-                    Id = id,
-                    Server = TestRelay.Server,
-                    Account = TestRelay.Bob,
-                    DeviceKey = device.Key,
-                    Device = device.Id,
-                    App = device.App,
-                    Platform = device.Platform,
-                    EventKey = eventKey ?? id.ToString(),
-                    Source = EventSource.Bridge,
-                    Class = EventClass.Text,
-                    Sender = TestRelay.Alice,
-                    Conversation = TestRelay.Alice,
-                    EventAt = now,
-                    Slot = slot ?? Guid.NewGuid(),
-                    Content = new AlertContent("hello", null).Seal(relay.MasterKey, id),
-                    State = DeliveryState.Pending,
-                    Reason = Reasons.Offline,
-                    CreatedAt = now,
-                    DueAt = now + (due ?? TimeSpan.Zero),
-                    ExpiresAt = now + TimeSpan.FromDays(1),
-                },
-            ],
-            Token);
+        await using var transaction = await db.Database.BeginTransactionAsync(Token);
+        var appended = await relay.Outbox.AppendAsync(db, [Row(id, now, slot ?? Guid.NewGuid(), due, eventKey, app)], claim: true, now, Token);
+        await transaction.CommitAsync(Token);
+        await relay.Outbox.HandOverAsync(appended, Token);
         return id;
     }
 
-    private static Attempt Attempt(Delivery delivery) => new()
+    private Delivery Row(Guid id, DateTimeOffset now, Guid slot, TimeSpan? due = null, string? eventKey = null, string app = TestRelay.App) => new()
     {
-        DeliveryId = delivery.Id,
-        Number = delivery.Attempts,
-        At = delivery.CreatedAt,
+        Id = id,
+        Server = TestRelay.Server,
+        Account = TestRelay.Bob,
+        DeviceKey = device.Key,
+        Device = device.Id,
+        App = app,
+        Platform = device.Platform,
+        EventKey = eventKey ?? id.ToString(),
+        Source = EventSource.Bridge,
+        Class = EventClass.Text,
+        Sender = TestRelay.Alice,
+        Conversation = TestRelay.Alice,
+        EventAt = now,
+        Slot = slot,
+        Content = new AlertContent("hello", null).Seal(relay.MasterKey, id),
+        State = DeliveryState.Pending,
+        Reason = Reasons.Offline,
+        CreatedAt = now,
+        DueAt = now + (due ?? TimeSpan.Zero),
+        ExpiresAt = now + TimeSpan.FromDays(1),
+    };
+
+    private static Attempt Attempt(ClaimedAlert alert) => new()
+    {
+        DeliveryId = alert.Head.Id,
+        Number = alert.Head.Attempts,
+        At = alert.Head.CreatedAt,
         DurationMs = 3,
         Status = 200,
         Outcome = "accepted",

@@ -179,9 +179,10 @@ def an_inactive_client_that_answers_stays_inactive(w):
     carol = w.account()
     silent, _ = w.online(carol, sm=True)
     silent.csi('inactive')
+    same(w.bridge.next(carol), state='inactive')  # before the message, which comes over another connection
     alice.message(carol, 'two')
-    while w.bridge.next(carol).state != 'hibernating':
-        pass
+    same(w.bridge.next(carol), kind='message', body='two')
+    same(w.bridge.next(carol), state='hibernating')
     client.csi('active')
     same(w.bridge.next(bob), kind='session', sid=sid, state='active')
 
@@ -848,15 +849,64 @@ def nothing_is_lost_or_renumbered_over_links_that_are_cut_in_the_middle(w):
         goal = min(total, len(got) + total // 5)
         while len(got) < goal:
             event = w.bridge.next(bob)
-            assert event.seq not in got, f'{event.seq} came twice'
-            got[event.seq] = event.id
+            assert event.at not in got, f'{event.at} came twice'
+            got[event.at] = event.id
             position = event.seq
+        for event in [e for e in w.bridge.events if e.seq == position and e.account == bob]:  # a stanza is taken whole
+            got[event.at] = event.id
         if len(got) < total:
             w.bridge.cut()  # without an acknowledgement: only the position of the next request tells
             w.connect_only()
             _, result = w.bridge.snapshot(epoch, position)
             assert result['epoch'] == epoch and result['dropped'] == '0'
-    assert [got[seq] for seq in sorted(got)] == ids
+    assert [got[at] for at in sorted(got)] == ids
+
+
+@case
+def events_that_come_close_together_share_a_stanza_in_their_order(w):
+    bob, alice, total = w.account(), w.sender(), 500
+    ids = [alice.message(bob, str(n)) for n in range(total)]
+    events = [w.bridge.next(bob) for _ in range(total)]
+    assert [e.id for e in events] == ids and [e.at for e in events] == sorted(e.at for e in events)
+    assert len({e.seq for e in events}) <= total / 2 and max(e.at[1] for e in events) <= 100, len({e.seq for e in events})
+
+
+@case
+def a_stanza_is_replayed_with_its_own_number_and_the_held_events_only(w):
+    bob, alice = w.account(), w.sender()
+    w.bridge.next(alice.account)  # her session
+    w.bridge.ack(w.bridge.last)
+    before, client = w.bridge.last, w.login(bob)
+    # one write: what the server makes of it comes close together
+    client.send(''.join(f"<presence><priority>{n}</priority></presence><message to='{alice.account}' type='chat' id='{n}'><body>{n}</body></message>"
+                        for n in range(1, 41)))
+    live = [w.bridge.next(alice.account) for _ in range(40)]
+    _, result = w.bridge.snapshot(w.bridge.epoch, before)
+    held = [w.bridge.next(alice.account) for _ in range(40)]
+    assert [(e.id, e.seq, e.attr) for e in held] == [(e.id, e.seq, e.attr) for e in live] and all(e.replay for e in held)
+    same(w.bridge.next(bob), kind='displayed', replay=True)
+    assert int(result['seq']) >= live[-1].seq and w.nothing_but(bob, alice) == []
+    assert len({e.seq for e in live}) < 40
+    # a position in the middle: the rest, and nothing twice
+    middle = live[20].seq
+    w.bridge.snapshot(w.bridge.epoch, middle)
+    rest = [e for e in live if e.seq > middle]
+    assert [w.bridge.next(alice.account).id for _ in rest] == [e.id for e in rest]
+
+
+@case
+def an_event_after_a_pause_does_not_wait_for_others(w):
+    bob, alice = w.account(), w.sender()
+    waits = []
+    for n in range(20):
+        alice.sync()
+        w.bridge.sync()
+        time.sleep(0.05)  # the pause
+        begun = time.monotonic()
+        alice.message(bob, str(n))
+        w.bridge.next(bob)
+        waits.append(time.monotonic() - begun)
+    assert sorted(waits)[10] < 0.25, waits
 
 
 @case
@@ -887,6 +937,45 @@ def a_full_queue_drops_the_oldest_and_says_how_many(w):
     bridge.ack(int(result['seq']))
     _, result = bridge.snapshot()
     assert result['dropped'] == '0', result
+
+
+def latencies(sender, receiver, count=200):
+    """Milliseconds from one client to another, the middle and the 99th of a hundred."""
+    took = []
+    for n in range(count):
+        begun = time.monotonic()
+        sender.message(receiver.account, f'ping {n}')
+        receiver.expect('message')
+        took.append((time.monotonic() - begun) * 1000)
+    took.sort()
+    return took[count // 2], took[count * 99 // 100]
+
+
+@case
+def a_relay_that_does_not_read_delays_no_message_and_costs_no_memory_without_end(w):
+    bridge, alice = w.connect(SMALL), w.login(w.account(SMALL), 'a').available().sync()
+    bob = w.login(w.account(SMALL), 'b').available().sync()
+    latencies(alice, bob, 50)  # warm
+    well = latencies(alice, bob)
+    memory = [w.server.memory()]
+    for _ in range(3):  # nobody reads the link from here on: first its buffers fill, then the module's patience ends
+        for n in range(1200):
+            alice.message(bob.account, 'x' * 8192)
+            if n % 50 == 49:
+                for _ in range(50):
+                    bob.expect('message')
+        memory.append(w.server.memory())
+    stuck = latencies(alice, bob)
+    told = f'{well[0]:.1f}/{well[1]:.1f} ms before, {stuck[0]:.1f}/{stuck[1]:.1f} ms stuck; {memory} MiB'
+    print(f'      {told}', flush=True)
+    assert stuck[0] < well[0] * 3 + 20 and stuck[1] < well[1] * 3 + 200, told
+    assert memory[-1] - memory[0] < 100, told  # what the relay did not read would alone be 3 x 16 MiB, twice where it is copied
+    assert 'nothing more until its next snapshot' in w.server.log()
+    if not bridge.closed:
+        bridge.cut()
+    again = w.connect(SMALL)
+    alice.message(bob.account, 'well again')
+    assert again.upto(bob.account, 'well again') is not None
 
 
 @case

@@ -3,12 +3,14 @@ import glob
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
 import time
+import typing
 import urllib.request
 
 from wire import TIMEOUT, free_ports
@@ -20,10 +22,17 @@ ACK_TIMEOUT = 1  # of the module, for inactive clients
 SMALL_QUEUE, SMALL_RESUME, SMALL_ACK = 5, 1, 2  # on the second host; the last is the server's own, for any client
 
 
+class Shape(typing.NamedTuple):
+    """A server for measuring: one host, no files of an archive that the test's disk would colour."""
+    module: bool  # has the module
+    usual: bool  # archive, carbons, csi and XEP-0198
+
+
 class Server:
     """What the cases need of a server, whichever it is."""
 
-    def __init__(self):
+    def __init__(self, shape=None):
+        self.shape = shape
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix='push-relay-'))
         self.c2s, self.component, self.admin = free_ports(3)
         self.process = None
@@ -53,6 +62,10 @@ class Server:
         self.kill()
         shutil.rmtree(self.dir, ignore_errors=True)
 
+    def memory(self):
+        """MiB that it has in memory now."""
+        return int(re.search(r'VmRSS:\s+(\d+)', pathlib.Path(f'/proc/{self.process.pid}/status').read_text())[1]) // 1024
+
     def log(self):
         return ''.join(p.read_text(errors='replace') for p in sorted(self.dir.glob('*.log')))
 
@@ -71,6 +84,20 @@ class Prosody(Server):
 
     def prepare(self):
         config = self.dir / 'prosody.cfg.lua'
+        modules = '"carbons"; "blocklist"; "pep"; "smacks"; "csi_simple"; "offline"; "admin_shell"; "admin_socket"; "push_relay"'
+        hosts = f'''VirtualHost "{HOST}"
+	modules_enabled = {{ "mam" }}
+VirtualHost "{SMALL}"
+	push_relay_queue_size = {SMALL_QUEUE}
+	push_relay_heartbeat = 1
+	smacks_hibernation_time = {SMALL_RESUME}
+	smacks_max_ack_delay = {SMALL_ACK}
+Component "{ROOMS}" "muc"
+'''
+        if self.shape:
+            modules = (('"carbons"; "blocklist"; "pep"; "mam"; "smacks"; "csi_simple"; "offline"; ' if self.shape.usual else '')
+                       + ('"push_relay"' if self.shape.module else ''))
+            hosts = f'VirtualHost "{HOST}"\n'
         config.write_text(f'''
 run_as_root = true
 pidfile = "{self.dir}/prosody.pid"
@@ -78,8 +105,7 @@ data_path = "{self.dir}/data"
 admin_socket = "{self.dir}/admin.sock"
 plugin_paths = {{ "{HERE.parent}" }}
 log = {{ {{ levels = {{ min = "info" }}, to = "file", filename = "{self.dir}/prosody.log" }} }}
-modules_enabled = {{ "roster"; "saslauth"; "disco"; "presence"; "message"; "iq"; "c2s"; "carbons"; "blocklist"; "pep";
-	"smacks"; "csi_simple"; "offline"; "admin_shell"; "admin_socket"; "posix"; "push_relay" }}
+modules_enabled = {{ "roster"; "saslauth"; "disco"; "presence"; "message"; "iq"; "c2s"; "posix"; {modules} }}
 modules_disabled = {{ "s2s" }}
 authentication = "internal_plain"
 storage = "internal"
@@ -91,16 +117,8 @@ component_ports = {{ {self.component} }}; component_interfaces = {{ "127.0.0.1" 
 component_conflict_resolve = "kick_old"
 push_relay_component = "{COMPONENT}"
 push_relay_ack_timeout = {ACK_TIMEOUT}
-VirtualHost "{HOST}"
-	modules_enabled = {{ "mam" }}
-VirtualHost "{SMALL}"
-	push_relay_queue_size = {SMALL_QUEUE}
-	push_relay_heartbeat = 1
-	smacks_hibernation_time = {SMALL_RESUME}
-	smacks_max_ack_delay = {SMALL_ACK}
-Component "{COMPONENT}"
+{hosts}Component "{COMPONENT}"
 	component_secret = "{SECRET}"
-Component "{ROOMS}" "muc"
 ''')
         for host in (HOST, SMALL):
             folder = self.dir / 'data' / host.replace('.', '%2e') / 'accounts'
@@ -169,18 +187,7 @@ class Ejabberd(Server):
       mod_pubsub: {plugins: [flat, pep]}
       mod_http_api: {}
       mod_admin_extra: {}"""
-        (self.dir / 'ejabberd.yml').write_text(f'''
-hosts: [{HOST}, {SMALL}]
-loglevel: info
-log_rotate_count: 0
-auth_password_format: plain
-listen:
-  - {{port: {self.c2s}, ip: "127.0.0.1", module: ejabberd_c2s, starttls: false, access: all, max_stanza_size: 262144}}
-  - {{port: {self.component}, ip: "127.0.0.1", module: ejabberd_service, access: all, hosts: {{"{COMPONENT}": {{password: {SECRET}}}}}}}
-  - {{port: {self.admin}, ip: "127.0.0.1", module: ejabberd_http, request_handlers: {{/api: mod_http_api}}}}
-api_permissions: {{all: {{who: all, what: "*"}}}}
-host_config:
-  {HOST}:
+        hosts = f'''  {HOST}:
     modules:{shared}
       mod_muc: {{host: {ROOMS}, default_room_options: {{mam: false, persistent: false, allow_subscription: true}}}}
       mod_mam: {{default: always}}
@@ -190,18 +197,36 @@ host_config:
     modules:{shared}
       mod_stream_mgmt: {{resend_on_timeout: if_offline, resume_timeout: {SMALL_RESUME}, ack_timeout: {SMALL_ACK}}}
       mod_push_relay: {{component: {COMPONENT}, ack_timeout: {ACK_TIMEOUT}, queue_size: {SMALL_QUEUE}, heartbeat: 1}}
-''')
+'''
+        if self.shape:
+            bare = '\n      mod_roster: {}\n      mod_disco: {}\n      mod_http_api: {}\n      mod_admin_extra: {}\n      '
+            usual = 'mod_mam: {default: always}\n      mod_stream_mgmt: {resend_on_timeout: if_offline}\n      '
+            hosts = f'  {HOST}:\n    modules:{shared + chr(10) + "      " + usual if self.shape.usual else bare}'
+            hosts += (module if self.shape.module else 'mod_time: {}') + '\n'
+        (self.dir / 'ejabberd.yml').write_text(f'''
+hosts: [{HOST}{"" if self.shape else ", " + SMALL}]
+loglevel: info
+log_rotate_count: 0
+auth_password_format: plain
+listen:
+  - {{port: {self.c2s}, ip: "127.0.0.1", module: ejabberd_c2s, starttls: false, access: all, max_stanza_size: 262144}}
+  - {{port: {self.component}, ip: "127.0.0.1", module: ejabberd_service, access: all, hosts: {{"{COMPONENT}": {{password: {SECRET}}}}}}}
+  - {{port: {self.admin}, ip: "127.0.0.1", module: ejabberd_http, request_handlers: {{/api: mod_http_api}}}}
+api_permissions: {{all: {{who: all, what: "*"}}}}
+host_config:
+{hosts}''')
 
     def start(self):
         super().start()
         if not (self.dir / 'registered').exists():
-            for host in (HOST, SMALL):
+            for host in (HOST,) if self.shape else (HOST, SMALL):
                 for number in range(ACCOUNTS):
                     self.api('register', user=f'u{number}', host=host, password='pw')
             (self.dir / 'registered').touch()
 
     def command(self):
-        return ['erl', '+S', '2:2', '-noinput', '-mnesia', 'dir', f'"{self.dir}/db"', '-pa', str(self.dir), '-s', 'ejabberd']
+        quiet = ['+sbwt', 'none', '+sbwtdcpu', 'none', '+sbwtdio', 'none'] if self.shape else []  # or idle schedulers spin
+        return ['erl', '+S', '2:2', *quiet, '-noinput', '-mnesia', 'dir', f'"{self.dir}/db"', '-pa', str(self.dir), '-s', 'ejabberd']
 
     def environment(self):
         return {'ERL_LIBS': str(pathlib.Path(glob.glob('/usr/lib/*/ejabberd-[0-9]*-*')[0]).parent),

@@ -184,12 +184,14 @@ class Client(Stream):
 
 
 class Event:
-    """A child of an <events/> stanza: `kind`, its attributes by name, and where it stood in the stream."""
+    """A child of an <events/> stanza: `kind`, its attributes by name, and where it stood: in the stream and among the held."""
 
     def __init__(self, element, events):
         self.kind, self.attr = local(element.tag), dict(element.attrib)
         self.seq = int(events.get('seq')) if events.get('seq') else None
         self.epoch, self.replay = events.get('epoch'), events.get('replay') == 'true'
+        held = [e for e in events if local(e.tag) in ('message', 'displayed', 'account-removed')]
+        self.at = (self.seq, held.index(element) + 1 if element in held else 0)
         body = element.find(f'{{{BRIDGE}}}body')
         self.body = body.text if body is not None else None
 

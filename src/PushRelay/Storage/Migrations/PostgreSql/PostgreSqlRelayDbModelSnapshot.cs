@@ -258,6 +258,39 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                     b.ToTable("devices", (string)null);
                 });
 
+            modelBuilder.Entity("PushRelay.Dispatch.Circuit", b =>
+                {
+                    b.Property<string>("App")
+                        .HasColumnType("text")
+                        .HasColumnName("app");
+
+                    b.Property<string>("Platform")
+                        .HasColumnType("text")
+                        .HasColumnName("platform");
+
+                    b.Property<int>("DelayMs")
+                        .HasColumnType("integer")
+                        .HasColumnName("delay_ms");
+
+                    b.Property<DateTimeOffset>("OpenedAt")
+                        .HasColumnType("timestamp with time zone")
+                        .HasColumnName("opened_at");
+
+                    b.Property<DateTimeOffset>("ProbeAt")
+                        .HasColumnType("timestamp with time zone")
+                        .HasColumnName("probe_at");
+
+                    b.Property<string>("Reason")
+                        .IsRequired()
+                        .HasColumnType("text")
+                        .HasColumnName("reason");
+
+                    b.HasKey("App", "Platform")
+                        .HasName("pk_circuits");
+
+                    b.ToTable("circuits", (string)null);
+                });
+
             modelBuilder.Entity("PushRelay.Outbox.Attempt", b =>
                 {
                     b.Property<Guid>("DeliveryId")
@@ -309,6 +342,10 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                         .IsRequired()
                         .HasColumnType("text")
                         .HasColumnName("account");
+
+                    b.Property<int?>("AnswerMs")
+                        .HasColumnType("integer")
+                        .HasColumnName("answer_ms");
 
                     b.Property<string>("App")
                         .HasColumnType("text")
@@ -451,8 +488,16 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                         .IsUnique()
                         .HasDatabaseName("ix_deliveries_server_account_device_key_event_key");
 
-                    b.HasIndex(new[] { "DueAt" }, "ix_deliveries_pending_due")
+                    b.HasIndex(new[] { "Account" }, "ix_deliveries_pending_account")
+                        .HasDatabaseName("ix_deliveries_pending_account")
+                        .HasFilter("state = 0");
+
+                    b.HasIndex(new[] { "App", "DueAt" }, "ix_deliveries_pending_due")
                         .HasDatabaseName("ix_deliveries_pending_due")
+                        .HasFilter("state = 0");
+
+                    b.HasIndex(new[] { "ExpiresAt" }, "ix_deliveries_pending_expires")
+                        .HasDatabaseName("ix_deliveries_pending_expires")
                         .HasFilter("state = 0");
 
                     b.HasIndex(new[] { "DeviceKey", "Slot", "Id" }, "ix_deliveries_pending_slot")
@@ -466,14 +511,12 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                     b.HasIndex(new[] { "DeviceKey", "Slot" }, "ix_deliveries_sending_slot")
                         .IsUnique()
                         .HasDatabaseName("ix_deliveries_sending_slot")
-                        .HasFilter("state = 1");
-
-                    b.HasIndex(new[] { "SettledAt" }, "ix_deliveries_settled")
-                        .HasDatabaseName("ix_deliveries_settled")
-                        .HasFilter("settled_at IS NOT NULL");
+                        .HasFilter("state = 1 AND coalesced_into IS NULL");
 
                     b.ToTable("deliveries", null, t =>
                         {
+                            t.HasCheckConstraint("deliveries_coalesced_into_its_head", "(state <> 6 OR coalesced_into IS NOT NULL) AND (state IN (1, 6) OR coalesced_into IS NULL)");
+
                             t.HasCheckConstraint("deliveries_content_until_settled", "state IN (0, 1) OR content IS NULL");
 
                             t.HasCheckConstraint("deliveries_lease_iff_sending", "(state = 1) = (lease IS NOT NULL) AND (state = 1) = (lease_until IS NOT NULL)");
@@ -482,6 +525,107 @@ namespace PushRelay.Storage.Migrations.PostgreSql
 
                             t.HasCheckConstraint("deliveries_settled_iff_final", "(state IN (0, 1)) = (settled_at IS NULL)");
                         });
+                });
+
+            modelBuilder.Entity("PushRelay.Presence.StoredSession", b =>
+                {
+                    b.Property<string>("Server")
+                        .HasColumnType("text")
+                        .HasColumnName("server");
+
+                    b.Property<string>("Node")
+                        .HasColumnType("text")
+                        .HasColumnName("node");
+
+                    b.Property<string>("Sid")
+                        .HasColumnType("text")
+                        .HasColumnName("sid");
+
+                    b.Property<string>("Account")
+                        .IsRequired()
+                        .HasColumnType("text")
+                        .HasColumnName("account");
+
+                    b.Property<bool>("Available")
+                        .HasColumnType("boolean")
+                        .HasColumnName("available");
+
+                    b.Property<int>("Priority")
+                        .HasColumnType("integer")
+                        .HasColumnName("priority");
+
+                    b.Property<string>("Resource")
+                        .IsRequired()
+                        .HasColumnType("text")
+                        .HasColumnName("resource");
+
+                    b.Property<string>("Show")
+                        .HasColumnType("text")
+                        .HasColumnName("show");
+
+                    b.Property<DateTimeOffset>("Since")
+                        .HasColumnType("timestamp with time zone")
+                        .HasColumnName("since");
+
+                    b.Property<int>("State")
+                        .HasColumnType("integer")
+                        .HasColumnName("state");
+
+                    b.HasKey("Server", "Node", "Sid")
+                        .HasName("pk_sessions");
+
+                    b.HasIndex("Account")
+                        .HasDatabaseName("ix_sessions_account");
+
+                    b.ToTable("sessions", (string)null);
+                });
+
+            modelBuilder.Entity("PushRelay.Presence.StoredStream", b =>
+                {
+                    b.Property<string>("Server")
+                        .HasColumnType("text")
+                        .HasColumnName("server");
+
+                    b.Property<string>("Node")
+                        .HasColumnType("text")
+                        .HasColumnName("node");
+
+                    b.Property<DateTimeOffset>("AsOf")
+                        .HasColumnType("timestamp with time zone")
+                        .HasColumnName("as_of");
+
+                    b.Property<long>("Dropped")
+                        .HasColumnType("bigint")
+                        .HasColumnName("dropped");
+
+                    b.Property<DateTimeOffset>("HeardAt")
+                        .HasColumnType("timestamp with time zone")
+                        .HasColumnName("heard_at");
+
+                    b.Property<bool>("Live")
+                        .HasColumnType("boolean")
+                        .HasColumnName("live");
+
+                    b.Property<string>("Module")
+                        .IsRequired()
+                        .HasMaxLength(100)
+                        .HasColumnType("character varying(100)")
+                        .HasColumnName("module");
+
+                    b.Property<int>("Sessions")
+                        .HasColumnType("integer")
+                        .HasColumnName("sessions");
+
+                    b.Property<string>("Software")
+                        .IsRequired()
+                        .HasMaxLength(100)
+                        .HasColumnType("character varying(100)")
+                        .HasColumnName("software");
+
+                    b.HasKey("Server", "Node")
+                        .HasName("pk_streams");
+
+                    b.ToTable("streams", (string)null);
                 });
 
             modelBuilder.Entity("PushRelay.Providers.SharedProviderToken", b =>
@@ -578,6 +722,37 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                         {
                             t.HasCheckConstraint("known_keys_only_one", "id = 1");
                         });
+                });
+
+            modelBuilder.Entity("PushRelay.Storage.Lease", b =>
+                {
+                    b.Property<string>("Name")
+                        .HasMaxLength(300)
+                        .HasColumnType("character varying(300)")
+                        .HasColumnName("name");
+
+                    b.Property<DateTimeOffset>("AwaitedUntil")
+                        .HasColumnType("timestamp with time zone")
+                        .HasColumnName("awaited_until");
+
+                    b.Property<DateTimeOffset>("ExpiresAt")
+                        .HasColumnType("timestamp with time zone")
+                        .HasColumnName("expires_at");
+
+                    b.Property<string>("Holder")
+                        .IsRequired()
+                        .HasMaxLength(200)
+                        .HasColumnType("character varying(200)")
+                        .HasColumnName("holder");
+
+                    b.Property<long>("Term")
+                        .HasColumnType("bigint")
+                        .HasColumnName("term");
+
+                    b.HasKey("Name")
+                        .HasName("pk_leases");
+
+                    b.ToTable("leases", (string)null);
                 });
 
             modelBuilder.Entity("PushRelay.Outbox.Attempt", b =>

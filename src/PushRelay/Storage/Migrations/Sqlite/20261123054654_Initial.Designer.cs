@@ -11,7 +11,7 @@ using PushRelay.Storage;
 namespace PushRelay.Storage.Migrations.Sqlite
 {
     [DbContext(typeof(SqliteRelayDb))]
-    [Migration("20261123050505_Initial")]
+    [Migration("20261123054654_Initial")]
     partial class Initial
     {
         /// <inheritdoc />
@@ -256,6 +256,39 @@ namespace PushRelay.Storage.Migrations.Sqlite
                     b.ToTable("devices", (string)null);
                 });
 
+            modelBuilder.Entity("PushRelay.Dispatch.Circuit", b =>
+                {
+                    b.Property<string>("App")
+                        .HasColumnType("TEXT")
+                        .HasColumnName("app");
+
+                    b.Property<string>("Platform")
+                        .HasColumnType("TEXT")
+                        .HasColumnName("platform");
+
+                    b.Property<int>("DelayMs")
+                        .HasColumnType("INTEGER")
+                        .HasColumnName("delay_ms");
+
+                    b.Property<long>("OpenedAt")
+                        .HasColumnType("INTEGER")
+                        .HasColumnName("opened_at");
+
+                    b.Property<long>("ProbeAt")
+                        .HasColumnType("INTEGER")
+                        .HasColumnName("probe_at");
+
+                    b.Property<string>("Reason")
+                        .IsRequired()
+                        .HasColumnType("TEXT")
+                        .HasColumnName("reason");
+
+                    b.HasKey("App", "Platform")
+                        .HasName("pk_circuits");
+
+                    b.ToTable("circuits", (string)null);
+                });
+
             modelBuilder.Entity("PushRelay.Outbox.Attempt", b =>
                 {
                     b.Property<Guid>("DeliveryId")
@@ -307,6 +340,10 @@ namespace PushRelay.Storage.Migrations.Sqlite
                         .IsRequired()
                         .HasColumnType("TEXT")
                         .HasColumnName("account");
+
+                    b.Property<int?>("AnswerMs")
+                        .HasColumnType("INTEGER")
+                        .HasColumnName("answer_ms");
 
                     b.Property<string>("App")
                         .HasColumnType("TEXT")
@@ -449,8 +486,16 @@ namespace PushRelay.Storage.Migrations.Sqlite
                         .IsUnique()
                         .HasDatabaseName("ix_deliveries_server_account_device_key_event_key");
 
-                    b.HasIndex(new[] { "DueAt" }, "ix_deliveries_pending_due")
+                    b.HasIndex(new[] { "Account" }, "ix_deliveries_pending_account")
+                        .HasDatabaseName("ix_deliveries_pending_account")
+                        .HasFilter("state = 0");
+
+                    b.HasIndex(new[] { "App", "DueAt" }, "ix_deliveries_pending_due")
                         .HasDatabaseName("ix_deliveries_pending_due")
+                        .HasFilter("state = 0");
+
+                    b.HasIndex(new[] { "ExpiresAt" }, "ix_deliveries_pending_expires")
+                        .HasDatabaseName("ix_deliveries_pending_expires")
                         .HasFilter("state = 0");
 
                     b.HasIndex(new[] { "DeviceKey", "Slot", "Id" }, "ix_deliveries_pending_slot")
@@ -464,14 +509,12 @@ namespace PushRelay.Storage.Migrations.Sqlite
                     b.HasIndex(new[] { "DeviceKey", "Slot" }, "ix_deliveries_sending_slot")
                         .IsUnique()
                         .HasDatabaseName("ix_deliveries_sending_slot")
-                        .HasFilter("state = 1");
-
-                    b.HasIndex(new[] { "SettledAt" }, "ix_deliveries_settled")
-                        .HasDatabaseName("ix_deliveries_settled")
-                        .HasFilter("settled_at IS NOT NULL");
+                        .HasFilter("state = 1 AND coalesced_into IS NULL");
 
                     b.ToTable("deliveries", null, t =>
                         {
+                            t.HasCheckConstraint("deliveries_coalesced_into_its_head", "(state <> 6 OR coalesced_into IS NOT NULL) AND (state IN (1, 6) OR coalesced_into IS NULL)");
+
                             t.HasCheckConstraint("deliveries_content_until_settled", "state IN (0, 1) OR content IS NULL");
 
                             t.HasCheckConstraint("deliveries_lease_iff_sending", "(state = 1) = (lease IS NOT NULL) AND (state = 1) = (lease_until IS NOT NULL)");
@@ -480,6 +523,107 @@ namespace PushRelay.Storage.Migrations.Sqlite
 
                             t.HasCheckConstraint("deliveries_settled_iff_final", "(state IN (0, 1)) = (settled_at IS NULL)");
                         });
+                });
+
+            modelBuilder.Entity("PushRelay.Presence.StoredSession", b =>
+                {
+                    b.Property<string>("Server")
+                        .HasColumnType("TEXT")
+                        .HasColumnName("server");
+
+                    b.Property<string>("Node")
+                        .HasColumnType("TEXT")
+                        .HasColumnName("node");
+
+                    b.Property<string>("Sid")
+                        .HasColumnType("TEXT")
+                        .HasColumnName("sid");
+
+                    b.Property<string>("Account")
+                        .IsRequired()
+                        .HasColumnType("TEXT")
+                        .HasColumnName("account");
+
+                    b.Property<bool>("Available")
+                        .HasColumnType("INTEGER")
+                        .HasColumnName("available");
+
+                    b.Property<int>("Priority")
+                        .HasColumnType("INTEGER")
+                        .HasColumnName("priority");
+
+                    b.Property<string>("Resource")
+                        .IsRequired()
+                        .HasColumnType("TEXT")
+                        .HasColumnName("resource");
+
+                    b.Property<string>("Show")
+                        .HasColumnType("TEXT")
+                        .HasColumnName("show");
+
+                    b.Property<long>("Since")
+                        .HasColumnType("INTEGER")
+                        .HasColumnName("since");
+
+                    b.Property<int>("State")
+                        .HasColumnType("INTEGER")
+                        .HasColumnName("state");
+
+                    b.HasKey("Server", "Node", "Sid")
+                        .HasName("pk_sessions");
+
+                    b.HasIndex("Account")
+                        .HasDatabaseName("ix_sessions_account");
+
+                    b.ToTable("sessions", (string)null);
+                });
+
+            modelBuilder.Entity("PushRelay.Presence.StoredStream", b =>
+                {
+                    b.Property<string>("Server")
+                        .HasColumnType("TEXT")
+                        .HasColumnName("server");
+
+                    b.Property<string>("Node")
+                        .HasColumnType("TEXT")
+                        .HasColumnName("node");
+
+                    b.Property<long>("AsOf")
+                        .HasColumnType("INTEGER")
+                        .HasColumnName("as_of");
+
+                    b.Property<long>("Dropped")
+                        .HasColumnType("INTEGER")
+                        .HasColumnName("dropped");
+
+                    b.Property<long>("HeardAt")
+                        .HasColumnType("INTEGER")
+                        .HasColumnName("heard_at");
+
+                    b.Property<bool>("Live")
+                        .HasColumnType("INTEGER")
+                        .HasColumnName("live");
+
+                    b.Property<string>("Module")
+                        .IsRequired()
+                        .HasMaxLength(100)
+                        .HasColumnType("TEXT")
+                        .HasColumnName("module");
+
+                    b.Property<int>("Sessions")
+                        .HasColumnType("INTEGER")
+                        .HasColumnName("sessions");
+
+                    b.Property<string>("Software")
+                        .IsRequired()
+                        .HasMaxLength(100)
+                        .HasColumnType("TEXT")
+                        .HasColumnName("software");
+
+                    b.HasKey("Server", "Node")
+                        .HasName("pk_streams");
+
+                    b.ToTable("streams", (string)null);
                 });
 
             modelBuilder.Entity("PushRelay.Providers.SharedProviderToken", b =>
@@ -576,6 +720,37 @@ namespace PushRelay.Storage.Migrations.Sqlite
                         {
                             t.HasCheckConstraint("known_keys_only_one", "id = 1");
                         });
+                });
+
+            modelBuilder.Entity("PushRelay.Storage.Lease", b =>
+                {
+                    b.Property<string>("Name")
+                        .HasMaxLength(300)
+                        .HasColumnType("TEXT")
+                        .HasColumnName("name");
+
+                    b.Property<long>("AwaitedUntil")
+                        .HasColumnType("INTEGER")
+                        .HasColumnName("awaited_until");
+
+                    b.Property<long>("ExpiresAt")
+                        .HasColumnType("INTEGER")
+                        .HasColumnName("expires_at");
+
+                    b.Property<string>("Holder")
+                        .IsRequired()
+                        .HasMaxLength(200)
+                        .HasColumnType("TEXT")
+                        .HasColumnName("holder");
+
+                    b.Property<long>("Term")
+                        .HasColumnType("INTEGER")
+                        .HasColumnName("term");
+
+                    b.HasKey("Name")
+                        .HasName("pk_leases");
+
+                    b.ToTable("leases", (string)null);
                 });
 
             modelBuilder.Entity("PushRelay.Outbox.Attempt", b =>

@@ -45,6 +45,22 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                 });
 
             migrationBuilder.CreateTable(
+                name: "circuits",
+                columns: table => new
+                {
+                    app = table.Column<string>(type: "text", nullable: false),
+                    platform = table.Column<string>(type: "text", nullable: false),
+                    reason = table.Column<string>(type: "text", nullable: false),
+                    opened_at = table.Column<DateTimeOffset>(type: "timestamp with time zone", nullable: false),
+                    probe_at = table.Column<DateTimeOffset>(type: "timestamp with time zone", nullable: false),
+                    delay_ms = table.Column<int>(type: "integer", nullable: false)
+                },
+                constraints: table =>
+                {
+                    table.PrimaryKey("pk_circuits", x => new { x.app, x.platform });
+                });
+
+            migrationBuilder.CreateTable(
                 name: "deliveries",
                 columns: table => new
                 {
@@ -72,6 +88,7 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                     reason = table.Column<string>(type: "text", nullable: false),
                     count = table.Column<int>(type: "integer", nullable: false),
                     coalesced_into = table.Column<Guid>(type: "uuid", nullable: true),
+                    answer_ms = table.Column<int>(type: "integer", nullable: true),
                     attempts = table.Column<int>(type: "integer", nullable: false),
                     attempts_excused = table.Column<int>(type: "integer", nullable: false),
                     created_at = table.Column<DateTimeOffset>(type: "timestamp with time zone", nullable: false),
@@ -86,6 +103,7 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                 constraints: table =>
                 {
                     table.PrimaryKey("pk_deliveries", x => x.id);
+                    table.CheckConstraint("deliveries_coalesced_into_its_head", "(state <> 6 OR coalesced_into IS NOT NULL) AND (state IN (1, 6) OR coalesced_into IS NULL)");
                     table.CheckConstraint("deliveries_content_until_settled", "state IN (0, 1) OR content IS NULL");
                     table.CheckConstraint("deliveries_lease_iff_sending", "(state = 1) = (lease IS NOT NULL) AND (state = 1) = (lease_until IS NOT NULL)");
                     table.CheckConstraint("deliveries_sent_to_a_device", "state NOT IN (0, 1, 2, 3, 4) OR (device IS NOT NULL AND app IS NOT NULL AND platform IS NOT NULL)");
@@ -140,6 +158,21 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                 });
 
             migrationBuilder.CreateTable(
+                name: "leases",
+                columns: table => new
+                {
+                    name = table.Column<string>(type: "character varying(300)", maxLength: 300, nullable: false),
+                    holder = table.Column<string>(type: "character varying(200)", maxLength: 200, nullable: false),
+                    term = table.Column<long>(type: "bigint", nullable: false),
+                    expires_at = table.Column<DateTimeOffset>(type: "timestamp with time zone", nullable: false),
+                    awaited_until = table.Column<DateTimeOffset>(type: "timestamp with time zone", nullable: false)
+                },
+                constraints: table =>
+                {
+                    table.PrimaryKey("pk_leases", x => x.name);
+                });
+
+            migrationBuilder.CreateTable(
                 name: "provider_tokens",
                 columns: table => new
                 {
@@ -154,6 +187,26 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                 });
 
             migrationBuilder.CreateTable(
+                name: "sessions",
+                columns: table => new
+                {
+                    server = table.Column<string>(type: "text", nullable: false),
+                    node = table.Column<string>(type: "text", nullable: false),
+                    sid = table.Column<string>(type: "text", nullable: false),
+                    account = table.Column<string>(type: "text", nullable: false),
+                    resource = table.Column<string>(type: "text", nullable: false),
+                    state = table.Column<int>(type: "integer", nullable: false),
+                    available = table.Column<bool>(type: "boolean", nullable: false),
+                    priority = table.Column<int>(type: "integer", nullable: false),
+                    show = table.Column<string>(type: "text", nullable: true),
+                    since = table.Column<DateTimeOffset>(type: "timestamp with time zone", nullable: false)
+                },
+                constraints: table =>
+                {
+                    table.PrimaryKey("pk_sessions", x => new { x.server, x.node, x.sid });
+                });
+
+            migrationBuilder.CreateTable(
                 name: "stream_positions",
                 columns: table => new
                 {
@@ -165,6 +218,25 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                 constraints: table =>
                 {
                     table.PrimaryKey("pk_stream_positions", x => new { x.server, x.node });
+                });
+
+            migrationBuilder.CreateTable(
+                name: "streams",
+                columns: table => new
+                {
+                    server = table.Column<string>(type: "text", nullable: false),
+                    node = table.Column<string>(type: "text", nullable: false),
+                    software = table.Column<string>(type: "character varying(100)", maxLength: 100, nullable: false),
+                    module = table.Column<string>(type: "character varying(100)", maxLength: 100, nullable: false),
+                    dropped = table.Column<long>(type: "bigint", nullable: false),
+                    sessions = table.Column<int>(type: "integer", nullable: false),
+                    heard_at = table.Column<DateTimeOffset>(type: "timestamp with time zone", nullable: false),
+                    live = table.Column<bool>(type: "boolean", nullable: false),
+                    as_of = table.Column<DateTimeOffset>(type: "timestamp with time zone", nullable: false)
+                },
+                constraints: table =>
+                {
+                    table.PrimaryKey("pk_streams", x => new { x.server, x.node });
                 });
 
             migrationBuilder.CreateTable(
@@ -244,9 +316,21 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                 columns: new[] { "account", "id" });
 
             migrationBuilder.CreateIndex(
+                name: "ix_deliveries_pending_account",
+                table: "deliveries",
+                column: "account",
+                filter: "state = 0");
+
+            migrationBuilder.CreateIndex(
                 name: "ix_deliveries_pending_due",
                 table: "deliveries",
-                column: "due_at",
+                columns: new[] { "app", "due_at" },
+                filter: "state = 0");
+
+            migrationBuilder.CreateIndex(
+                name: "ix_deliveries_pending_expires",
+                table: "deliveries",
+                column: "expires_at",
                 filter: "state = 0");
 
             migrationBuilder.CreateIndex(
@@ -266,19 +350,13 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                 table: "deliveries",
                 columns: new[] { "device_key", "slot" },
                 unique: true,
-                filter: "state = 1");
+                filter: "state = 1 AND coalesced_into IS NULL");
 
             migrationBuilder.CreateIndex(
                 name: "ix_deliveries_server_account_device_key_event_key",
                 table: "deliveries",
                 columns: new[] { "server", "account", "device_key", "event_key" },
                 unique: true);
-
-            migrationBuilder.CreateIndex(
-                name: "ix_deliveries_settled",
-                table: "deliveries",
-                column: "settled_at",
-                filter: "settled_at IS NOT NULL");
 
             migrationBuilder.CreateIndex(
                 name: "ix_devices_account_id",
@@ -309,6 +387,11 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                 column: "token_index");
 
             migrationBuilder.CreateIndex(
+                name: "ix_sessions_account",
+                table: "sessions",
+                column: "account");
+
+            migrationBuilder.CreateIndex(
                 name: "ix_used_keys_at",
                 table: "used_keys",
                 column: "at");
@@ -327,16 +410,28 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                 name: "audit_records");
 
             migrationBuilder.DropTable(
+                name: "circuits");
+
+            migrationBuilder.DropTable(
                 name: "devices");
 
             migrationBuilder.DropTable(
                 name: "known_keys");
 
             migrationBuilder.DropTable(
+                name: "leases");
+
+            migrationBuilder.DropTable(
                 name: "provider_tokens");
 
             migrationBuilder.DropTable(
+                name: "sessions");
+
+            migrationBuilder.DropTable(
                 name: "stream_positions");
+
+            migrationBuilder.DropTable(
+                name: "streams");
 
             migrationBuilder.DropTable(
                 name: "unread_counts");

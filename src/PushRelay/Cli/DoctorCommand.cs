@@ -1,0 +1,62 @@
+using System.CommandLine;
+using System.Text.Json;
+using PushRelay.Access;
+using PushRelay.Storage;
+
+namespace PushRelay.Cli;
+
+/// <summary><c>doctor</c>: one line for each check, with the cure where one fails; exit code 0 where none does, else 1.</summary>
+internal static class DoctorCommand
+{
+    private static readonly Option<bool> Json = new("--json") { Description = "{\"ok\":...,\"checks\":[{\"name\",\"ok\",\"detail\"}]}" };
+
+    /// <param name="config">The option that names the settings file.</param>
+    /// <param name="settings">The settings on the command line.</param>
+    public static Command Create(Option<string?> config, Func<ParseResult, string[]> settings)
+    {
+        var command = new Command("doctor", "Checks settings, storage, key, clock, links, servers and APNs, also beside a running relay: exit code 0 if all is well.") { Json };
+        command.TreatUnmatchedTokensAsErrors = false;
+        command.SetAction(async (parsed, cancellationToken) =>
+        {
+            var checks = await ExamineAsync(parsed.GetValue(config), settings(parsed), TimeProvider.System, cancellationToken);
+            Write(checks, parsed.GetValue(Json), Console.Out);
+            return checks.All(check => check.Ok) ? 0 : 1;
+        });
+        return command;
+    }
+
+    internal static async Task<IReadOnlyList<DoctorCheck>> ExamineAsync(string? settingsFile, string[] arguments, TimeProvider clock, CancellationToken cancellationToken)
+    {
+        var checks = new List<DoctorCheck>();
+        try
+        {
+            // what a check finds it says itself
+            await using var app = RelayApp.Build(settingsFile, [.. arguments, "--Serilog:MinimumLevel:Default=Fatal"], clock);
+            checks.Add(new DoctorCheck("settings", true, "complete"));
+            await foreach (var check in new Doctor(app.Services, clock).RunAsync(cancellationToken))
+            {
+                checks.Add(check);
+            }
+        }
+        catch (Exception exception) when (checks.Count == 0 && exception is SettingsException or { InnerException: SettingsException })
+        {
+            checks.Add(new DoctorCheck("settings", false, (exception as SettingsException ?? exception.InnerException!).Message));
+        }
+
+        return checks;
+    }
+
+    internal static void Write(IReadOnlyList<DoctorCheck> checks, bool json, TextWriter output)
+    {
+        if (json)
+        {
+            output.WriteLine(JsonSerializer.Serialize(new { ok = checks.All(check => check.Ok), checks }, ApiBody.Json));
+            return;
+        }
+
+        foreach (var check in checks)
+        {
+            output.WriteLine($"{(check.Ok ? "ok  " : "FAIL")} {check.Name}: {check.Detail.ReplaceLineEndings(" ")}");
+        }
+    }
+}

@@ -1,0 +1,177 @@
+using System.Threading.Channels;
+using Microsoft.Extensions.Options;
+using PushRelay.Devices;
+using PushRelay.Outbox;
+using PushRelay.Storage;
+
+namespace PushRelay.Dispatch;
+
+/// <summary>
+/// Writes the outcomes of attempts, all that have come in since the last write at once: the more there is, the cheaper each is. Bounded by
+/// the attempts in flight, whose places are given back only here.
+/// </summary>
+internal sealed partial class SettlementWriter(
+    OutboxQueue outbox, DeviceRegistry registry, AppCircuits circuits, IOptions<DispatchOptions> options, TimeProvider clock,
+    ILogger<SettlementWriter> logger)
+{
+    private const int WrittenTogetherMax = 500;
+    private static readonly TimeSpan Retry = TimeSpan.FromMilliseconds(500);
+
+    private readonly Channel<(SettledAlert Alert, Device? Device)> inbox =
+        Channel.CreateUnbounded<(SettledAlert, Device?)>(new UnboundedChannelOptions { SingleReader = true });
+
+    private readonly List<Device> reached = [];
+    private int expected;
+    private TaskCompletionSource? idle;
+
+    /// <summary>So many more are on their way.</summary>
+    public void Expect(int count) => Interlocked.Add(ref expected, count);
+
+    /// <param name="settled">To be written.</param>
+    /// <param name="device">Noted as reached where it was.</param>
+    public void Add(SettledAlert settled, Device? device) => inbox.Writer.TryWrite((settled, device));
+
+    /// <summary>Nothing is written: the lease brings it back.</summary>
+    public void GiveUp(ClaimedAlert alert) => Leave(alert);
+
+    public void Complete() => inbox.Writer.TryComplete();
+
+    /// <summary>Waits until all that is expected is written.</summary>
+    /// <returns>False: not within <paramref name="timeout"/>.</returns>
+    public async Task<bool> IdleAsync(TimeSpan timeout)
+    {
+        var drained = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        // a full fence: whoever counts down to zero after the look below sees it
+        Interlocked.Exchange(ref idle, drained);
+        return Volatile.Read(ref expected) == 0 || await Task.WhenAny(drained.Task, Task.Delay(timeout, clock, CancellationToken.None)) == drained.Task;
+    }
+
+    public async Task RunAsync()
+    {
+        // not on the caller's stack
+        await Task.Yield();
+        var batch = new List<(SettledAlert Alert, Device? Device)>(WrittenTogetherMax);
+        while (await inbox.Reader.WaitToReadAsync())
+        {
+            batch.Clear();
+            while (batch.Count < WrittenTogetherMax && inbox.Reader.TryRead(out var next))
+            {
+                batch.Add(next);
+            }
+
+            try
+            {
+                await WriteAsync(batch);
+            }
+            catch (Exception exception)
+            {
+                // the leases bring them back, and their attempts stay counted
+                NotWritten(exception, batch.Count);
+            }
+
+            foreach (var (settled, _) in batch)
+            {
+                Leave(settled.Alert);
+            }
+
+            await NoteReachedAsync();
+        }
+    }
+
+    /// <summary>An answer is not thrown away because the database is away for a moment: tried until the lease is over.</summary>
+    public async Task InsistAsync(Func<Task> store, ClaimedAlert youngest)
+    {
+        while (true)
+        {
+            try
+            {
+                await store();
+                return;
+            }
+            catch (Exception exception) when (DatabaseOutage.Is(exception) && clock.GetElapsedTime(youngest.ClaimedAt) + Retry < options.Value.LeaseDuration)
+            {
+                Waits(exception.GetBaseException().Message);
+                await Task.Delay(Retry, clock, CancellationToken.None);
+            }
+        }
+    }
+
+    private async Task WriteAsync(IReadOnlyList<(SettledAlert Alert, Device? Device)> batch)
+    {
+        var settled = batch.Select(b => b.Alert).ToList();
+        try
+        {
+            await WriteAsync(settled);
+        }
+        catch (Exception exception) when (settled.Count > 1 && !DatabaseOutage.Is(exception))
+        {
+            // one of them cannot be written: the others can
+            foreach (var one in settled)
+            {
+                try
+                {
+                    await WriteAsync([one]);
+                }
+                catch (Exception alone) when (!DatabaseOutage.Is(alone))
+                {
+                    NotWritten(alone, 1);
+                }
+            }
+        }
+
+        reached.AddRange(batch.Where(b => b.Alert.Settlement is Settlement.Accepted && b.Device is not null).Select(b => b.Device!));
+    }
+
+    private Task WriteAsync(List<SettledAlert> settled) => InsistAsync(
+        async () =>
+        {
+            foreach (var lost in await outbox.SettleAsync(settled, CancellationToken.None))
+            {
+                LeaseLost(lost.Alert.Head.Id);
+            }
+        },
+        settled.MaxBy(s => s.Alert.ClaimedAt)!.Alert);
+
+    /// <summary>Under load not at every turn: it is for whoever looks at a device.</summary>
+    private async Task NoteReachedAsync()
+    {
+        if (reached.Count == 0 || (reached.Count < WrittenTogetherMax && inbox.Reader.TryPeek(out _)))
+        {
+            return;
+        }
+
+        try
+        {
+            await registry.NoteAcceptedAsync(reached, CancellationToken.None);
+        }
+        catch (Exception exception)
+        {
+            // the deliveries are settled; that a device was reached is said by its next one
+            NotNoted(exception.GetBaseException().Message);
+        }
+
+        reached.Clear();
+    }
+
+    private void Leave(ClaimedAlert alert)
+    {
+        circuits.Leave(alert.Head.App!);
+        outbox.Left();
+        if (Interlocked.Decrement(ref expected) == 0)
+        {
+            Volatile.Read(ref idle)?.TrySetResult();
+        }
+    }
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "Delivery {DeliveryId} was tried, but its lease had run out: another node may send it a second time, with the same apns-id")]
+    private partial void LeaseLost(Guid deliveryId);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "Outcomes of attempts cannot be stored yet: {Problem}")]
+    private partial void Waits(string problem);
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "The outcomes of {Count} attempts could not be stored; their leases bring them back")]
+    private partial void NotWritten(Exception exception, int count);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "That devices were reached could not be noted: {Problem}")]
+    private partial void NotNoted(string problem);
+}

@@ -1,0 +1,67 @@
+namespace PushRelay.Outbox;
+
+/// <summary>
+/// What one request to the push network speaks for: every row that a claim took of a slot, oldest first. The oldest is the head: its id
+/// is the apns-id of every attempt. Text, badge and expiration are the newest row's.
+/// </summary>
+/// <param name="Rows">At least one, all under one lease.</param>
+/// <param name="ClaimedAt">Before the lease began, by the process's monotonic clock (<see cref="TimeProvider.GetTimestamp"/>).</param>
+internal sealed record ClaimedAlert(IReadOnlyList<Delivery> Rows, long ClaimedAt)
+{
+    public Delivery Head => Rows[0];
+
+    public Delivery Newest => Rows[^1];
+}
+
+/// <summary>How an attempt ended an alert's claim.</summary>
+internal sealed record SettledAlert(ClaimedAlert Alert, Settlement Settlement, Attempt? Attempt)
+{
+    /// <summary>What becomes of each row.</summary>
+    public IEnumerable<RowChange> Changes()
+    {
+        var head = Alert.Head;
+        yield return Settlement switch
+        {
+            // a first attempt that is accepted at once needs no row of its own: the delivery tells it all
+            Settlement.Accepted => Change(head, DeliveryState.Accepted) with { Count = Alert.Rows.Count, AnswerMs = Attempt?.DurationMs },
+            Settlement.Rejected rejected => Change(head, DeliveryState.Rejected, rejected.Reason),
+            Settlement.Dead => Change(head, DeliveryState.Dead, Reasons.AttemptsExhausted),
+            Settlement.Cancelled cancelled => Change(head, DeliveryState.Cancelled, cancelled.Reason),
+            Settlement.Retry retry => Change(head, DeliveryState.Pending) with { Delay = retry.Delay, Excused = retry.Excused ? 1 : 0 },
+            Settlement.HandBack => Change(head, DeliveryState.Pending) with { GivenBack = 1 },
+            _ => throw new System.Diagnostics.UnreachableException(),
+        };
+        foreach (var row in Alert.Rows.Skip(1))
+        {
+            yield return Settlement switch
+            {
+                Settlement.Accepted => Change(row, DeliveryState.Coalesced) with { CoalescedInto = head.Id },
+                Settlement.Rejected { DeviceInvalid: true } => Change(row, DeliveryState.Cancelled, Reasons.DeviceInvalid),
+                Settlement.Cancelled cancelled => Change(row, DeliveryState.Cancelled, cancelled.Reason),
+                Settlement.Retry retry => Change(row, DeliveryState.Pending) with { Delay = retry.Delay },
+                // the next oldest becomes the head
+                Settlement.Rejected or Settlement.Dead or Settlement.HandBack => Change(row, DeliveryState.Pending),
+                _ => throw new System.Diagnostics.UnreachableException(),
+            };
+        }
+    }
+
+    public bool NeedsAttemptRow => Attempt is not null && !(Settlement is Settlement.Accepted && Attempt.Number == 1);
+
+    private static RowChange Change(Delivery row, DeliveryState state, string? reason = null) =>
+        new(row.Id, row.Lease!.Value, state, reason, TimeSpan.Zero, GivenBack: 0, Excused: 0, Count: 1, CoalescedInto: null, AnswerMs: null);
+}
+
+/// <summary>One row's way out of <see cref="DeliveryState.Sending"/>, fenced by its lease.</summary>
+/// <param name="Id">The row.</param>
+/// <param name="Lease">The lease that must still be its own.</param>
+/// <param name="State">Where it goes; accepted becomes received or opened where a receipt overtook the answer.</param>
+/// <param name="Reason">Null: as it is.</param>
+/// <param name="Delay">Until it is due again, where it goes back to pending.</param>
+/// <param name="GivenBack">Attempts that did not happen.</param>
+/// <param name="Excused">Attempts that do not use up <c>Dispatch:MaxAttempts</c>.</param>
+/// <param name="Count">The events its alert spoke for.</param>
+/// <param name="CoalescedInto">The head whose alert spoke for it.</param>
+/// <param name="AnswerMs">How long the answer took that accepted it.</param>
+internal sealed record RowChange(
+    Guid Id, Guid Lease, DeliveryState State, string? Reason, TimeSpan Delay, int GivenBack, int Excused, int Count, Guid? CoalescedInto, int? AnswerMs);

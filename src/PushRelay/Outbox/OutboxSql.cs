@@ -1,0 +1,50 @@
+using System.Data.Common;
+using PushRelay.Storage;
+
+namespace PushRelay.Outbox;
+
+/// <summary>
+/// The outbox's hot path, which EF would do row by row: insert-many, claim and settle-many, each set-based in the words of one database.
+/// Everything runs in the caller's transaction.
+/// </summary>
+internal abstract class OutboxSql
+{
+    /// <summary>Rows that one claim takes of one slot; what is more follows as a further alert.</summary>
+    protected const int SlotRowsMax = 500;
+
+    public static OutboxSql Of(RelayDb db) => db.IsSqlite ? SqliteOutbox.Instance : PostgreSqlOutbox.Instance;
+
+    /// <summary>Adds rows; one that is there already (a replay) is left out.</summary>
+    /// <param name="db">With the caller's transaction.</param>
+    /// <param name="rows">
+    /// In their order. One that has a <see cref="Delivery.Lease"/> is taken at once if its slot is free: no row of it pending or sending.
+    /// </param>
+    /// <param name="cancellationToken">Stops the statement.</param>
+    /// <returns>Ids of the rows that were added, and whether each is claimed.</returns>
+    public abstract Task<Dictionary<Guid, bool>> InsertAsync(RelayDb db, IReadOnlyList<Delivery> rows, CancellationToken cancellationToken);
+
+    /// <summary>
+    /// Takes due slots of each app, at most so many; of each its oldest row and all that are due before <paramref name="horizon"/>.
+    /// </summary>
+    /// <returns>The claimed rows, of all slots together.</returns>
+    public abstract Task<List<Delivery>> ClaimAsync(
+        RelayDb db, IReadOnlyDictionary<string, int> rooms, Guid lease, TimeSpan duration, TimeSpan horizon, DateTimeOffset now,
+        CancellationToken cancellationToken);
+
+    /// <summary>Applies the changes whose lease still holds, and adds the attempts of those.</summary>
+    /// <returns>Ids of the rows that were changed.</returns>
+    public abstract Task<HashSet<Guid>> SettleAsync(
+        RelayDb db, IReadOnlyList<RowChange> changes, IReadOnlyList<Attempt> attempts, DateTimeOffset now, CancellationToken cancellationToken);
+
+    protected static async Task<List<T>> ReadAsync<T>(DbCommand command, Func<DbDataReader, T> read, CancellationToken cancellationToken)
+    {
+        var result = new List<T>();
+        await using var reader = await command.ExecuteReaderAsync(cancellationToken);
+        while (await reader.ReadAsync(cancellationToken))
+        {
+            result.Add(read(reader));
+        }
+
+        return result;
+    }
+}

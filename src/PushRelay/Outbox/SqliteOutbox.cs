@@ -1,0 +1,197 @@
+using Microsoft.Data.Sqlite;
+using Microsoft.EntityFrameworkCore;
+using Microsoft.EntityFrameworkCore.Storage;
+using PushRelay.Storage;
+
+namespace PushRelay.Outbox;
+
+/// <summary>Statements prepared once for each batch, run for each row.</summary>
+internal sealed class SqliteOutbox : OutboxSql
+{
+    public static readonly SqliteOutbox Instance = new();
+
+    private const string Insert =
+        """
+        INSERT INTO deliveries (
+            id, server, account, device_key, device, app, platform, event_key, source, class, sender, message_id, stanza_id, event_at,
+            message_type, conversation, call_id, slot, content, badge, reason, created_at, due_at, expires_at, settled_at,
+            state, lease, lease_until, attempts, attempts_excused, count)
+        VALUES (
+            $id, $server, $account, $device_key, $device, $app, $platform, $event_key, $source, $class, $sender, $message_id, $stanza_id, $event_at,
+            $message_type, $conversation, $call_id, $slot, $content, $badge, $reason, $created_at, $due_at, $expires_at, $settled_at,
+            $state, $lease, $lease_until, $attempts, 0, 1)
+        ON CONFLICT (server, account, device_key, event_key) DO NOTHING
+        """;
+
+    private const string Busy =
+        """
+        SELECT EXISTS (SELECT 1 FROM deliveries WHERE device_key = $device_key AND slot = $slot AND state = 0)
+            OR EXISTS (SELECT 1 FROM deliveries WHERE device_key = $device_key AND slot = $slot AND state = 1 AND coalesced_into IS NULL)
+        """;
+
+    private const string Heads =
+        """
+        SELECT d.id, d.device_key, d.slot FROM deliveries d
+        WHERE d.state = 0 AND d.app = $app AND d.due_at <= $now AND d.expires_at > $now
+        AND NOT EXISTS (
+            SELECT 1 FROM deliveries o
+            WHERE o.state = 0 AND o.device_key = d.device_key AND o.slot = d.slot AND o.id < d.id AND o.expires_at > $now)
+        AND NOT EXISTS (
+            SELECT 1 FROM deliveries o
+            WHERE o.state = 1 AND o.coalesced_into IS NULL AND o.device_key = d.device_key AND o.slot = d.slot)
+        ORDER BY d.due_at LIMIT $room
+        """;
+
+    private const string Take =
+        """
+        UPDATE deliveries SET
+            state = 1, lease = $lease, lease_until = $until, attempts = attempts + (id = $head),
+            coalesced_into = CASE WHEN id = $head THEN NULL ELSE $head END
+        WHERE id IN (
+            SELECT id FROM deliveries
+            WHERE state = 0 AND device_key = $device_key AND slot = $slot AND due_at <= $horizon AND expires_at > $now
+            ORDER BY id LIMIT $max)
+        """;
+
+    private const string Settle =
+        """
+        UPDATE deliveries SET
+            state = CASE WHEN $state = 2 AND opened_at IS NOT NULL THEN 4 WHEN $state = 2 AND received_at IS NOT NULL THEN 3 ELSE $state END,
+            reason = COALESCE($reason, reason),
+            due_at = CASE WHEN $state = 0 THEN $due_at ELSE due_at END,
+            settled_at = CASE WHEN $state = 0 THEN NULL ELSE $now END,
+            content = CASE WHEN $state = 0 THEN content END,
+            attempts = attempts - $given_back,
+            attempts_excused = attempts_excused + $excused,
+            count = $count,
+            coalesced_into = $coalesced_into,
+            answer_ms = $answer_ms,
+            lease = NULL,
+            lease_until = NULL
+        WHERE id = $id AND state = 1 AND lease = $lease
+        """;
+
+    private const string Try =
+        """
+        INSERT INTO attempts (delivery_id, number, at, duration_ms, status, reason, outcome, provider_id)
+        VALUES ($delivery_id, $number, $at, $duration_ms, $status, $reason, $outcome, $provider_id)
+        """;
+
+    public override async Task<Dictionary<Guid, bool>> InsertAsync(RelayDb db, IReadOnlyList<Delivery> rows, CancellationToken cancellationToken)
+    {
+        await using var statements = new Statements(db);
+        var added = new Dictionary<Guid, bool>(rows.Count);
+        foreach (var row in rows)
+        {
+            var mine = row.Lease is not null
+                && Equals(0L, await statements.With(Busy, ("device_key", row.DeviceKey), ("slot", row.Slot)).ExecuteScalarAsync(cancellationToken));
+            var command = statements.With(
+                Insert,
+                ("id", row.Id), ("server", row.Server), ("account", row.Account), ("device_key", row.DeviceKey), ("device", row.Device),
+                ("app", row.App), ("platform", row.Platform), ("event_key", row.EventKey), ("source", (short)row.Source), ("class", (short)row.Class),
+                ("sender", row.Sender), ("message_id", row.MessageId), ("stanza_id", row.StanzaId), ("event_at", row.EventAt.UtcTicks),
+                ("message_type", row.MessageType), ("conversation", row.Conversation), ("call_id", row.CallId), ("slot", row.Slot),
+                ("content", row.Content), ("badge", row.Badge), ("reason", row.Reason), ("created_at", row.CreatedAt.UtcTicks),
+                ("due_at", row.DueAt.UtcTicks), ("expires_at", row.ExpiresAt.UtcTicks), ("settled_at", row.SettledAt?.UtcTicks),
+                ("state", mine ? (short)DeliveryState.Sending : (short)row.State), ("lease", mine ? row.Lease : null),
+                ("lease_until", mine ? row.LeaseUntil?.UtcTicks : null), ("attempts", mine ? 1 : 0));
+            if (await command.ExecuteNonQueryAsync(cancellationToken) > 0)
+            {
+                added[row.Id] = mine;
+            }
+        }
+
+        return added;
+    }
+
+    public override async Task<List<Delivery>> ClaimAsync(
+        RelayDb db, IReadOnlyDictionary<string, int> rooms, Guid lease, TimeSpan duration, TimeSpan horizon, DateTimeOffset now,
+        CancellationToken cancellationToken)
+    {
+        await using var statements = new Statements(db);
+        var taken = 0;
+        foreach (var (app, room) in rooms)
+        {
+            var heads = await ReadAsync(
+                statements.With(Heads, ("app", app), ("room", room), ("now", now.UtcTicks)),
+                row => (Id: row.GetGuid(0), DeviceKey: row.GetGuid(1), Slot: row.GetGuid(2)), cancellationToken);
+            foreach (var head in heads)
+            {
+                taken += await statements.With(
+                Take,
+                    ("lease", lease), ("until", (now + duration).UtcTicks), ("head", head.Id), ("device_key", head.DeviceKey), ("slot", head.Slot),
+                    ("horizon", (now + horizon).UtcTicks), ("now", now.UtcTicks), ("max", SlotRowsMax)).ExecuteNonQueryAsync(cancellationToken);
+            }
+        }
+
+        return taken == 0
+            ? []
+            : await db.Set<Delivery>().AsNoTracking().Where(d => d.State == DeliveryState.Sending && d.Lease == lease).ToListAsync(cancellationToken);
+    }
+
+    public override async Task<HashSet<Guid>> SettleAsync(
+        RelayDb db, IReadOnlyList<RowChange> changes, IReadOnlyList<Attempt> attempts, DateTimeOffset now, CancellationToken cancellationToken)
+    {
+        await using var statements = new Statements(db);
+        var changed = new HashSet<Guid>(changes.Count);
+        foreach (var change in changes)
+        {
+            var command = statements.With(
+                Settle,
+                ("id", change.Id), ("lease", change.Lease), ("state", (short)change.State), ("reason", change.Reason),
+                ("due_at", (now + change.Delay).UtcTicks), ("now", now.UtcTicks), ("given_back", change.GivenBack), ("excused", change.Excused),
+                ("count", change.Count), ("coalesced_into", change.CoalescedInto), ("answer_ms", change.AnswerMs));
+            if (await command.ExecuteNonQueryAsync(cancellationToken) > 0)
+            {
+                changed.Add(change.Id);
+            }
+        }
+
+        foreach (var attempt in attempts.Where(a => changed.Contains(a.DeliveryId)))
+        {
+            await statements.With(
+                Try,
+                ("delivery_id", attempt.DeliveryId), ("number", attempt.Number), ("at", attempt.At.UtcTicks), ("duration_ms", attempt.DurationMs),
+                ("status", attempt.Status), ("reason", attempt.Reason), ("outcome", attempt.Outcome), ("provider_id", attempt.ProviderId))
+                .ExecuteNonQueryAsync(cancellationToken);
+        }
+
+        return changed;
+    }
+
+    /// <summary>Prepared at their first use, gone with the transaction.</summary>
+    private sealed class Statements(RelayDb db) : IAsyncDisposable
+    {
+        private readonly Dictionary<string, SqliteCommand> prepared = [];
+
+        public SqliteCommand With(string text, params ReadOnlySpan<(string Name, object? Value)> parameters)
+        {
+            if (!prepared.TryGetValue(text, out var command))
+            {
+                prepared[text] = command = new SqliteCommand(
+                    text, (SqliteConnection)db.Database.GetDbConnection(), (SqliteTransaction?)db.Database.CurrentTransaction?.GetDbTransaction());
+                foreach (var (name, _) in parameters)
+                {
+                    command.Parameters.Add(new SqliteParameter { ParameterName = "$" + name });
+                }
+            }
+
+            for (var i = 0; i < parameters.Length; i++)
+            {
+                // a type that another value left behind would turn this one into text
+                command.Parameters[i].ResetSqliteType();
+                command.Parameters[i].Value = parameters[i].Value ?? DBNull.Value;
+            }
+
+            return command;
+        }
+
+        public async ValueTask DisposeAsync()
+        {
+            foreach (var command in prepared.Values)
+            {
+                await command.DisposeAsync();
+            }
+        }
+    }
+}

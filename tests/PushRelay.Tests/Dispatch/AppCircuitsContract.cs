@@ -1,0 +1,195 @@
+using Microsoft.EntityFrameworkCore;
+using Microsoft.Extensions.Diagnostics.HealthChecks;
+using PushRelay.Apns.Simulator;
+using PushRelay.Devices;
+using PushRelay.Dispatch;
+using PushRelay.Outbox;
+using PushRelay.Tests.Storage;
+
+namespace PushRelay.Tests.Dispatch;
+
+/// <summary>An app that cannot push, or whose push network is away: its deliveries wait, others' do not.</summary>
+public abstract class AppCircuitsContract : IAsyncLifetime
+{
+    private const string OtherApp = "com.example.other";
+
+    private readonly string folder = Directory.CreateTempSubdirectory("pushrelay-circuits-").FullName;
+    private ApnsSimulator apns = null!;
+    private string? database;
+    private TestRelay relay = null!;
+
+    private static CancellationToken Token => TestContext.Current.CancellationToken;
+
+    public async ValueTask InitializeAsync()
+    {
+        apns = await ApnsSimulator.StartAsync(new ApnsSimulatorOptions { Topics = [TestRelay.App, OtherApp] }, Token);
+        await File.WriteAllTextAsync(Path.Combine(folder, "ca.pem"), apns.CaPem, Token);
+        await File.WriteAllTextAsync(Path.Combine(folder, "other.p8"), ApnsSimulator.CreateSigningKeyPem(), Token);
+        database = await NewDatabaseAsync();
+        relay = await OpenAsync();
+        // the simulator judges the age of a provider token by the real time
+        relay.Clock.SetUtcNow(TimeProvider.System.GetUtcNow());
+        await relay.ServeAsync();
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        GC.SuppressFinalize(this);
+        await relay.DisposeAsync();
+        await apns.DisposeAsync();
+        Directory.Delete(folder, recursive: true);
+    }
+
+    [Fact]
+    public async Task An_app_whose_key_is_refused_waits_while_another_sends_and_goes_on_after_a_probe()
+    {
+        var refused = await RegisterAsync("carol@example.com", TestRelay.App);
+        await RegisterAsync(TestRelay.Bob, OtherApp);
+        apns.AnswerNext(new ScriptRule { Token = refused, Status = 403, Reason = "InvalidProviderToken", Times = 2 });
+
+        await CommitAsync("carol@example.com", "a@example.com");
+        await relay.WaitForRowsAsync(rows => rows.Any(r => r is { State: DeliveryState.Pending, Attempts: 1 }), "carol@example.com");
+        await CommitAsync("carol@example.com", "b@example.com");
+        await CommitAsync(TestRelay.Bob, "b@example.com");
+
+        await relay.WaitForRowsAsync(rows => rows.All(r => r.State == DeliveryState.Accepted));
+        Assert.Equal(0, (await relay.RowsAsync("carol@example.com"))[1].Attempts);
+        var health = await relay.Get<AppCircuits>().CheckHealthAsync(new HealthCheckContext(), Token);
+        Assert.Equal(HealthStatus.Degraded, health.Status);
+        Assert.Contains($"{TestRelay.App}: InvalidProviderToken", health.Description, StringComparison.Ordinal);
+
+        // the key is right again after the first probe
+        await AdvanceUntilAsync(TimeSpan.FromMinutes(1), async () => (await relay.RowsAsync("carol@example.com")).All(r => r.State == DeliveryState.Accepted));
+        Assert.Equal(HealthStatus.Healthy, (await relay.Get<AppCircuits>().CheckHealthAsync(new HealthCheckContext(), Token)).Status);
+    }
+
+    [Fact]
+    public async Task While_the_push_network_is_away_one_is_tried_from_time_to_time_and_nothing_is_lost()
+    {
+        await RegisterAsync(TestRelay.Bob, TestRelay.App);
+        apns.AnswerNext(new ScriptRule { Status = 503, Reason = "ServiceUnavailable", Times = 100_000 });
+
+        for (var i = 0; i < 10; i++)
+        {
+            await CommitAsync(TestRelay.Bob, $"s{i}@example.com");
+        }
+
+        await TestRelay.UntilAsync(async () => await IsOpenAsync(), () => "not open");
+        await TestRelay.UntilAsync(() => Task.FromResult(relay.Get<AppCircuits>().InFlight == 0), () => "in flight");
+        var before = apns.ReceivedCount;
+        Assert.InRange(before, AppCircuits.FailuresMax, 10);
+
+        for (var probe = 1; probe <= 3; probe++)
+        {
+            relay.Advance(TimeSpan.FromSeconds(40));
+            await TestRelay.UntilAsync(() => Task.FromResult(apns.ReceivedCount >= before + probe && relay.Get<AppCircuits>().InFlight == 0), () => $"{apns.ReceivedCount}");
+            Assert.Equal(before + probe, apns.ReceivedCount);
+        }
+
+        apns.ClearScript();
+        await AdvanceUntilAsync(TimeSpan.FromSeconds(40), async () => (await relay.RowsAsync()).All(r => r.State == DeliveryState.Accepted));
+        Assert.False(await IsOpenAsync());
+    }
+
+    [Fact]
+    public async Task So_many_bad_tokens_at_once_are_the_operators_mistake_and_no_more_devices_are_given_up()
+    {
+        const int Devices = 40;
+        for (var i = 0; i < Devices; i++)
+        {
+            await RegisterAsync($"u{i}@example.com", TestRelay.App);
+        }
+
+        apns.AnswerNext(new ScriptRule { Status = 400, Reason = "BadDeviceToken", Times = 100_000 });
+        for (var i = 0; i < Devices; i++)
+        {
+            await CommitAsync($"u{i}@example.com", TestRelay.Alice);
+        }
+
+        await TestRelay.UntilAsync(IsOpenAsync, () => "not open");
+        await TestRelay.UntilAsync(() => Task.FromResult(relay.Get<AppCircuits>().InFlight == 0), () => "in flight");
+        await using var db = relay.NewDb();
+        Assert.Equal(AppCircuits.RefusedTokensMax, await db.Set<Device>().CountAsync(d => d.Status == DeviceStatus.Invalid, Token));
+        Assert.Equal("BadDeviceToken", (await db.Set<Circuit>().SingleAsync(Token)).Reason);
+    }
+
+    private protected abstract Task<string?> NewDatabaseAsync();
+
+    private protected async Task<TestRelay> OpenAsync(string? masterKeyFile = null)
+    {
+        var endpoint = apns.Endpoint.GetLeftPart(UriPartial.Authority);
+        return await TestRelay.OpenAsync(
+            database,
+            masterKeyFile is null ? "--Dispatch:Concurrency=500" : $"--Storage:MasterKeyFile={masterKeyFile}",
+            $"--Apps:0:Apns:Endpoint={endpoint}", $"--Apps:0:Apns:TrustedCertificateFile={folder}/ca.pem",
+            $"--Apps:1:Id={OtherApp}", "--Apps:1:Apns:TeamId=ABCDE12345", "--Apps:1:Apns:KeyId=ZZZZZ67890", $"--Apps:1:Apns:KeyFile={folder}/other.p8",
+            $"--Apps:1:Apns:BundleId={OtherApp}", $"--Apps:1:Apns:Endpoint={endpoint}", $"--Apps:1:Apns:TrustedCertificateFile={folder}/ca.pem");
+    }
+
+    private protected async Task<bool> IsOpenAsync()
+    {
+        await using var db = relay.NewDb();
+        return await db.Set<Circuit>().AnyAsync(Token);
+    }
+
+    private protected string MasterKeyFile => Path.Combine(relay.Folder, "master.key");
+
+    /// <summary>Moves the time on, and gives the relay a moment of real time after each step.</summary>
+    private async Task AdvanceUntilAsync(TimeSpan step, Func<Task<bool>> holds)
+    {
+        for (var steps = 0; steps < 100; steps++)
+        {
+            relay.Advance(step);
+            for (var looks = 0; looks < 20; looks++)
+            {
+                if (await holds())
+                {
+                    return;
+                }
+
+                await Task.Delay(TimeSpan.FromMilliseconds(10), TimeProvider.System, Token);
+            }
+        }
+
+        Assert.Fail("it never came to that");
+    }
+
+    private protected Task OutageAsync()
+    {
+        apns.AnswerNext(new ScriptRule { Status = 503, Reason = "ServiceUnavailable", Times = 100_000 });
+        return Task.WhenAll(Enumerable.Range(0, 10).Select(i => CommitAsync(TestRelay.Bob, $"s{i}@example.com")));
+    }
+
+    private protected async Task<string> RegisterAsync(string account, string app)
+    {
+        var token = TestRelay.NewToken();
+        await relay.Devices.RegisterAsync(
+            new Registration { Account = account, App = app, Platform = "apns", Token = token, Environment = DeviceEnvironment.Production }, Token);
+        return token;
+    }
+
+    private Task CommitAsync(string account, string from) => relay.CommitMessageAsync("hello", m => m with { Account = account, From = from });
+}
+
+public sealed class SqliteAppCircuitsTests : AppCircuitsContract
+{
+    private protected override Task<string?> NewDatabaseAsync() => Task.FromResult<string?>(null);
+}
+
+public sealed class PostgreSqlAppCircuitsTests(PostgreSqlServer server) : AppCircuitsContract
+{
+    [Fact]
+    public async Task Another_node_learns_of_it_and_does_not_try_by_itself()
+    {
+        await RegisterAsync(TestRelay.Bob, TestRelay.App);
+        await using var second = await OpenAsync(MasterKeyFile);
+        await OutageAsync();
+        await TestRelay.UntilAsync(IsOpenAsync, () => "not open");
+
+        await second.Get<AppCircuits>().ShareAsync(TestContext.Current.CancellationToken);
+
+        Assert.DoesNotContain(TestRelay.App, second.Get<AppCircuits>().Rooms().Keys);
+    }
+
+    private protected override async Task<string?> NewDatabaseAsync() => await server.NewDatabaseAsync(TestContext.Current.CancellationToken);
+}
