@@ -176,7 +176,7 @@ internal sealed class TestRelay : IAsyncDisposable
     }
 
     public async Task<IReadOnlyList<Attempt>> AttemptsAsync(Guid delivery) =>
-        (await Get<DeliveryLog>().FindAsync(delivery, TestContext.Current.CancellationToken))!.Value.Attempts;
+        (await Get<DeliveryLog>().FindAsync(null, delivery, TestContext.Current.CancellationToken))!.Value.Attempts;
 
     /// <summary>A message as the bridge reports it, to an account that is offline.</summary>
     public Task CommitMessageAsync(string? body, Func<RelayEvent.Message, RelayEvent.Message>? change = null)

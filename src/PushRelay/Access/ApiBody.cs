@@ -46,6 +46,7 @@ internal static class ApiBody
             {
                 // the nodes are made when they are asked for: a repeated member would show only then
                 using var whole = JsonDocument.Parse(body, new JsonDocumentOptions { AllowDuplicateProperties = false, MaxDepth = Json.MaxDepth });
+                ReadTexts(whole.RootElement);
             }
 
             return JsonSerializer.Deserialize<T>(body, Json) is { } value
@@ -56,6 +57,37 @@ internal static class ApiBody
         {
             var (field, message) = Describe(exception);
             return (null, ApiProblem.Validation(field, message));
+        }
+        catch (InvalidOperationException)
+        {
+            // how System.Text.Json says that a name or text has half a surrogate pair, escaped
+            return (null, ApiProblem.Validation("$", "has a text that is no Unicode"));
+        }
+    }
+
+    /// <exception cref="InvalidOperationException">A name or text is no Unicode.</exception>
+    private static void ReadTexts(JsonElement element)
+    {
+        switch (element.ValueKind)
+        {
+            case JsonValueKind.String:
+                element.GetString();
+                break;
+            case JsonValueKind.Array:
+                foreach (var item in element.EnumerateArray())
+                {
+                    ReadTexts(item);
+                }
+
+                break;
+            case JsonValueKind.Object:
+                foreach (var member in element.EnumerateObject())
+                {
+                    _ = member.Name;
+                    ReadTexts(member.Value);
+                }
+
+                break;
         }
     }
 

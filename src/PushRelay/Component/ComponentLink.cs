@@ -36,8 +36,8 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
     private volatile bool lost;
 
     public ComponentLink(
-        ComponentOptions options, LeaseTerm term, EventIngest ingest, PresenceTracker presence, PresenceStore store, AdHocCommands commands,
-        TimeProvider clock, ILoggerFactory loggers)
+        ComponentOptions options, LeaseTerm term, EventIngest ingest, PresenceTracker presence, PresenceStore store, AdHocCommands commands, TimeProvider clock,
+        ILoggerFactory loggers)
     {
         this.options = options;
         this.term = term;

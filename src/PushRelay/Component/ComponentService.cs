@@ -9,8 +9,8 @@ namespace PushRelay.Component;
 
 /// <summary>Runs the links to the XMPP servers for as long as the relay serves, those that this node has.</summary>
 internal sealed partial class ComponentService(
-    IOptions<XmppOptions> options, EventIngest ingest, PresenceTracker presence, PresenceStore store, AdHocCommands commands, LeaseTable leases,
-    TimeProvider clock, ILoggerFactory loggers, ILogger<ComponentService> logger)
+    IOptions<XmppOptions> options, EventIngest ingest, PresenceTracker presence, PresenceStore store, LeaseTable leases, AdHocCommands commands, TimeProvider clock,
+    ILoggerFactory loggers, ILogger<ComponentService> logger)
     : BackgroundService, IHealthCheck
 {
     private readonly List<LinkHolder> links =

@@ -21,7 +21,9 @@ internal static class AccountEndpoints
     private const int DevicesMax = 200;
 
     public static void MapAccounts(this IEndpointRouteBuilder routes) =>
-        routes.MapGet("/v1/accounts/{account}", ShowAsync).WithTags("accounts").RequireAuthorization(AccessServices.OperatorOnly);
+        routes.MapApi("/v1/accounts", "accounts").MapGet("{account}", ShowAsync).WithSummary("State, sessions, devices and unread of an account")
+            .RequireAuthorization(AccessServices.OperatorOnly)
+            .WithExample(null, """{"account":"bob@example.com","state":"background","unread":3,"sessions":[],"devices":[]}""");
 
     private static async Task<Results<Ok<AccountAnswer>, ProblemHttpResult>> ShowAsync(
         string account, PresenceStore presence, DeviceRegistry registry, ServedAccounts accounts, IDbContextFactory<RelayDb> databases,

@@ -27,18 +27,16 @@ internal sealed class TestAlerts(
             return there;
         }
 
-        await using (var transaction = await db.Database.BeginTransactionAsync(cancellationToken))
-        {
-            var record = audit.Note(db, row.CreatedAt, actor, "device.test", device.Account, device.Id);
-            await db.SaveChangesAsync(cancellationToken);
-            await outbox.AppendAsync(db, [row], claim: false, row.CreatedAt, cancellationToken);
-            await transaction.CommitAsync(cancellationToken);
-            audit.Tell(record);
-        }
-
+        await using var transaction = await db.Database.BeginTransactionAsync(cancellationToken);
+        var record = audit.Note(db, row.CreatedAt, actor, "device.test", device.Account, device.Id);
+        await db.SaveChangesAsync(cancellationToken);
+        var appended = await outbox.AppendAsync(db, [row], claim: false, row.CreatedAt, cancellationToken);
+        await transaction.CommitAsync(cancellationToken);
+        await outbox.HandOverAsync(appended, cancellationToken);
+        audit.Tell(record);
         outbox.Wake();
-        // the same key at the same moment is left out: the other's row is this one's too
-        return key is null ? row : await FindAsync(db, row, cancellationToken) ?? row;
+        // the same key at the same moment: the other's row is the one that is there
+        return await FindAsync(db, row, cancellationToken) ?? row;
     }
 
     private static Task<Delivery?> FindAsync(RelayDb db, Delivery row, CancellationToken cancellationToken) => db.Set<Delivery>().AsNoTracking().SingleOrDefaultAsync(

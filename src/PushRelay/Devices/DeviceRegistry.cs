@@ -60,8 +60,8 @@ internal abstract record RegistrationResult
 
 /// <summary>Knows which devices an account has, and the one place that reads or writes their tokens.</summary>
 internal sealed class DeviceRegistry(
-    IDbContextFactory<RelayDb> databases, OutboxQueue outbox, MasterKey masterKey, DatabaseClock clock, Sequence sequence, AuditTrail audit,
-    TimeProvider timers)
+    IDbContextFactory<RelayDb> databases, OutboxQueue outbox, MasterKey masterKey, DatabaseClock clock, Sequence sequence,
+    TimeProvider timers, AuditTrail audit)
 {
     /// <summary>More are not registered, but take the place of invalid ones.</summary>
     public const int DevicesPerAccountMax = 20;

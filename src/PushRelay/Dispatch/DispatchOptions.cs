@@ -39,5 +39,8 @@ internal sealed class RetentionOptions
     /// <summary>Settled deliveries older than this are deleted; at least 1 hour, which a replay after an outage may need.</summary>
     public TimeSpan Deliveries { get; set; } = TimeSpan.FromDays(30);
 
+    /// <summary>Audit records older than this are deleted; 1 day to 100 years.</summary>
+    public TimeSpan Audit { get; set; } = TimeSpan.FromDays(365);
+
     public void Check() => SettingsReader.Require("Retention:Deliveries", Deliveries, TimeSpan.FromHours(1), TimeSpan.FromDays(3650));
 }

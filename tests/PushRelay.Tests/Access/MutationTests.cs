@@ -128,8 +128,8 @@ public sealed class MutationTests : IAsyncLifetime
         var corpus = files.SelectMany(file => File.ReadLines(Path.Combine(Repository.Root, "tests", "PushRelay.Tests", "Corpus", file)))
             .Select(Encoding.UTF8.GetBytes).ToArray();
         var place = Gen.Double[0, 1];
-        var change = Gen.Select(Gen.Int[0, 5], place, place, Gen.Byte, Gen.OneOfConst(tokens));
-        return Gen.Select(Gen.OneOfConst(corpus), Gen.OneOfConst(corpus), change.Array[1, 6], (first, second, changes) =>
+        var change = Gen.Select(Gen.Int[0, 5], place, place, Gen.Byte, Gen.OneOf(tokens));
+        return Gen.Select(Gen.OneOf(corpus), Gen.OneOf(corpus), change.Array[1, 6], (first, second, changes) =>
         {
             var bytes = first.ToList();
             foreach (var (kind, one, other, value, token) in changes)

@@ -37,6 +37,7 @@ public sealed partial class RouteTableTests(RouteTableTests.Bed bed) : IClassFix
         new("POST /v1/tokens/renew", null, 401, 401, 201, 201, 403),
         new("GET /v1/tokens", null, 401, 401, 200, 200, 200),
         new("DELETE /v1/tokens/{id}", null, 401, 401, 204, 404, 204),
+        new("GET /v1/accounts/{account}", null, 401, 401, 403, 403, 200),
         new("GET /v1/audit", null, 401, 401, 403, 403, 200),
     ];
 
@@ -81,7 +82,7 @@ public sealed partial class RouteTableTests(RouteTableTests.Bed bed) : IClassFix
             _ => TestRelay.OperatorKey,
         });
         var space = route.IndexOf(' ', StringComparison.Ordinal);
-        var path = route[(space + 1)..].Replace("{documentName}", "v1", StringComparison.Ordinal).Replace("{deviceId}", phone, StringComparison.Ordinal)
+        var path = route[(space + 1)..].Replace("{documentName}", "v1", StringComparison.Ordinal).Replace("{account}", bob, StringComparison.Ordinal).Replace("{deviceId}", phone, StringComparison.Ordinal)
             .Replace("{id}", (route.Contains("tokens", StringComparison.Ordinal) ? spare.Kept.Id : delivery).ToString("D"), StringComparison.Ordinal);
         using var request = new HttpRequestMessage(new HttpMethod(route[..space]), path);
         request.Content = row.Body is null

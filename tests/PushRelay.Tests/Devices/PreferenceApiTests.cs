@@ -72,6 +72,8 @@ public sealed class PreferenceApiTests : IAsyncLifetime
     [InlineData("""{"token":"aa"}""", "token")]
     [InlineData("""{"status":"active"}""", "status")]
     [InlineData("""{"preview":"none","preview":"full"}""", "preview")]
+    [InlineData("""{"pre\ud800view":null}""", "$")]
+    [InlineData("""{"muted":["\ud800@b.example"]}""", "$")]
     [InlineData("""[]""", "$")]
     public async Task A_bad_patch_is_refused_with_the_field_named_and_nothing_stored(string patch, string field)
     {

@@ -11,7 +11,7 @@ using PushRelay.Storage;
 namespace PushRelay.Storage.Migrations.Sqlite
 {
     [DbContext(typeof(SqliteRelayDb))]
-    [Migration("20261123055918_Initial")]
+    [Migration("20261123060816_Initial")]
     partial class Initial
     {
         /// <inheritdoc />

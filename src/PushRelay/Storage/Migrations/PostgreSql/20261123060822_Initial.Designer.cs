@@ -12,7 +12,7 @@ using PushRelay.Storage;
 namespace PushRelay.Storage.Migrations.PostgreSql
 {
     [DbContext(typeof(PostgreSqlRelayDb))]
-    [Migration("20261123055928_Initial")]
+    [Migration("20261123060822_Initial")]
     partial class Initial
     {
         /// <inheritdoc />
