@@ -11,6 +11,7 @@ import argparse
 import pathlib
 import re
 import selectors
+import signal
 import statistics
 import sys
 import time
@@ -142,4 +143,6 @@ def main():
 
 
 if __name__ == '__main__':
+    # ended from outside, it ends its servers too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     main()
