@@ -99,13 +99,15 @@ internal sealed partial class BridgePeer : IAsyncDisposable
     /// <param name="cancellationToken">Stops it.</param>
     public async Task SendAsync(int count, double? perSecond, CancellationToken cancellationToken)
     {
+        // not on the caller's stack: who has it sent goes on with what disturbs it
+        await Task.Yield();
         var start = Stopwatch.GetTimestamp();
         for (var made = 0; made < count;)
         {
-            Task wait;
+            Task acknowledgement;
             lock (state)
             {
-                wait = changed.Task;
+                var before = made;
                 var due = perSecond is { } rate ? Math.Min(count, (int)(Stopwatch.GetElapsedTime(start).TotalSeconds * rate) + 1) : count;
                 while (made < due && generatedHeld < HeldMax)
                 {
@@ -118,13 +120,18 @@ internal sealed partial class BridgePeer : IAsyncDisposable
                     }
                 }
 
-                Changed();
-                wait = generatedHeld >= HeldMax ? changed.Task : wait;
+                if (made > before)
+                {
+                    Changed();
+                }
+
+                acknowledgement = changed.Task;
             }
 
             if (made < count)
             {
-                await Task.WhenAny(wait, Task.Delay(TimeSpan.FromMilliseconds(1), TimeProvider.System, cancellationToken));
+                var tick = perSecond is null ? Timeout.InfiniteTimeSpan : TimeSpan.FromMilliseconds(1);
+                await Task.WhenAny(acknowledgement, Task.Delay(tick, TimeProvider.System, cancellationToken));
                 cancellationToken.ThrowIfCancellationRequested();
             }
         }
@@ -249,7 +256,8 @@ internal sealed partial class BridgePeer : IAsyncDisposable
     {
         await reader.HeaderAsync(cancellationToken);
         var id = Convert.ToHexStringLower(RandomNumberGenerator.GetBytes(8));
-        await WriteAsync(stream, $"<?xml version='1.0'?><stream:stream xmlns:stream='http://etherx.jabber.org/streams' xmlns='jabber:component:accept' from='{Rehearsal.Component}' id='{id}'>", cancellationToken);
+        const string Open = "<?xml version='1.0'?><stream:stream xmlns:stream='http://etherx.jabber.org/streams' xmlns='jabber:component:accept'";
+        await WriteAsync(stream, $"{Open} from='{Rehearsal.Component}' id='{id}'>", cancellationToken);
         var handshake = await reader.NextAsync(cancellationToken) ?? "";
 #pragma warning disable CA5350 // XEP-0114 has it so
         var expected = Convert.ToHexStringLower(SHA1.HashData(Encoding.UTF8.GetBytes(id + Rehearsal.Secret)));
@@ -266,9 +274,8 @@ internal sealed partial class BridgePeer : IAsyncDisposable
             }
         }
 
-        await WriteAsync(
-            stream, refusal is null ? "<handshake/>" : $"<stream:error><{refusal} xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error></stream:stream>",
-            cancellationToken);
+        var error = $"<stream:error><{refusal} xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error></stream:stream>";
+        await WriteAsync(stream, refusal is null ? "<handshake/>" : error, cancellationToken);
         return refusal is null;
     }
 

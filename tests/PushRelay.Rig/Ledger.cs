@@ -5,7 +5,7 @@ using Npgsql;
 
 namespace PushRelay.Rig;
 
-/// <summary>A row of <c>deliveries</c>, as far as the oracle asks. <paramref name="State"/> is the number that docs/outbox.md's states have in the table.</summary>
+/// <summary>A row of <c>deliveries</c>, as far as the oracle asks.</summary>
 internal sealed record LedgerRow(Guid Id, int Event, int Device, DeliveryStateNumber State, string Reason, int Attempts, Guid? CoalescedInto);
 
 /// <summary>What the table stores; it is part of the schema and never changes.</summary>
@@ -43,7 +43,8 @@ internal sealed class Ledger(string? postgreSql, string folder)
             rows.Add(new LedgerRow(
                 reader.GetGuid(0), Rehearsal.EventOfId(reader.GetString(1)),
                 int.Parse(account.AsSpan(1, account.IndexOf('@', StringComparison.Ordinal) - 1), CultureInfo.InvariantCulture),
-                (DeliveryStateNumber)reader.GetInt16(3), reader.GetString(4), reader.GetInt32(5), await reader.IsDBNullAsync(6, cancellationToken) ? null : reader.GetGuid(6)));
+                (DeliveryStateNumber)reader.GetInt16(3), reader.GetString(4), reader.GetInt32(5),
+                await reader.IsDBNullAsync(6, cancellationToken) ? null : reader.GetGuid(6)));
         }
 
         return rows;

@@ -6,7 +6,7 @@ namespace PushRelay.Rig;
 internal sealed record OracleTerms
 {
     /// <summary>The states that an event may have ended in.</summary>
-    public IReadOnlySet<DeliveryStateNumber> Ends { get; init; } = new HashSet<DeliveryStateNumber> { DeliveryStateNumber.Accepted, DeliveryStateNumber.Coalesced };
+    public IReadOnlyList<DeliveryStateNumber> Ends { get; init; } = [DeliveryStateNumber.Accepted, DeliveryStateNumber.Coalesced];
 
     /// <summary>Alerts that APNs may have accepted twice: what was in flight when nodes died.</summary>
     public long RepeatedMax { get; init; }
@@ -16,6 +16,8 @@ internal sealed record OracleTerms
 
     /// <summary>What no log may hold, beside tokens, bodies and secrets of the rehearsal.</summary>
     public IReadOnlyList<string> LogFiles { get; init; } = [];
+
+    public static OracleTerms Ending(params DeliveryStateNumber[] ends) => new() { Ends = ends };
 }
 
 /// <summary>What the oracle found.</summary>
@@ -40,7 +42,8 @@ internal sealed record Verdict
 
     public override string ToString() => string.Create(
         CultureInfo.InvariantCulture,
-        $"events {Events}, lost {Lost}, doubled {Doubled}, repeated with the same apns-id {Repeated}; {string.Join(", ", Ends.Select(e => $"{e.Key} {e.Value}"))}{string.Concat(Broken.Select(b => $"\n  BROKEN {b}"))}");
+        $"events {Events}, lost {Lost}, doubled {Doubled}, repeated with the same apns-id {Repeated}; ")
+        + string.Join(", ", Ends.Select(e => $"{e.Key} {e.Value}")) + string.Concat(Broken.Select(b => $"\n  BROKEN {b}"));
 }
 
 /// <summary>Compares what the peer sent, what the ledger says and what APNs got: the invariants that every fault must leave standing.</summary>
@@ -111,7 +114,8 @@ internal static class Oracle
             Lost = lost,
             Doubled = doubled,
             Repeated = repeated,
-            Ends = rows.GroupBy(r => $"{r.State.ToString().ToLowerInvariant()}/{r.Reason}").OrderBy(g => g.Key, StringComparer.Ordinal).ToDictionary(g => g.Key, g => g.Count()),
+            Ends = rows.GroupBy(r => $"{r.State.ToString().ToLowerInvariant()}/{r.Reason}")
+                .OrderBy(g => g.Key, StringComparer.Ordinal).ToDictionary(g => g.Key, g => g.Count()),
             Broken = [.. broken.Select(b => $"{b.Key}: {b.Value.Count} times, first {b.Value[0]}")],
         };
     }

@@ -100,7 +100,8 @@ internal sealed class PostgreSqlCluster : IAsyncDisposable
     {
         var log = Path.Combine(folder, "log");
         server?.Dispose();
-        string[] given = [.. ((string[])["listen_addresses=127.0.0.1", "logging_collector=off", "max_connections=200", .. settings]).SelectMany(s => (string[])["-c", s])];
+        string[] all = ["listen_addresses=127.0.0.1", "logging_collector=off", "max_connections=200", .. settings];
+        var given = all.SelectMany(setting => (string[])["-c", setting]);
         var postgres = Command("postgres", ["-p", port.ToString(CultureInfo.InvariantCulture), "-c", $"unix_socket_directories={folder}", .. given]);
         postgres.RedirectStandardError = true;
         postgres.RedirectStandardOutput = true;

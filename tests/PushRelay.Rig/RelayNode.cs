@@ -6,7 +6,7 @@ using System.Text.Json.Nodes;
 
 namespace PushRelay.Rig;
 
-/// <summary>One relay as an operator runs it: a process of its own with a settings file and a log file, which can be killed, stopped and started again.</summary>
+/// <summary>One relay as an operator runs it: a process with a settings file and a log file, which can be killed, stopped and started again.</summary>
 /// <param name="folder">Settings, master key, SQLite database and log are in here; nodes of one PostgreSQL share it.</param>
 /// <param name="name">Tells the files of nodes apart.</param>
 internal sealed class RelayNode(string folder, string name) : IAsyncDisposable
@@ -89,7 +89,8 @@ internal sealed class RelayNode(string folder, string name) : IAsyncDisposable
 
         var logged = File.Exists(LogFile) ? new FileInfo(LogFile).Length : 0;
         // the shell becomes the relay: the process id is the relay's, and nobody need read what it logs
-        var start = new ProcessStartInfo("/bin/sh", ["-c", "exec \"$0\" --config \"$1\" >>\"$2\" 2>&1", Path.Combine(AppContext.BaseDirectory, "pushrelay"), file, LogFile]);
+        var program = Path.Combine(AppContext.BaseDirectory, "pushrelay");
+        var start = new ProcessStartInfo("/bin/sh", ["-c", "exec \"$0\" --config \"$1\" >>\"$2\" 2>&1", program, file, LogFile]);
         foreach (var (key, value) in environment)
         {
             start.Environment[key] = value;

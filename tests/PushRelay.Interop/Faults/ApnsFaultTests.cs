@@ -81,14 +81,15 @@ public sealed class ApnsFaultTests(FaultDatabase database)
             },
         });
         // devices 30 and following move to the other app
-        await bed.Ledger.ScalarAsync($"UPDATE devices SET app = '{Other}' WHERE {string.Join(" OR ", Enumerable.Range(30, 30).Select(d => $"account = '{Rehearsal.Account(d)}'"))}", Token);
+        var moved = string.Join(", ", Enumerable.Range(30, 30).Select(device => $"'{Rehearsal.Account(device)}'"));
+        await bed.Ledger.ScalarAsync($"UPDATE devices SET app = '{Other}' WHERE account IN ({moved})", Token);
         var sent = TimeProvider.System.GetTimestamp();
 
         await bed.SendAsync(300, 50);
 
         await bed.UntilAlertsAsync(150);
         Assert.InRange(TimeProvider.System.GetElapsedTime(sent), TimeSpan.Zero, TimeSpan.FromSeconds(12));
-        var verdict = await bed.JudgeAsync(new OracleTerms { Ends = new HashSet<DeliveryStateNumber> { DeliveryStateNumber.Accepted, DeliveryStateNumber.Expired } });
+        var verdict = await bed.JudgeAsync(OracleTerms.Ending(DeliveryStateNumber.Accepted, DeliveryStateNumber.Expired));
         Assert.Equal((150, 150), (verdict.Ends["accepted/offline"], verdict.Ends["expired/ttl"]));
         File.Delete(authority);
     }
@@ -183,9 +184,8 @@ public sealed class ApnsFaultTests(FaultDatabase database)
         var dead = TimeProvider.System.GetUtcNow().ToUnixTimeMilliseconds();
         await bed.SendAsync(2);
 
-        var verdict = await bed.JudgeAsync(new OracleTerms
+        var verdict = await bed.JudgeAsync(OracleTerms.Ending(DeliveryStateNumber.Accepted, DeliveryStateNumber.Rejected, DeliveryStateNumber.Suppressed) with
         {
-            Ends = new HashSet<DeliveryStateNumber> { DeliveryStateNumber.Accepted, DeliveryStateNumber.Rejected, DeliveryStateNumber.Suppressed },
             DeadDevices = new Dictionary<int, long> { [1] = dead },
         });
         Assert.Equal((2, 1, 1), (verdict.Ends["accepted/offline"], verdict.Ends["rejected/apns_Unregistered"], verdict.Ends["suppressed/device_invalid"]));
@@ -209,7 +209,7 @@ public sealed class ApnsFaultTests(FaultDatabase database)
         Assert.InRange(invalid, 1, 30);
         bed.Simulator.ClearScript();
 
-        var verdict = await bed.JudgeAsync(new OracleTerms { Ends = new HashSet<DeliveryStateNumber> { DeliveryStateNumber.Accepted, DeliveryStateNumber.Rejected } });
+        var verdict = await bed.JudgeAsync(OracleTerms.Ending(DeliveryStateNumber.Accepted, DeliveryStateNumber.Rejected));
         Assert.Equal((60 - invalid, invalid), (verdict.Ends["accepted/offline"], verdict.Ends["rejected/apns_BadDeviceToken"]));
     }
 }

@@ -133,7 +133,7 @@ public sealed class NodeFaultTests(FaultDatabase database)
 
         await bed.UntilAlertsAsync(39);
         Assert.InRange(TimeProvider.System.GetElapsedTime(sent), TimeSpan.Zero, FaultBed.Lease);
-        var verdict = await bed.JudgeAsync(new OracleTerms { Ends = new HashSet<DeliveryStateNumber> { DeliveryStateNumber.Accepted, DeliveryStateNumber.Dead } });
+        var verdict = await bed.JudgeAsync(OracleTerms.Ending(DeliveryStateNumber.Accepted, DeliveryStateNumber.Dead));
         Assert.Equal((39, 1), (verdict.Ends["accepted/offline"], verdict.Ends["dead/attempts_exhausted"]));
     }
 
