@@ -13,7 +13,7 @@ namespace PushRelay.Decision;
 /// </summary>
 internal sealed partial class EventIngest(
     IDbContextFactory<RelayDb> databases, OutboxQueue outbox, DeviceRegistry registry, MasterKey masterKey, DatabaseClock clock, LeaseTable leases,
-    Sequence sequence, AlertPacer pacer, IOptions<AlertsOptions> alerts, ILogger<EventIngest> logger)
+    WriteTurns turns, Sequence sequence, AlertPacer pacer, IOptions<AlertsOptions> alerts, ILogger<EventIngest> logger)
 {
     private const int TriesMax = 5;
 
@@ -96,11 +96,13 @@ internal sealed partial class EventIngest(
     private async Task TryCommitAsync(IReadOnlyList<EventBatch> batches, LeaseTerm? fence, bool claim, CancellationToken cancellationToken)
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
+        using var turn = await turns.TakeAsync(db, cancellationToken);
         await using var transaction = await db.Database.BeginTransactionAsync(cancellationToken);
         var now = fence is { } held ? await leases.FenceAsync(db, held, cancellationToken) : await clock.NowAsync(db, cancellationToken);
         var events = batches.SelectMany(b => b.Events).ToList();
         var accounts = events.Select(e => e.Account).Distinct(StringComparer.Ordinal).ToList();
         var cancelling = events.Where(MayCancel).Select(e => e.Account).Distinct(StringComparer.Ordinal).ToList();
+        var positions = await PositionsAsync(db, batches.Where(b => b.Point is not null).Select(b => b.Stream), cancellationToken);
         var pace = pacer.Begin();
         var entry = new LedgerEntry(db, now, outbox, registry, masterKey, sequence, alerts.Value)
         {
@@ -111,7 +113,7 @@ internal sealed partial class EventIngest(
         };
         foreach (var batch in batches)
         {
-            if (await MoveAsync(db, batch, cancellationToken))
+            if (Move(db, positions, batch))
             {
                 foreach (var @event in batch.Events)
                 {
@@ -141,18 +143,33 @@ internal sealed partial class EventIngest(
     private static bool MayCancel(RelayEvent @event) => @event
         is RelayEvent.Displayed or RelayEvent.AccountRemoved or RelayEvent.PresenceChanged { Change.CameToFront.IsEmpty: false } or RelayEvent.Message { Class: EventClass.CallEnded };
 
+    private static async Task<Dictionary<StreamName, StreamPosition>> PositionsAsync(
+        RelayDb db, IEnumerable<StreamName> streams, CancellationToken cancellationToken)
+    {
+        var positions = new Dictionary<StreamName, StreamPosition>();
+        foreach (var stream in streams.Distinct())
+        {
+            if (await db.Set<StreamPosition>().FindAsync([stream.Server, stream.Node], cancellationToken) is { } position)
+            {
+                positions[stream] = position;
+            }
+        }
+
+        return positions;
+    }
+
     /// <summary>False: somebody committed this stanza already.</summary>
-    private static async Task<bool> MoveAsync(RelayDb db, EventBatch batch, CancellationToken cancellationToken)
+    private static bool Move(RelayDb db, Dictionary<StreamName, StreamPosition> positions, EventBatch batch)
     {
         if (batch.Point is not { } point)
         {
             return true;
         }
 
-        var position = await db.Set<StreamPosition>().FindAsync([batch.Stream.Server, batch.Stream.Node], cancellationToken);
-        if (position is null)
+        if (!positions.TryGetValue(batch.Stream, out var position))
         {
-            db.Add(new StreamPosition { Server = batch.Stream.Server, Node = batch.Stream.Node, Epoch = point.Epoch, Seq = point.Seq });
+            positions[batch.Stream] = position = new StreamPosition { Server = batch.Stream.Server, Node = batch.Stream.Node, Epoch = point.Epoch, Seq = point.Seq };
+            db.Add(position);
             return true;
         }
 

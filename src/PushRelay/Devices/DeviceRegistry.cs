@@ -67,7 +67,7 @@ internal sealed class DeviceRegistry(
     public const int DevicesPerAccountMax = 20;
 
     private const int TriesMax = 5;
-    private const int RecentMax = 20_000;
+    private const int RecentMax = 10_000;
 
     // "last accepted" is right to the minute
     private static readonly TimeSpan NotedEvery = TimeSpan.FromMinutes(1);
@@ -76,7 +76,11 @@ internal sealed class DeviceRegistry(
     private static readonly TimeSpan RecentAge = TimeSpan.FromSeconds(2);
 
     // what the ingest has just read, the dispatcher does not read again
-    private readonly ConcurrentDictionary<Guid, (Device Device, long ReadAt)> recent = [];
+    private ConcurrentDictionary<Guid, (Device Device, long ReadAt)> recent = [];
+
+    // the generation before, so that a full one does not take with it what was read a moment ago
+    private ConcurrentDictionary<Guid, (Device Device, long ReadAt)> older = [];
+    private int counted;
 
     /// <summary>The same account, app and token again is the same device.</summary>
     public async Task<RegistrationResult> RegisterAsync(Registration registration, CancellationToken cancellationToken)
@@ -127,14 +131,16 @@ internal sealed class DeviceRegistry(
             devices.AddRange(await db.Set<Device>().AsNoTracking().Where(d => some.Contains(d.Account)).OrderBy(d => d.Key).ToListAsync(cancellationToken));
         }
 
-        if (recent.Count > RecentMax)
-        {
-            recent.Clear();
-        }
-
+        var generation = recent;
         foreach (var device in devices)
         {
-            recent[device.Key] = (device, readAt);
+            generation[device.Key] = (device, readAt);
+        }
+
+        if ((counted += devices.Count) > RecentMax)
+        {
+            counted = 0;
+            (older, recent) = (generation, []);
         }
 
         return devices.ToLookup(d => d.Account, StringComparer.Ordinal);
@@ -147,7 +153,7 @@ internal sealed class DeviceRegistry(
         var missing = new List<Guid>();
         foreach (var key in keys)
         {
-            if (recent.TryGetValue(key, out var known) && timers.GetElapsedTime(known.ReadAt) < RecentAge)
+            if ((recent.TryGetValue(key, out var known) || older.TryGetValue(key, out known)) && timers.GetElapsedTime(known.ReadAt) < RecentAge)
             {
                 found[key] = known.Device;
             }
@@ -180,7 +186,7 @@ internal sealed class DeviceRegistry(
         await using var transaction = await db.Database.BeginTransactionAsync(cancellationToken);
         var records = await RemoveAsync(db, db.Set<Device>().Where(d => d.Key == key), Reasons.DeviceRemoved, actor, cancellationToken);
         await transaction.CommitAsync(cancellationToken);
-        recent.Clear();
+        ForgetAll();
         Tell(records);
         return records.Count > 0;
     }
@@ -217,7 +223,7 @@ internal sealed class DeviceRegistry(
         }
 
         await transaction.CommitAsync(cancellationToken);
-        recent.TryRemove(sent.Key, out _);
+        Forget(sent.Key);
         if (record is not null)
         {
             audit.Tell(record);
@@ -232,7 +238,19 @@ internal sealed class DeviceRegistry(
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
         await db.Set<Device>().Where(d => d.Key == sent.Key && d.RegisteredAt == sent.RegisteredAt)
             .ExecuteUpdateAsync(set => set.SetProperty(d => d.VoipToken, (byte[]?)null).SetProperty(d => d.Revision, d => d.Revision + 1), cancellationToken);
-        recent.TryRemove(sent.Key, out _);
+        Forget(sent.Key);
+    }
+
+    private void Forget(Guid key)
+    {
+        recent.TryRemove(key, out _);
+        older.TryRemove(key, out _);
+    }
+
+    private void ForgetAll()
+    {
+        recent.Clear();
+        older.Clear();
     }
 
     /// <summary>First and last four characters, all that is ever shown.</summary>
@@ -276,7 +294,7 @@ internal sealed class DeviceRegistry(
             try
             {
                 await db.SaveChangesAsync(cancellationToken);
-                recent.TryRemove(device.Key, out _);
+                Forget(device.Key);
                 audit.Tell(record);
                 return device;
             }
@@ -361,7 +379,7 @@ internal sealed class DeviceRegistry(
         await db.SaveChangesAsync(cancellationToken);
         await transaction.CommitAsync(cancellationToken);
         // the token may have left another account's device
-        recent.Clear();
+        ForgetAll();
         Tell(records);
         return new RegistrationResult.Done(device, created);
     }

@@ -51,6 +51,7 @@ internal sealed partial class AppCircuits : IHealthCheck
     public const int RefusedTokensMax = 20;
 
     private const int RampStart = 8;
+    private const int QueueFactor = 2;
     private const int RefusedTokensPercent = 20;
     private static readonly TimeSpan TokenWindow = TimeSpan.FromMinutes(1);
     private static readonly TimeSpan OutageDelay = TimeSpan.FromSeconds(1);
@@ -67,6 +68,9 @@ internal sealed partial class AppCircuits : IHealthCheck
     private readonly Lock sync = new();
     private readonly int concurrency;
     private readonly int share;
+
+    // one app has nobody to hold up: what waits for its turn here need not be written and read as waiting
+    private readonly int queue;
     private int inFlight;
 
     public AppCircuits(
@@ -78,6 +82,7 @@ internal sealed partial class AppCircuits : IHealthCheck
         // of apps that are not configured any more rows may be left: they end as misconfigured
         apps = settings.Value.Apps.ToDictionary(a => a.Id, a => new AppState(a.Id, concurrency), StringComparer.Ordinal);
         share = apps.Count > 1 ? Math.Max(1, concurrency / 2 / apps.Count) : concurrency;
+        queue = apps.Count > 1 ? 0 : QueueFactor * concurrency;
         meters.Create("PushRelay").CreateObservableGauge(
             "pushrelay_provider_circuit_open", () => Each(app => new Measurement<int>(app.Open is null ? 0 : 1, new("app", app.Id), new("platform", ApnsProvider.Platform))),
             description: "1: deliveries of this app wait, because its credentials are refused or its push network is away");
@@ -135,7 +140,7 @@ internal sealed partial class AppCircuits : IHealthCheck
     {
         lock (sync)
         {
-            if (!apps.TryGetValue(app, out var state) || Room(state) <= 0)
+            if (!apps.TryGetValue(app, out var state) || Room(state) + (state.Open is null && state.Limit == concurrency ? queue : 0) <= 0)
             {
                 return false;
             }
@@ -328,7 +333,7 @@ internal sealed partial class AppCircuits : IHealthCheck
 
         var sharedUsed = apps.Values.Sum(a => Math.Max(0, a.InFlight - share));
         var room = Math.Max(0, share - app.InFlight) + Math.Max(0, concurrency - (share * apps.Count) - sharedUsed);
-        return Math.Min(room, app.Limit - app.InFlight);
+        return Math.Min(apps.Count > 1 ? room : concurrency - app.InFlight, app.Limit - app.InFlight);
     }
 
     private void Enter(AppState app)

@@ -29,6 +29,7 @@ internal sealed partial class PushDispatcher(
     private static readonly TimeSpan Drain = TimeSpan.FromSeconds(5);
     private static readonly TimeSpan HandBackMax = TimeSpan.FromSeconds(2);
 
+    private readonly SemaphoreSlim requests = new(options.Value.Concurrency);
     private bool claimFailing;
 
     protected override async Task ExecuteAsync(CancellationToken stoppingToken)
@@ -198,6 +199,27 @@ internal sealed partial class PushDispatcher(
             return new SettledAlert(alert, new Settlement.Cancelled(Reasons.DeviceInvalid), null);
         }
 
+        try
+        {
+            await requests.WaitAsync(sending);
+        }
+        catch (OperationCanceledException)
+        {
+            return new SettledAlert(alert, new Settlement.HandBack(), null);
+        }
+
+        try
+        {
+            return await RequestAsync(alert, device, sending);
+        }
+        finally
+        {
+            requests.Release();
+        }
+    }
+
+    private async Task<SettledAlert> RequestAsync(ClaimedAlert alert, Device device, CancellationToken sending)
+    {
         // the push network's own deadline is shorter than what must be left
         if (options.Value.LeaseDuration - clock.GetElapsedTime(alert.ClaimedAt) < AttemptMax || sending.IsCancellationRequested)
         {

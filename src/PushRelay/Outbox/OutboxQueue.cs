@@ -10,7 +10,7 @@ namespace PushRelay.Outbox;
 /// The one class that changes a delivery's state; each transition is one statement, fenced by the state it leaves or by the lease.
 /// The chart is docs/outbox.md. Whoever dispatches in this process (<see cref="Serve"/>) gets new rows without reading them back.
 /// </summary>
-internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, DatabaseClock clock, TimeProvider timers)
+internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, DatabaseClock clock, WriteTurns turns, TimeProvider timers)
 {
     private const int ExpireMax = 1000;
 
@@ -153,6 +153,7 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
         IReadOnlyDictionary<string, int> rooms, TimeSpan lease, TimeSpan horizon, CancellationToken cancellationToken)
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
+        using var turn = await turns.TakeAsync(db, cancellationToken);
         await using var transaction = await db.Database.BeginTransactionAsync(cancellationToken);
         var claimedAt = timers.GetTimestamp();
         var now = await clock.NowAsync(db, cancellationToken);
@@ -179,6 +180,7 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
     public async Task<IReadOnlyList<SettledAlert>> SettleAsync(IReadOnlyList<SettledAlert> settled, CancellationToken cancellationToken)
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
+        using var turn = await turns.TakeAsync(db, cancellationToken);
         await using var transaction = await db.Database.BeginTransactionAsync(cancellationToken);
         var now = await clock.NowAsync(db, cancellationToken);
         var changes = settled.SelectMany(s => s.Changes()).ToList();

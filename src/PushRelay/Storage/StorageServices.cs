@@ -33,6 +33,7 @@ internal static class StorageServices
         services.AddSingleton<RelayStorage>();
         services.AddSingleton(provider => provider.GetRequiredService<RelayStorage>().MasterKey);
         services.AddSingleton<DatabaseClock>();
+        services.AddSingleton<WriteTurns>();
         services.AddSingleton<LeaseTable>();
         services.AddSingleton<Sequence>();
         services.AddSingleton<AuditTrail>();
