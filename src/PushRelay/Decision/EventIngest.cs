@@ -95,6 +95,13 @@ internal sealed partial class EventIngest(
 
     private async Task TryCommitAsync(IReadOnlyList<EventBatch> batches, LeaseTerm? fence, bool claim, CancellationToken cancellationToken)
     {
+        var appended = await WriteAsync(batches, fence, claim, cancellationToken);
+        // not cut short: what is committed is sent or handed back
+        await outbox.HandOverAsync(appended, CancellationToken.None);
+    }
+
+    private async Task<AppendedRows> WriteAsync(IReadOnlyList<EventBatch> batches, LeaseTerm? fence, bool claim, CancellationToken cancellationToken)
+    {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
         using var turn = await turns.TakeAsync(db, cancellationToken);
         await using var transaction = await db.Database.BeginTransactionAsync(cancellationToken);
@@ -136,8 +143,7 @@ internal sealed partial class EventIngest(
         }
 
         pace.Commit(now);
-        // not cut short: what is committed is sent or handed back
-        await outbox.HandOverAsync(appended, CancellationToken.None);
+        return appended;
     }
 
     private static bool MayCancel(RelayEvent @event) => @event
