@@ -98,8 +98,9 @@ internal sealed class TestRelay : IAsyncDisposable
     /// <summary>Moves the time of this process and, on PostgreSQL, the database's as the relay sees it.</summary>
     public void Advance(TimeSpan by)
     {
-        Clock.Advance(by);
+        // the database's first: what this one's timers start looks at that
         Get<DatabaseClock>().Offset += by;
+        Clock.Advance(by);
         // a dispatcher that looked just before may have set its timer just after: real time goes on, this one does not
         Outbox.Wake();
     }

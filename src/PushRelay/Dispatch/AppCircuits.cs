@@ -52,7 +52,9 @@ internal sealed partial class AppCircuits : IHealthCheck
 
     private const int RampStart = 8;
     private const int QueueFactor = 2;
+    private const int WorthClaiming = 8;
     private const int RefusedTokensPercent = 20;
+    private static readonly TimeSpan ShareEvery = TimeSpan.FromSeconds(1);
     private static readonly TimeSpan TokenWindow = TimeSpan.FromMinutes(1);
     private static readonly TimeSpan OutageDelay = TimeSpan.FromSeconds(1);
     private static readonly TimeSpan OutageDelayMax = TimeSpan.FromSeconds(30);
@@ -72,6 +74,7 @@ internal sealed partial class AppCircuits : IHealthCheck
     // one app has nobody to hold up: what waits for its turn here need not be written and read as waiting
     private readonly int queue;
     private int inFlight;
+    private long? sharedAt;
 
     public AppCircuits(
         IOptions<AppsOptions> settings, IOptions<DispatchOptions> dispatch, IDbContextFactory<RelayDb> databases, OutboxQueue outbox, DatabaseClock clock,
@@ -79,7 +82,7 @@ internal sealed partial class AppCircuits : IHealthCheck
     {
         (this.databases, this.outbox, this.clock, this.timers, this.logger) = (databases, outbox, clock, timers, logger);
         concurrency = dispatch.Value.Concurrency;
-        // of apps that are not configured any more rows may be left: they end as misconfigured
+        // rows of an app that is not configured any more wait for it to be, until they expire
         apps = settings.Value.Apps.ToDictionary(a => a.Id, a => new AppState(a.Id, concurrency), StringComparer.Ordinal);
         share = apps.Count > 1 ? Math.Max(1, concurrency / 2 / apps.Count) : concurrency;
         queue = apps.Count > 1 ? 0 : QueueFactor * concurrency;
@@ -108,6 +111,8 @@ internal sealed partial class AppCircuits : IHealthCheck
 
         public OpenCircuit? Open { get; set; }
 
+        public long OpenedAt { get; set; }
+
         /// <summary>This node may send one.</summary>
         public bool MayProbe { get; set; }
 
@@ -126,12 +131,15 @@ internal sealed partial class AppCircuits : IHealthCheck
 
     private sealed record OpenCircuit(string Reason, TimeSpan Delay, TimeSpan DelayMax);
 
-    /// <summary>Apps that may send now, and how many alerts each.</summary>
+    /// <summary>Apps that may send now, and how many alerts each. A few places that became free are not worth a claim while the others are busy.</summary>
     public Dictionary<string, int> Rooms()
     {
         lock (sync)
         {
-            return apps.Values.Select(a => (a.Id, Room: Room(a))).Where(a => a.Room > 0).ToDictionary(a => a.Id, a => a.Room, StringComparer.Ordinal);
+            // more than an insert may take: what waits has its turn also while new rows fill every place
+            return apps.Values.Select(a => (App: a, Room: Room(a) + (HasQueue(a) ? queue + Math.Max(1, share / 4) : 0)))
+                .Where(a => a.Room > 0 && (a.App.InFlight == 0 || a.Room >= Math.Min(share, a.App.Limit) / WorthClaiming))
+                .ToDictionary(a => a.App.Id, a => a.Room, StringComparer.Ordinal);
         }
     }
 
@@ -140,7 +148,7 @@ internal sealed partial class AppCircuits : IHealthCheck
     {
         lock (sync)
         {
-            if (!apps.TryGetValue(app, out var state) || Room(state) + (state.Open is null && state.Limit == concurrency ? queue : 0) <= 0)
+            if (!apps.TryGetValue(app, out var state) || Room(state) + (HasQueue(state) ? queue : 0) <= 0)
             {
                 return false;
             }
@@ -168,6 +176,15 @@ internal sealed partial class AppCircuits : IHealthCheck
         {
             apps[app].InFlight--;
             inFlight--;
+        }
+    }
+
+    /// <summary>The app's circuit opened after this alert was claimed: it waits with the others.</summary>
+    public bool IsShut(ClaimedAlert alert)
+    {
+        lock (sync)
+        {
+            return apps.TryGetValue(alert.Head.App!, out var app) && app.Open is not null && alert.ClaimedAt <= app.OpenedAt;
         }
     }
 
@@ -214,6 +231,12 @@ internal sealed partial class AppCircuits : IHealthCheck
     /// <summary>Shares what this node learned, and learns what others did. Asks for the next probe of each open circuit.</summary>
     public async Task ShareAsync(CancellationToken cancellationToken)
     {
+        if (sharedAt is { } last && timers.GetElapsedTime(last) < ShareEvery && Each(a => a.Wish).TrueForAll(wish => wish == Wish.None))
+        {
+            return;
+        }
+
+        sharedAt = timers.GetTimestamp();
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
         var rows = await db.Set<Circuit>().AsNoTracking().Where(c => c.Platform == ApnsProvider.Platform).ToListAsync(cancellationToken);
         if (rows.Count == 0 && !Each(a => a).Any(a => a.Open is not null || a.Wish != Wish.None))
@@ -316,7 +339,7 @@ internal sealed partial class AppCircuits : IHealthCheck
             else if (app.Open is null && app.Wish == Wish.None)
             {
                 app.Open = new OpenCircuit(row.Reason, TimeSpan.FromMilliseconds(row.DelayMs), row.DelayMs > OutageDelayMax.TotalMilliseconds ? MisconfiguredDelayMax : OutageDelayMax);
-                app.MayProbe = false;
+                (app.MayProbe, app.OpenedAt) = (false, timers.GetTimestamp());
                 Opened(app.Id, row.Reason);
             }
 
@@ -335,6 +358,9 @@ internal sealed partial class AppCircuits : IHealthCheck
         var room = Math.Max(0, share - app.InFlight) + Math.Max(0, concurrency - (share * apps.Count) - sharedUsed);
         return Math.Min(apps.Count > 1 ? room : concurrency - app.InFlight, app.Limit - app.InFlight);
     }
+
+    /// <summary>Alerts that wait here for their request: not of an app that is being tried, or has just come back.</summary>
+    private bool HasQueue(AppState app) => app.Open is null && app.Limit == concurrency;
 
     private void Enter(AppState app)
     {
@@ -367,6 +393,7 @@ internal sealed partial class AppCircuits : IHealthCheck
         if (app.Open is null)
         {
             app.Open = new OpenCircuit(reason, delay, delayMax);
+            app.OpenedAt = timers.GetTimestamp();
             app.Wish = Wish.Open;
             Opened(app.Id, reason);
             outbox.Wake();

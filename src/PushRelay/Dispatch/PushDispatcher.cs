@@ -101,6 +101,8 @@ internal sealed partial class PushDispatcher(
         var rooms = circuits.Rooms();
         if (rooms.Count == 0)
         {
+            // whoever leaves wakes the next look
+            outbox.Lack();
             return false;
         }
 
@@ -221,7 +223,7 @@ internal sealed partial class PushDispatcher(
     private async Task<SettledAlert> RequestAsync(ClaimedAlert alert, Device device, CancellationToken sending)
     {
         // the push network's own deadline is shorter than what must be left
-        if (options.Value.LeaseDuration - clock.GetElapsedTime(alert.ClaimedAt) < AttemptMax || sending.IsCancellationRequested)
+        if (options.Value.LeaseDuration - clock.GetElapsedTime(alert.ClaimedAt) < AttemptMax || sending.IsCancellationRequested || circuits.IsShut(alert))
         {
             return new SettledAlert(alert, new Settlement.HandBack(), null);
         }

@@ -33,6 +33,9 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
     /// <param name="lease">How long the claimed row is the server's.</param>
     public void Serve(Func<string, bool> enter, Action<string> leave, TimeSpan lease) => server = new Server(enter, leave, lease);
 
+    /// <summary>There is no place to claim for: the next that becomes free says so.</summary>
+    public void Lack() => backlog = true;
+
     /// <summary>A place became free: what had to wait for one is looked for.</summary>
     public void Left()
     {
