@@ -1,3 +1,4 @@
+using System.Text.Json;
 using Microsoft.EntityFrameworkCore;
 using Microsoft.EntityFrameworkCore.Metadata.Builders;
 using PushRelay.Storage;
@@ -31,6 +32,13 @@ internal sealed class UnreadCounts
 {
     private const int ConversationsMax = 500;
 
+    // OFFSET 0: account by account, or a planner that has not seen the table yet reads all of it
+    private const string PostgreSqlRead =
+        """
+        SELECT u.* FROM unnest({0}) AS a(account)
+        CROSS JOIN LATERAL (SELECT c.account, c.conversation, c.count FROM unread_counts c WHERE c.account = a.account OFFSET 0) u
+        """;
+
     private const string PostgreSqlSave =
         """
         INSERT INTO unread_counts (account, conversation, count) SELECT * FROM unnest({0}, {1}, {2})
@@ -39,14 +47,14 @@ internal sealed class UnreadCounts
 
     private const string SqliteSave =
         """
-        INSERT INTO unread_counts (account, conversation, count) VALUES ({0}, {1}, {2})
+        INSERT INTO unread_counts (account, conversation, count) SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each({0}) WHERE true
         ON CONFLICT (account, conversation) DO UPDATE SET count = excluded.count
         """;
 
     private const string PostgreSqlDelete =
         "DELETE FROM unread_counts u USING unnest({0}, {1}) AS d(account, conversation) WHERE u.account = d.account AND u.conversation = d.conversation";
 
-    private const string SqliteDelete = "DELETE FROM unread_counts WHERE account = {0} AND conversation = {1}";
+    private const string SqliteDelete = "DELETE FROM unread_counts WHERE (account, conversation) IN (SELECT value ->> 0, value ->> 1 FROM json_each({0}))";
 
     private readonly Dictionary<string, Dictionary<string, int>> accounts = new(StringComparer.Ordinal);
     private readonly HashSet<(string Account, string Conversation)> changed = [];
@@ -56,7 +64,10 @@ internal sealed class UnreadCounts
         var counts = new UnreadCounts();
         foreach (var some in accounts.Chunk(RelayDb.ParametersMax))
         {
-            await foreach (var count in db.Set<UnreadCount>().AsNoTracking().Where(u => some.Contains(u.Account)).AsAsyncEnumerable().WithCancellation(cancellationToken))
+            var rows = db.IsSqlite
+                ? db.Set<UnreadCount>().Where(u => some.Contains(u.Account))
+                : db.Set<UnreadCount>().FromSqlRaw(PostgreSqlRead, [some]);
+            await foreach (var count in rows.AsNoTracking().AsAsyncEnumerable().WithCancellation(cancellationToken))
             {
                 counts.Of(count.Account)[count.Conversation] = count.Count;
             }
@@ -96,37 +107,29 @@ internal sealed class UnreadCounts
     {
         var kept = changed.Where(c => Of(c.Account).ContainsKey(c.Conversation)).ToList();
         var gone = changed.Where(c => !Of(c.Account).ContainsKey(c.Conversation)).ToList();
-        if (db.IsSqlite)
-        {
-            foreach (var (account, conversation) in kept)
-            {
-                await db.Database.ExecuteSqlRawAsync(SqliteSave, [account, conversation, Of(account)[conversation]], cancellationToken);
-            }
-
-            foreach (var (account, conversation) in gone)
-            {
-                await db.Database.ExecuteSqlRawAsync(SqliteDelete, [account, conversation], cancellationToken);
-            }
-
-            return;
-        }
-
+        // in one order everywhere, so that two transactions wait for each other and do not cross
+        kept.Sort();
         if (kept.Count > 0)
         {
-            // in one order everywhere, so that two transactions wait for each other and do not cross
-            kept.Sort();
-            await db.Database.ExecuteSqlRawAsync(
-                PostgreSqlSave,
-                [kept.Select(c => c.Account).ToArray(), kept.Select(c => c.Conversation).ToArray(), kept.Select(c => Of(c.Account)[c.Conversation]).ToArray()],
-                cancellationToken);
+            await (db.IsSqlite
+                ? db.Database.ExecuteSqlRawAsync(SqliteSave, [Json(kept.Select(c => new object[] { c.Account, c.Conversation, Of(c.Account)[c.Conversation] }))], cancellationToken)
+                : db.Database.ExecuteSqlRawAsync(
+                    PostgreSqlSave,
+                    [kept.Select(c => c.Account).ToArray(), kept.Select(c => c.Conversation).ToArray(), kept.Select(c => Of(c.Account)[c.Conversation]).ToArray()],
+                    cancellationToken));
         }
 
         if (gone.Count > 0)
         {
-            await db.Database.ExecuteSqlRawAsync(
-                PostgreSqlDelete, [gone.Select(c => c.Account).ToArray(), gone.Select(c => c.Conversation).ToArray()], cancellationToken);
+            await (db.IsSqlite
+                ? db.Database.ExecuteSqlRawAsync(SqliteDelete, [Json(gone.Select(c => new object[] { c.Account, c.Conversation }))], cancellationToken)
+                : db.Database.ExecuteSqlRawAsync(
+                    PostgreSqlDelete, [gone.Select(c => c.Account).ToArray(), gone.Select(c => c.Conversation).ToArray()], cancellationToken));
         }
     }
+
+    /// <summary>What SQLite has in place of arrays.</summary>
+    private static string Json(IEnumerable<object[]> rows) => JsonSerializer.Serialize(rows);
 
     private Dictionary<string, int> Of(string account)
     {

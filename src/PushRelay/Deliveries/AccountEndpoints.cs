@@ -36,6 +36,7 @@ internal static class AccountEndpoints
 
         var (state, sessions) = await presence.OfAsync(ServedAccounts.ServerOf(name), name, cancellationToken);
         var devices = await registry.ListAsync(name, null, DevicesMax, cancellationToken);
+        await registry.RecallReachedAsync(devices, cancellationToken);
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
         var unread = await db.Set<UnreadCount>().Where(u => u.Account == name).SumAsync(u => u.Count, cancellationToken);
         return TypedResults.Ok(new AccountAnswer(

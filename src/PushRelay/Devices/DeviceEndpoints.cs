@@ -75,6 +75,11 @@ internal sealed class DeviceEndpoints(DeviceRegistry registry, DeviceApps apps, 
                 return ApiETag.Failed();
             case RegistrationResult.Done done:
                 http.Response.Headers.Location = $"/v1/devices/{Uri.EscapeDataString(done.Device.Id)}";
+                if (!done.Created)
+                {
+                    await registry.RecallReachedAsync([done.Device], http.RequestAborted);
+                }
+
                 var answer = Answer(done.Device, http);
                 return done.Created ? TypedResults.Created((string?)null, answer) : TypedResults.Ok(answer);
             default:
@@ -96,13 +101,20 @@ internal sealed class DeviceEndpoints(DeviceRegistry registry, DeviceApps apps, 
 
         var devices = await registry.ListAsync(owner, page.Before, page.Limit + 1, http.RequestAborted);
         var items = devices.Take(page.Limit).ToList();
+        await registry.RecallReachedAsync(items, http.RequestAborted);
         return TypedResults.Ok(new DevicePage([.. items.Select(Answer)], devices.Count > items.Count ? ApiPage.Cursor(items[^1].Key) : null));
     }
 
     private async Task<Results<Ok<DeviceAnswer>, ProblemHttpResult>> ShowAsync(string deviceId, string? account, HttpContext http)
     {
         var (device, problem) = await FindAsync(deviceId, account, http, registry, accounts);
-        return device is null ? problem! : TypedResults.Ok(Answer(device, http));
+        if (device is null)
+        {
+            return problem!;
+        }
+
+        await registry.RecallReachedAsync([device], http.RequestAborted);
+        return TypedResults.Ok(Answer(device, http));
     }
 
     private async Task<Results<Ok<DeviceAnswer>, ProblemHttpResult>> PatchAsync(string deviceId, string? account, HttpContext http)
@@ -136,7 +148,13 @@ internal sealed class DeviceEndpoints(DeviceRegistry registry, DeviceApps apps, 
                 return preferences;
             },
             http.RequestAborted);
-        return device is null ? problem : TypedResults.Ok(Answer(device, http));
+        if (device is null)
+        {
+            return problem;
+        }
+
+        await registry.RecallReachedAsync([device], http.RequestAborted);
+        return TypedResults.Ok(Answer(device, http));
     }
 
     private async Task<Results<NoContent, ProblemHttpResult>> RemoveAsync(string deviceId, string? account, HttpContext http)

@@ -70,7 +70,6 @@ internal sealed class DeviceRegistry(
     private const int RecentMax = 10_000;
 
     // "last accepted" is right to the minute
-    private static readonly TimeSpan NotedEvery = TimeSpan.FromMinutes(1);
 
     // as long as other processes' changes may take to be seen
     private static readonly TimeSpan RecentAge = TimeSpan.FromSeconds(2);
@@ -256,18 +255,46 @@ internal sealed class DeviceRegistry(
     /// <summary>First and last four characters, all that is ever shown.</summary>
     public string? VoipTokenHint(Device device) => device.OpenVoipToken(masterKey) is { } token ? Hint(token) : null;
 
-    /// <summary>Notes that these devices were reached; a device that was within the last minute is left as it is.</summary>
-    public async Task NoteAcceptedAsync(IReadOnlyCollection<Device> reached, CancellationToken cancellationToken)
+    /// <summary>
+    /// Fills in when each was last reached, as the ledger has it; what the ledger forgets was noted before (<see cref="NoteReachedAsync"/>).
+    /// No delivery pays for it.
+    /// </summary>
+    public async Task RecallReachedAsync(IReadOnlyCollection<Device> devices, CancellationToken cancellationToken)
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
-        var now = await clock.NowAsync(db, cancellationToken);
-        var before = now - NotedEvery;
-        foreach (var some in reached.Where(d => d.LastAcceptedAt is null || d.LastAcceptedAt < before).Select(d => d.Key).Distinct().Chunk(RelayDb.ParametersMax))
+        foreach (var some in devices.Chunk(RelayDb.ParametersMax))
         {
-            await db.Set<Device>().Where(d => some.Contains(d.Key) && (d.LastAcceptedAt == null || d.LastAcceptedAt < before))
-                .ExecuteUpdateAsync(set => set.SetProperty(d => d.LastAcceptedAt, now), cancellationToken);
+            var keys = some.Select(d => d.Key).ToList();
+            var newest = await db.Set<Device>().Where(d => keys.Contains(d.Key))
+                .Select(d => new
+                {
+                    d.Key,
+                    At = db.Set<Delivery>()
+                        .Where(r => r.Account == d.Account && r.DeviceKey == d.Key && r.State >= DeliveryState.Accepted && r.State <= DeliveryState.Opened)
+                        .OrderByDescending(r => r.Id).Select(r => r.SettledAt).FirstOrDefault(),
+                })
+                .ToDictionaryAsync(d => d.Key, d => d.At, cancellationToken);
+            foreach (var device in some)
+            {
+                device.LastAcceptedAt = newest.GetValueOrDefault(device.Key) ?? device.LastAcceptedAt;
+            }
         }
     }
+
+    /// <summary>
+    /// Keeps on the devices when they were last reached, of the oldest <paramref name="max"/> deliveries that were settled before; those are
+    /// about to be deleted in the same transaction.
+    /// </summary>
+    public static Task NoteReachedAsync(RelayDb db, DateTimeOffset before, int max, CancellationToken cancellationToken) =>
+        db.Database.ExecuteSqlRawAsync(
+            """
+            UPDATE devices SET last_accepted_at = o.at FROM (
+                SELECT device_key, max(settled_at) AS at FROM (
+                    SELECT device_key, settled_at, state FROM deliveries WHERE settled_at IS NOT NULL AND settled_at < {0} ORDER BY id LIMIT {1}) AS s
+                WHERE state BETWEEN 2 AND 4 GROUP BY device_key) AS o
+            WHERE devices.key = o.device_key AND (devices.last_accepted_at IS NULL OR devices.last_accepted_at < o.at)
+            """,
+            [DatabaseClock.Parameter(db, before), max], cancellationToken);
 
     /// <summary>Stores what <paramref name="change"/> makes of a device's preferences; null changes nothing.</summary>
     /// <param name="account">Whose.</param>

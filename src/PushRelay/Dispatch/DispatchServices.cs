@@ -20,7 +20,7 @@ internal static class DispatchServices
         services.AddSingleton<SettlementWriter>();
         services.AddHealthChecks().AddCheck<AppCircuits>("apps");
         services.AddHostedService<PushDispatcher>();
-        services.AddHostedService<Housekeeping>();
+        services.AddSingleton<Housekeeping>().AddHostedService(provider => provider.GetRequiredService<Housekeeping>());
         return services;
     }
 }

@@ -1,12 +1,15 @@
+using Microsoft.EntityFrameworkCore;
 using Microsoft.Extensions.Options;
+using PushRelay.Devices;
 using PushRelay.Outbox;
+using PushRelay.Storage;
 
 namespace PushRelay.Dispatch;
 
 /// <summary>Brings back what a dead node held, ends what is stale, forgets what is old. Any number of nodes may do so at once.</summary>
 internal sealed partial class Housekeeping(
-    OutboxQueue outbox, IOptions<DispatchOptions> dispatch, IOptions<RetentionOptions> retention, TimeProvider clock, ILogger<Housekeeping> logger)
-    : BackgroundService
+    OutboxQueue outbox, IDbContextFactory<RelayDb> databases, WriteTurns turns, DatabaseClock databaseClock, IOptions<DispatchOptions> dispatch,
+    IOptions<RetentionOptions> retention, TimeProvider clock, ILogger<Housekeeping> logger) : BackgroundService
 {
     private const int PruneMax = 1000;
     private static readonly TimeSpan Every = TimeSpan.FromSeconds(1);
@@ -24,7 +27,7 @@ internal sealed partial class Housekeeping(
                 if (clock.GetElapsedTime(pruned) >= PruneEvery)
                 {
                     // while there is more, go on at the next tick
-                    if (await outbox.PruneAsync(retention.Value.Deliveries, PruneMax, stoppingToken) < PruneMax)
+                    if (await PruneAsync(stoppingToken) < PruneMax)
                     {
                         pruned = clock.GetTimestamp();
                     }
@@ -60,6 +63,19 @@ internal sealed partial class Housekeeping(
         {
             outbox.Wake();
         }
+    }
+
+    /// <returns>How many deliveries were deleted.</returns>
+    internal async Task<int> PruneAsync(CancellationToken cancellationToken)
+    {
+        await using var db = await databases.CreateDbContextAsync(cancellationToken);
+        using var turn = await turns.TakeAsync(db, cancellationToken);
+        await using var transaction = await db.Database.BeginTransactionAsync(cancellationToken);
+        var before = await databaseClock.NowAsync(db, cancellationToken) - retention.Value.Deliveries;
+        await DeviceRegistry.NoteReachedAsync(db, before, PruneMax, cancellationToken);
+        var pruned = await OutboxQueue.PruneAsync(db, before, PruneMax, cancellationToken);
+        await transaction.CommitAsync(cancellationToken);
+        return pruned;
     }
 
     private static async Task<bool> NextAsync(PeriodicTimer timer, CancellationToken stoppingToken)

@@ -157,7 +157,7 @@ internal sealed partial class PushDispatcher(
         {
             if (devices is null)
             {
-                settlements.Add(new SettledAlert(alert, new Settlement.HandBack(), null), null);
+                settlements.Add(new SettledAlert(alert, new Settlement.HandBack(), null));
             }
             else
             {
@@ -181,7 +181,7 @@ internal sealed partial class PushDispatcher(
 
         if (settled is not null)
         {
-            settlements.Add(settled, device);
+            settlements.Add(settled);
         }
         else
         {

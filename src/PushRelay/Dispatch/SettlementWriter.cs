@@ -1,6 +1,5 @@
 using System.Threading.Channels;
 using Microsoft.Extensions.Options;
-using PushRelay.Devices;
 using PushRelay.Outbox;
 using PushRelay.Storage;
 
@@ -11,25 +10,21 @@ namespace PushRelay.Dispatch;
 /// the attempts in flight, whose places are given back only here.
 /// </summary>
 internal sealed partial class SettlementWriter(
-    OutboxQueue outbox, DeviceRegistry registry, AppCircuits circuits, IOptions<DispatchOptions> options, TimeProvider clock,
+    OutboxQueue outbox, AppCircuits circuits, IOptions<DispatchOptions> options, TimeProvider clock,
     ILogger<SettlementWriter> logger)
 {
     private const int WrittenTogetherMax = 500;
     private static readonly TimeSpan Retry = TimeSpan.FromMilliseconds(500);
 
-    private readonly Channel<(SettledAlert Alert, Device? Device)> inbox =
-        Channel.CreateUnbounded<(SettledAlert, Device?)>(new UnboundedChannelOptions { SingleReader = true });
-
-    private readonly List<Device> reached = [];
+    private readonly Channel<SettledAlert> inbox = Channel.CreateUnbounded<SettledAlert>(new UnboundedChannelOptions { SingleReader = true });
     private int expected;
     private TaskCompletionSource? idle;
 
     /// <summary>So many more are on their way.</summary>
     public void Expect(int count) => Interlocked.Add(ref expected, count);
 
-    /// <param name="settled">To be written.</param>
-    /// <param name="device">Noted as reached where it was.</param>
-    public void Add(SettledAlert settled, Device? device) => inbox.Writer.TryWrite((settled, device));
+    /// <summary>To be written.</summary>
+    public void Add(SettledAlert settled) => inbox.Writer.TryWrite(settled);
 
     /// <summary>Nothing is written: the lease brings it back.</summary>
     public void GiveUp(ClaimedAlert alert) => Leave(alert);
@@ -50,7 +45,7 @@ internal sealed partial class SettlementWriter(
     {
         // not on the caller's stack
         await Task.Yield();
-        var batch = new List<(SettledAlert Alert, Device? Device)>(WrittenTogetherMax);
+        var batch = new List<SettledAlert>(WrittenTogetherMax);
         while (await inbox.Reader.WaitToReadAsync())
         {
             batch.Clear();
@@ -69,12 +64,10 @@ internal sealed partial class SettlementWriter(
                 NotWritten(exception, batch.Count);
             }
 
-            foreach (var (settled, _) in batch)
+            foreach (var settled in batch)
             {
                 Leave(settled.Alert);
             }
-
-            await NoteReachedAsync();
         }
     }
 
@@ -96,12 +89,11 @@ internal sealed partial class SettlementWriter(
         }
     }
 
-    private async Task WriteAsync(IReadOnlyList<(SettledAlert Alert, Device? Device)> batch)
+    private async Task WriteAsync(List<SettledAlert> settled)
     {
-        var settled = batch.Select(b => b.Alert).ToList();
         try
         {
-            await WriteAsync(settled);
+            await TryWriteAsync(settled);
         }
         catch (Exception exception) when (settled.Count > 1 && !DatabaseOutage.Is(exception))
         {
@@ -110,7 +102,7 @@ internal sealed partial class SettlementWriter(
             {
                 try
                 {
-                    await WriteAsync([one]);
+                    await TryWriteAsync([one]);
                 }
                 catch (Exception alone) when (!DatabaseOutage.Is(alone))
                 {
@@ -118,11 +110,9 @@ internal sealed partial class SettlementWriter(
                 }
             }
         }
-
-        reached.AddRange(batch.Where(b => b.Alert.Settlement is Settlement.Accepted && b.Device is not null).Select(b => b.Device!));
     }
 
-    private Task WriteAsync(List<SettledAlert> settled) => InsistAsync(
+    private Task TryWriteAsync(List<SettledAlert> settled) => InsistAsync(
         async () =>
         {
             foreach (var lost in await outbox.SettleAsync(settled, CancellationToken.None))
@@ -131,27 +121,6 @@ internal sealed partial class SettlementWriter(
             }
         },
         settled.MaxBy(s => s.Alert.ClaimedAt)!.Alert);
-
-    /// <summary>Under load not at every turn: it is for whoever looks at a device.</summary>
-    private async Task NoteReachedAsync()
-    {
-        if (reached.Count == 0 || (reached.Count < WrittenTogetherMax && inbox.Reader.TryPeek(out _)))
-        {
-            return;
-        }
-
-        try
-        {
-            await registry.NoteAcceptedAsync(reached, CancellationToken.None);
-        }
-        catch (Exception exception)
-        {
-            // the deliveries are settled; that a device was reached is said by its next one
-            NotNoted(exception.GetBaseException().Message);
-        }
-
-        reached.Clear();
-    }
 
     private void Leave(ClaimedAlert alert)
     {
@@ -171,7 +140,4 @@ internal sealed partial class SettlementWriter(
 
     [LoggerMessage(Level = LogLevel.Error, Message = "The outcomes of {Count} attempts could not be stored; their leases bring them back")]
     private partial void NotWritten(Exception exception, int count);
-
-    [LoggerMessage(Level = LogLevel.Warning, Message = "That devices were reached could not be noted: {Problem}")]
-    private partial void NotNoted(string problem);
 }

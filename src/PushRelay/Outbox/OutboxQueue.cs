@@ -278,11 +278,9 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
                 cancellationToken) > 0;
     }
 
-    /// <summary>Deletes settled rows older than <paramref name="age"/>, their attempts with them, at most <paramref name="max"/> at a time.</summary>
-    public async Task<int> PruneAsync(TimeSpan age, int max, CancellationToken cancellationToken)
+    /// <summary>Deletes rows that were settled before, their attempts with them: the oldest, at most <paramref name="max"/>.</summary>
+    public static async Task<int> PruneAsync(RelayDb db, DateTimeOffset before, int max, CancellationToken cancellationToken)
     {
-        await using var db = await databases.CreateDbContextAsync(cancellationToken);
-        var before = await clock.NowAsync(db, cancellationToken) - age;
         // ids begin with their time: the oldest are the first of the primary key, and no index of their end is needed
         var old = db.Set<Delivery>().Where(d => d.SettledAt != null && d.SettledAt < before).OrderBy(d => d.Id).Take(max).Select(d => d.Id);
         return await db.Set<Delivery>().Where(d => old.Contains(d.Id)).ExecuteDeleteAsync(cancellationToken);

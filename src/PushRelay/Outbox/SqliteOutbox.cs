@@ -29,28 +29,29 @@ internal sealed class SqliteOutbox : OutboxSql
             OR EXISTS (SELECT 1 FROM deliveries WHERE device_key = $device_key AND slot = $slot AND state = 1 AND coalesced_into IS NULL)
         """;
 
-    private const string Heads =
+    private const string Claim =
         """
-        SELECT d.id, d.device_key, d.slot FROM deliveries d
-        WHERE d.state = 0 AND d.app = $app AND d.due_at <= $now AND d.expires_at > $now
-        AND NOT EXISTS (
-            SELECT 1 FROM deliveries o
-            WHERE o.state = 0 AND o.device_key = d.device_key AND o.slot = d.slot AND o.id < d.id AND o.expires_at > $now)
-        AND NOT EXISTS (
-            SELECT 1 FROM deliveries o
-            WHERE o.state = 1 AND o.coalesced_into IS NULL AND o.device_key = d.device_key AND o.slot = d.slot)
-        ORDER BY d.due_at LIMIT $room
-        """;
-
-    private const string Take =
-        """
+        WITH heads AS MATERIALIZED (
+            SELECT d.id, d.device_key, d.slot FROM deliveries d
+            WHERE d.state = 0 AND d.app = {0} AND d.due_at <= {2} AND d.expires_at > {2}
+            AND NOT EXISTS (
+                SELECT 1 FROM deliveries o
+                WHERE o.state = 0 AND o.device_key = d.device_key AND o.slot = d.slot AND o.id < d.id AND o.expires_at > {2})
+            AND NOT EXISTS (
+                SELECT 1 FROM deliveries o
+                WHERE o.state = 1 AND o.coalesced_into IS NULL AND o.device_key = d.device_key AND o.slot = d.slot)
+            ORDER BY d.due_at LIMIT {1}),
+        taken AS MATERIALIZED (
+            SELECT f.id, heads.id AS head FROM heads
+            JOIN deliveries f ON f.id IN (
+                SELECT d.id FROM deliveries d
+                WHERE d.state = 0 AND d.device_key = heads.device_key AND d.slot = heads.slot AND d.due_at <= {3} AND d.expires_at > {2}
+                ORDER BY d.id LIMIT {4}))
         UPDATE deliveries SET
-            state = 1, lease = $lease, lease_until = $until, attempts = attempts + (id = $head),
-            coalesced_into = CASE WHEN id = $head THEN NULL ELSE $head END
-        WHERE id IN (
-            SELECT id FROM deliveries
-            WHERE state = 0 AND device_key = $device_key AND slot = $slot AND due_at <= $horizon AND expires_at > $now
-            ORDER BY id LIMIT $max)
+            state = 1, lease = {5}, lease_until = {6}, attempts = attempts + (deliveries.id = t.head),
+            coalesced_into = CASE WHEN deliveries.id = t.head THEN NULL ELSE t.head END
+        FROM taken t WHERE deliveries.id = t.id
+        RETURNING *
         """;
 
     private const string Settle =
@@ -108,25 +109,15 @@ internal sealed class SqliteOutbox : OutboxSql
         RelayDb db, IReadOnlyDictionary<string, int> rooms, Guid lease, TimeSpan duration, TimeSpan horizon, DateTimeOffset now,
         CancellationToken cancellationToken)
     {
-        await using var statements = new Statements(db);
-        var taken = 0;
+        var taken = new List<Delivery>();
         foreach (var (app, room) in rooms)
         {
-            var heads = await ReadAsync(
-                statements.With(Heads, ("app", app), ("room", room), ("now", now.UtcTicks)),
-                row => (Id: row.GetGuid(0), DeviceKey: row.GetGuid(1), Slot: row.GetGuid(2)), cancellationToken);
-            foreach (var head in heads)
-            {
-                taken += await statements.With(
-                Take,
-                    ("lease", lease), ("until", (now + duration).UtcTicks), ("head", head.Id), ("device_key", head.DeviceKey), ("slot", head.Slot),
-                    ("horizon", (now + horizon).UtcTicks), ("now", now.UtcTicks), ("max", SlotRowsMax)).ExecuteNonQueryAsync(cancellationToken);
-            }
+            taken.AddRange(await db.Set<Delivery>().FromSqlRaw(
+                Claim, app, room, now.UtcTicks, (now + horizon).UtcTicks, SlotRowsMax, lease, (now + duration).UtcTicks)
+                .AsNoTracking().ToListAsync(cancellationToken));
         }
 
-        return taken == 0
-            ? []
-            : await db.Set<Delivery>().AsNoTracking().Where(d => d.State == DeliveryState.Sending && d.Lease == lease).ToListAsync(cancellationToken);
+        return taken;
     }
 
     public override async Task<HashSet<Guid>> SettleAsync(

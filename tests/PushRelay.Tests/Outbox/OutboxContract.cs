@@ -1,5 +1,7 @@
 using Microsoft.EntityFrameworkCore;
+using Microsoft.Extensions.Options;
 using PushRelay.Devices;
+using PushRelay.Dispatch;
 using PushRelay.Outbox;
 using PushRelay.Tests.Storage;
 
@@ -350,18 +352,29 @@ public abstract class OutboxContract : IAsyncLifetime
     }
 
     [Fact]
-    public async Task Only_what_is_settled_and_old_is_pruned_with_its_attempts()
+    public async Task Only_what_is_settled_and_old_is_pruned_with_its_attempts_and_the_device_remembers_when_it_was_reached()
     {
+        Assert.Null(await ReachedAsync());
         await AppendAsync();
         var claimed = Assert.Single(await ClaimAsync(1));
         await SettleAsync(claimed, new Settlement.Accepted(), Attempt(claimed));
-        relay.Advance(TimeSpan.FromHours(2));
+        var reached = await ReachedAsync();
+        Assert.NotNull(reached);
+        relay.Advance(relay.Get<IOptions<RetentionOptions>>().Value.Deliveries + TimeSpan.FromHours(1));
         var young = await AppendAsync();
 
-        Assert.Equal(1, await relay.Outbox.PruneAsync(TimeSpan.FromHours(1), 100, Token));
+        Assert.Equal(1, await relay.Get<Housekeeping>().PruneAsync(Token));
 
         Assert.Equal(young, Assert.Single(await relay.RowsAsync()).Id);
         Assert.Empty(await AttemptsAsync());
+        Assert.Equal(reached, await ReachedAsync());
+
+        async Task<DateTimeOffset?> ReachedAsync()
+        {
+            var known = await relay.Devices.FindAsync(null, device.Id, Token);
+            await relay.Devices.RecallReachedAsync(known, Token);
+            return known[0].LastAcceptedAt;
+        }
     }
 
     [Theory]
