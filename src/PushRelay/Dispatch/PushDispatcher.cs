@@ -293,7 +293,9 @@ internal sealed partial class PushDispatcher(
             VoipToken = device.OpenVoipToken(masterKey),
             Sandbox = device.Environment == DeviceEnvironment.Sandbox,
             ExpiresAt = delivery.ExpiresAt,
-            ThreadId = Base64Url.EncodeToString(masterKey.Mac("conversation", delivery.Account, delivery.Conversation!).AsSpan(0, 16)),
+            // of a call the slot is the call's own
+            ThreadId = Base64Url.EncodeToString(
+                delivery.Class == EventClass.Call ? masterKey.Mac("conversation", delivery.Account, delivery.Conversation!)[..16] : delivery.Slot.ToByteArray()),
             Receipt = Receipts.For(masterKey, alert.Head.Id),
             Kind = delivery.Class switch
             {
