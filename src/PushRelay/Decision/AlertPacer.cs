@@ -5,11 +5,14 @@ namespace PushRelay.Decision;
 /// <summary>
 /// Says when an alert that is due at once may go out. The first event of a slot goes at once; those within <c>Alerts:CoalesceWindow</c>
 /// of an alert of theirs wait for its end and go as one. A device gets <c>Alerts:DeviceBurst</c> alerts at once and then one in each
-/// <c>Alerts:DeviceInterval</c>: what is more waits, and merges in its slot, so that a flood delays nobody else and drops nothing.
+/// <c>Alerts:DeviceInterval</c>: what is more waits, and merges in its slot, so that a flood delays nobody else and drops nothing. A flood
+/// from very many senders puts off no alert of its device by more than 40 such intervals: then the pace gives way.
 /// Kept in memory for as long as it matters: after a restart an alert more may go out, never one less.
 /// </summary>
 internal sealed class AlertPacer(IOptions<AlertsOptions> settings)
 {
+    private const int PutOffMax = 40;
+
     private readonly AlertsOptions options = settings.Value;
     private readonly Dictionary<(Guid Device, Guid Slot), SlotPace> slots = [];
     private readonly Dictionary<Guid, DateTimeOffset> devices = [];
@@ -94,6 +97,11 @@ internal sealed class AlertPacer(IOptions<AlertsOptions> settings)
 
             var earliest = paid - (interval * (burst - 1));
             var next = earliest > at ? earliest : at;
+            if (next - at > interval * PutOffMax)
+            {
+                return at + (interval * PutOffMax);
+            }
+
             Devices[device] = (paid > at ? paid : at) + interval;
             return next;
         }

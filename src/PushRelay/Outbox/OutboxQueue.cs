@@ -46,8 +46,12 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
         }
     }
 
-    /// <summary>Inserts claim nothing any more; what was claimed and is still in <see cref="Ready"/> is the caller's to hand back.</summary>
-    public void StopServing() => server = null;
+    /// <summary>Inserts claim nothing any more; what was claimed and is still in <see cref="Ready"/>, which ends now, is the caller's to send or hand back.</summary>
+    public void StopServing()
+    {
+        server = null;
+        ready.Writer.TryComplete();
+    }
 
     /// <summary>
     /// Adds rows to the caller's transaction; a row that is there already is left out. Once that is committed the caller calls
@@ -124,16 +128,11 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
     /// <summary>The rows are committed: whoever serves sends what they claimed, and looks for the rest.</summary>
     public async Task HandOverAsync(AppendedRows appended, CancellationToken cancellationToken)
     {
-        if (server is null && appended.Claimed.Count > 0)
+        var late = appended.Claimed.Where(alert => !ready.Writer.TryWrite(alert)).ToList();
+        if (late.Count > 0)
         {
             // it stopped in between
-            await SettleAsync([.. appended.Claimed.Select(a => new SettledAlert(a, new Settlement.HandBack(), null))], cancellationToken);
-            return;
-        }
-
-        foreach (var alert in appended.Claimed)
-        {
-            ready.Writer.TryWrite(alert);
+            await SettleAsync([.. late.Select(a => new SettledAlert(a, new Settlement.HandBack(), null))], cancellationToken);
         }
 
         if (appended.Due.Count > 0)

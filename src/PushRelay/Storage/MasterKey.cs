@@ -1,3 +1,4 @@
+using System.Buffers.Binary;
 using System.Security.Cryptography;
 using System.Text;
 
@@ -12,6 +13,7 @@ internal sealed class MasterKey
 {
     private const int NonceBytes = 12;
     private const int TagBytes = 16;
+    private const int StackMax = 512;
 
     private readonly byte[] sealing;
     private readonly byte[] naming;
@@ -58,21 +60,30 @@ internal sealed class MasterKey
     /// <summary>32 bytes that only this relay can make of these words. Words are kept apart: ("a","bc") and ("ab","c") differ.</summary>
     public byte[] Mac(string purpose, params ReadOnlySpan<string> words)
     {
-        using var hmac = IncrementalHash.CreateHMAC(HashAlgorithmName.SHA256, naming);
-        Append(hmac, purpose);
+        var bytes = Measure(purpose);
         foreach (var word in words)
         {
-            Append(hmac, word);
+            bytes += Measure(word);
         }
 
-        return hmac.GetHashAndReset();
+        // one call into the cryptography library instead of one for each word
+        var text = bytes <= StackMax ? stackalloc byte[bytes] : new byte[bytes];
+        var rest = Put(purpose, text);
+        foreach (var word in words)
+        {
+            rest = Put(word, rest);
+        }
+
+        return HMACSHA256.HashData(naming, text);
     }
 
-    private static void Append(IncrementalHash hmac, string word)
+    private static int Measure(string word) => sizeof(int) + Encoding.UTF8.GetByteCount(word);
+
+    private static Span<byte> Put(string word, Span<byte> to)
     {
-        var bytes = Encoding.UTF8.GetBytes(word);
-        hmac.AppendData(BitConverter.GetBytes(bytes.Length));
-        hmac.AppendData(bytes);
+        var bytes = Encoding.UTF8.GetBytes(word, to[sizeof(int)..]);
+        BinaryPrimitives.WriteInt32LittleEndian(to, bytes);
+        return to[(sizeof(int) + bytes)..];
     }
 
     private static byte[] Place(string table, Guid row, string column) => Encoding.UTF8.GetBytes($"{table}/{row:D}/{column}");

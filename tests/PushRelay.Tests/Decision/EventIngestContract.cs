@@ -379,6 +379,17 @@ public abstract class EventIngestContract : IAsyncLifetime
     }
 
     [Fact]
+    public async Task A_flood_from_very_many_senders_puts_an_alert_off_by_two_minutes_at_most()
+    {
+        await relay.RegisterAsync();
+
+        await CommitAsync([.. Enumerable.Range(0, 70).Select(i => Message("flood") with { From = $"s{i}@example.com" })]);
+        await CommitAsync(Message("of a friend"));
+
+        Assert.Equal(120, (await relay.RowsAsync()).Max(r => (int)Math.Round((r.DueAt - r.CreatedAt).TotalSeconds)));
+    }
+
+    [Fact]
     public async Task A_call_does_not_wait_for_any_window()
     {
         await relay.RegisterAsync();
