@@ -1,4 +1,5 @@
 using System.Buffers.Text;
+using System.Security.Cryptography;
 using Microsoft.EntityFrameworkCore;
 using PushRelay.Outbox;
 using PushRelay.Storage;
@@ -214,6 +215,53 @@ internal sealed class DeviceRegistry(
         {
             audit.Tell(record);
         }
+    }
+
+    /// <summary>Seals again, and indexes again, what is under an older master key; beside running relays, as many rows at a time as harm nobody.</summary>
+    /// <returns>How many were, and how many no key opens.</returns>
+    public async Task<(int Resealed, int Unreadable)> ResealAsync(CancellationToken cancellationToken)
+    {
+        const int TogetherMax = 200;
+        var (resealed, unreadable, after) = (0, 0, Guid.Empty);
+        while (true)
+        {
+            await using var db = await databases.CreateDbContextAsync(cancellationToken);
+            var devices = await db.Set<Device>().AsNoTracking().Where(d => d.Key.CompareTo(after) > 0).OrderBy(d => d.Key).Take(TogetherMax).ToListAsync(cancellationToken);
+            if (devices.Count == 0)
+            {
+                return (resealed, unreadable);
+            }
+
+            foreach (var device in devices)
+            {
+                try
+                {
+                    resealed += await ResealAsync(db, device, cancellationToken) ? 1 : 0;
+                }
+                catch (CryptographicException)
+                {
+                    unreadable++;
+                }
+            }
+
+            after = devices[^1].Key;
+        }
+    }
+
+    private async Task<bool> ResealAsync(RelayDb db, Device device, CancellationToken cancellationToken)
+    {
+        var token = masterKey.Reseal(device.Token, Device.TableName, device.Key, nameof(Device.Token));
+        var voipToken = device.VoipToken is null ? null : masterKey.Reseal(device.VoipToken, Device.TableName, device.Key, nameof(Device.VoipToken));
+        if (token is null && voipToken is null)
+        {
+            return false;
+        }
+
+        var index = RegistrationWriter.TokenIndexes(masterKey, device.App, device.OpenToken(masterKey))[0];
+        var (newToken, newVoipToken) = (token ?? device.Token, voipToken ?? device.VoipToken);
+        // only what it was read as: a registration in between has written its own
+        return await db.Set<Device>().Where(d => d.Key == device.Key && d.Token == device.Token && d.VoipToken == device.VoipToken).ExecuteUpdateAsync(
+            set => set.SetProperty(d => d.Token, newToken).SetProperty(d => d.VoipToken, newVoipToken).SetProperty(d => d.TokenIndex, index), cancellationToken) > 0;
     }
 
     /// <summary>As the audit calls a removal for that reason.</summary>
