@@ -33,7 +33,7 @@ public abstract class OwnershipTests(string kind) : IAsyncLifetime
     {
         apns = await ApnsSimulator.StartAsync(new ApnsSimulatorOptions { Topics = [RelayProcess.App] }, Token);
         server = await XmppServer.OfKindAsync(kind, Token);
-        relay = await RelayProcess.StartAsync(apns, server.ComponentPort, XmppServer.Host, XmppServer.Component, Token, []);
+        relay = await RelayProcess.StartAsync(apns, server.ComponentPort, XmppServer.Host, XmppServer.Component, Token, "--Serilog:MinimumLevel:Default=Verbose", "--Serilog:MinimumLevel:Override:Microsoft=Verbose");
         bob = await XmppClient.LoginAsync(Bob + "/phone", server.C2sPort, streamManagement: false, Token);
         alice = await XmppClient.LoginAsync(Alice + "/desk", server.C2sPort, streamManagement: false, Token);
     }
@@ -112,6 +112,42 @@ public abstract class OwnershipTests(string kind) : IAsyncLifetime
             bob, "pushrelay:revoke", $"<x xmlns='jabber:x:data' type='submit'><field var='id'><value>{id}</value></field></x>")).Attribute("type"));
         using var refused = await bobs.GetAsync("/v1/devices", Token);
         Assert.Equal(401, (int)refused.StatusCode);
+    }
+
+    [Fact]
+    public async Task No_secret_is_in_the_log_at_any_level_nor_in_the_database_nor_in_any_answer()
+    {
+        const string Body = "a canary that sings to nobody";
+        var secret = await TokenAsync(bob);
+        using var bobs = Client(secret);
+        var registration = Registration(Bob);
+        var pushToken = (string)JsonNode.Parse(registration)!["token"]!;
+        using var registered = await bobs.PutAsync("/v1/devices/bobs-phone", Json(registration), Token);
+        var answers = new List<string> { await registered.Content.ReadAsStringAsync(Token) };
+        apns.AnswerNext(503, "ServiceUnavailable", times: 1);
+        await bob.LogoutAsync();
+        await alice.SendAsync(Bob, Body, "m1");
+        await relay.WaitForAsync(Bob, "m1", "accepted");
+        foreach (var path in (string[])["/v1/devices", "/v1/deliveries", "/v1/tokens", "/v1/audit", $"/v1/accounts/{Uri.EscapeDataString(Bob)}", "/v1/devices/none"])
+        {
+            using var answer = await relay.Client.GetAsync(path, Token);
+            answers.Add(await answer.Content.ReadAsStringAsync(Token));
+        }
+
+        var signingKey = (await File.ReadAllLinesAsync(Path.Combine(relay.Folder, "key.p8"), Token))[1];
+        var masterKey = (await File.ReadAllTextAsync(Path.Combine(relay.Folder, "data", "master.key"), Token)).Trim();
+        string[] canaries = [secret, pushToken, Body, signingKey, masterKey, RelayProcess.Key];
+        Assert.Contains("was accepted", relay.Log, StringComparison.Ordinal);
+        Assert.All(canaries, canary => Assert.DoesNotContain(canary, relay.Log, StringComparison.OrdinalIgnoreCase));
+        Assert.All(canaries, canary => Assert.DoesNotContain(answers, text => text.Contains(canary, StringComparison.OrdinalIgnoreCase)));
+        await relay.TerminateAsync(Token);
+        var files = Directory.GetFiles(relay.Folder, "pushrelay.db*", SearchOption.AllDirectories);
+        Assert.NotEmpty(files);
+        foreach (var file in files)
+        {
+            var bytes = Encoding.Latin1.GetString(await File.ReadAllBytesAsync(file, Token));
+            Assert.All(canaries, canary => Assert.DoesNotContain(canary, bytes, StringComparison.OrdinalIgnoreCase));
+        }
     }
 
     private static StringContent? BodyFor(string method, string path) => (method, path) switch
