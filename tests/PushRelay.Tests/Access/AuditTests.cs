@@ -58,6 +58,22 @@ public sealed class AuditTests : IDisposable
         Assert.DoesNotContain(Guess, await operators.GetStringAsync("/v1/audit", Token), StringComparison.Ordinal);
     }
 
+    [Fact]
+    public void What_is_logged_never_makes_a_second_line()
+    {
+        // line 101: as RelayLogging writes where output is collected
+        using var text = new StringWriter();
+        var hostile = "a\n{\"@l\":\"Fatal\"}\rb";
+        var logged = new Serilog.Events.LogEvent(
+            DateTimeOffset.UnixEpoch, Serilog.Events.LogEventLevel.Information, null,
+            new Serilog.Parsing.MessageTemplateParser().Parse("by {Name}"), [new Serilog.Events.LogEventProperty("Name", new Serilog.Events.ScalarValue(hostile))]);
+
+        new Serilog.Formatting.Compact.RenderedCompactJsonFormatter().Format(logged, text);
+
+        Assert.Equal(1, text.ToString().Count(c => c is '\n' or '\r'));
+        Assert.Equal(hostile, (string?)System.Text.Json.Nodes.JsonNode.Parse(text.ToString())!["Name"]);
+    }
+
     /// <returns>Action and first word of the target of all such records, oldest first.</returns>
     private async Task<List<string>> NoteStartAsync(params string[] settings)
     {
