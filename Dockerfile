@@ -4,18 +4,18 @@
 # (SQLite and the master key, where they are kept there) and /tmp. Needs BuildKit.
 
 FROM --platform=$BUILDPLATFORM mcr.microsoft.com/dotnet/sdk:10.0 AS build
-ARG TARGETARCH
 WORKDIR /source
-# first only what the restore depends on, so that a change of code does not restore again
+# first only what the restore depends on, so that a change of code does not restore again; locked: the packages whose hashes are
+# in the repository, or none. No architecture: what is published runs on each, and the lock files know none
 COPY global.json Directory.Build.props Directory.Packages.props ./
-COPY src/PushRelay/PushRelay.csproj src/PushRelay/
-COPY src/PushRelay.Xmpp/PushRelay.Xmpp.csproj src/PushRelay.Xmpp/
-COPY src/PushRelay.Apns/PushRelay.Apns.csproj src/PushRelay.Apns/
-COPY src/PushRelay.Apns.Simulator/PushRelay.Apns.Simulator.csproj src/PushRelay.Apns.Simulator/
-RUN dotnet restore src/PushRelay -a $TARGETARCH
+COPY src/PushRelay/PushRelay.csproj src/PushRelay/packages.lock.json src/PushRelay/
+COPY src/PushRelay.Xmpp/PushRelay.Xmpp.csproj src/PushRelay.Xmpp/packages.lock.json src/PushRelay.Xmpp/
+COPY src/PushRelay.Apns/PushRelay.Apns.csproj src/PushRelay.Apns/packages.lock.json src/PushRelay.Apns/
+COPY src/PushRelay.Apns.Simulator/PushRelay.Apns.Simulator.csproj src/PushRelay.Apns.Simulator/packages.lock.json src/PushRelay.Apns.Simulator/
+RUN dotnet restore src/PushRelay --locked-mode
 COPY .editorconfig BannedSymbols.txt appsettings.json ./
 COPY src src
-RUN dotnet publish src/PushRelay -c Release --no-restore -a $TARGETARCH -p:UseAppHost=false -o /app
+RUN dotnet publish src/PushRelay -c Release --no-restore -p:UseAppHost=false -o /app
 # the defaults of a container; a settings file (--config) or the environment overrides them as everywhere
 RUN sed -i -e 's|http://127.0.0.1:8080|http://0.0.0.0:8080|' -e 's|=data/|=/data/|' -e 's|"data/|"/data/|' /app/appsettings.json \
  && mkdir /data

@@ -145,7 +145,8 @@ if [ "$faults" = yes ]; then
   if check "Build, warnings are errors" dotnet build tests/PushRelay.Interop --nologo -v minimal; then
     tests PushRelay.Interop -trait pace=slow
   fi
-elif check "Build, warnings are errors" dotnet build PushRelay.sln --nologo -v minimal; then
+elif check "Packages are the locked ones" dotnet restore --locked-mode PushRelay.sln \
+  && check "Build, warnings are errors" dotnet build PushRelay.sln --nologo -v minimal; then
   check "Formatting" dotnet format whitespace --folder . --verify-no-changes --exclude artifacts
   if check "Tools are restored" dotnet tool restore; then
     check "Migrations of SQLite match the model" no_pending_migration SqliteRelayDb

@@ -87,7 +87,7 @@ internal static class RelayApp
             host.ServicesStopConcurrently = true;
         });
         builder.Services.AddRelayLogging(builder.Configuration);
-        builder.Services.AddSingleton(file);
+        builder.Services.AddSingleton(file).AddSingleton(new KnownSections(Sections.Keys));
         builder.Services.AddSingleton(clock);
         builder.Services.ConfigureHttpJsonOptions(json =>
         {

@@ -27,7 +27,7 @@ internal static class AccessServices
         services.AddOptions<ServedOptions>().Configure<IConfiguration>((options, configuration) =>
             options.Components = SettingsReader.BindList<ServedOptions.ServedComponent>(configuration, "Xmpp:Components"));
         services.AddSingleton<ServedAccounts>().AddSingleton<RateLimits>().AddSingleton<AccountTokens>().AddSingleton<TokenEndpoints>().AddSingleton<Idempotency>();
-        services.AddSingleton<AccessUpkeep>().AddHostedService(provider => provider.GetRequiredService<AccessUpkeep>());
+        services.AddSingleton<SettingsAudit>().AddSingleton<Refusals>().AddSingleton<AccessUpkeep>().AddHostedService(provider => provider.GetRequiredService<AccessUpkeep>());
         services.AddProblemDetails(problems => problems.CustomizeProblemDetails = ApiProblem.Complete);
         services.AddAuthentication(AnyCredential)
             .AddPolicyScheme(AnyCredential, null, scheme =>

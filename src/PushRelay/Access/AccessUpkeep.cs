@@ -2,9 +2,10 @@ using PushRelay.Storage;
 
 namespace PushRelay.Access;
 
-/// <summary>Forgets expired tokens, used keys and old audit records, once an hour; any number of nodes may.</summary>
+/// <summary>Forgets expired tokens, used keys and old audit records, once an hour; any number of nodes may. At the start it says which settings are new.</summary>
 internal sealed partial class AccessUpkeep(
-    AccountTokens tokens, Idempotency idempotency, AuditTrail audit, IConfiguration configuration, TimeProvider clock, ILogger<AccessUpkeep> logger) : BackgroundService
+    AccountTokens tokens, Idempotency idempotency, AuditTrail audit, SettingsAudit settings, IConfiguration configuration,
+    TimeProvider clock, ILogger<AccessUpkeep> logger) : BackgroundService
 {
     private static readonly TimeSpan Every = TimeSpan.FromHours(1);
 
@@ -15,6 +16,7 @@ internal sealed partial class AccessUpkeep(
         using var timer = new PeriodicTimer(Every, clock);
         try
         {
+            await ToldAsync(() => settings.NoteAsync(stoppingToken));
             while (await timer.WaitForNextTickAsync(stoppingToken))
             {
                 await RunOnceAsync(stoppingToken);
@@ -26,13 +28,19 @@ internal sealed partial class AccessUpkeep(
         }
     }
 
-    internal async Task RunOnceAsync(CancellationToken cancellationToken)
+    internal Task RunOnceAsync(CancellationToken cancellationToken) => ToldAsync(async () =>
+    {
+        await tokens.PruneAsync(cancellationToken);
+        await idempotency.PruneAsync(cancellationToken);
+        await audit.PruneAsync(retention.Audit, cancellationToken);
+    });
+
+    /// <summary>A database that is away ends nothing here.</summary>
+    private async Task ToldAsync(Func<Task> work)
     {
         try
         {
-            await tokens.PruneAsync(cancellationToken);
-            await idempotency.PruneAsync(cancellationToken);
-            await audit.PruneAsync(retention.Audit, cancellationToken);
+            await work();
         }
         catch (Exception exception) when (DatabaseOutage.Is(exception))
         {
@@ -55,6 +63,6 @@ internal sealed partial class AccessUpkeep(
         public TimeSpan Audit { get; set; } = TimeSpan.FromDays(365);
     }
 
-    [LoggerMessage(Level = LogLevel.Warning, Message = "What has expired could not be forgotten yet: {Problem}")]
+    [LoggerMessage(Level = LogLevel.Warning, Message = "The audit lacks what this start changed, or what has expired could not be forgotten yet: {Problem}")]
     private partial void Failed(string problem);
 }

@@ -20,7 +20,7 @@ internal static class BearerCredential
 
 /// <summary>Tells an operator by its key; compares in constant time, whichever key it is. Also says no for every scheme.</summary>
 internal sealed class OperatorKeyHandler(
-    IOptionsMonitor<AuthenticationSchemeOptions> options, ILoggerFactory loggers, UrlEncoder encoder, IOptions<ApiOptions> api, RateLimits limits)
+    IOptionsMonitor<AuthenticationSchemeOptions> options, ILoggerFactory loggers, UrlEncoder encoder, IOptions<ApiOptions> api, RateLimits limits, Refusals refusals)
     : AuthenticationHandler<AuthenticationSchemeOptions>(options, loggers, encoder)
 {
     public const string SchemeName = "OperatorKey";
@@ -47,12 +47,12 @@ internal sealed class OperatorKeyHandler(
             : AuthenticateResult.Success(new AuthenticationTicket(ApiCaller.Principal(SchemeName, name, account: null), SchemeName)));
     }
 
-    protected override Task HandleChallengeAsync(AuthenticationProperties properties)
+    protected override async Task HandleChallengeAsync(AuthenticationProperties properties)
     {
         if (JwtAuthentication.IsProviderAway(Context))
         {
             Response.StatusCode = StatusCodes.Status503ServiceUnavailable;
-            return Task.CompletedTask;
+            return;
         }
 
         if (Request.Headers.Authorization.Count > 0)
@@ -62,13 +62,20 @@ internal sealed class OperatorKeyHandler(
             {
                 Response.StatusCode = StatusCodes.Status429TooManyRequests;
                 Response.Headers.RetryAfter = Math.Ceiling(wait.TotalSeconds).ToString(CultureInfo.InvariantCulture);
-                return Task.CompletedTask;
+                return;
             }
+
+            await refusals.CredentialAsync(Context);
         }
 
         Response.Headers.WWWAuthenticate = "Bearer realm=\"pushrelay\"";
         Response.StatusCode = StatusCodes.Status401Unauthorized;
-        return Task.CompletedTask;
+    }
+
+    protected override async Task HandleForbiddenAsync(AuthenticationProperties properties)
+    {
+        await refusals.RouteAsync(Context);
+        Response.StatusCode = StatusCodes.Status403Forbidden;
     }
 }
 

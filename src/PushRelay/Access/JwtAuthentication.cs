@@ -45,11 +45,14 @@ internal static class JwtAuthentication
             bearer.Authority = options.Authority;
             // Check() lets plain HTTP through on the loopback only
             bearer.RequireHttpsMetadata = new Uri(options.Authority).Scheme == "https";
-            bearer.Backchannel = new HttpClient(new SocketsHttpHandler { AllowAutoRedirect = false })
+            var http = new HttpClient(new SocketsHttpHandler { AllowAutoRedirect = false })
             {
                 Timeout = MetadataTimeout,
                 MaxResponseContentBufferSize = MetadataBytesMax,
             };
+            bearer.Backchannel = http;
+            bearer.ConfigurationManager = new ProviderKeys(
+                options.Authority.TrimEnd('/') + "/.well-known/openid-configuration", http, bearer.RequireHttpsMetadata, clock);
         }
 
         bearer.TokenValidationParameters = new TokenValidationParameters

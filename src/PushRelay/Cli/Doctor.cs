@@ -20,6 +20,8 @@ internal sealed record DoctorCheck(string Name, bool Ok, string Detail);
 /// </summary>
 internal sealed class Doctor(IServiceProvider services, TimeProvider clock)
 {
+    private const int ComponentSecretCharsMin = 16;
+
     private static readonly TimeSpan ClockSkewMax = TimeSpan.FromSeconds(2);
     private static readonly TimeSpan ApnsTimeout = TimeSpan.FromSeconds(15);
 
@@ -47,6 +49,8 @@ internal sealed class Doctor(IServiceProvider services, TimeProvider clock)
                 yield break;
             }
 
+            yield return await CheckSafetyAsync(cancellationToken);
+
             foreach (var app in services.GetRequiredService<IOptions<AppsOptions>>().Value.Apps)
             {
                 yield return await CheckApnsAsync(app, cancellationToken);
@@ -65,6 +69,37 @@ internal sealed class Doctor(IServiceProvider services, TimeProvider clock)
         {
             return new DoctorCheck(name, false, exception.Message);
         }
+    }
+
+    /// <summary>What works, and opens a door: a key that everybody may read is not well, the rest is to be known.</summary>
+    private async Task<DoctorCheck> CheckSafetyAsync(CancellationToken cancellationToken)
+    {
+        const string Name = "safety";
+        var options = services.GetRequiredService<IOptions<StorageOptions>>().Value;
+        if (!OperatingSystem.IsWindows() && (File.GetUnixFileMode(options.MasterKeyFile) & UnixFileMode.OtherRead) != 0)
+        {
+            return new DoctorCheck(Name, false, $"Everybody on this machine may read Storage:MasterKeyFile. Cure: chmod 600 {options.MasterKeyFile}");
+        }
+
+        var careful = new List<string>();
+        foreach (var url in (services.GetRequiredService<IConfiguration>()["Urls"] ?? "").Split(';', StringSplitOptions.RemoveEmptyEntries))
+        {
+            var address = BindingAddress.Parse(url);
+            if (address.Scheme == "http" && address.Host != "localhost" && !(System.Net.IPAddress.TryParse(address.Host, out var ip) && System.Net.IPAddress.IsLoopback(ip)))
+            {
+                careful.Add($"Urls {url} is plain HTTP beyond this machine: only behind a proxy with TLS");
+            }
+        }
+
+        careful.AddRange(services.GetRequiredService<IOptions<XmppOptions>>().Value.Components.Where(c => c.Secret.Length < ComponentSecretCharsMin)
+            .Select(c => $"the secret of {c.Domain} has fewer than {ComponentSecretCharsMin} characters: make one with openssl rand -hex 32"));
+        await using var db = await services.GetRequiredService<IDbContextFactory<RelayDb>>().CreateDbContextAsync(cancellationToken);
+        if (!db.IsSqlite && await db.Database.SqlQuery<bool>($"SELECT rolsuper AS \"Value\" FROM pg_roles WHERE rolname = current_user").SingleAsync(cancellationToken))
+        {
+            careful.Add("the database user is a superuser: give the relay one of its own that owns its database only");
+        }
+
+        return new DoctorCheck(Name, true, careful.Count == 0 ? "nothing stands open" : $"careful: {string.Join("; ", careful)}");
     }
 
     private async Task<DoctorCheck> CheckClockAsync(CancellationToken cancellationToken)

@@ -32,6 +32,7 @@ internal static class RelayCommands
         root.Add(Migrate());
         root.Add(HealthCommand.Create(Config, Settings));
         root.Add(DoctorCommand.Create(Config, Settings));
+        root.Add(KeysCommand.Create(Config, Settings));
         root.Add(SimulatorCommand.Create());
         try
         {

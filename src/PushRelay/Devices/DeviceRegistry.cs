@@ -1,5 +1,4 @@
 using System.Buffers.Text;
-using System.Collections.Concurrent;
 using System.Security.Cryptography;
 using Microsoft.EntityFrameworkCore;
 using PushRelay.Outbox;
@@ -7,95 +6,19 @@ using PushRelay.Storage;
 
 namespace PushRelay.Devices;
 
-/// <summary>A valid registration: names normalised, token lower-case hex.</summary>
-internal sealed record Registration
-{
-    public required string Account { get; init; }
-
-    /// <summary>The app's own installation id; null: the relay makes one, or the token tells.</summary>
-    public string? Id { get; init; }
-
-    public required string App { get; init; }
-
-    public required string Platform { get; init; }
-
-    public required string Token { get; init; }
-
-    public required DeviceEnvironment Environment { get; init; }
-
-    public string? VoipToken { get; init; }
-
-    public string? Resource { get; init; }
-
-    public string? Locale { get; init; }
-
-    public string? TimeZone { get; init; }
-
-    /// <summary>The token leaves every other account: a phone that changed hands.</summary>
-    public bool Exclusive { get; init; } = true;
-
-    public Actor Actor { get; init; } = Actor.Relay;
-
-    /// <summary>Asked with the device as it is, or null, before anything is changed; false changes nothing.</summary>
-    public Func<Device?, bool>? Precondition { get; init; }
-}
-
-/// <summary>What a registration came to.</summary>
-internal abstract record RegistrationResult
-{
-    private RegistrationResult()
-    {
-    }
-
-    /// <param name="Device">As it is now.</param>
-    /// <param name="Created">It was not there before.</param>
-    public sealed record Done(Device Device, bool Created) : RegistrationResult;
-
-    /// <summary>The account has as many valid devices as it may have.</summary>
-    public sealed record LimitReached : RegistrationResult;
-
-    /// <summary><see cref="Registration.Precondition"/> said no.</summary>
-    public sealed record PreconditionFailed : RegistrationResult;
-}
-
 /// <summary>Knows which devices an account has, and the one place that reads or writes their tokens.</summary>
 internal sealed class DeviceRegistry(
-    IDbContextFactory<RelayDb> databases, OutboxQueue outbox, MasterKey masterKey, DatabaseClock clock, Sequence sequence,
-    TimeProvider timers, AuditTrail audit)
+    IDbContextFactory<RelayDb> databases, OutboxQueue outbox, MasterKey masterKey, DatabaseClock clock, TimeProvider timers, AuditTrail audit,
+    WriteTurns turns, RegistrationWriter writer, RecentDevices recent)
 {
     /// <summary>More are not registered, but take the place of invalid ones.</summary>
     public const int DevicesPerAccountMax = 20;
 
-    private const int TriesMax = 5;
-    private const int RecentMax = 10_000;
-
     // "last accepted" is right to the minute
 
-    // as long as other processes' changes may take to be seen
-    private static readonly TimeSpan RecentAge = TimeSpan.FromSeconds(2);
-
-    // what the ingest has just read, the dispatcher does not read again
-    private ConcurrentDictionary<Guid, (Device Device, long ReadAt)> recent = [];
-
-    // the generation before, so that a full one does not take with it what was read a moment ago
-    private ConcurrentDictionary<Guid, (Device Device, long ReadAt)> older = [];
-    private int counted;
-
     /// <summary>The same account, app and token again is the same device.</summary>
-    public async Task<RegistrationResult> RegisterAsync(Registration registration, CancellationToken cancellationToken)
-    {
-        for (var tries = 1; ; tries++)
-        {
-            try
-            {
-                return await TryRegisterAsync(registration, cancellationToken);
-            }
-            catch (DbUpdateException) when (tries < TriesMax)
-            {
-                // another registration of the same account or token came between: look again
-            }
-        }
-    }
+    /// <exception cref="OperationCanceledException">Stopped while it waited; once it is being written it is written.</exception>
+    public Task<RegistrationResult> RegisterAsync(Registration registration, CancellationToken cancellationToken) => writer.RegisterAsync(registration, cancellationToken);
 
     /// <summary>The XEP-0357 publish option <c>secret</c> of a node; known to whoever holds the master key, stored nowhere.</summary>
     public string NodeSecret(string node) => Base64Url.EncodeToString(masterKey.Mac("node secret", node).AsSpan(0, 18));
@@ -130,18 +53,7 @@ internal sealed class DeviceRegistry(
             devices.AddRange(await db.Set<Device>().AsNoTracking().Where(d => some.Contains(d.Account)).OrderBy(d => d.Key).ToListAsync(cancellationToken));
         }
 
-        var generation = recent;
-        foreach (var device in devices)
-        {
-            generation[device.Key] = (device, readAt);
-        }
-
-        if ((counted += devices.Count) > RecentMax)
-        {
-            counted = 0;
-            (older, recent) = (generation, []);
-        }
-
+        recent.Keep(devices, readAt);
         return devices.ToLookup(d => d.Account, StringComparer.Ordinal);
     }
 
@@ -152,9 +64,9 @@ internal sealed class DeviceRegistry(
         var missing = new List<Guid>();
         foreach (var key in keys)
         {
-            if ((recent.TryGetValue(key, out var known) || older.TryGetValue(key, out known)) && timers.GetElapsedTime(known.ReadAt) < RecentAge)
+            if (recent.Find(key) is { } device)
             {
-                found[key] = known.Device;
+                found[key] = device;
             }
             else
             {
@@ -167,9 +79,9 @@ internal sealed class DeviceRegistry(
             await using var db = await databases.CreateDbContextAsync(cancellationToken);
             foreach (var some in missing.Chunk(RelayDb.ParametersMax))
             {
-                await foreach (var device in db.Set<Device>().AsNoTracking().Where(d => some.Contains(d.Key)).AsAsyncEnumerable().WithCancellation(cancellationToken))
+                await foreach (var read in db.Set<Device>().AsNoTracking().Where(d => some.Contains(d.Key)).AsAsyncEnumerable().WithCancellation(cancellationToken))
                 {
-                    found[device.Key] = device;
+                    found[read.Key] = read;
                 }
             }
         }
@@ -182,10 +94,11 @@ internal sealed class DeviceRegistry(
     public async Task<bool> RemoveAsync(Guid key, Actor actor, CancellationToken cancellationToken)
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
+        using var turn = await turns.TakeAsync(db, cancellationToken);
         await using var transaction = await db.Database.BeginTransactionAsync(cancellationToken);
         var records = await RemoveAsync(db, db.Set<Device>().Where(d => d.Key == key), Reasons.DeviceRemoved, actor, cancellationToken);
         await transaction.CommitAsync(cancellationToken);
-        ForgetAll();
+        recent.Forget([key]);
         Tell(records);
         return records.Count > 0;
     }
@@ -206,6 +119,7 @@ internal sealed class DeviceRegistry(
     public async Task<bool> InvalidateAsync(Device sent, string reason, DateTimeOffset? since, CancellationToken cancellationToken)
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
+        using var turn = await turns.TakeAsync(db, cancellationToken);
         await using var transaction = await db.Database.BeginTransactionAsync(cancellationToken);
         AuditRecord? record = null;
         var marked = await db.Set<Device>()
@@ -222,7 +136,7 @@ internal sealed class DeviceRegistry(
         }
 
         await transaction.CommitAsync(cancellationToken);
-        Forget(sent.Key);
+        recent.Forget([sent.Key]);
         if (record is not null)
         {
             audit.Tell(record);
@@ -237,23 +151,11 @@ internal sealed class DeviceRegistry(
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
         await db.Set<Device>().Where(d => d.Key == sent.Key && d.RegisteredAt == sent.RegisteredAt)
             .ExecuteUpdateAsync(set => set.SetProperty(d => d.VoipToken, (byte[]?)null).SetProperty(d => d.Revision, d => d.Revision + 1), cancellationToken);
-        Forget(sent.Key);
-    }
-
-    private void Forget(Guid key)
-    {
-        recent.TryRemove(key, out _);
-        older.TryRemove(key, out _);
-    }
-
-    private void ForgetAll()
-    {
-        recent.Clear();
-        older.Clear();
+        recent.Forget([sent.Key]);
     }
 
     /// <summary>First and last four characters, all that is ever shown.</summary>
-    public string? VoipTokenHint(Device device) => device.OpenVoipToken(masterKey) is { } token ? Hint(token) : null;
+    public string? VoipTokenHint(Device device) => device.OpenVoipToken(masterKey) is { } token ? RegistrationWriter.Hint(token) : null;
 
     /// <summary>
     /// Fills in when each was last reached, as the ledger has it; what the ledger forgets was noted before (<see cref="NoteReachedAsync"/>).
@@ -321,7 +223,7 @@ internal sealed class DeviceRegistry(
             try
             {
                 await db.SaveChangesAsync(cancellationToken);
-                Forget(device.Key);
+                recent.Forget([device.Key]);
                 audit.Tell(record);
                 return device;
             }
@@ -334,125 +236,6 @@ internal sealed class DeviceRegistry(
         return null;
     }
 
-    private async Task<RegistrationResult> TryRegisterAsync(Registration registration, CancellationToken cancellationToken)
-    {
-        var index = masterKey.Mac("token", registration.App, registration.Token);
-        await using var db = await databases.CreateDbContextAsync(cancellationToken);
-        await using var transaction = await db.Database.BeginTransactionAsync(cancellationToken);
-        if (!db.IsSqlite)
-        {
-            // two accounts that claim one token at once take turns; SQLite has one writer anyway
-            await db.Database.ExecuteSqlAsync($"SELECT pg_advisory_xact_lock({BitConverter.ToInt64(index)})", cancellationToken);
-            // and so do the registrations of one account, which are counted
-            var account = BitConverter.ToInt64(masterKey.Mac("account lock", registration.Account));
-            await db.Database.ExecuteSqlAsync($"SELECT pg_advisory_xact_lock({account})", cancellationToken);
-        }
-
-        var now = await clock.NowAsync(db, cancellationToken);
-        var devices = await db.Set<Device>().Where(d => d.Account == registration.Account).OrderBy(d => d.Key).ToListAsync(cancellationToken);
-        var records = new List<AuditRecord>();
-        var sameToken = devices.Find(d => d.TokenIndex.AsSpan().SequenceEqual(index));
-        var sameId = registration.Id is null ? sameToken : devices.Find(d => d.Id == registration.Id);
-        if (registration.Precondition?.Invoke(sameId) == false)
-        {
-            return new RegistrationResult.PreconditionFailed();
-        }
-
-        if (sameId is not null && sameToken is not null && sameId != sameToken)
-        {
-            // one phone, two installation ids: the id that was named stays
-            records.AddRange(await RemoveAsync(db, db.Set<Device>().Where(d => d.Key == sameToken.Key), Reasons.DeviceMoved, registration.Actor, cancellationToken));
-            db.Entry(sameToken).State = EntityState.Detached;
-            sameToken = null;
-        }
-
-        if (registration.Exclusive)
-        {
-            records.AddRange(await RemoveAsync(
-                db, db.Set<Device>().Where(d => d.TokenIndex == index && d.Account != registration.Account), Reasons.DeviceMoved, registration.Actor, cancellationToken));
-        }
-
-        // a new id for a known token takes that device over, with what is pending for it
-        var device = sameId ?? sameToken;
-        var created = sameId is null;
-        if (device is null)
-        {
-            if (devices.Count >= DevicesPerAccountMax)
-            {
-                var oldestInvalid = devices.Find(d => d.Status == DeviceStatus.Invalid);
-                if (oldestInvalid is null)
-                {
-                    return new RegistrationResult.LimitReached();
-                }
-
-                records.AddRange(await RemoveAsync(
-                    db, db.Set<Device>().Where(d => d.Key == oldestInvalid.Key), Reasons.DeviceRemoved, registration.Actor, cancellationToken));
-                db.Entry(oldestInvalid).State = EntityState.Detached;
-            }
-
-            device = NewDevice(registration, index, now);
-            db.Add(device);
-        }
-
-        Replace(device, registration, index, now);
-        if (db.Entry(device) is { State: not EntityState.Added } entry)
-        {
-            // written even where they look unchanged: a refusal of the old token may be committed in this very moment
-            entry.Property(d => d.Status).IsModified = true;
-            entry.Property(d => d.StatusReason).IsModified = true;
-        }
-
-        records.Add(audit.Note(db, now, registration.Actor, "device.registered", device.Account, device.Id));
-        await db.SaveChangesAsync(cancellationToken);
-        await transaction.CommitAsync(cancellationToken);
-        // the token may have left another account's device
-        ForgetAll();
-        Tell(records);
-        return new RegistrationResult.Done(device, created);
-    }
-
-    private Device NewDevice(Registration registration, byte[] index, DateTimeOffset now)
-    {
-        var key = sequence.Next();
-        return new Device
-        {
-            Key = key,
-            Id = key.ToString("D"),
-            Account = registration.Account,
-            App = registration.App,
-            Platform = registration.Platform,
-            TokenIndex = index,
-            Token = [],
-            TokenHint = "",
-            Environment = registration.Environment,
-            Node = Convert.ToHexStringLower(RandomNumberGenerator.GetBytes(16)),
-            CreatedAt = now,
-            RegisteredAt = now,
-            UpdatedAt = now,
-        };
-    }
-
-    /// <summary>A registration replaces all its members: what is left out goes back to its default.</summary>
-    private void Replace(Device device, Registration registration, byte[] index, DateTimeOffset now)
-    {
-        device.Id = registration.Id ?? device.Id;
-        device.App = registration.App;
-        device.Platform = registration.Platform;
-        device.TokenIndex = index;
-        device.Token = masterKey.Seal(registration.Token, Device.TableName, device.Key, nameof(Device.Token));
-        device.TokenHint = Hint(registration.Token);
-        device.VoipToken = registration.VoipToken is null ? null : masterKey.Seal(registration.VoipToken, Device.TableName, device.Key, nameof(Device.VoipToken));
-        device.Environment = registration.Environment;
-        device.Resource = registration.Resource;
-        device.Locale = registration.Locale;
-        device.TimeZone = registration.TimeZone;
-        device.Status = DeviceStatus.Active;
-        device.StatusReason = null;
-        device.RegisteredAt = now;
-        device.UpdatedAt = now;
-        device.Revision++;
-    }
-
     private void Tell(IEnumerable<AuditRecord> records)
     {
         foreach (var record in records)
@@ -461,7 +244,55 @@ internal sealed class DeviceRegistry(
         }
     }
 
-    private static string Hint(string token) => $"{token[..4]}…{token[^4..]}";
+    /// <summary>Seals again, and indexes again, what is under an older master key; beside running relays, as many rows at a time as harm nobody.</summary>
+    /// <returns>How many were, and how many no key opens.</returns>
+    public async Task<(int Resealed, int Unreadable)> ResealAsync(CancellationToken cancellationToken)
+    {
+        const int TogetherMax = 200;
+        var (resealed, unreadable, after) = (0, 0, Guid.Empty);
+        while (true)
+        {
+            await using var db = await databases.CreateDbContextAsync(cancellationToken);
+            var devices = await db.Set<Device>().AsNoTracking().Where(d => d.Key.CompareTo(after) > 0).OrderBy(d => d.Key).Take(TogetherMax).ToListAsync(cancellationToken);
+            if (devices.Count == 0)
+            {
+                return (resealed, unreadable);
+            }
+
+            foreach (var device in devices)
+            {
+                try
+                {
+                    resealed += await ResealAsync(db, device, cancellationToken) ? 1 : 0;
+                }
+                catch (CryptographicException)
+                {
+                    unreadable++;
+                }
+            }
+
+            after = devices[^1].Key;
+        }
+    }
+
+    private async Task<bool> ResealAsync(RelayDb db, Device device, CancellationToken cancellationToken)
+    {
+        var token = masterKey.Reseal(device.Token, Device.TableName, device.Key, nameof(Device.Token));
+        var voipToken = device.VoipToken is null ? null : masterKey.Reseal(device.VoipToken, Device.TableName, device.Key, nameof(Device.VoipToken));
+        if (token is null && voipToken is null)
+        {
+            return false;
+        }
+
+        var index = RegistrationWriter.TokenIndexes(masterKey, device.App, device.OpenToken(masterKey))[0];
+        var (newToken, newVoipToken) = (token ?? device.Token, voipToken ?? device.VoipToken);
+        // only what it was read as: a registration in between has written its own
+        return await db.Set<Device>().Where(d => d.Key == device.Key && d.Token == device.Token && d.VoipToken == device.VoipToken).ExecuteUpdateAsync(
+            set => set.SetProperty(d => d.Token, newToken).SetProperty(d => d.VoipToken, newVoipToken).SetProperty(d => d.TokenIndex, index), cancellationToken) > 0;
+    }
+
+    /// <summary>As the audit calls a removal for that reason.</summary>
+    public static string ActionOf(string reason) => reason.Replace('_', '.');
 
     private async Task<IReadOnlyList<AuditRecord>> RemoveAsync(
         RelayDb db, IQueryable<Device> which, string reason, Actor actor, CancellationToken cancellationToken)
@@ -480,7 +311,7 @@ internal sealed class DeviceRegistry(
         }
 
         var now = await clock.NowAsync(db, cancellationToken);
-        var records = gone.ConvertAll(d => audit.Note(db, now, actor, reason.Replace('_', '.'), d.Account, d.Id));
+        var records = gone.ConvertAll(d => audit.Note(db, now, actor, ActionOf(reason), d.Account, d.Id));
         await db.SaveChangesAsync(cancellationToken);
         return records;
     }

@@ -8,6 +8,8 @@ internal static class DeviceServices
     {
         services.AddOptions<DeviceAppsOptions>().Configure<IConfiguration>((options, configuration) => options.Apps = SettingsReader.BindList<DeviceAppsOptions.App>(configuration, "Apps"));
         services.AddSingleton<DeviceApps>();
+        services.AddSingleton<RecentDevices>();
+        services.AddSingleton<RegistrationWriter>();
         services.AddSingleton<DeviceRegistry>();
         services.AddSingleton<DeviceEndpoints>();
         return services;

@@ -1,3 +1,5 @@
+using System.Security.Cryptography;
+using System.Text;
 using Microsoft.EntityFrameworkCore;
 using Microsoft.EntityFrameworkCore.Metadata.Builders;
 using PushRelay.Apns;
@@ -37,7 +39,8 @@ internal sealed class ProviderTokenStore(IDbContextFactory<RelayDb> databases, M
     public async ValueTask<ApnsProviderToken> GetAsync(
         string teamId, string keyId, Func<ApnsProviderToken, bool> isUsable, Func<ApnsProviderToken> sign, CancellationToken cancellationToken)
     {
-        var place = new Guid(masterKey.Mac("provider token", teamId, keyId).AsSpan(0, 16));
+        // the same under every master key
+        var place = new Guid(SHA256.HashData(Encoding.UTF8.GetBytes($"{teamId}/{keyId}")).AsSpan(0, 16));
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
         await using var transaction = await db.Database.BeginTransactionAsync(cancellationToken);
         if (!db.IsSqlite)
@@ -47,13 +50,9 @@ internal sealed class ProviderTokenStore(IDbContextFactory<RelayDb> databases, M
         }
 
         var kept = await db.Set<SharedProviderToken>().SingleOrDefaultAsync(t => t.TeamId == teamId && t.KeyId == keyId, cancellationToken);
-        if (kept is not null)
+        if (kept is not null && Open(kept, place) is { } token && isUsable(token))
         {
-            var token = new ApnsProviderToken(masterKey.Open(kept.Token, SharedProviderToken.TableName, place, nameof(kept.Token)), kept.IssuedAt);
-            if (isUsable(token))
-            {
-                return token;
-            }
+            return token;
         }
 
         var signed = sign();
@@ -70,5 +69,17 @@ internal sealed class ProviderTokenStore(IDbContextFactory<RelayDb> databases, M
         await db.SaveChangesAsync(cancellationToken);
         await transaction.CommitAsync(cancellationToken);
         return signed;
+    }
+    /// <summary>Null: sealed with a master key that is no longer here; the next one is.</summary>
+    private ApnsProviderToken? Open(SharedProviderToken kept, Guid place)
+    {
+        try
+        {
+            return new ApnsProviderToken(masterKey.Open(kept.Token, SharedProviderToken.TableName, place, nameof(kept.Token)), kept.IssuedAt);
+        }
+        catch (CryptographicException)
+        {
+            return null;
+        }
     }
 }

@@ -10,6 +10,9 @@ internal sealed record Actor(string Name, string? Address)
 {
     /// <summary>The relay itself, on a server's or a push network's word.</summary>
     public static readonly Actor Relay = new("relay", null);
+
+    /// <summary>Whoever runs a command or starts the relay on this machine.</summary>
+    public static readonly Actor Command = new($"user {Environment.UserName}", Environment.MachineName);
 }
 
 /// <summary>One change that somebody made or was refused: written once, never changed, without any secret.</summary>

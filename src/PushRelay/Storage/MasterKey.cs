@@ -7,30 +7,34 @@ namespace PushRelay.Storage;
 /// <summary>
 /// The key outside the database that makes a copy of the database useless on its own. One key of 32 bytes, and from it by HKDF one
 /// for each purpose: tokens and message bodies are sealed (AES-256-GCM, a random nonce, bound to the row and column they stand in),
-/// tokens are found and names disguised by HMAC-SHA256.
+/// tokens are found and names disguised by HMAC-SHA256. While one key is being replaced there are several: the first writes, every one reads.
 /// </summary>
 internal sealed class MasterKey
 {
+    public const int KeyBytes = 32;
+
     private const int NonceBytes = 12;
     private const int TagBytes = 16;
     private const int StackMax = 512;
 
-    private readonly byte[] sealing;
-    private readonly byte[] naming;
+    private readonly Derived[] keys;
 
-    public MasterKey(byte[] key)
+    /// <param name="keys">The one that writes, and older ones.</param>
+    public MasterKey(params IReadOnlyList<byte[]> keys)
     {
-        if (key.Length != 32)
+        if (keys.Count == 0 || keys.Any(key => key.Length != KeyBytes))
         {
-            throw new ArgumentException("A master key has 32 bytes.", nameof(key));
+            throw new ArgumentException("A master key has 32 bytes.", nameof(keys));
         }
 
-        sealing = HKDF.DeriveKey(HashAlgorithmName.SHA256, key, 32, info: "pushrelay sealing"u8.ToArray());
-        naming = HKDF.DeriveKey(HashAlgorithmName.SHA256, key, 32, info: "pushrelay naming"u8.ToArray());
+        this.keys = [.. keys.Select(key => new Derived(Derive(key, "pushrelay sealing"u8), Derive(key, "pushrelay naming"u8)))];
     }
 
-    /// <summary>What the database keeps to recognise its key by; tells nothing about it.</summary>
-    public string Fingerprint => Convert.ToHexStringLower(Mac("fingerprint"));
+    /// <summary>What the database keeps to recognise its key by; tells nothing about it. Of the key that writes.</summary>
+    public string Fingerprint => Fingerprints[0];
+
+    /// <summary>Of every key there is, in their order.</summary>
+    public IReadOnlyList<string> Fingerprints => [.. Macs("fingerprint").Select(Convert.ToHexStringLower)];
 
     /// <summary>Seals text for one place; the same text in another row, or the same row's other column, cannot be opened.</summary>
     public byte[] Seal(string text, string table, Guid row, string column)
@@ -38,27 +42,61 @@ internal sealed class MasterKey
         var plain = Encoding.UTF8.GetBytes(text);
         var result = new byte[NonceBytes + plain.Length + TagBytes];
         RandomNumberGenerator.Fill(result.AsSpan(0, NonceBytes));
-        using var aes = new AesGcm(sealing, TagBytes);
+        using var aes = new AesGcm(keys[0].Sealing, TagBytes);
         aes.Encrypt(result.AsSpan(0, NonceBytes), plain, result.AsSpan(NonceBytes, plain.Length), result.AsSpan(NonceBytes + plain.Length), Place(table, row, column));
         return result;
     }
 
     /// <exception cref="CryptographicException">Another key, another place, or a changed byte.</exception>
-    public string Open(ReadOnlySpan<byte> sealedText, string table, Guid row, string column)
+    public string Open(ReadOnlySpan<byte> sealedText, string table, Guid row, string column) => Open(sealedText, table, row, column, out _);
+
+    /// <summary>The same text sealed with the key that writes; null where it is already.</summary>
+    /// <exception cref="CryptographicException">No key here opens it.</exception>
+    public byte[]? Reseal(byte[] sealedText, string table, Guid row, string column)
+    {
+        var text = Open(sealedText, table, row, column, out var opener);
+        return opener == 0 ? null : Seal(text, table, row, column);
+    }
+
+    /// <summary>32 bytes that only this relay can make of these words. Words are kept apart: ("a","bc") and ("ab","c") differ.</summary>
+    public byte[] Mac(string purpose, params ReadOnlySpan<string> words) => Mac(keys[0], purpose, words);
+
+    /// <summary><see cref="Mac(string, ReadOnlySpan{string})"/> under each key: what was made before the key was replaced is among them.</summary>
+    public IReadOnlyList<byte[]> Macs(string purpose, params ReadOnlySpan<string> words)
+    {
+        var macs = new byte[keys.Length][];
+        for (var i = 0; i < keys.Length; i++)
+        {
+            macs[i] = Mac(keys[i], purpose, words);
+        }
+
+        return macs;
+    }
+
+    private string Open(ReadOnlySpan<byte> sealedText, string table, Guid row, string column, out int opener)
     {
         if (sealedText.Length < NonceBytes + TagBytes)
         {
             throw new CryptographicException("A sealed text is too short.");
         }
 
-        var plain = new byte[sealedText.Length - NonceBytes - TagBytes];
-        using var aes = new AesGcm(sealing, TagBytes);
-        aes.Decrypt(sealedText[..NonceBytes], sealedText[NonceBytes..^TagBytes], sealedText[^TagBytes..], plain, Place(table, row, column));
-        return Encoding.UTF8.GetString(plain);
+        var (plain, place) = (new byte[sealedText.Length - NonceBytes - TagBytes], Place(table, row, column));
+        for (opener = 0; ; opener++)
+        {
+            using var aes = new AesGcm(keys[opener].Sealing, TagBytes);
+            try
+            {
+                aes.Decrypt(sealedText[..NonceBytes], sealedText[NonceBytes..^TagBytes], sealedText[^TagBytes..], plain, place);
+                return Encoding.UTF8.GetString(plain);
+            }
+            catch (AuthenticationTagMismatchException) when (opener < keys.Length - 1)
+            {
+                // sealed with an older one
+            }
+        }
     }
 
-    /// <summary>32 bytes that only this relay can make of these words. Words are kept apart: ("a","bc") and ("ab","c") differ.</summary>
-    public byte[] Mac(string purpose, params ReadOnlySpan<string> words)
+    private static byte[] Mac(Derived key, string purpose, ReadOnlySpan<string> words)
     {
         var bytes = Measure(purpose);
         foreach (var word in words)
@@ -74,8 +112,10 @@ internal sealed class MasterKey
             rest = Put(word, rest);
         }
 
-        return HMACSHA256.HashData(naming, text);
+        return HMACSHA256.HashData(key.Naming, text);
     }
+
+    private static byte[] Derive(byte[] key, ReadOnlySpan<byte> purpose) => HKDF.DeriveKey(HashAlgorithmName.SHA256, key, KeyBytes, info: purpose.ToArray());
 
     private static int Measure(string word) => sizeof(int) + Encoding.UTF8.GetByteCount(word);
 
@@ -87,4 +127,6 @@ internal sealed class MasterKey
     }
 
     private static byte[] Place(string table, Guid row, string column) => Encoding.UTF8.GetBytes($"{table}/{row:D}/{column}");
+
+    private sealed record Derived(byte[] Sealing, byte[] Naming);
 }

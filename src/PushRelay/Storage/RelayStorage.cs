@@ -17,7 +17,7 @@ namespace PushRelay.Storage;
 internal sealed partial class RelayStorage(
     IOptions<StorageOptions> options, IDbContextFactory<RelayDb> databases, TimeProvider clock, ILogger<RelayStorage> logger) : IDisposable
 {
-    private const int KeyBytes = 32;
+    private const int KeysMax = 8;
 
     /// <summary>Rows that are written and updated once each: room for the second version beside the first, and dead ones gone before they pile up.</summary>
     private const string LedgerSettings =
@@ -209,9 +209,29 @@ internal sealed partial class RelayStorage(
             }
         }
 
-        return known is null || known.Fingerprint == key.Fingerprint
-            ? key
-            : throw new SettingsException($"Storage:MasterKeyFile '{path}' holds another key than the one this database's secrets are sealed with. {cure}");
+        if (known is not null && !key.Fingerprints.Contains(known.Fingerprint))
+        {
+            throw new SettingsException(
+                $"Storage:MasterKeyFile '{path}' holds another key than the one this database's secrets are sealed with. {cure} "
+                + "A new key is its first line, the old one the next, until pushrelay keys rotate has ended.");
+        }
+
+        if (known is not null && known.Fingerprint != key.Fingerprint)
+        {
+            KeyIsNew(path);
+        }
+
+        return key;
+    }
+
+    /// <summary>What stands under an older key is gone: the database is the first key's from now on, and starts without that one are refused.</summary>
+    /// <returns>False: it is that key's already.</returns>
+    public async Task<bool> AdoptKeyAsync(CancellationToken cancellationToken)
+    {
+        await using var db = await databases.CreateDbContextAsync(cancellationToken);
+        var (fingerprint, now) = (MasterKey.Fingerprint, clock.GetUtcNow());
+        return await db.Set<KnownKey>().Where(k => k.Fingerprint != fingerprint)
+            .ExecuteUpdateAsync(set => set.SetProperty(k => k.Fingerprint, fingerprint).SetProperty(k => k.CreatedAt, now), cancellationToken) > 0;
     }
 
     private static void MakeKeyFile(string path)
@@ -226,7 +246,7 @@ internal sealed partial class RelayStorage(
             }
 
             using var file = new StreamWriter(path, create);
-            file.WriteLine(Convert.ToHexStringLower(RandomNumberGenerator.GetBytes(KeyBytes)));
+            file.WriteLine(Convert.ToHexStringLower(RandomNumberGenerator.GetBytes(MasterKey.KeyBytes)));
         }
         catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
         {
@@ -238,14 +258,14 @@ internal sealed partial class RelayStorage(
     {
         try
         {
-            var text = File.ReadAllText(path).Trim();
-            return text.Length == KeyBytes * 2
-                ? new MasterKey(Convert.FromHexString(text))
-                : throw new FormatException($"it has {text.Length} characters.");
+            var keys = File.ReadAllLines(path).Select(line => line.Trim()).Where(line => line.Length > 0).Take(KeysMax + 1).ToList();
+            return keys.Count is > 0 and <= KeysMax && keys.All(key => key.Length == MasterKey.KeyBytes * 2)
+                ? new MasterKey([.. keys.Select(Convert.FromHexString)])
+                : throw new FormatException($"it has {keys.Count} lines; each of 1 to {KeysMax} must have {MasterKey.KeyBytes * 2} hex digits.");
         }
         catch (Exception exception) when (exception is IOException or UnauthorizedAccessException or FormatException)
         {
-            throw new SettingsException($"Storage:MasterKeyFile '{path}' is no key of {KeyBytes * 2} hex digits: {exception.Message} Cure: restore the file from its backup.", exception);
+            throw new SettingsException($"Storage:MasterKeyFile '{path}' is no key of {MasterKey.KeyBytes * 2} hex digits: {exception.Message} Cure: restore the file from its backup.", exception);
         }
     }
 
@@ -305,6 +325,9 @@ internal sealed partial class RelayStorage(
 
     [LoggerMessage(Level = LogLevel.Information, Message = "The database schema was brought up to date: {Count} migrations, the last is {Migration}")]
     private partial void Migrated(int count, string migration);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "The first key of {Path} is new: it writes from now on. Once every node has it, run pushrelay keys rotate; the older keys are needed until that has ended")]
+    private partial void KeyIsNew(string path);
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "A new master key was made in {Path}: back it up apart from the database, without it device tokens cannot be read")]
     private partial void KeyMade(string path);

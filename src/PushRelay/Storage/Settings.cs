@@ -11,6 +11,9 @@ internal sealed record SettingsFile(string Path)
         System.IO.Path.GetFullPath(path, System.IO.Path.GetDirectoryName(System.IO.Path.GetFullPath(Path))!);
 }
 
+/// <summary>What stands at the top of the settings.</summary>
+internal sealed record KnownSections(IReadOnlyCollection<string> Names);
+
 /// <summary>Reads a section into its options and says in an operator's words what cannot be read.</summary>
 internal static partial class SettingsReader
 {

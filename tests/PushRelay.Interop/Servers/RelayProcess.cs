@@ -12,7 +12,7 @@ namespace PushRelay.Interop.Servers;
 internal sealed class RelayProcess : IAsyncDisposable
 {
     public const string App = "com.example.chat";
-    private const string Key = "an operator's key for tests";
+    public const string Key = "an operator's key for tests";
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
 
     private readonly string folder = Directory.CreateTempSubdirectory("pushrelay-e2e-").FullName;
@@ -23,6 +23,9 @@ internal sealed class RelayProcess : IAsyncDisposable
     private RelayProcess(string[] settings) => this.settings = settings;
 
     public HttpClient Client { get; private set; } = null!;
+
+    /// <summary>Settings, keys and database are in here.</summary>
+    public string Folder => folder;
 
     public string Log
     {

@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Globalization;
 using System.Text.Json.Nodes;
+using System.Xml.Linq;
 
 namespace PushRelay.Interop.Servers;
 
@@ -11,6 +12,7 @@ internal sealed class XmppClient : IAsyncDisposable
 
     private readonly Process process;
     private readonly Queue<JsonNode> messages = [];
+    private string answer = "";
 
     private XmppClient(Process process) => this.process = process;
 
@@ -58,6 +60,14 @@ internal sealed class XmppClient : IAsyncDisposable
 
     /// <summary>How many messages of the flood the server has processed.</summary>
     public int Processed { get; private set; }
+
+    /// <summary>Sends any request.</summary>
+    /// <returns>The whole answer, also where it is an error.</returns>
+    public async Task<XElement> AskAsync(string to, string type, string xml)
+    {
+        await ObeyAsync(new JsonObject { ["do"] = "iq", ["to"] = to, ["type"] = type, ["xml"] = xml });
+        return XElement.Parse(answer);
+    }
 
     /// <summary>The link dies without a word.</summary>
     public Task DropAsync() => ObeyAsync(new JsonObject { ["do"] = "drop" });
@@ -111,6 +121,11 @@ internal sealed class XmppClient : IAsyncDisposable
             if (came == "message")
             {
                 messages.Enqueue(said);
+            }
+
+            if (came == "answer")
+            {
+                answer = (string)said["xml"]!;
             }
 
             if (came == "processed")

@@ -60,6 +60,15 @@ class Client(slixmpp.ClientXMPP):
                                       % (command["to"], command["prefix"], n, n))
                     await self["xep_0199"].ping(self.boundjid.domain, timeout=60)
                     say(event="processed", count=min(first + 100, command["count"]))
+            case "iq":
+                # any request; the answer is said as it came, also where it is an error
+                iq = self.make_iq(ito=command["to"], itype=command["type"])
+                iq.append(ET.fromstring(command["xml"]))
+                try:
+                    answer = await iq.send(timeout=30)
+                except slixmpp.exceptions.IqError as error:
+                    answer = error.iq
+                say(event="answer", xml=str(answer))
             case "drop":
                 # no closing tag, no FIN: the phone just lost its network
                 self.transport.abort()

@@ -27,6 +27,8 @@ public abstract class CredentialContract : IAsyncLifetime
         return relay.DisposeAsync();
     }
 
+    private protected TestRelay Relay => relay;
+
     private protected abstract Task<TestRelay> OpenAsync(params string[] settings);
 
     [Fact]
@@ -247,6 +249,22 @@ public sealed class SqliteCredentialTests : CredentialContract
 
 public sealed class PostgreSqlCredentialTests(PostgreSqlServer server) : CredentialContract
 {
+    private string database = "";
+
+    [Fact]
+    public async Task A_token_that_one_node_revokes_ends_at_once_on_the_other()
+    {
+        await using var other = await TestRelay.OpenAsync(database, $"--Storage:MasterKeyFile={Relay.Folder}/master.key");
+        await other.ServeAsync();
+        var (token, kept) = await Relay.IssueTokenAsync(TestRelay.Bob);
+        using var bob = other.NewClient(token);
+        Assert.Equal(HttpStatusCode.OK, (await bob.GetAsync("/v1/devices", TestContext.Current.CancellationToken)).StatusCode);
+        using var operators = Relay.NewClient();
+        await operators.DeleteAsync($"/v1/tokens/{kept.Id}", TestContext.Current.CancellationToken);
+
+        Assert.Equal(HttpStatusCode.Unauthorized, (await bob.GetAsync("/v1/devices", TestContext.Current.CancellationToken)).StatusCode);
+    }
+
     private protected override async Task<TestRelay> OpenAsync(params string[] settings) =>
-        await TestRelay.OpenAsync(await server.NewDatabaseAsync(TestContext.Current.CancellationToken), settings);
+        await TestRelay.OpenAsync(database = await server.NewDatabaseAsync(TestContext.Current.CancellationToken), settings);
 }

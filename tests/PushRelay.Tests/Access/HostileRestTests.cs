@@ -145,6 +145,56 @@ public sealed class HostileRestTests(HostileRestTests.Bed bed) : IClassFixture<H
     }
 
     [Fact]
+    public async Task HTTP_2_is_left_to_the_proxy_and_its_floods_end_with_their_connection()
+    {
+        // line 23: the plain listener speaks HTTP/1.1 only, and hangs up
+        var answer = await SendAsync("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\u0004\0\0\0\0\0" + string.Concat(Enumerable.Repeat("\0\0\u0004\u0003\0\0\0\0\u0001\0\0\0\u0008", 1000)));
+
+        Assert.DoesNotContain("HTTP/1.1 2", answer, StringComparison.Ordinal);
+        Assert.Equal(200, await StatusAsync(23, "GET /health/live HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"));
+    }
+
+    [Theory]
+    [InlineData(25, "GET /health/live HTTP/1.1\r\nHost: a\r\nX-Slow: ")]
+    [InlineData(25, "POST /v1/devices HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer an operator's key for tests\r\nContent-Type: application/json\r\nContent-Length: 4000\r\n\r\n{")]
+    public async Task Who_is_too_slow_is_cut_off(int line, string start)
+    {
+        using var connection = new TcpClient();
+        await connection.ConnectAsync(relay.Address.Host, relay.Address.Port, Token);
+        var stream = connection.GetStream();
+        var ended = new StreamReader(stream).ReadToEndAsync(Token);
+        var started = TimeProvider.System.GetTimestamp();
+        try
+        {
+            await stream.WriteAsync(Encoding.ASCII.GetBytes(start), Token);
+            while (!ended.IsCompleted && TimeProvider.System.GetElapsedTime(started) < TimeSpan.FromSeconds(60))
+            {
+                // one byte a second
+                await stream.WriteAsync("x"u8.ToArray(), Token);
+                await Task.WhenAny(ended, Task.Delay(TimeSpan.FromSeconds(1), TimeProvider.System, Token));
+            }
+
+            var answer = await ended;
+            Assert.True(answer.Length == 0 || answer.StartsWith("HTTP/1.1 408", StringComparison.Ordinal), $"line {line}: {answer}");
+        }
+        catch (IOException)
+        {
+            // closed while it was written to
+        }
+
+        Assert.InRange(TimeProvider.System.GetElapsedTime(started), TimeSpan.Zero, TimeSpan.FromSeconds(45));
+    }
+
+    [Theory]
+    [InlineData(50, "GET /admin", Operator, 404)]
+    [InlineData(50, "GET /debug/pprof", Operator, 404)]
+    [InlineData(50, "GET /admin", "", 401)]
+    [InlineData(34, "GET /v1/devices", "", 401)]
+    [InlineData(34, "GET /v1/devices", "X-Forwarded-Proto: https\r\n", 401)]
+    public async Task There_is_no_hidden_route_and_none_sends_elsewhere(int line, string requestLine, string headers, int status) =>
+        Assert.Equal(status, await StatusAsync(line, $"{requestLine} HTTP/1.1\r\nHost: a\r\n{headers}Connection: close\r\n\r\n"));
+
+    [Fact]
     public async Task A_compressed_body_is_not_taken()
     {
         using var client = relay.NewClient();

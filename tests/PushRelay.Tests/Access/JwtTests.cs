@@ -132,6 +132,22 @@ public sealed class JwtTests : IDisposable
         Assert.Equal(HttpStatusCode.Unauthorized, await AskAsync(relay, Sign("RS256", claims, header: "{\"alg\":\"RS256\",\"kid\":\"k1\"}")));
     }
 
+    [Fact]
+    public async Task A_provider_that_goes_away_is_believed_for_a_day_and_then_no_longer()
+    {
+        var provider = await ProviderAsync(rsa);
+        var clock = new Microsoft.Extensions.Time.Testing.FakeTimeProvider();
+        using var http = new HttpClient();
+        using var keys = new PushRelay.Access.ProviderKeys(provider.Urls.First() + "/.well-known/openid-configuration", http, requireHttps: false, clock);
+
+        Assert.Single((await keys.GetConfigurationAsync(Token)).SigningKeys);
+        await provider.DisposeAsync();
+        clock.Advance(TimeSpan.FromHours(23));
+        Assert.Single((await keys.GetConfigurationAsync(Token)).SigningKeys);
+        clock.Advance(TimeSpan.FromHours(2));
+        await Assert.ThrowsAsync<InvalidOperationException>(() => keys.GetConfigurationAsync(Token));
+    }
+
     [Theory]
     [InlineData(45, "gone")]
     [InlineData(45, "failing")]

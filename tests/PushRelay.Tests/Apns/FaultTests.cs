@@ -36,6 +36,16 @@ public sealed class FaultTests
     }
 
     [Fact]
+    public async Task An_acceptance_that_does_not_say_its_id_is_one()
+    {
+        using var response = new HttpResponseMessage(System.Net.HttpStatusCode.OK);
+
+        var answer = await PushRelay.Apns.Connections.Answer.ReadAsync(response, CancellationToken.None);
+
+        Assert.Equal((200, null, null), (answer.Status, answer.ApnsId, answer.Reason));
+    }
+
+    [Fact]
     public async Task A_stream_refused_time_after_time_is_deferred()
     {
         await using var bed = await ApnsBed.StartAsync();

@@ -98,6 +98,35 @@ public sealed class DoctorTests(PostgreSqlServer postgreSql) : IDisposable
     }
 
     [Fact]
+    public async Task What_stands_open_is_said()
+    {
+        await MigrateAsync();
+        Assert.Equal("nothing stands open", (await ExamineAsync("--Xmpp:Components:0:Secret=0123456789abcdef")).Single(c => c.Name == "safety").Detail);
+
+        var careful = (await ExamineAsync("--Urls=http://0.0.0.0:8080")).Single(c => c.Name == "safety");
+        Assert.True(careful.Ok);
+        Assert.Contains("http://0.0.0.0:8080 is plain HTTP", careful.Detail, StringComparison.Ordinal);
+        Assert.Contains("the secret of push.example.com has fewer than 16 characters", careful.Detail, StringComparison.Ordinal);
+
+        if (!OperatingSystem.IsWindows())
+        {
+            File.SetUnixFileMode(Path.Combine(folder, "master.key"), UnixFileMode.UserRead | UnixFileMode.OtherRead);
+            Assert.Contains("chmod 600", Failing(await ExamineAsync(), "safety"), StringComparison.Ordinal);
+        }
+    }
+
+    [Fact]
+    public async Task A_database_user_who_may_do_anything_is_said()
+    {
+        var database = await postgreSql.NewDatabaseAsync(Token);
+        await (await RelayApp.OpenAsync(null, TestRelay.Settings(folder, database), TimeProvider.System, Token)).DisposeAsync();
+
+        var checks = await DoctorCommand.ExamineAsync(null, TestRelay.Settings(folder, database), TimeProvider.System, Token);
+
+        Assert.Contains("superuser", checks.Single(c => c.Name == "safety").Detail, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task A_port_where_nobody_listens_is_said_and_an_APNs_that_is_not_there()
     {
         await MigrateAsync();

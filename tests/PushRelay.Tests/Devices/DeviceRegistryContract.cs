@@ -115,6 +115,51 @@ public abstract class DeviceRegistryContract : IAsyncLifetime
     }
 
     [Fact]
+    public async Task Of_many_accounts_that_claim_one_token_at_once_one_has_it_and_of_one_account_the_same_device()
+    {
+        var token = TestRelay.NewToken();
+        var accounts = Enumerable.Range(0, 30).Select(i => $"user{i % 15}@example.com").ToList();
+
+        var devices = await Task.WhenAll(accounts.Select(account => relay.RegisterAsync(account, token)));
+
+        Assert.Equal(30, devices.Length);
+        Assert.Single(await ListAsync(null));
+    }
+
+    [Fact]
+    public async Task Many_registrations_of_an_account_at_once_keep_its_limit()
+    {
+        var results = await Task.WhenAll(Enumerable.Range(0, 40).Select(i => relay.Devices.RegisterAsync(
+            new Registration
+            {
+                Account = TestRelay.Bob,
+                Id = $"phone-{i}",
+                App = TestRelay.App,
+                Platform = "apns",
+                Token = TestRelay.NewToken(),
+                Environment = DeviceEnvironment.Production,
+            },
+            Token)));
+
+        Assert.Equal((20, 20), (results.OfType<RegistrationResult.Done>().Count(), results.OfType<RegistrationResult.LimitReached>().Count()));
+        Assert.Equal(20, (await ListAsync(TestRelay.Bob)).Count);
+    }
+
+    [Fact]
+    public async Task A_registration_whose_caller_goes_away_takes_no_other_with_it()
+    {
+        using var gone = new CancellationTokenSource();
+        await gone.CancelAsync();
+        var registration = new Registration { Account = Carol, App = TestRelay.App, Platform = "apns", Token = TestRelay.NewToken(), Environment = DeviceEnvironment.Production };
+
+        var away = relay.Devices.RegisterAsync(registration, gone.Token);
+        var device = await relay.RegisterAsync();
+
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => away);
+        Assert.Equal(device.Key, Assert.Single(await ListAsync(null)).Key);
+    }
+
+    [Fact]
     public async Task An_app_with_several_accounts_keeps_its_token_in_each()
     {
         var token = TestRelay.NewToken();
@@ -237,7 +282,7 @@ public abstract class DeviceRegistryContract : IAsyncLifetime
         Environment = DeviceEnvironment.Production,
     };
 
-    private Task<IReadOnlyList<Device>> ListAsync(string account) => relay.Devices.ListAsync(account, null, 50, Token);
+    private Task<IReadOnlyList<Device>> ListAsync(string? account) => relay.Devices.ListAsync(account, null, 50, Token);
 
     private Task SendAsync(string account) => relay.Get<EventIngest>().CommitAsync(
         [

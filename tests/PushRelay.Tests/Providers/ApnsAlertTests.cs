@@ -77,6 +77,25 @@ public sealed class ApnsAlertTests
     public void A_message_whose_text_is_gone_still_says_from_whom() =>
         Assert.Equal("PR_MESSAGE_FROM", (string?)Alert(Hello with { Body = null }, AlertPreview.Full)["loc-key"]);
 
+    [Theory]
+    [InlineData(61, "<script>alert(1)</script>@example.com")]
+    [InlineData(61, "\u202egnp.exe@example.com")]
+    [InlineData(61, "LONG@example.com")]
+    public void A_hostile_sender_is_text_and_the_payload_stays_in_its_bounds(int line, string sender)
+    {
+        sender = sender.Replace("LONG", new string('\u00e9', 511), StringComparison.Ordinal);
+        var payload = ApnsProvider.Payload(
+            Hello with { From = sender, Body = new string('x', 8192) }, new AppAlertOptions { Preview = AlertPreview.Full, Sound = "default" }).ToBytes();
+
+        Assert.True(payload.Length <= 4096, $"line {line}: {payload.Length} bytes");
+        Assert.StartsWith(((string)JsonNode.Parse(payload)!["aps"]!["alert"]!["title"]!).TrimEnd('…'), sender, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData(78, "{{token}} {0} {Account} %n %s $(id) ${env:HOME}")]
+    public void A_text_is_never_a_template(int line, string text) =>
+        Assert.Equal((line, text), (line, (string?)Alert(Hello with { Body = text }, AlertPreview.Full)["body"]));
+
     [Fact]
     public void Several_events_in_one_alert_are_counted()
     {

@@ -84,6 +84,26 @@ public sealed class XmppComponentStanzaTests
         Assert.Equal(1, bed.Log.Count(entry => entry.Text.Contains("urn:one", StringComparison.Ordinal)));
     }
 
+    [Fact]
+    public async Task A_flood_of_presence_is_passed_over_in_bounded_memory()
+    {
+        await using var bed = new ComponentBed();
+        bed.OnStanza = (_, _) => ValueTask.FromResult(false);
+        using var link = await bed.LinkAsync();
+        var before = GC.GetTotalMemory(forceFullCollection: true);
+        var hundred = string.Concat(Enumerable.Range(0, 100).Select(i => $"<presence from='bob@example.com/{i}' to='push.example.com'><show>away</show></presence>"));
+
+        for (var i = 0; i < 500; i++)
+        {
+            await link.WriteAsync(hundred);
+        }
+
+        await link.WriteAsync($"<iq type='get' id='end' {Addresses}><ping xmlns='urn:xmpp:ping'/></iq>");
+        await link.ExpectAsync("<iq type='result' id='end' from='push.example.com' to='example.com'/>");
+        // 5 MB of stanzas went by
+        Assert.InRange(GC.GetTotalMemory(forceFullCollection: true) - before, long.MinValue, 64_000_000);
+    }
+
     [Theory]
     [InlineData("<iq type='get' from='example.com' to='push.example.com'><a xmlns='b'/></iq>")]                     // no id
     [InlineData("<iq type='get' id='1' to='push.example.com'><a xmlns='b'/></iq>")]                                 // no from
