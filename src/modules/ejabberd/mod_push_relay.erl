@@ -46,7 +46,7 @@
 -record(state, {host :: binary(), component :: binary(),
                 heartbeat :: pos_integer(), queue_size :: pos_integer(), queue_time :: pos_integer(),  % s, events, s
                 epoch :: binary(), seq = 0 :: non_neg_integer(),                   % the last number given out
-                held = queue:new() :: queue:queue(), held_count = 0 :: non_neg_integer(),  % {Seq, At, Children}; events
+                held = queue:new() :: queue:queue(), held_count = 0 :: non_neg_integer(),  % {Seq, At, Count, Xml}; events
                 batch = [] :: [{boolean(), xmlel()}], batch_count = 0 :: non_neg_integer(),  % to be sent: newest first
                 batch_bytes = 0 :: non_neg_integer(), batch_max = 1 :: pos_integer(),
                 emptied :: undefined | integer(),                                  % when the letter box was, ms
@@ -548,14 +548,19 @@ host_receives(#message{from = #jid{lserver = Component}, to = #jid{lserver = Hos
         Component ->
             case [El || #xmlel{name = <<"ack">>} = El <- Els, xmpp:get_ns(El) == ?NS_BRIDGE] of
                 [El | _] ->
-                    gen_server:cast(process_of(Host, attribute(<<"node">>, El)),
-                                    {ack, attribute(<<"epoch">>, El), attribute(<<"seq">>, El)}),
+                    acknowledge(process_of(Host, attribute(<<"node">>, El)), Host,
+                                {ack, attribute(<<"epoch">>, El), attribute(<<"seq">>, El)}),
                     stop;
                 [] -> ok
             end;
         _ -> ok
     end;
 host_receives(_) -> ok.
+
+%% Nobody waits for it: it is read with whatever comes next.
+acknowledge(Process, Host, Ack) when is_atom(Process) -> try put_letter(Ack, shared(Host)) catch error:badarg -> true end;
+acknowledge({_, Node} = Process, Host, Ack) when Node == node() -> acknowledge(element(1, Process), Host, Ack);
+acknowledge(Process, _Host, Ack) -> gen_server:cast(Process, Ack).
 
 user_removed(User, Server) ->
     try ets:delete((shared(Server))#shared.known, jid:nodeprep(User)) catch error:badarg -> true end,
@@ -598,6 +603,7 @@ code_change(_OldVsn, State, _Extra) -> {ok, State}.
 
 handle_call(_Request, _From, State) -> {reply, {error, badarg}, State}.
 
+handle_cast({ack, _, _} = Ack, State) -> {noreply, said(Ack, State)};
 handle_cast(Msg, State) -> {noreply, flush(said(Msg, emptied(State)))}.
 
 %% Somebody has rung: now, or when the last time is long enough ago.
@@ -886,20 +892,26 @@ linked(#state{link = {_, Ref}, in_flight = Bytes} = State) when Bytes >= ?IN_FLI
 linked(State) -> State.
 
 hold(_Seq, [], State) -> State;
-hold(Seq, Children, #state{held = Held, held_count = Count} = State) ->
-    enforce_bound(State#state{held = queue:in({Seq, erlang:monotonic_time(second), Children}, Held),
-                              held_count = Count + length(Children)}).
+hold(Seq, Children, #state{held = Held, held_count = All} = State) ->
+    Count = length(Children),
+    %% As one binary, outside the heap: terms would be copied by every garbage collection until they are acknowledged.
+    Xml = fxml:element_to_binary(#xmlel{name = <<"held">>, children = Children}),
+    enforce_bound(State#state{held = queue:in({Seq, erlang:monotonic_time(second), Count, Xml}, Held), held_count = All + Count}).
+
+held_children(Xml) ->
+    #xmlel{children = Children} = fxml_stream:parse_element(Xml),
+    Children.
 
 enforce_bound(#state{held = Held, held_count = Count, queue_size = Size, queue_time = Time} = State) ->
     Oldest = erlang:monotonic_time(second) - Time,
     case queue:peek(Held) of
-        {value, {Seq, At, Children}} when Count > Size; At < Oldest ->
+        {value, {Seq, At, Lost, _}} when Count > Size; At < Oldest ->
             State#state.dropped == 0 andalso
                 ?WARNING_MSG("~ts does not acknowledge: more than ~B events or ~B s are waiting, dropping the oldest",
                              [State#state.component, Size, Time]),
             ets:delete_all_objects((State#state.shared)#shared.known),  % what was said of conversations may be among it
-            enforce_bound(State#state{held = queue:drop(Held), held_count = Count - length(Children),
-                                      dropped = State#state.dropped + length(Children), dropped_seq = Seq});
+            enforce_bound(State#state{held = queue:drop(Held), held_count = Count - Lost,
+                                      dropped = State#state.dropped + Lost, dropped_seq = Seq});
         _ -> State
     end.
 
@@ -912,8 +924,8 @@ release(Position, State) ->
 
 release_held(Position, #state{held = Held, held_count = Count} = State) ->
     case queue:peek(Held) of
-        {value, {Seq, _, Children}} when Seq =< Position ->
-            release_held(Position, State#state{held = queue:drop(Held), held_count = Count - length(Children)});
+        {value, {Seq, _, Released, _}} when Seq =< Position ->
+            release_held(Position, State#state{held = queue:drop(Held), held_count = Count - Released});
         _ -> State
     end.
 
@@ -947,8 +959,8 @@ snapshot(Link, IQ, El, Gathered) ->
                              {<<"dropped">>, integer_to_binary(State1#state.dropped)}, {<<"module">>, ?MODULE_VERSION},
                              {<<"server">>, <<"ejabberd ", (ejabberd_option:version())/binary>>} | node_attr()]},
     Link ! {route, xmpp:make_iq_result(IQ, Result)},
-    [send(Link, events([{<<"seq">>, integer_to_binary(Seq)}, {<<"replay">>, <<"true">>}], Children, State1), State1)
-     || {Seq, _, Children} <- queue:to_list(State1#state.held)],
+    [send(Link, events([{<<"seq">>, integer_to_binary(Seq)}, {<<"replay">>, <<"true">>}], held_children(Xml), State1), State1)
+     || {Seq, _, _, Xml} <- queue:to_list(State1#state.held)],
     case Before of
         {_, Ref} -> demonitor(Ref, [flush]);
         undefined -> ok
@@ -993,10 +1005,17 @@ node_attr() ->
 %%% Small things -------------------------------------------------------------------------------------------------------
 
 %% Puts a letter into the box of the host, and rings if nobody has since it was emptied.
-cast(Host, Msg) -> try put_letter(Msg, shared(Host)) catch error:badarg -> ok end.  % the module is being stopped
+cast(Host, Msg) ->
+    try
+        Shared = shared(Host),
+        put_letter(Msg, Shared),
+        ring(Shared)
+    catch error:badarg -> ok  % the module is being stopped
+    end.
 
-put_letter(Msg, #shared{pid = Pid, box = Box, counters = Counters}) ->
-    ets:insert(Box, {erlang:unique_integer([monotonic]), Msg}),
+put_letter(Msg, #shared{box = Box}) -> ets:insert(Box, {erlang:unique_integer([monotonic]), Msg}).
+
+ring(#shared{pid = Pid, counters = Counters}) ->
     atomics:get(Counters, ?RUNG) == 0 andalso atomics:exchange(Counters, ?RUNG, 1) == 0 andalso (Pid ! rung).
 
 %% The process of the host may wait for a database, or have more to do than it can: what waits for it is bounded.
@@ -1004,7 +1023,9 @@ cast_message(Host, Msg) ->
     try
         #shared{counters = Counters} = Shared = shared(Host),
         case atomics:add_get(Counters, ?WAITING, 1) > ?LETTERS_MAX of
-            false -> put_letter(Msg, Shared);
+            false ->
+                put_letter(Msg, Shared),
+                ring(Shared);
             true ->
                 atomics:sub(Counters, ?WAITING, 1),
                 atomics:add(Counters, ?LOST, 1)
