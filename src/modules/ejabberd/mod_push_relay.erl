@@ -34,7 +34,7 @@
 -define(ID_MAX, 1024).        % bytes: a longer id cannot identify anything and is left out
 -define(STANZA_MAX, 60000).   % bytes: the wire allows 64 KiB with its wrapping
 -define(PAGE_MAX, 100).       % children of a stanza, as the wire has it
--define(GATHER_TIME, 20).     % ms between two stanzas at least: events in between share one; after a pause none waits
+-define(GATHER_TIME, 50).     % ms between two stanzas at least: events in between share one; after a pause none waits
 -define(IN_FLIGHT_MAX, 16#1000000).  % bytes sent and not acknowledged before the relay counts as stuck
 -define(COPY_WINDOW, 10000).  % ms in which the same message to another resource is a copy, at least
 -define(COPIES_MAX, 1000).    % messages remembered for that
