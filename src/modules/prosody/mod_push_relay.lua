@@ -41,7 +41,7 @@ local id_max = 1024; -- bytes: a longer id cannot identify anything and is left 
 local stanza_max = 60000; -- bytes: the wire allows 64 KiB with its wrapping
 local page_max = 100; -- children of a stanza, as the wire has it
 local children_max = math.max(1, math.min(page_max, math.floor(queue_size / 100))); -- the queue drops whole stanzas
-local gather_time = 0.02; -- seconds between two stanzas at least: events in between share one; after a pause none waits
+local gather_time = 0.05; -- seconds between two stanzas at least: events in between share one; after a pause none waits
 local in_flight_max = 16 * 1024 * 1024; -- bytes sent and not acknowledged before the relay counts as stuck
 local read_max = 10000; -- conversations remembered as read
 local copy_window = 10; -- seconds in which the same message to another resource is a copy
@@ -659,14 +659,19 @@ local function send_sessions(send)
 	send_page();
 end
 
+-- A number of another epoch, or that was never given out, says nothing of what the relay has.
+local function position_in(attr)
+	local position = attr.epoch == epoch and (attr.seq or ""):match("^%d+$") and tonumber(attr.seq) or 0;
+	return position <= seq and position or 0;
+end
+
 -- All in one go: sessions, the result, what is held, and from then on whatever happens.
 local function snapshot_requested(event)
 	local origin, stanza = event.origin, event.stanza;
 	if not is_relay(origin) then return; end
 	local request = stanza.tags[1];
-	local position = request.attr.epoch == epoch and (request.attr.seq or ""):match("^%d+$");
 	flush();
-	position = math.min(tonumber(position or 0), seq);
+	local position = position_in(request.attr);
 	release(position);
 	enforce_bound();
 
@@ -688,8 +693,7 @@ end
 local function acknowledged(event)
 	local ack = is_relay(event.origin) and event.stanza:get_child("ack", xmlns_bridge);
 	if not ack then return; end
-	local position = (ack.attr.seq or ""):match("^%d+$");
-	if ack.attr.epoch == epoch and position then release(math.min(tonumber(position), seq)); end
+	release(position_in(ack.attr));
 	return true;
 end
 

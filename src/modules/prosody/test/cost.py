@@ -1,10 +1,12 @@
 #!/usr/bin/python3
-"""What the module costs its server: processor time for a message, with and without it, in turns on two servers of one machine.
+"""What the module costs its server: processor time for a message, with and without it, in turns on one server, into which
+it is loaded and from which it is unloaded: two servers of the same kind differ by more than it costs.
 
-    cost.py [--server prosody|ejabberd] [--setting bare|usual] [--rate MESSAGES_A_SECOND] [--messages N] [--rounds N]
+    cost.py [--server prosody|ejabberd] [--setting bare|usual|archive] [--rate MESSAGES_A_SECOND] [--messages N] [--rounds N]
 
-bare: no archive, no XEP-0198; short chat messages to clients that are online. usual: archive (Prosody; ejabberd's in Mnesia
-would cost milliseconds a message by itself), carbons, csi and XEP-0198 with clients that acknowledge. --rate 0: as fast as the server takes them. A relay reads and acknowledges all the time. What is
+Every message is one that is reported. bare: short chat messages to clients that are online, no archive, no XEP-0198.
+usual: carbons, csi, blocking, and XEP-0198 with clients that acknowledge. archive: the same with an archive in the server's
+own default storage, as the servers are shipped. --rate 0: as fast as the server takes them. A relay reads and acknowledges all the time. What is
 counted is the time that the server's own threads ran, in the kernel too; ejabberd's schedulers do not spin.
 """
 import argparse
@@ -18,7 +20,7 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import servers  # noqa: E402
-from wire import Bridge, Client  # noqa: E402
+from wire import BRIDGE, Bridge, Client  # noqa: E402
 
 SENDERS, RECEIVERS = 4, 20
 BODY = 'Shall we meet at the usual place tonight, at eight?'
@@ -26,13 +28,13 @@ PATIENCE = 120  # seconds for a burst
 
 
 class Load:
-    """Clients on one server, and a relay where it has the module; everything that comes is counted and thrown away."""
+    """Clients on one server, and a relay; everything that comes is counted and thrown away."""
 
-    def __init__(self, server, setting, with_module):
+    def __init__(self, server, setting):
         self.server, self.got, self.events, self.stanzas = server, 0, 0, 0
         self.selector = selectors.DefaultSelector()
         self.tails = {}
-        usual = setting == 'usual'
+        usual = setting != 'bare'
         accounts = [f'u{n}@{servers.HOST}' for n in range(SENDERS + RECEIVERS)]
         self.senders = [Client(server.c2s, a, 'a').available() for a in accounts[:SENDERS]]
         self.receivers = []
@@ -42,10 +44,8 @@ class Load:
                 client.iq('set', "<enable xmlns='urn:xmpp:carbons:2'/>")
                 client.enable_sm()
             self.receivers.append(client)
-        if with_module:
-            self.bridge = Bridge(server.component, servers.COMPONENT, servers.SECRET, servers.HOST)
-            self.bridge.snapshot()
-            self.selector.register(self.bridge.sock, selectors.EVENT_READ, self.relay)
+        self.bridge = Bridge(server.component, servers.COMPONENT, servers.SECRET, servers.HOST)
+        self.with_module = False
         for client in self.receivers:
             self.selector.register(client.sock, selectors.EVENT_READ, lambda client=client: self.receive(client))
         for client in self.senders:
@@ -53,6 +53,20 @@ class Load:
             self.selector.register(client.sock, selectors.EVENT_READ, lambda client=client: client.sock.recv(65536))
         for stream in [*self.senders, *self.receivers]:
             stream.handled, stream.counting = 0, False
+
+    def switch(self, with_module):
+        """Loads the module and asks as a relay does, or unloads it."""
+        if with_module:
+            self.server.load_module(servers.HOST)
+            self.bridge.expect(lambda e: e.find(f'{{{BRIDGE}}}events') is not None)  # its hello
+            self.bridge.snapshot()
+            self.tails.pop(self.bridge, None)
+            self.selector.register(self.bridge.sock, selectors.EVENT_READ, self.relay)
+        else:
+            if self.with_module:
+                self.selector.unregister(self.bridge.sock)
+            self.server.unload_module(servers.HOST)
+        self.with_module = with_module
 
     def read(self, client):
         """What came, with the end of what came before, so that no tag is cut."""
@@ -87,7 +101,7 @@ class Load:
                  "<origin-id xmlns='urn:xmpp:sid:0' id='%d'/><active xmlns='http://jabber.org/protocol/chatstates'/></message>" for r in self.receivers]
         begun, sent, first = time.monotonic(), 0, self.got
         goal = self.events + count
-        while self.got - first < count or (hasattr(self, 'bridge') and self.events < goal):
+        while self.got - first < count or (self.with_module and self.events < goal):
             now = time.monotonic()
             assert now - begun < PATIENCE, f'{self.got - first} of {count} messages, {goal - self.events} events to come'
             due = min(count, int((now - begun) * rate) + 1) if rate else min(count, self.got - first + 400)
@@ -107,35 +121,34 @@ def processor_time(pid):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--server', choices=['prosody', 'ejabberd'], default='prosody')
-    parser.add_argument('--setting', choices=['bare', 'usual'], default='bare')
+    parser.add_argument('--setting', choices=['bare', 'usual', 'archive'], default='bare')
     parser.add_argument('--rate', type=int, default=1000)
     parser.add_argument('--messages', type=int, default=1000)
     parser.add_argument('--rounds', type=int, default=30)
     options = parser.parse_args()
     kind = getattr(servers, options.server.capitalize())
-    pair = [kind(servers.Shape(module=module, usual=options.setting == 'usual')) for module in (False, True)]
+    server = kind(servers.Shape(module=True, usual=options.setting != 'bare', archive=options.setting == 'archive'))
     try:
-        loads = []
-        for module, server in enumerate(pair):
-            server.start()
-            loads.append(Load(server, options.setting, bool(module)))
-            loads[-1].burst(options.messages, options.rate)  # warm
+        server.start()
+        load = Load(server, options.setting)
         costs = [[], []]
         for number in range(options.rounds):
             for module in ((0, 1), (1, 0))[number % 2]:
-                before = processor_time(pair[module].process.pid)
-                loads[module].burst(options.messages, options.rate)
-                costs[module].append((processor_time(pair[module].process.pid) - before) / options.messages * 1e6)
+                if number == 0 or load.with_module != bool(module):
+                    load.switch(bool(module))
+                load.burst(options.messages // 4, options.rate)  # warm
+                before = processor_time(server.process.pid)
+                load.burst(options.messages, options.rate)
+                costs[module].append((processor_time(server.process.pid) - before) / options.messages * 1e6)
             print(f'round {number + 1}: {costs[0][-1]:.1f} µs without, {costs[1][-1]:.1f} µs with', flush=True)
     finally:
-        for server in pair:
-            server.remove()
+        server.remove()
     ratios = sorted((with_it / without - 1) * 100 for without, with_it in zip(*costs))
     quarter = max(1, len(ratios) // 4)
     middle = [statistics.median(c) for c in costs]
     quiet = [statistics.mean(sorted(c)[:quarter]) for c in costs]  # the rounds that other programs disturbed least
     print(f'{kind.name}, {options.setting}, {options.rate or "unlimited"} messages a second, {options.rounds} rounds of {options.messages}, '
-          f'{loads[1].events / max(1, loads[1].stanzas):.0f} events a stanza')
+          f'{load.events / max(1, load.stanzas):.0f} events a stanza')
     print(f'all rounds:     {middle[0]:.1f} µs a message without, {middle[1]:.1f} µs with the module; ratio in the middle '
           f'+{statistics.median(ratios):.1f} %, its middle half {ratios[quarter]:+.1f} to {ratios[-1 - quarter]:+.1f} %')
     print(f'quiet quarter:  {quiet[0]:.1f} µs a message without, {quiet[1]:.1f} µs with the module: '

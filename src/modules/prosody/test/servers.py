@@ -23,9 +23,10 @@ SMALL_QUEUE, SMALL_RESUME, SMALL_ACK = 5, 1, 2  # on the second host; the last i
 
 
 class Shape(typing.NamedTuple):
-    """A server for measuring: one host, no files of an archive that the test's disk would colour."""
+    """A server for measuring: one host."""
     module: bool  # has the module
-    usual: bool  # archive, carbons, csi and XEP-0198
+    usual: bool  # carbons, csi, blocking and XEP-0198
+    archive: bool = False  # in the server's own default storage
 
 
 class Server:
@@ -95,7 +96,8 @@ VirtualHost "{SMALL}"
 Component "{ROOMS}" "muc"
 '''
         if self.shape:
-            modules = (('"carbons"; "blocklist"; "pep"; "mam"; "smacks"; "csi_simple"; "offline"; ' if self.shape.usual else '')
+            modules = (('"carbons"; "blocklist"; "pep"; "smacks"; "csi_simple"; "offline"; ' if self.shape.usual else '')
+                       + ('"mam"; ' if self.shape.archive else '') + '"admin_shell"; "admin_socket"; '
                        + ('"push_relay"' if self.shape.module else ''))
             hosts = f'VirtualHost "{HOST}"\n'
         config.write_text(f'''
@@ -200,7 +202,8 @@ class Ejabberd(Server):
 '''
         if self.shape:
             bare = '\n      mod_roster: {}\n      mod_disco: {}\n      mod_http_api: {}\n      mod_admin_extra: {}\n      '
-            usual = 'mod_stream_mgmt: {resend_on_timeout: if_offline}\n      '  # an archive in Mnesia costs milliseconds a message
+            usual = 'mod_stream_mgmt: {resend_on_timeout: if_offline}\n      '
+            usual += 'mod_mam: {default: always}\n      ' if self.shape.archive else ''
             hosts = f'  {HOST}:\n    modules:{shared + chr(10) + "      " + usual if self.shape.usual else bare}'
             hosts += (module if self.shape.module else 'mod_time: {}') + '\n'
         (self.dir / 'ejabberd.yml').write_text(f'''
