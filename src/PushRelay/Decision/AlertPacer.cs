@@ -9,24 +9,26 @@ namespace PushRelay.Decision;
 /// from very many senders puts off no alert of its device by more than 40 such intervals: then the pace gives way.
 /// Kept in memory for as long as it matters: after a restart an alert more may go out, never one less.
 /// </summary>
-internal sealed class AlertPacer(IOptions<AlertsOptions> settings)
+internal sealed class AlertPacer(IOptions<AlertsOptions> settings, TimeProvider timers)
 {
     private const int PutOffMax = 40;
 
     private readonly AlertsOptions options = settings.Value;
+    // times are the process's own, since its start: a clock that is set back puts nothing off
+    private readonly long start = timers.GetTimestamp();
     private readonly Dictionary<(Guid Device, Guid Slot), SlotPace> slots = [];
-    private readonly Dictionary<Guid, DateTimeOffset> devices = [];
+    private readonly Dictionary<Guid, TimeSpan> devices = [];
     private readonly Lock sync = new();
-    private DateTimeOffset sweepAt;
+    private TimeSpan sweepAt;
 
     /// <param name="At">The slot's next alert, or the end of the window after its last.</param>
     /// <param name="Planned">An alert waits for <paramref name="At"/>; false: only the window ends there.</param>
-    internal readonly record struct SlotPace(DateTimeOffset At, bool Planned);
+    internal readonly record struct SlotPace(TimeSpan At, bool Planned);
 
     /// <summary>A transaction's turn: what it plans counts once it is committed.</summary>
-    public Turn Begin() => new(this);
+    public Turn Begin() => new(this, timers.GetElapsedTime(start));
 
-    private void Keep(Turn turn, DateTimeOffset now)
+    private void Keep(Turn turn, TimeSpan now)
     {
         lock (sync)
         {
@@ -57,7 +59,7 @@ internal sealed class AlertPacer(IOptions<AlertsOptions> settings)
         }
     }
 
-    internal sealed class Turn(AlertPacer pacer)
+    internal sealed class Turn(AlertPacer pacer, TimeSpan now)
     {
         private readonly TimeSpan window = pacer.options.CoalesceWindow;
 
@@ -67,28 +69,28 @@ internal sealed class AlertPacer(IOptions<AlertsOptions> settings)
 
         internal Dictionary<(Guid Device, Guid Slot), SlotPace> Slots { get; } = [];
 
-        internal Dictionary<Guid, DateTimeOffset> Devices { get; } = [];
+        internal Dictionary<Guid, TimeSpan> Devices { get; } = [];
 
-        /// <returns>When an event of this slot, due now, goes out; not before now.</returns>
-        public DateTimeOffset Next(Guid device, Guid slot, DateTimeOffset now)
+        /// <returns>How long an event of this slot, due now, waits.</returns>
+        public TimeSpan Next(Guid device, Guid slot)
         {
             var known = Slots.TryGetValue((device, slot), out var pace) || Look(pacer.slots, (device, slot), out pace);
             if (known && pace.Planned && now <= pace.At)
             {
-                return pace.At;
+                return pace.At - now;
             }
 
             // a planned alert has gone out by now, and its window began then
             var free = known ? pace.Planned ? pace.At + window : pace.At : now;
             var at = Reserve(device, free > now ? free : now);
             Slots[(device, slot)] = at > now ? new SlotPace(at, Planned: true) : new SlotPace(now + window, Planned: false);
-            return at;
+            return at - now;
         }
 
-        public void Commit(DateTimeOffset now) => pacer.Keep(this, now);
+        public void Commit() => pacer.Keep(this, now);
 
         /// <summary>Generic cell rate: what is kept is when the device's debt is paid.</summary>
-        private DateTimeOffset Reserve(Guid device, DateTimeOffset at)
+        private TimeSpan Reserve(Guid device, TimeSpan at)
         {
             if (!Devices.TryGetValue(device, out var paid) && !Look(pacer.devices, device, out paid))
             {

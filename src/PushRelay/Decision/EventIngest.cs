@@ -89,7 +89,7 @@ internal sealed partial class EventIngest(
     }
 
     private static bool IsOfTheEvents(Exception exception) =>
-        exception is not (OperationCanceledException or LeaseLostException) && !DatabaseOutage.Is(exception);
+        exception is not (OperationCanceledException or LeaseLostException) && DatabaseOutage.IsOfTheValues(exception);
 
     private static bool IsClash(Exception exception) => exception is DbUpdateException or Npgsql.PostgresException { SqlState: "23505" or "40P01" or "40001" };
 
@@ -142,7 +142,7 @@ internal sealed partial class EventIngest(
             throw;
         }
 
-        pace.Commit(now);
+        pace.Commit();
         return appended;
     }
 

@@ -60,9 +60,9 @@ internal sealed class LedgerEntry(
         var appended = await outbox.AppendAsync(db, fresh, claim, now, cancellationToken);
         try
         {
-            foreach (var row in appended.Due.Where(row => mayHaveWaiting.Contains(row.DeviceKey)))
+            foreach (var slot in fresh.Where(r => r.State == DeliveryState.Pending && mayHaveWaiting.Contains(r.DeviceKey)).GroupBy(r => (r.DeviceKey, r.Slot)))
             {
-                await outbox.HastenAsync(db, row.DeviceKey, row.Slot, cancellationToken);
+                await OutboxQueue.HastenAsync(db, slot.Key.DeviceKey, slot.Key.Slot, slot.Min(r => r.DueAt), cancellationToken);
             }
         }
         catch
@@ -141,7 +141,7 @@ internal sealed class LedgerEntry(
                 && (message.StanzaId is not null ? d.StanzaId == message.StanzaId : d.Sender == message.From && d.MessageId == message.Id))
             .Select(d => new { d.DeviceKey, d.State, d.Reason }));
         var withheld = rows.GroupBy(r => r.DeviceKey)
-            .Where(g => g.All(r => r.State == DeliveryState.Suppressed && r.Reason == Reasons.Foreground))
+            .Where(g => g.All(r => r.State is DeliveryState.Suppressed or DeliveryState.Cancelled && r.Reason == Reasons.Foreground))
             .Select(g => g.Key).ToHashSet();
         Alert(message, DevicesOf(message.Account).Where(d => withheld.Contains(d.Key)), Badge(message.Account));
     }
@@ -240,7 +240,7 @@ internal sealed class LedgerEntry(
             {
                 { Delay.Ticks: > 0 } => now + alert.Delay,
                 // it rings now or never
-                not null when message.Class != EventClass.Call => Pace.Next(device!.Key, slot, now),
+                not null when message.Class != EventClass.Call => now + Pace.Next(device!.Key, slot),
                 _ => now,
             },
             ExpiresAt = message.At + (message.Class == EventClass.Call ? options.CallTimeToLive : options.TimeToLive),

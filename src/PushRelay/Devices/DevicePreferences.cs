@@ -35,7 +35,18 @@ internal sealed record DevicePreferences
 
     public string ToJson() => JsonSerializer.Serialize(this, Stored);
 
-    public static DevicePreferences FromJson(string text) => JsonSerializer.Deserialize<DevicePreferences>(text, Stored)!;
+    /// <returns>Null where a newer version wrote what this one does not know: better an alert too many than none, and no delivery waits.</returns>
+    public static DevicePreferences? FromJson(string text)
+    {
+        try
+        {
+            return JsonSerializer.Deserialize<DevicePreferences>(text, Stored);
+        }
+        catch (JsonException)
+        {
+            return null;
+        }
+    }
 }
 
 /// <summary>Hours of the day without alerts, from inclusive to exclusive; they go over midnight where <c>To</c> is the earlier one.</summary>

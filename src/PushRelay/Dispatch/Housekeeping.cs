@@ -12,6 +12,9 @@ internal sealed partial class Housekeeping(
     IOptions<RetentionOptions> retention, TimeProvider clock, ILogger<Housekeeping> logger) : BackgroundService
 {
     private const int PruneMax = 1000;
+
+    // with the pauses between them, ten times what one node takes in
+    private const int RoundsMax = 100;
     private static readonly TimeSpan Every = TimeSpan.FromSeconds(1);
     private static readonly TimeSpan PruneEvery = TimeSpan.FromMinutes(10);
 
@@ -26,8 +29,14 @@ internal sealed partial class Housekeeping(
                 await SweepAsync(stoppingToken);
                 if (clock.GetElapsedTime(pruned) >= PruneEvery)
                 {
+                    var rounds = 0;
+                    while (await PruneAsync(stoppingToken) == PruneMax && ++rounds < RoundsMax)
+                    {
+                        // each its own transaction
+                    }
+
                     // while there is more, go on at the next tick
-                    if (await PruneAsync(stoppingToken) < PruneMax)
+                    if (rounds < RoundsMax)
                     {
                         pruned = clock.GetTimestamp();
                     }
@@ -48,7 +57,13 @@ internal sealed partial class Housekeeping(
     internal async Task SweepAsync(CancellationToken cancellationToken)
     {
         var released = await outbox.ReleaseExpiredAsync(dispatch.Value.MaxAttempts, cancellationToken);
-        var expired = await outbox.ExpireAsync(cancellationToken);
+        int expired = 0, round;
+        do
+        {
+            expired += round = await outbox.ExpireAsync(cancellationToken);
+        }
+        while (round == OutboxQueue.ExpireMax && expired < RoundsMax * OutboxQueue.ExpireMax);
+
         if (released > 0)
         {
             Released(released);

@@ -223,7 +223,8 @@ internal sealed partial class PushDispatcher(
     private async Task<SettledAlert> RequestAsync(ClaimedAlert alert, Device device, CancellationToken sending)
     {
         // the push network's own deadline is shorter than what must be left
-        if (options.Value.LeaseDuration - clock.GetElapsedTime(alert.ClaimedAt) < AttemptMax || sending.IsCancellationRequested || circuits.IsShut(alert))
+        var waited = clock.GetElapsedTime(alert.ClaimedAt);
+        if (options.Value.LeaseDuration - waited < AttemptMax || waited >= alert.Life || sending.IsCancellationRequested || circuits.IsShut(alert))
         {
             return new SettledAlert(alert, new Settlement.HandBack(), null);
         }

@@ -6,7 +6,8 @@ namespace PushRelay.Outbox;
 /// </summary>
 /// <param name="Rows">At least one, all under one lease.</param>
 /// <param name="ClaimedAt">Before the lease began, by the process's monotonic clock (<see cref="TimeProvider.GetTimestamp"/>).</param>
-internal sealed record ClaimedAlert(IReadOnlyList<Delivery> Rows, long ClaimedAt)
+/// <param name="Life">From then on; what is longer under way is stale.</param>
+internal sealed record ClaimedAlert(IReadOnlyList<Delivery> Rows, long ClaimedAt, TimeSpan Life)
 {
     public Delivery Head => Rows[0];
 

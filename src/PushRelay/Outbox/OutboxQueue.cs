@@ -12,7 +12,8 @@ namespace PushRelay.Outbox;
 /// </summary>
 internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, DatabaseClock clock, WriteTurns turns, TimeProvider timers)
 {
-    private const int ExpireMax = 1000;
+    /// <summary>Rows that one <see cref="ExpireAsync"/> ends at most.</summary>
+    public const int ExpireMax = 1000;
 
     // one word is enough: "there may be work"
     private readonly Channel<bool> work = Channel.CreateBounded<bool>(new BoundedChannelOptions(1) { FullMode = BoundedChannelFullMode.DropWrite });
@@ -106,7 +107,7 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
             if (added.TryGetValue(row.Id, out var mine) && mine)
             {
                 (row.State, row.Attempts) = (DeliveryState.Sending, 1);
-                claimed.Add(new ClaimedAlert([row], claimedAt));
+                claimed.Add(new ClaimedAlert([row], claimedAt, row.ExpiresAt - now));
             }
             else
             {
@@ -173,7 +174,8 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
 
         await transaction.CommitAsync(cancellationToken);
         return [.. rows.GroupBy(r => r.CoalescedInto ?? r.Id)
-            .Select(g => new ClaimedAlert([.. g.OrderBy(r => r.CoalescedInto is not null).ThenBy(r => r.CreatedAt).ThenBy(r => r.Id.ToString("N"), StringComparer.Ordinal)], claimedAt))
+            .Select(g => g.OrderBy(r => r.CoalescedInto is not null).ThenBy(r => r.CreatedAt).ThenBy(r => r.Id.ToString("N"), StringComparer.Ordinal).ToList())
+            .Select(slot => new ClaimedAlert(slot, claimedAt, slot[^1].ExpiresAt - now))
             .OrderBy(a => a.Head.DueAt)];
     }
 
@@ -224,37 +226,40 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
             db.Set<Delivery>().Where(d => d.State == DeliveryState.Pending && stale.Contains(d.Id)), DeliveryState.Expired, Reasons.Ttl, now, cancellationToken);
     }
 
-    /// <summary>Cancels what is still pending of <paramref name="which"/>, on whichever node; a row already sending goes out.</summary>
+    /// <summary>
+    /// Cancels what is still pending of <paramref name="which"/>, on whichever node. A row already sending goes out, but if that attempt
+    /// fails it has lived long enough.
+    /// </summary>
     public async Task<int> CancelAsync(RelayDb db, Expression<Func<Delivery, bool>> which, string reason, CancellationToken cancellationToken)
     {
         var now = await clock.NowAsync(db, cancellationToken);
+        await db.Set<Delivery>().Where(d => d.State == DeliveryState.Sending && d.ExpiresAt > now).Where(which)
+            .ExecuteUpdateAsync(set => set.SetProperty(d => d.ExpiresAt, now), cancellationToken);
         return await EndAsync(db.Set<Delivery>().Where(d => d.State == DeliveryState.Pending).Where(which), DeliveryState.Cancelled, reason, now, cancellationToken);
     }
 
-    /// <summary>Which of these accounts have a pending row: few statements for the many events that have nothing to cancel.</summary>
+    /// <summary>Which of these accounts have a pending or sending row: few statements for the many events that have nothing to cancel.</summary>
     public static async Task<IReadOnlySet<string>> PendingOfAsync(RelayDb db, IReadOnlyCollection<string> accounts, CancellationToken cancellationToken)
     {
         var pending = new HashSet<string>(StringComparer.Ordinal);
         foreach (var some in accounts.Chunk(RelayDb.ParametersMax))
         {
             pending.UnionWith(await db.Set<Delivery>().Where(d => d.State == DeliveryState.Pending && some.Contains(d.Account))
-                .Select(d => d.Account).Distinct().ToListAsync(cancellationToken));
+                .Select(d => d.Account)
+                .Union(db.Set<Delivery>().Where(d => d.State == DeliveryState.Sending && some.Contains(d.Account)).Select(d => d.Account)).ToListAsync(cancellationToken));
         }
 
         return pending;
     }
 
     /// <summary>
-    /// A newer row of this slot is due now: the older ones that wait for a grace, and were never tried, go with it, or it would have to
-    /// wait for them.
+    /// A newer row of this slot is due at <paramref name="due"/>: the older ones that wait for a grace, and were never tried, go with it, or
+    /// it would have to wait for them.
     /// </summary>
-    public async Task HastenAsync(RelayDb db, Guid deviceKey, Guid slot, CancellationToken cancellationToken)
-    {
-        var now = await clock.NowAsync(db, cancellationToken);
-        await db.Set<Delivery>()
-            .Where(d => d.State == DeliveryState.Pending && d.DeviceKey == deviceKey && d.Slot == slot && d.DueAt > now && d.Attempts == 0)
-            .ExecuteUpdateAsync(set => set.SetProperty(d => d.DueAt, now), cancellationToken);
-    }
+    public static Task HastenAsync(RelayDb db, Guid deviceKey, Guid slot, DateTimeOffset due, CancellationToken cancellationToken) =>
+        db.Set<Delivery>()
+            .Where(d => d.State == DeliveryState.Pending && d.DeviceKey == deviceKey && d.Slot == slot && d.DueAt > due && d.Attempts == 0)
+            .ExecuteUpdateAsync(set => set.SetProperty(d => d.DueAt, due), cancellationToken);
 
     /// <summary>
     /// An operator wants what has ended as <c>dead</c>, <c>rejected</c> or <c>expired</c> sent after all: due now, with a budget of attempts
@@ -282,7 +287,8 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
     {
         // ids begin with their time: the oldest are the first of the primary key, and no index of their end is needed
         var old = db.Set<Delivery>().Where(d => d.SettledAt != null && d.SettledAt < before).OrderBy(d => d.Id).Take(max).Select(d => d.Id);
-        return await db.Set<Delivery>().Where(d => old.Contains(d.Id)).ExecuteDeleteAsync(cancellationToken);
+        // asked again: an operator may have sent one of them once more in this moment
+        return await db.Set<Delivery>().Where(d => d.SettledAt != null && d.SettledAt < before && old.Contains(d.Id)).ExecuteDeleteAsync(cancellationToken);
     }
 
     /// <summary>Says that there may be something to claim now.</summary>

@@ -13,8 +13,12 @@ internal static class DatabaseOutage
     // PostgreSQL appendix A: connection exception, insufficient resources, operator intervention, system error
     private static readonly string[] PostgreSqlOutages = ["08", "53", "57", "58"];
 
-    // this process stood still inside a transaction, and lost it
-    private const string IdleInTransaction = "25P03";
+    // this process stood still inside a transaction, and lost it; a standby, or one that is about to become the primary
+    private static readonly string[] PostgreSqlStates = ["25P03", "25006"];
+
+    // PostgreSQL appendix A: data exception, integrity constraint, program limit; https://sqlite.org/rescode.html: TOOBIG, CONSTRAINT, MISMATCH
+    private static readonly string[] PostgreSqlRefusals = ["22", "23", "54"];
+    private static readonly int[] SqliteRefusals = [18, 19, 20];
 
     public static bool Is(Exception exception)
     {
@@ -22,7 +26,7 @@ internal static class DatabaseOutage
         {
             if (cause is TimeoutException
                 || (cause is SqliteException sqlite && SqliteOutages.Contains(sqlite.SqliteErrorCode))
-                || (cause is PostgresException postgres && (PostgreSqlOutages.Contains(postgres.SqlState[..2]) || postgres.SqlState == IdleInTransaction))
+                || (cause is PostgresException postgres && (PostgreSqlOutages.Contains(postgres.SqlState[..2]) || PostgreSqlStates.Contains(postgres.SqlState)))
                 || (cause is NpgsqlException and not PostgresException)
                 || cause is DbException { IsTransient: true })
             {
@@ -31,5 +35,27 @@ internal static class DatabaseOutage
         }
 
         return false;
+    }
+
+    /// <summary>
+    /// The values themselves can never be stored, or were never brought to the database: neither waiting nor another statement helps. All
+    /// else that a database says may be of the moment, of its state or of its version.
+    /// </summary>
+    public static bool IsOfTheValues(Exception exception)
+    {
+        for (var cause = exception; cause is not null; cause = cause.InnerException)
+        {
+            if (cause is PostgresException postgres)
+            {
+                return PostgreSqlRefusals.Contains(postgres.SqlState[..2]);
+            }
+
+            if (cause is SqliteException sqlite)
+            {
+                return SqliteRefusals.Contains(sqlite.SqliteErrorCode);
+            }
+        }
+
+        return !Is(exception);
     }
 }

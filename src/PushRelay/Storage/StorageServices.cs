@@ -28,7 +28,7 @@ internal static class StorageServices
             .UseSqlite(provider.GetRequiredService<IOptions<StorageOptions>>().Value.ConnectionString)
             .AddInterceptors(new SqlitePragmas()));
         services.AddPooledDbContextFactory<PostgreSqlRelayDb>((provider, builder) => builder
-            .UseNpgsql(provider.GetRequiredService<IOptions<StorageOptions>>().Value.ConnectionString));
+            .UseNpgsql(WithTimeout(provider.GetRequiredService<IOptions<StorageOptions>>().Value.ConnectionString)));
         services.AddSingleton<IDbContextFactory<RelayDb>, RelayDbFactory>();
         services.AddSingleton<RelayStorage>();
         services.AddSingleton(provider => provider.GetRequiredService<RelayStorage>().MasterKey);
@@ -39,6 +39,21 @@ internal static class StorageServices
         services.AddSingleton<AuditTrail>();
         services.AddHealthChecks().AddCheck<StorageHealth>("database");
         return services;
+    }
+
+    /// <summary>
+    /// A node that loses its power or its network within a transaction leaves its locks behind for as long as TCP believes in it: hours, in
+    /// which no lease of theirs ends. PostgreSQL ends such a transaction after ten seconds.
+    /// </summary>
+    private static string WithTimeout(string connectionString)
+    {
+        var builder = new NpgsqlConnectionStringBuilder(connectionString);
+        if (builder.Options?.Contains("idle_in_transaction_session_timeout", StringComparison.Ordinal) != true)
+        {
+            builder.Options = $"{builder.Options} -c idle_in_transaction_session_timeout=10000".Trim();
+        }
+
+        return builder.ConnectionString;
     }
 
     private static string ResolveDataSource(string connectionString, SettingsFile file)

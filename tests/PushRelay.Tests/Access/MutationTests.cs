@@ -73,7 +73,7 @@ public sealed class MutationTests : IAsyncLifetime
                 var errors = new Dictionary<string, string[]>();
                 var preferences = DevicePatch.Apply(patch, Bed, errors);
                 Assert.True(preferences is null ^ errors.Count == 0);
-                Assert.Equal(preferences?.ToJson(), preferences is null ? null : DevicePreferences.FromJson(preferences.ToJson()).ToJson());
+                Assert.Equal(preferences?.ToJson(), preferences is null ? null : DevicePreferences.FromJson(preferences.ToJson())!.ToJson());
             }
         });
 

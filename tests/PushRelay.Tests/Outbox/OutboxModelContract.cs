@@ -74,7 +74,7 @@ public abstract class OutboxModelContract : IAsyncLifetime
 
         public required DateTimeOffset Due { get; set; }
 
-        public required DateTimeOffset Expires { get; init; }
+        public required DateTimeOffset Expires { get; set; }
 
         public DeliveryState State { get; set; } = DeliveryState.Pending;
 
@@ -130,6 +130,7 @@ public abstract class OutboxModelContract : IAsyncLifetime
                     rows.FindAll(r => r.State == DeliveryState.Pending && r.Expires <= stale).ForEach(r => r.State = DeliveryState.Expired);
                     break;
                 case Op.Cancel:
+                    var cancelled = await relay.NowAsync();
                     await using (var db = relay.NewDb())
                     {
                         var slot = SlotOf(a % Slots);
@@ -137,6 +138,8 @@ public abstract class OutboxModelContract : IAsyncLifetime
                     }
 
                     rows.FindAll(r => r.State == DeliveryState.Pending && r.Slot == a % Slots).ForEach(r => r.State = DeliveryState.Cancelled);
+                    // what is under way goes out, but not a second time
+                    rows.FindAll(r => r.State == DeliveryState.Sending && r.Slot == a % Slots && r.Expires > cancelled).ForEach(r => r.Expires = cancelled);
                     break;
                 case Op.Crash:
                     held.Clear();
