@@ -347,7 +347,7 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
             {
                 return await action();
             }
-            catch (Exception exception) when (DatabaseOutage.Is(exception))
+            catch (Exception exception) when (exception is not (OperationCanceledException or LeaseLostException) && !DatabaseOutage.IsOfTheValues(exception))
             {
                 DatabaseAway(options.Domain, exception.GetBaseException().Message);
                 await Task.Delay(CommitRetry, clock, cancellationToken);

@@ -248,7 +248,7 @@ internal sealed partial class AppCircuits : IHealthCheck
         foreach (var app in apps.Values)
         {
             var row = rows.Find(r => r.App == app.Id);
-            var (wish, open) = Take(app);
+            var (wish, open) = Look(app);
             if (wish == Wish.Open && row is null && open is not null)
             {
                 row = new Circuit
@@ -269,6 +269,7 @@ internal sealed partial class AppCircuits : IHealthCheck
                 row = null;
             }
 
+            Done(app, wish);
             if (Follow(app, row) && row!.ProbeAt <= now)
             {
                 await AskForProbeAsync(db, app, row, now, cancellationToken);
@@ -314,13 +315,20 @@ internal sealed partial class AppCircuits : IHealthCheck
         }
     }
 
-    private (Wish Wish, OpenCircuit? Open) Take(AppState app)
+    private (Wish Wish, OpenCircuit? Open) Look(AppState app)
     {
         lock (sync)
         {
-            var wish = app.Wish;
-            app.Wish = Wish.None;
-            return (wish, app.Open);
+            return (app.Wish, app.Open);
+        }
+    }
+
+    /// <summary>The database knows it now; where it was away the wish stays.</summary>
+    private void Done(AppState app, Wish wish)
+    {
+        lock (sync)
+        {
+            app.Wish = app.Wish == wish ? Wish.None : app.Wish;
         }
     }
 
