@@ -25,7 +25,7 @@ FROM mcr.microsoft.com/dotnet/aspnet:10.0-noble-chiseled-extra
 ENV ASPNETCORE_HTTP_PORTS=
 # buffers kept for reuse: a push then allocates about half (docs/apns.md)
 ENV DOTNET_SYSTEM_BUFFERS_SHAREDARRAYPOOL_MAXARRAYSPERPARTITION=1024
-# 32 MB between two collections: a fifth less CPU under load, some MB more memory (docs/performance.md)
+# 32 MB between two collections: less CPU under load, some MB more memory (docs/performance.md)
 ENV DOTNET_GCgen0size=0x2000000
 COPY --from=build /app /app
 COPY --from=build --chown=1654:1654 --chmod=0700 /data /data
