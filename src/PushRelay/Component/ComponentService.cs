@@ -34,14 +34,18 @@ internal sealed partial class ComponentService(
             : HealthCheckResult.Healthy());
     }
 
-    protected override Task ExecuteAsync(CancellationToken stoppingToken)
+    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
     {
         if (links.Count == 0)
         {
             NoComponent();
         }
 
-        return Task.WhenAll(links.Select(l => l.RunAsync(stoppingToken)));
+        // a link that fails for good ends the process, loudly, and not only once the others have ended too
+        await foreach (var ended in Task.WhenEach(links.Select(l => l.RunAsync(stoppingToken))))
+        {
+            await ended;
+        }
     }
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "Setting Xmpp:Components is empty: no XMPP server is connected, so no alert will ever be due")]

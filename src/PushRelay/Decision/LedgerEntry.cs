@@ -218,6 +218,7 @@ internal sealed class LedgerEntry(
             Device = device?.Id,
             App = device?.App,
             Platform = device?.Platform,
+            Sandbox = device?.Environment == DeviceEnvironment.Sandbox,
             EventKey = message.Key,
             Source = message.Source,
             Class = message.Class,

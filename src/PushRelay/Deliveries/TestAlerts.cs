@@ -56,6 +56,7 @@ internal sealed class TestAlerts(
             Device = device.Id,
             App = device.App,
             Platform = device.Platform,
+            Sandbox = device.Environment == DeviceEnvironment.Sandbox,
             EventKey = eventKey,
             Source = EventSource.Test,
             Class = EventClass.Text,

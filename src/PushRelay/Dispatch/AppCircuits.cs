@@ -1,6 +1,5 @@
 using System.Diagnostics.Metrics;
 using Microsoft.EntityFrameworkCore;
-using Microsoft.EntityFrameworkCore.Metadata.Builders;
 using Microsoft.Extensions.Diagnostics.HealthChecks;
 using Microsoft.Extensions.Options;
 using PushRelay.Outbox;
@@ -9,38 +8,11 @@ using PushRelay.Storage;
 
 namespace PushRelay.Dispatch;
 
-/// <summary>An app that does not send at present, as all nodes see it.</summary>
-internal sealed class Circuit
-{
-    public required string App { get; init; }
-
-    public required string Platform { get; init; }
-
-    public required string Reason { get; set; }
-
-    public required DateTimeOffset OpenedAt { get; init; }
-
-    /// <summary>Whoever moves this on may send one delivery to try.</summary>
-    public required DateTimeOffset ProbeAt { get; set; }
-
-    /// <summary>Between this probe and the next.</summary>
-    public required int DelayMs { get; set; }
-
-    internal sealed class Table : IEntityTypeConfiguration<Circuit>
-    {
-        public void Configure(EntityTypeBuilder<Circuit> builder)
-        {
-            builder.ToTable("circuits");
-            builder.HasKey(c => new { c.App, c.Platform });
-        }
-    }
-}
-
 /// <summary>
-/// How much each app may send. An app whose credentials are refused, or whose push network is away, opens its circuit: its deliveries
-/// wait as they are, one is tried after each delay, and once that succeeds the flow comes back by and by. Apps do not hold each other
-/// up: half of <c>Dispatch:Concurrency</c> is divided among them, the other half is for whoever needs it. Nodes share the open circuits
-/// through the database, so that an outage sees one probe at a time.
+/// How much each app may send. A lane (an app in one environment of its push network) whose credentials are refused, or whose push network is
+/// away, opens its circuit: its deliveries wait as they are, one is tried after each delay, and once that succeeds the flow comes back by and
+/// by. Apps do not hold each other up: half of <c>Dispatch:Concurrency</c> is divided among them, the other half is for whoever needs it.
+/// Nodes share the open circuits through the database, so that an outage sees one probe at a time.
 /// </summary>
 internal sealed partial class AppCircuits : IHealthCheck
 {
@@ -61,7 +33,8 @@ internal sealed partial class AppCircuits : IHealthCheck
     private static readonly TimeSpan MisconfiguredDelay = TimeSpan.FromSeconds(30);
     private static readonly TimeSpan MisconfiguredDelayMax = TimeSpan.FromMinutes(5);
 
-    private readonly Dictionary<string, AppState> apps;
+    private readonly List<AppState> apps;
+    private readonly Dictionary<Lane, LaneState> lanes;
     private readonly IDbContextFactory<RelayDb> databases;
     private readonly OutboxQueue outbox;
     private readonly DatabaseClock clock;
@@ -83,13 +56,18 @@ internal sealed partial class AppCircuits : IHealthCheck
         (this.databases, this.outbox, this.clock, this.timers, this.logger) = (databases, outbox, clock, timers, logger);
         concurrency = dispatch.Value.Concurrency;
         // rows of an app that is not configured any more wait for it to be, until they expire
-        apps = settings.Value.Apps.ToDictionary(a => a.Id, a => new AppState(a.Id, concurrency), StringComparer.Ordinal);
+        apps = [.. settings.Value.Apps.Select(a => new AppState(a.Id))];
+        lanes = apps.SelectMany(NewLanes).ToDictionary(l => l.Name);
         share = apps.Count > 1 ? Math.Max(1, concurrency / 2 / apps.Count) : concurrency;
         queue = apps.Count > 1 ? 0 : QueueFactor * concurrency;
         meters.Create("PushRelay").CreateObservableGauge(
-            "pushrelay_provider_circuit_open", () => Each(app => new Measurement<int>(app.Open is null ? 0 : 1, new("app", app.Id), new("platform", ApnsProvider.Platform))),
+            "pushrelay_provider_circuit_open",
+            () => Each(lane => (lane.Name.App, Open: lane.Open is not null)).GroupBy(l => l.App, l => l.Open).Select(
+                app => new Measurement<int>(app.Any(open => open) ? 1 : 0, new("app", app.Key), new("platform", ApnsProvider.Platform))),
             description: "1: deliveries of this app wait, because its credentials are refused or its push network is away");
     }
+
+    public int InFlight => Volatile.Read(ref inFlight);
 
     private enum Wish
     {
@@ -98,9 +76,18 @@ internal sealed partial class AppCircuits : IHealthCheck
         Close,
     }
 
-    private sealed class AppState(string id, int limit)
+    private sealed class AppState(string id)
     {
         public string Id { get; } = id;
+
+        public int InFlight { get; set; }
+    }
+
+    private sealed class LaneState(Lane name, AppState app, int limit)
+    {
+        public Lane Name { get; } = name;
+
+        public AppState App { get; } = app;
 
         public int InFlight { get; set; }
 
@@ -116,6 +103,9 @@ internal sealed partial class AppCircuits : IHealthCheck
         /// <summary>This node may send one.</summary>
         public bool MayProbe { get; set; }
 
+        /// <summary>It is under way, and the push network has not been asked yet.</summary>
+        public bool Probing { get; set; }
+
         /// <summary>What the database does not know yet.</summary>
         public Wish Wish { get; set; }
 
@@ -129,80 +119,87 @@ internal sealed partial class AppCircuits : IHealthCheck
         public bool TokensDoubted { get; set; }
     }
 
-    private sealed record OpenCircuit(string Reason, TimeSpan Delay, TimeSpan DelayMax);
-
-    /// <summary>Apps that may send now, and how many alerts each. A few places that became free are not worth a claim while the others are busy.</summary>
-    public Dictionary<string, int> Rooms()
+    /// <summary>
+    /// Lanes that may send now, and how many alerts each: both of an app the same places, so that at most as many again wait their turn. A few
+    /// places that became free are not worth a claim while the others are busy.
+    /// </summary>
+    public Dictionary<Lane, int> Rooms()
     {
         lock (sync)
         {
             // more than an insert may take: what waits has its turn also while new rows fill every place
-            return apps.Values.Select(a => (App: a, Room: Room(a) + (HasQueue(a) ? queue + Math.Max(1, share / 4) : 0)))
-                .Where(a => a.Room > 0 && (a.App.InFlight == 0 || a.Room >= Math.Min(share, a.App.Limit) / WorthClaiming))
-                .ToDictionary(a => a.App.Id, a => a.Room, StringComparer.Ordinal);
+            return lanes.Values.Select(l => (Lane: l, Room: Room(l) + (HasQueue(l) ? queue + Math.Max(1, share / 4) : 0)))
+                .Where(l => l.Room > 0 && (l.Lane.Open is not null || l.Lane.App.InFlight == 0 || l.Room >= Math.Min(share, l.Lane.Limit) / WorthClaiming))
+                .ToDictionary(l => l.Lane.Name, l => l.Room);
         }
     }
 
-    /// <summary>Takes a place for one alert of this app, if there is one; <see cref="Leave"/> gives it back.</summary>
-    public bool TryEnter(string app)
+    /// <summary>Takes a place for one alert of this lane, if there is one; <see cref="Leave"/> gives it back.</summary>
+    public bool TryEnter(Lane name)
     {
         lock (sync)
         {
-            if (!apps.TryGetValue(app, out var state) || Room(state) + (HasQueue(state) ? queue : 0) <= 0)
+            if (!lanes.TryGetValue(name, out var lane) || Room(lane) + (HasQueue(lane) ? queue : 0) <= 0)
             {
                 return false;
             }
 
-            Enter(state);
+            Enter(lane);
             return true;
         }
     }
 
     /// <summary>Takes places for claimed alerts, whose rooms <see cref="Rooms"/> gave.</summary>
-    public void Enter(IEnumerable<string> claimed)
+    public void Enter(IEnumerable<Lane> claimed)
     {
         lock (sync)
         {
-            foreach (var app in claimed)
+            foreach (var name in claimed)
             {
-                Enter(apps[app]);
+                Enter(lanes[name]);
             }
         }
     }
 
-    public void Leave(string app)
+    public void Leave(Lane name)
     {
         lock (sync)
         {
-            apps[app].InFlight--;
+            var lane = lanes[name];
+            lane.InFlight--;
+            lane.App.InFlight--;
             inFlight--;
+            if (lane.InFlight == 0 && lane.Probing)
+            {
+                // its device is gone, or a stop met it: nothing was learned, the next may try
+                (lane.Probing, lane.MayProbe) = (false, lane.Open is not null);
+            }
         }
     }
 
-    /// <summary>The app's circuit opened after this alert was claimed: it waits with the others.</summary>
+    /// <summary>The lane's circuit opened after this alert was claimed: it waits with the others.</summary>
     public bool IsShut(ClaimedAlert alert)
     {
         lock (sync)
         {
-            return apps.TryGetValue(alert.Head.App!, out var app) && app.Open is not null && alert.ClaimedAt <= app.OpenedAt;
+            return lanes.TryGetValue(alert.Head.Lane, out var lane) && lane.Open is not null && alert.ClaimedAt <= lane.OpenedAt;
         }
     }
-
-    public int InFlight => Volatile.Read(ref inFlight);
 
     /// <summary>
     /// Learns from an answer. A token refused among too many is not believed: the answer becomes a misconfiguration, and the device stays.
     /// </summary>
-    public PushAnswer Observe(string app, PushAnswer answer)
+    public PushAnswer Observe(Lane name, PushAnswer answer)
     {
         lock (sync)
         {
-            if (!apps.TryGetValue(app, out var state))
+            if (!lanes.TryGetValue(name, out var lane))
             {
                 return answer;
             }
 
-            if (IsDoubted(state, answer))
+            lane.Probing = false;
+            if (IsDoubted(lane, answer))
             {
                 answer = answer with { Outcome = PushOutcome.Misconfigured };
             }
@@ -210,17 +207,17 @@ internal sealed partial class AppCircuits : IHealthCheck
             switch (answer)
             {
                 case { Outcome: PushOutcome.Misconfigured }:
-                    Fail(state, answer.Reason ?? "misconfigured", MisconfiguredDelay, MisconfiguredDelayMax);
+                    Fail(lane, answer.Reason ?? "misconfigured", MisconfiguredDelay, MisconfiguredDelayMax);
                     break;
                 case { Outcome: PushOutcome.Unknown } or { Outcome: PushOutcome.Deferred, Status: null or 503 } or { Outcome: PushOutcome.Deferred, Reason: "TooManyProviderTokenUpdates" }:
-                    if (++state.Failures >= FailuresMax || state.Open is not null)
+                    if (++lane.Failures >= FailuresMax || lane.Open is not null)
                     {
-                        Fail(state, answer.Reason ?? "unreachable", answer.RetryAfter > OutageDelay ? answer.RetryAfter.Value : OutageDelay, OutageDelayMax);
+                        Fail(lane, answer.Reason ?? "unreachable", answer.RetryAfter > OutageDelay ? answer.RetryAfter.Value : OutageDelay, OutageDelayMax);
                     }
 
                     break;
                 default:
-                    Succeed(state);
+                    Succeed(lane);
                     break;
             }
 
@@ -231,215 +228,182 @@ internal sealed partial class AppCircuits : IHealthCheck
     /// <summary>Shares what this node learned, and learns what others did. Asks for the next probe of each open circuit.</summary>
     public async Task ShareAsync(CancellationToken cancellationToken)
     {
-        if (sharedAt is { } last && timers.GetElapsedTime(last) < ShareEvery && Each(a => a.Wish).TrueForAll(wish => wish == Wish.None))
+        if (sharedAt is { } last && timers.GetElapsedTime(last) < ShareEvery && Each(l => l.Wish).TrueForAll(wish => wish == Wish.None))
         {
             return;
         }
 
         sharedAt = timers.GetTimestamp();
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
-        var rows = await db.Set<Circuit>().AsNoTracking().Where(c => c.Platform == ApnsProvider.Platform).ToListAsync(cancellationToken);
-        if (rows.Count == 0 && !Each(a => a).Any(a => a.Open is not null || a.Wish != Wish.None))
+        var circuits = await Circuit.AllAsync(db, cancellationToken);
+        if (circuits.Count == 0 && !Each(l => l).Any(l => l.Open is not null || l.Wish != Wish.None))
         {
             return;
         }
 
         var now = await clock.NowAsync(db, cancellationToken);
-        foreach (var app in apps.Values)
+        foreach (var lane in lanes.Values)
         {
-            var row = rows.Find(r => r.App == app.Id);
-            var (wish, open) = Look(app);
-            if (wish == Wish.Open && row is null && open is not null)
+            var circuit = circuits.Find(c => c.Lane == lane.Name);
+            var (wish, open) = Look(lane);
+            if (wish == Wish.Open && circuit is null && open is not null)
             {
-                row = new Circuit
-                {
-                    App = app.Id,
-                    Platform = ApnsProvider.Platform,
-                    Reason = open.Reason,
-                    OpenedAt = now,
-                    ProbeAt = now + open.Delay,
-                    DelayMs = (int)open.Delay.TotalMilliseconds,
-                };
-                db.Add(row);
-                await TrySaveAsync(db, cancellationToken);
+                circuit = await Circuit.OpenAsync(db, lane.Name, open, now, cancellationToken);
             }
-            else if (wish == Wish.Close && row is not null)
+            else if (wish == Wish.Close && circuit is not null)
             {
-                await db.Set<Circuit>().Where(c => c.App == app.Id && c.Platform == ApnsProvider.Platform).ExecuteDeleteAsync(cancellationToken);
-                row = null;
+                await Circuit.CloseAsync(db, lane.Name, cancellationToken);
+                circuit = null;
             }
 
-            Done(app, wish);
-            if (Follow(app, row) && row!.ProbeAt <= now)
+            Done(lane, wish);
+            if (Follow(lane, circuit) && circuit!.ProbeAt <= now && await circuit.TryTakeProbeAsync(db, now, cancellationToken))
             {
-                await AskForProbeAsync(db, app, row, now, cancellationToken);
+                lock (sync)
+                {
+                    lane.MayProbe = true;
+                }
             }
         }
     }
 
     public Task<HealthCheckResult> CheckHealthAsync(HealthCheckContext context, CancellationToken cancellationToken = default)
     {
-        var open = Each(a => a).Where(a => a.Open is not null).Select(a => $"{a.Id}: {a.Open!.Reason}").ToList();
+        var open = Each(l => l).Where(l => l.Open is not null).Select(l => $"{l.Name}: {l.Open!.Reason}").ToList();
         return Task.FromResult(open.Count == 0
             ? HealthCheckResult.Healthy("every app may send")
             : HealthCheckResult.Degraded($"deliveries wait, nothing is lost; APNs answers {string.Join("; ", open)}"));
     }
 
-    private static async Task TrySaveAsync(RelayDb db, CancellationToken cancellationToken)
-    {
-        try
-        {
-            await db.SaveChangesAsync(cancellationToken);
-        }
-        catch (DbUpdateException exception) when (!DatabaseOutage.Is(exception))
-        {
-            // another node said so first
-        }
+    private IEnumerable<LaneState> NewLanes(AppState app) =>
+        [new LaneState(new Lane(app.Id, Sandbox: false), app, concurrency), new LaneState(new Lane(app.Id, Sandbox: true), app, concurrency)];
 
-        db.ChangeTracker.Clear();
-    }
-
-    private async Task AskForProbeAsync(RelayDb db, AppState app, Circuit row, DateTimeOffset now, CancellationToken cancellationToken)
-    {
-        var max = row.DelayMs > OutageDelayMax.TotalMilliseconds ? MisconfiguredDelayMax : app.Open?.DelayMax ?? OutageDelayMax;
-        var delay = (int)Math.Min(row.DelayMs * 2L, max.TotalMilliseconds);
-        var next = now + TimeSpan.FromMilliseconds(row.DelayMs);
-        var mine = await db.Set<Circuit>().Where(c => c.App == row.App && c.Platform == row.Platform && c.ProbeAt <= now)
-            .ExecuteUpdateAsync(set => set.SetProperty(c => c.ProbeAt, next).SetProperty(c => c.DelayMs, delay), cancellationToken);
-        if (mine > 0)
-        {
-            lock (sync)
-            {
-                app.MayProbe = true;
-            }
-        }
-    }
-
-    private (Wish Wish, OpenCircuit? Open) Look(AppState app)
+    private (Wish Wish, OpenCircuit? Open) Look(LaneState lane)
     {
         lock (sync)
         {
-            return (app.Wish, app.Open);
+            return (lane.Wish, lane.Open);
         }
     }
 
     /// <summary>The database knows it now; where it was away the wish stays.</summary>
-    private void Done(AppState app, Wish wish)
+    private void Done(LaneState lane, Wish wish)
     {
         lock (sync)
         {
-            app.Wish = app.Wish == wish ? Wish.None : app.Wish;
+            lane.Wish = lane.Wish == wish ? Wish.None : lane.Wish;
         }
     }
 
     /// <returns>Whether the circuit is open.</returns>
-    private bool Follow(AppState app, Circuit? row)
+    private bool Follow(LaneState lane, Circuit? circuit)
     {
         lock (sync)
         {
-            if (row is null)
+            if (circuit is null)
             {
-                if (app.Open is not null && app.Wish == Wish.None)
+                if (lane.Open is not null && lane.Wish == Wish.None)
                 {
-                    Close(app);
+                    Close(lane);
                 }
             }
-            else if (app.Open is null && app.Wish == Wish.None)
+            else if (lane.Open is null && lane.Wish == Wish.None)
             {
-                app.Open = new OpenCircuit(row.Reason, TimeSpan.FromMilliseconds(row.DelayMs), row.DelayMs > OutageDelayMax.TotalMilliseconds ? MisconfiguredDelayMax : OutageDelayMax);
-                (app.MayProbe, app.OpenedAt) = (false, timers.GetTimestamp());
-                Opened(app.Id, row.Reason);
+                lane.Open = new OpenCircuit(circuit.Reason, TimeSpan.FromMilliseconds(circuit.DelayMs), TimeSpan.FromMilliseconds(circuit.DelayMaxMs));
+                (lane.MayProbe, lane.OpenedAt) = (false, timers.GetTimestamp());
+                Opened(lane.Name, circuit.Reason);
             }
 
-            return row is not null && app.Open is not null;
+            return circuit is not null && lane.Open is not null;
         }
     }
 
-    private int Room(AppState app)
+    private int Room(LaneState lane)
     {
-        if (app.Open is not null)
+        if (lane.Open is not null)
         {
-            return app.MayProbe && app.InFlight == 0 ? 1 : 0;
+            return lane.MayProbe && lane.InFlight == 0 ? 1 : 0;
         }
 
-        var sharedUsed = apps.Values.Sum(a => Math.Max(0, a.InFlight - share));
-        var room = Math.Max(0, share - app.InFlight) + Math.Max(0, concurrency - (share * apps.Count) - sharedUsed);
-        return Math.Min(apps.Count > 1 ? room : concurrency - app.InFlight, app.Limit - app.InFlight);
+        var sharedUsed = apps.Sum(a => Math.Max(0, a.InFlight - share));
+        var room = Math.Max(0, share - lane.App.InFlight) + Math.Max(0, concurrency - (share * apps.Count) - sharedUsed);
+        return Math.Min(apps.Count > 1 ? room : concurrency - lane.App.InFlight, lane.Limit - lane.InFlight);
     }
 
-    /// <summary>Alerts that wait here for their request: not of an app that is being tried, or has just come back.</summary>
-    private bool HasQueue(AppState app) => app.Open is null && app.Limit == concurrency;
+    /// <summary>Alerts that wait here for their request: not of a lane that is being tried, or has just come back.</summary>
+    private bool HasQueue(LaneState lane) => lane.Open is null && lane.Limit == concurrency;
 
-    private void Enter(AppState app)
+    private void Enter(LaneState lane)
     {
-        app.InFlight++;
+        lane.InFlight++;
+        lane.App.InFlight++;
         inFlight++;
-        app.MayProbe = false;
+        (lane.MayProbe, lane.Probing) = (false, lane.Open is not null);
     }
 
-    private bool IsDoubted(AppState app, PushAnswer answer)
+    private bool IsDoubted(LaneState lane, PushAnswer answer)
     {
-        if (app.Tokens == 0 || timers.GetElapsedTime(app.TokensSince) > TokenWindow)
+        if (lane.Tokens == 0 || timers.GetElapsedTime(lane.TokensSince) > TokenWindow)
         {
-            (app.TokensSince, app.Tokens, app.TokensRefused) = (timers.GetTimestamp(), 0, 0);
+            (lane.TokensSince, lane.Tokens, lane.TokensRefused) = (timers.GetTimestamp(), 0, 0);
         }
 
         // a 410 names the time a token died: nobody's mistake
         var refused = answer is { Outcome: PushOutcome.DeviceInvalid, Status: 400 };
         if (refused || answer.Outcome == PushOutcome.Accepted)
         {
-            app.Tokens++;
-            app.TokensRefused += refused ? 1 : 0;
-            app.TokensDoubted = refused && (app.TokensDoubted || (app.TokensRefused > RefusedTokensMax && app.TokensRefused * 100 > app.Tokens * RefusedTokensPercent));
+            lane.Tokens++;
+            lane.TokensRefused += refused ? 1 : 0;
+            lane.TokensDoubted = refused && (lane.TokensDoubted || (lane.TokensRefused > RefusedTokensMax && lane.TokensRefused * 100 > lane.Tokens * RefusedTokensPercent));
         }
 
-        return refused && app.TokensDoubted;
+        return refused && lane.TokensDoubted;
     }
 
-    private void Fail(AppState app, string reason, TimeSpan delay, TimeSpan delayMax)
+    private void Fail(LaneState lane, string reason, TimeSpan delay, TimeSpan delayMax)
     {
-        if (app.Open is null)
+        if (lane.Open is null)
         {
-            app.Open = new OpenCircuit(reason, delay, delayMax);
-            app.OpenedAt = timers.GetTimestamp();
-            app.Wish = Wish.Open;
-            Opened(app.Id, reason);
+            lane.Open = new OpenCircuit(reason, delay, delayMax);
+            lane.OpenedAt = timers.GetTimestamp();
+            lane.Wish = Wish.Open;
+            Opened(lane.Name, reason);
             outbox.Wake();
         }
     }
 
-    private void Succeed(AppState app)
+    private void Succeed(LaneState lane)
     {
-        app.Failures = 0;
-        if (app.Open is not null)
+        lane.Failures = 0;
+        if (lane.Open is not null)
         {
-            Close(app);
-            app.Wish = Wish.Close;
+            Close(lane);
+            lane.Wish = Wish.Close;
             outbox.Wake();
         }
-        else if (app.Limit < concurrency)
+        else if (lane.Limit < concurrency)
         {
-            app.Limit++;
+            lane.Limit++;
         }
     }
 
-    private void Close(AppState app)
+    private void Close(LaneState lane)
     {
-        (app.Open, app.MayProbe, app.Failures, app.Limit) = (null, false, 0, RampStart);
-        Closed(app.Id);
+        (lane.Open, lane.MayProbe, lane.Probing, lane.Failures, lane.Limit) = (null, false, false, 0, RampStart);
+        Closed(lane.Name);
     }
 
-    private List<T> Each<T>(Func<AppState, T> value)
+    private List<T> Each<T>(Func<LaneState, T> value)
     {
         lock (sync)
         {
-            return [.. apps.Values.Select(value)];
+            return [.. lanes.Values.Select(value)];
         }
     }
 
     [LoggerMessage(Level = LogLevel.Error, Message = "Deliveries of app {App} wait: APNs answers {Reason}. One is tried from time to time; for a refusal check key, team, bundle id and environment in setting Apps")]
-    private partial void Opened(string app, string reason);
+    private partial void Opened(Lane app, string reason);
 
     [LoggerMessage(Level = LogLevel.Information, Message = "App {App} sends again")]
-    private partial void Closed(string app);
+    private partial void Closed(Lane app);
 }

@@ -106,16 +106,16 @@ internal sealed partial class PushDispatcher(
             return false;
         }
 
-        foreach (var (app, room) in rooms)
+        foreach (var (lane, room) in rooms)
         {
-            rooms[app] = Math.Min(room, TakenTogetherMax);
+            rooms[lane] = Math.Min(room, TakenTogetherMax);
         }
 
         // not cut short by a stop: what is claimed is sent or handed back
         var claimed = await outbox.ClaimAsync(rooms, options.Value.LeaseDuration, Poll, CancellationToken.None);
-        circuits.Enter(claimed.Select(a => a.Head.App!));
+        circuits.Enter(claimed.Select(a => a.Head.Lane));
         await SendAsync(claimed, sending);
-        return claimed.GroupBy(a => a.Head.App!).Any(g => g.Count() == rooms[g.Key]);
+        return claimed.GroupBy(a => a.Head.Lane).Any(g => g.Count() == rooms[g.Key]);
     }
 
     private async Task SendReadyAsync(CancellationToken sending)
@@ -247,7 +247,7 @@ internal sealed partial class PushDispatcher(
             Failpoint.Reach("after_provider_200");
         }
 
-        answer = circuits.Observe(alert.Head.App!, answer);
+        answer = circuits.Observe(alert.Head.Lane, answer);
         var settlement = await JudgeAsync(alert, device, notification, answer);
         Report(alert.Head, answer, settlement);
         return new SettledAlert(alert, settlement, new Attempt

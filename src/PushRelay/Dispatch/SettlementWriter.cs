@@ -124,7 +124,7 @@ internal sealed partial class SettlementWriter(
 
     private void Leave(ClaimedAlert alert)
     {
-        circuits.Leave(alert.Head.App!);
+        circuits.Leave(alert.Head.Lane);
         outbox.Left();
         if (Interlocked.Decrement(ref expected) == 0)
         {

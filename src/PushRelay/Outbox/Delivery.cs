@@ -64,6 +64,12 @@ internal static class Reasons
     public const string AttemptsExhausted = "attempts_exhausted";
 }
 
+/// <summary>What shares one fate at the push network: an app's devices in one of its two environments, which it may refuse apart.</summary>
+internal readonly record struct Lane(string App, bool Sandbox)
+{
+    public override string ToString() => Sandbox ? $"{App} (sandbox)" : App;
+}
+
 /// <summary>
 /// One event for one device: the row of the ledger and of the outbox at once. Only <see cref="OutboxQueue"/> changes its state.
 /// </summary>
@@ -89,6 +95,12 @@ internal sealed class Delivery
     public string? App { get; init; }
 
     public string? Platform { get; init; }
+
+    /// <summary>Its device's token is of the push network's environment for development.</summary>
+    public bool Sandbox { get; init; }
+
+    /// <summary>Only of a row that is sent to a device.</summary>
+    public Lane Lane => new(App!, Sandbox);
 
     /// <summary>For the bridge <c>epoch:seq:position</c>, else a fresh UUID. Ids chosen by senders are content, never keys.</summary>
     public required string EventKey { get; init; }
@@ -177,7 +189,8 @@ internal sealed class Delivery
             builder.HasIndex(d => new { d.Server, d.Account, d.DeviceKey, d.EventKey }).IsUnique();
             builder.HasIndex(d => new { d.Account, d.Id });
             builder.Ignore(d => d.Clear);
-            builder.HasIndex(d => new { d.App, d.DueAt }, "ix_deliveries_pending_due").HasFilter("state = 0");
+            builder.Ignore(d => d.Lane);
+            builder.HasIndex(d => new { d.App, d.Sandbox, d.DueAt }, "ix_deliveries_pending_due").HasFilter("state = 0");
             builder.HasIndex(d => d.ExpiresAt, "ix_deliveries_pending_expires").HasFilter("state = 0");
             builder.HasIndex(d => d.Account, "ix_deliveries_pending_account").HasFilter("state = 0");
             builder.HasIndex(d => new { d.DeviceKey, d.Slot, d.Id }, "ix_deliveries_pending_slot").HasFilter("state = 0");

@@ -23,16 +23,16 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
     private volatile Server? server;
     private volatile bool backlog;
 
-    private sealed record Server(Func<string, bool> Enter, Action<string> Leave, TimeSpan Lease);
+    private sealed record Server(Func<Lane, bool> Enter, Action<Lane> Leave, TimeSpan Lease);
 
     /// <summary>Alerts claimed by the insert that brought them, committed, and not yet begun.</summary>
     public ChannelReader<ClaimedAlert> Ready => ready.Reader;
 
     /// <summary>From here on an insert claims what is due at once.</summary>
-    /// <param name="enter">Takes a place for an alert of an app, if there is one.</param>
+    /// <param name="enter">Takes a place for an alert of a lane, if there is one.</param>
     /// <param name="leave">Gives a place back that was taken for a row which was not claimed.</param>
     /// <param name="lease">How long the claimed row is the server's.</param>
-    public void Serve(Func<string, bool> enter, Action<string> leave, TimeSpan lease) => server = new Server(enter, leave, lease);
+    public void Serve(Func<Lane, bool> enter, Action<Lane> leave, TimeSpan lease) => server = new Server(enter, leave, lease);
 
     /// <summary>There is no place to claim for: the next that becomes free says so.</summary>
     public void Lack() => backlog = true;
@@ -70,15 +70,15 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
             return AppendedRows.None;
         }
 
-        var (claimedAt, taker, entered) = (timers.GetTimestamp(), server, new List<string>());
+        var (claimedAt, taker, entered) = (timers.GetTimestamp(), server, new List<Lane>());
         if (claim && taker is not null)
         {
             var (lease, slots) = (Guid.NewGuid(), new HashSet<(Guid, Guid)>());
             foreach (var row in rows.Where(r => r.State == DeliveryState.Pending && r.DueAt <= now && r.ExpiresAt > now))
             {
-                if (slots.Add((row.DeviceKey, row.Slot)) && taker.Enter(row.App!))
+                if (slots.Add((row.DeviceKey, row.Slot)) && taker.Enter(row.Lane))
                 {
-                    entered.Add(row.App!);
+                    entered.Add(row.Lane);
                     (row.Lease, row.LeaseUntil) = (lease, now + taker.Lease);
                 }
             }
@@ -87,12 +87,12 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
         try
         {
             var appended = await InsertAsync(db, rows, claimedAt, now, cancellationToken);
-            appended.Claimed.ForEach(alert => entered.RemoveAt(entered.LastIndexOf(alert.Head.App!)));
+            appended.Claimed.ForEach(alert => entered.RemoveAt(entered.LastIndexOf(alert.Head.Lane)));
             return appended;
         }
         finally
         {
-            entered.ForEach(app => taker!.Leave(app));
+            entered.ForEach(lane => taker!.Leave(lane));
         }
     }
 
@@ -124,7 +124,7 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
     }
 
     /// <summary>The rows were not committed after all: their places are given back.</summary>
-    public void TakeBack(AppendedRows appended) => appended.Claimed.ForEach(alert => server?.Leave(alert.Head.App!));
+    public void TakeBack(AppendedRows appended) => appended.Claimed.ForEach(alert => server?.Leave(alert.Head.Lane));
 
     /// <summary>The rows are committed: whoever serves sends what they claimed, and looks for the rest.</summary>
     public async Task HandOverAsync(AppendedRows appended, CancellationToken cancellationToken)
@@ -148,12 +148,12 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
     /// rows is in flight. A slot gives one alert: its oldest row, whose attempt counts from here, and what else of it is due or will be
     /// within <paramref name="horizon"/>.
     /// </summary>
-    /// <param name="rooms">Alerts at most, for each app that may send.</param>
+    /// <param name="rooms">Alerts at most, for each lane that may send.</param>
     /// <param name="lease">How long they are the caller's.</param>
     /// <param name="horizon">How much earlier than due a later row may go with the first.</param>
     /// <param name="cancellationToken">Stops the statement.</param>
     public async Task<IReadOnlyList<ClaimedAlert>> ClaimAsync(
-        IReadOnlyDictionary<string, int> rooms, TimeSpan lease, TimeSpan horizon, CancellationToken cancellationToken)
+        IReadOnlyDictionary<Lane, int> rooms, TimeSpan lease, TimeSpan horizon, CancellationToken cancellationToken)
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
         using var turn = await turns.TakeAsync(db, cancellationToken);

@@ -24,11 +24,11 @@ internal abstract class OutboxSql
     public abstract Task<Dictionary<Guid, bool>> InsertAsync(RelayDb db, IReadOnlyList<Delivery> rows, CancellationToken cancellationToken);
 
     /// <summary>
-    /// Takes due slots of each app, at most so many; of each its oldest row and all that are due before <paramref name="horizon"/>.
+    /// Takes due slots of each lane, at most so many; of each its oldest row and all that are due before <paramref name="horizon"/>.
     /// </summary>
     /// <returns>The claimed rows, of all slots together.</returns>
     public abstract Task<List<Delivery>> ClaimAsync(
-        RelayDb db, IReadOnlyDictionary<string, int> rooms, Guid lease, TimeSpan duration, TimeSpan horizon, DateTimeOffset now,
+        RelayDb db, IReadOnlyDictionary<Lane, int> rooms, Guid holder, TimeSpan duration, TimeSpan horizon, DateTimeOffset now,
         CancellationToken cancellationToken);
 
     /// <summary>Applies the changes whose lease still holds, and adds the attempts of those.</summary>

@@ -14,17 +14,17 @@ internal sealed class PostgreSqlOutbox : OutboxSql
     private const string Insert =
         """
         INSERT INTO deliveries (
-            id, server, account, device_key, device, app, platform, event_key, source, class, sender, message_id, stanza_id, event_at,
+            id, server, account, device_key, device, app, platform, sandbox, event_key, source, class, sender, message_id, stanza_id, event_at,
             message_type, conversation, call_id, slot, content, badge, reason, created_at, due_at, expires_at, settled_at,
             state, lease, lease_until, attempts, attempts_excused, count)
         SELECT
-            u.id, u.server, u.account, u.device_key, u.device, u.app, u.platform, u.event_key, u.source, u.class, u.sender, u.message_id, u.stanza_id,
+            u.id, u.server, u.account, u.device_key, u.device, u.app, u.platform, u.sandbox, u.event_key, u.source, u.class, u.sender, u.message_id, u.stanza_id,
             u.event_at, u.message_type, u.conversation, u.call_id, u.slot, u.content, u.badge, u.reason, u.created_at, u.due_at, u.expires_at, u.settled_at,
             CASE WHEN m.mine THEN 1::smallint ELSE u.state END, CASE WHEN m.mine THEN u.lease END, CASE WHEN m.mine THEN u.lease_until END,
             CASE WHEN m.mine THEN 1 ELSE 0 END, 0, 1
-        FROM unnest(@id, @server, @account, @device_key, @device, @app, @platform, @event_key, @source, @class, @sender, @message_id, @stanza_id, @event_at,
+        FROM unnest(@id, @server, @account, @device_key, @device, @app, @platform, @sandbox, @event_key, @source, @class, @sender, @message_id, @stanza_id, @event_at,
             @message_type, @conversation, @call_id, @slot, @content, @badge, @reason, @created_at, @due_at, @expires_at, @settled_at, @state, @lease, @lease_until)
-            AS u(id, server, account, device_key, device, app, platform, event_key, source, class, sender, message_id, stanza_id, event_at,
+            AS u(id, server, account, device_key, device, app, platform, sandbox, event_key, source, class, sender, message_id, stanza_id, event_at,
             message_type, conversation, call_id, slot, content, badge, reason, created_at, due_at, expires_at, settled_at, state, lease, lease_until)
         CROSS JOIN LATERAL (
             SELECT u.lease IS NOT NULL
@@ -39,10 +39,10 @@ internal sealed class PostgreSqlOutbox : OutboxSql
         """
         WITH heads AS MATERIALIZED (
             SELECT h.id, h.device_key, h.slot
-            FROM unnest({0}, {1}) AS a(app, room)
+            FROM unnest({0}, {7}, {1}) AS a(app, sandbox, room)
             CROSS JOIN LATERAL (
                 SELECT d.id, d.device_key, d.slot FROM deliveries d
-                WHERE d.state = 0 AND d.app = a.app AND d.due_at <= {2} AND d.expires_at > {2}
+                WHERE d.state = 0 AND d.app = a.app AND d.sandbox = a.sandbox AND d.due_at <= {2} AND d.expires_at > {2}
                 AND NOT EXISTS (
                     SELECT 1 FROM deliveries o
                     WHERE o.state = 0 AND o.device_key = d.device_key AND o.slot = d.slot AND o.id < d.id AND o.expires_at > {2})
@@ -104,6 +104,7 @@ internal sealed class PostgreSqlOutbox : OutboxSql
         Add(command, "device", rows, d => d.Device);
         Add(command, "app", rows, d => d.App);
         Add(command, "platform", rows, d => d.Platform);
+        Add(command, "sandbox", rows, d => d.Sandbox);
         Add(command, "event_key", rows, d => d.EventKey);
         Add(command, "source", rows, d => (short)d.Source);
         Add(command, "class", rows, d => (short)d.Class);
@@ -129,10 +130,11 @@ internal sealed class PostgreSqlOutbox : OutboxSql
     }
 
     public override Task<List<Delivery>> ClaimAsync(
-        RelayDb db, IReadOnlyDictionary<string, int> rooms, Guid lease, TimeSpan duration, TimeSpan horizon, DateTimeOffset now,
+        RelayDb db, IReadOnlyDictionary<Lane, int> rooms, Guid holder, TimeSpan duration, TimeSpan horizon, DateTimeOffset now,
         CancellationToken cancellationToken) =>
         db.Set<Delivery>().FromSqlRaw(
-            Claim, rooms.Keys.ToArray(), rooms.Values.ToArray(), now.UtcDateTime, (now + horizon).UtcDateTime, SlotRowsMax, lease, (now + duration).UtcDateTime)
+            Claim, rooms.Keys.Select(l => l.App).ToArray(), rooms.Values.ToArray(), now.UtcDateTime, (now + horizon).UtcDateTime, SlotRowsMax, holder,
+            (now + duration).UtcDateTime, rooms.Keys.Select(l => l.Sandbox).ToArray())
             .AsNoTracking().ToListAsync(cancellationToken);
 
     public override async Task<HashSet<Guid>> SettleAsync(

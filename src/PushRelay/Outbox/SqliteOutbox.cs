@@ -13,11 +13,11 @@ internal sealed class SqliteOutbox : OutboxSql
     private const string Insert =
         """
         INSERT INTO deliveries (
-            id, server, account, device_key, device, app, platform, event_key, source, class, sender, message_id, stanza_id, event_at,
+            id, server, account, device_key, device, app, platform, sandbox, event_key, source, class, sender, message_id, stanza_id, event_at,
             message_type, conversation, call_id, slot, content, badge, reason, created_at, due_at, expires_at, settled_at,
             state, lease, lease_until, attempts, attempts_excused, count)
         VALUES (
-            $id, $server, $account, $device_key, $device, $app, $platform, $event_key, $source, $class, $sender, $message_id, $stanza_id, $event_at,
+            $id, $server, $account, $device_key, $device, $app, $platform, $sandbox, $event_key, $source, $class, $sender, $message_id, $stanza_id, $event_at,
             $message_type, $conversation, $call_id, $slot, $content, $badge, $reason, $created_at, $due_at, $expires_at, $settled_at,
             $state, $lease, $lease_until, $attempts, 0, 1)
         ON CONFLICT (server, account, device_key, event_key) DO NOTHING
@@ -33,7 +33,7 @@ internal sealed class SqliteOutbox : OutboxSql
         """
         WITH heads AS MATERIALIZED (
             SELECT d.id, d.device_key, d.slot FROM deliveries d
-            WHERE d.state = 0 AND d.app = {0} AND d.due_at <= {2} AND d.expires_at > {2}
+            WHERE d.state = 0 AND d.app = {0} AND d.sandbox = {7} AND d.due_at <= {2} AND d.expires_at > {2}
             AND NOT EXISTS (
                 SELECT 1 FROM deliveries o
                 WHERE o.state = 0 AND o.device_key = d.device_key AND o.slot = d.slot AND o.id < d.id AND o.expires_at > {2})
@@ -89,7 +89,7 @@ internal sealed class SqliteOutbox : OutboxSql
             var command = statements.With(
                 Insert,
                 ("id", row.Id), ("server", row.Server), ("account", row.Account), ("device_key", row.DeviceKey), ("device", row.Device),
-                ("app", row.App), ("platform", row.Platform), ("event_key", row.EventKey), ("source", (short)row.Source), ("class", (short)row.Class),
+                ("app", row.App), ("platform", row.Platform), ("sandbox", row.Sandbox), ("event_key", row.EventKey), ("source", (short)row.Source), ("class", (short)row.Class),
                 ("sender", row.Sender), ("message_id", row.MessageId), ("stanza_id", row.StanzaId), ("event_at", row.EventAt.UtcTicks),
                 ("message_type", row.MessageType), ("conversation", row.Conversation), ("call_id", row.CallId), ("slot", row.Slot),
                 ("content", row.Content), ("badge", row.Badge), ("reason", row.Reason), ("created_at", row.CreatedAt.UtcTicks),
@@ -106,14 +106,14 @@ internal sealed class SqliteOutbox : OutboxSql
     }
 
     public override async Task<List<Delivery>> ClaimAsync(
-        RelayDb db, IReadOnlyDictionary<string, int> rooms, Guid lease, TimeSpan duration, TimeSpan horizon, DateTimeOffset now,
+        RelayDb db, IReadOnlyDictionary<Lane, int> rooms, Guid holder, TimeSpan duration, TimeSpan horizon, DateTimeOffset now,
         CancellationToken cancellationToken)
     {
         var taken = new List<Delivery>();
-        foreach (var (app, room) in rooms)
+        foreach (var (lane, room) in rooms)
         {
             taken.AddRange(await db.Set<Delivery>().FromSqlRaw(
-                Claim, app, room, now.UtcTicks, (now + horizon).UtcTicks, SlotRowsMax, lease, (now + duration).UtcTicks)
+                Claim, lane.App, room, now.UtcTicks, (now + horizon).UtcTicks, SlotRowsMax, holder, (now + duration).UtcTicks, lane.Sandbox)
                 .AsNoTracking().ToListAsync(cancellationToken));
         }
 

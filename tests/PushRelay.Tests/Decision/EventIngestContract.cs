@@ -428,7 +428,7 @@ public abstract class EventIngestContract : IAsyncLifetime
     }
 
     private Task<IReadOnlyList<ClaimedAlert>> ClaimAsync() =>
-        relay.Outbox.ClaimAsync(new Dictionary<string, int> { [TestRelay.App] = 10 }, TimeSpan.FromSeconds(30), TimeSpan.Zero, Token);
+        relay.Outbox.ClaimAsync(new Dictionary<Lane, int> { [new(TestRelay.App, Sandbox: false)] = 10 }, TimeSpan.FromSeconds(30), TimeSpan.Zero, Token);
 
     // PostgreSQL's own clock goes on between two commits
     private static TimeSpan Rounded(TimeSpan time) => TimeSpan.FromSeconds(Math.Round(time.TotalSeconds));

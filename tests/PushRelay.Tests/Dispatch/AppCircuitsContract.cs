@@ -113,6 +113,52 @@ public abstract class AppCircuitsContract : IAsyncLifetime
         Assert.Equal("BadDeviceToken", (await db.Set<Circuit>().SingleAsync(Token)).Reason);
     }
 
+    [Fact]
+    public async Task A_key_that_is_refused_for_the_sandbox_holds_up_no_device_in_production()
+    {
+        var refused = await RegisterAsync("dev@example.com", TestRelay.App, DeviceEnvironment.Sandbox);
+        await RegisterAsync(TestRelay.Bob, TestRelay.App);
+        apns.AnswerNext(new ScriptRule { Token = refused, Status = 403, Reason = "BadEnvironmentKeyInToken", Times = 2 });
+
+        await CommitAsync("dev@example.com", "a@example.com");
+        await TestRelay.UntilAsync(IsOpenAsync, () => "not open");
+        await CommitAsync(TestRelay.Bob, "b@example.com");
+        await CommitAsync("dev@example.com", "c@example.com");
+
+        await relay.WaitForRowsAsync(rows => rows.All(r => r.State == DeliveryState.Accepted));
+        Assert.True(await IsOpenAsync());
+        Assert.Equal(0, (await relay.RowsAsync("dev@example.com"))[1].Attempts);
+        var health = await relay.Get<AppCircuits>().CheckHealthAsync(new HealthCheckContext(), Token);
+        Assert.Contains($"{TestRelay.App} (sandbox): BadEnvironmentKeyInToken", health.Description, StringComparison.Ordinal);
+        await AdvanceUntilAsync(TimeSpan.FromMinutes(1), async () => (await relay.RowsAsync("dev@example.com")).All(r => r.State == DeliveryState.Accepted));
+    }
+
+    [Fact]
+    public async Task A_probe_whose_device_is_gone_is_given_to_the_next_delivery()
+    {
+        var refused = await RegisterAsync("carol@example.com", TestRelay.App);
+        await RegisterAsync("gone@example.com", TestRelay.App);
+        await RegisterAsync(TestRelay.Bob, TestRelay.App);
+        apns.AnswerNext(new ScriptRule { Token = refused, Status = 403, Reason = "InvalidProviderToken", Times = 100 });
+        await CommitAsync("carol@example.com", "a@example.com");
+        await TestRelay.UntilAsync(IsOpenAsync, () => "not open");
+        await CommitAsync("gone@example.com", "a@example.com");
+        relay.Advance(TimeSpan.FromSeconds(1));
+        await CommitAsync(TestRelay.Bob, "b@example.com");
+        await TestRelay.UntilAsync(() => Task.FromResult(relay.Get<AppCircuits>().InFlight == 0), () => "in flight");
+        // what a removal would cancel: a device that is gone behind the outbox's back; and the longest due, but for the one that is refused
+        await using var db = relay.NewDb();
+        var gone = await db.Set<Device>().SingleAsync(d => d.Account == "gone@example.com", Token);
+        await db.Set<Device>().Where(d => d.Key == gone.Key).ExecuteDeleteAsync(Token);
+        await db.Set<Delivery>().Where(d => d.Account == "carol@example.com").ExecuteDeleteAsync(Token);
+        relay.Get<RecentDevices>().Forget([gone.Key]);
+
+        relay.Advance(TimeSpan.FromSeconds(31));
+
+        await relay.WaitForRowsAsync(rows => rows.All(r => r.State == DeliveryState.Accepted));
+        Assert.Equal(Reasons.DeviceRemoved, Assert.Single(await relay.RowsAsync("gone@example.com")).Reason);
+    }
+
     private protected abstract Task<string?> NewDatabaseAsync();
 
     private protected async Task<TestRelay> OpenAsync(string? masterKeyFile = null)
@@ -160,11 +206,11 @@ public abstract class AppCircuitsContract : IAsyncLifetime
         return Task.WhenAll(Enumerable.Range(0, 10).Select(i => CommitAsync(TestRelay.Bob, $"s{i}@example.com")));
     }
 
-    private protected async Task<string> RegisterAsync(string account, string app)
+    private protected async Task<string> RegisterAsync(string account, string app, DeviceEnvironment environment = DeviceEnvironment.Production)
     {
         var token = TestRelay.NewToken();
         await relay.Devices.RegisterAsync(
-            new Registration { Account = account, App = app, Platform = "apns", Token = token, Environment = DeviceEnvironment.Production }, Token);
+            new Registration { Account = account, App = app, Platform = "apns", Token = token, Environment = environment }, Token);
         return token;
     }
 
@@ -188,7 +234,7 @@ public sealed class PostgreSqlAppCircuitsTests(PostgreSqlServer server) : AppCir
 
         await second.Get<AppCircuits>().ShareAsync(TestContext.Current.CancellationToken);
 
-        Assert.DoesNotContain(TestRelay.App, second.Get<AppCircuits>().Rooms().Keys);
+        Assert.DoesNotContain(new Lane(TestRelay.App, Sandbox: false), second.Get<AppCircuits>().Rooms().Keys);
     }
 
     private protected override async Task<string?> NewDatabaseAsync() => await server.NewDatabaseAsync(TestContext.Current.CancellationToken);

@@ -56,7 +56,7 @@ public sealed class HardTimesTests(PostgreSqlServer server)
         await using var transaction = await paused.Database.BeginTransactionAsync(Token);
         var now = await relay.NowAsync();
         Assert.Single(await OutboxSql.Of(paused).ClaimAsync(
-            paused, new Dictionary<string, int> { [TestRelay.App] = 10 }, Guid.NewGuid(), Lease, TimeSpan.Zero, now, Token));
+            paused, new Dictionary<Lane, int> { [new(TestRelay.App, Sandbox: false)] = 10 }, Guid.NewGuid(), Lease, TimeSpan.Zero, now, Token));
 
         var read = new RelayEvent.Displayed(TestRelay.Bob, TestRelay.Alice, relay.Clock.GetUtcNow());
         Assert.True(
@@ -251,7 +251,7 @@ public sealed class HardTimesTests(PostgreSqlServer server)
     }
 
     private static Task<IReadOnlyList<ClaimedAlert>> ClaimAsync(TestRelay relay) =>
-        relay.Outbox.ClaimAsync(new Dictionary<string, int> { [TestRelay.App] = 10 }, Lease, TimeSpan.Zero, Token);
+        relay.Outbox.ClaimAsync(new Dictionary<Lane, int> { [new(TestRelay.App, Sandbox: false)] = 10 }, Lease, TimeSpan.Zero, Token);
 
     private static Task CommitAsync(EventIngest ingest, long seq, RelayEvent @event) =>
         ingest.CommitAsync([new EventBatch(Stream, [@event], new StreamPoint("e", seq))], Token);

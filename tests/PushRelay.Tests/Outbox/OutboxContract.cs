@@ -181,7 +181,7 @@ public abstract class OutboxContract : IAsyncLifetime
         await AppendAsync(app: "two");
         await AppendAsync(app: "shut");
 
-        var claimed = await relay.Outbox.ClaimAsync(new Dictionary<string, int> { ["one"] = 1, ["two"] = 5 }, Lease, TimeSpan.Zero, Token);
+        var claimed = await relay.Outbox.ClaimAsync(new Dictionary<Lane, int> { [new("one", false)] = 1, [new("two", false)] = 5 }, Lease, TimeSpan.Zero, Token);
 
         Assert.Equal(["one", "two"], claimed.Select(c => c.Head.App!).Order(StringComparer.Ordinal));
     }
@@ -403,7 +403,7 @@ public abstract class OutboxContract : IAsyncLifetime
     private protected abstract Task<TestRelay> OpenAsync();
 
     private Task<IReadOnlyList<ClaimedAlert>> ClaimAsync(int max, TimeSpan horizon = default) =>
-        relay.Outbox.ClaimAsync(new Dictionary<string, int> { [TestRelay.App] = max }, Lease, horizon, Token);
+        relay.Outbox.ClaimAsync(new Dictionary<Lane, int> { [new(TestRelay.App, Sandbox: false)] = max }, Lease, horizon, Token);
 
     private async Task<bool> SettleAsync(ClaimedAlert alert, Settlement settlement, Attempt? attempt) =>
         (await relay.Outbox.SettleAsync([new SettledAlert(alert, settlement, attempt)], Token)).Count == 0;

@@ -215,7 +215,7 @@ public abstract class OutboxModelContract : IAsyncLifetime
 
         private async Task ClaimAsync()
         {
-            var claimed = await relay.Outbox.ClaimAsync(new Dictionary<string, int> { [device.App] = 100 }, Lease, Horizon, Token);
+            var claimed = await relay.Outbox.ClaimAsync(new Dictionary<Lane, int> { [new(device.App, Sandbox: false)] = 100 }, Lease, Horizon, Token);
             var now = await relay.NowAsync();
             var expected = new List<List<Guid>>();
             foreach (var slot in rows.GroupBy(r => r.Slot))

@@ -268,6 +268,10 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                         .HasColumnType("text")
                         .HasColumnName("platform");
 
+                    b.Property<int>("DelayMaxMs")
+                        .HasColumnType("integer")
+                        .HasColumnName("delay_max_ms");
+
                     b.Property<int>("DelayMs")
                         .HasColumnType("integer")
                         .HasColumnName("delay_ms");
@@ -449,6 +453,10 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                         .HasColumnType("timestamp with time zone")
                         .HasColumnName("received_at");
 
+                    b.Property<bool>("Sandbox")
+                        .HasColumnType("boolean")
+                        .HasColumnName("sandbox");
+
                     b.Property<string>("Sender")
                         .HasColumnType("text")
                         .HasColumnName("sender");
@@ -492,7 +500,7 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                         .HasDatabaseName("ix_deliveries_pending_account")
                         .HasFilter("state = 0");
 
-                    b.HasIndex(new[] { "App", "DueAt" }, "ix_deliveries_pending_due")
+                    b.HasIndex(new[] { "App", "Sandbox", "DueAt" }, "ix_deliveries_pending_due")
                         .HasDatabaseName("ix_deliveries_pending_due")
                         .HasFilter("state = 0");
 

@@ -263,6 +263,10 @@ namespace PushRelay.Storage.Migrations.Sqlite
                         .HasColumnType("TEXT")
                         .HasColumnName("platform");
 
+                    b.Property<int>("DelayMaxMs")
+                        .HasColumnType("INTEGER")
+                        .HasColumnName("delay_max_ms");
+
                     b.Property<int>("DelayMs")
                         .HasColumnType("INTEGER")
                         .HasColumnName("delay_ms");
@@ -444,6 +448,10 @@ namespace PushRelay.Storage.Migrations.Sqlite
                         .HasColumnType("INTEGER")
                         .HasColumnName("received_at");
 
+                    b.Property<bool>("Sandbox")
+                        .HasColumnType("INTEGER")
+                        .HasColumnName("sandbox");
+
                     b.Property<string>("Sender")
                         .HasColumnType("TEXT")
                         .HasColumnName("sender");
@@ -487,7 +495,7 @@ namespace PushRelay.Storage.Migrations.Sqlite
                         .HasDatabaseName("ix_deliveries_pending_account")
                         .HasFilter("state = 0");
 
-                    b.HasIndex(new[] { "App", "DueAt" }, "ix_deliveries_pending_due")
+                    b.HasIndex(new[] { "App", "Sandbox", "DueAt" }, "ix_deliveries_pending_due")
                         .HasDatabaseName("ix_deliveries_pending_due")
                         .HasFilter("state = 0");
 
