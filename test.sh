@@ -20,7 +20,7 @@ for argument in "$@"; do
   esac
 done
 
-need "$assume_yes" lua5.4 lua-check procps prosody prosody-modules ejabberd erlang-tools python3-slixmpp postgresql
+need "$assume_yes" lua5.4 lua-check procps prosody prosody-modules ejabberd erlang-tools libfaketime python3-slixmpp postgresql
 
 export DOTNET_NOLOGO=1 DOTNET_CLI_TELEMETRY_OPTOUT=1 DOTNET_SKIP_FIRST_TIME_EXPERIENCE=1
 # no build process stays behind

@@ -13,6 +13,7 @@ is_there() {
     curl | python3 | prosody) command -v "$1" ;;
     ejabberd) command -v ejabberdctl && command -v erlc ;;
     erlang-tools) erl -noshell -eval 'halt(case code:which(xref) of non_existing -> 1; _ -> 0 end).' ;;
+    libfaketime) ls /usr/lib/*/faketime/libfaketimeMT.so.1 ;;
     lua5.4) luac_command ;;
     lua-check) command -v luacheck ;;
     postgresql) ls /usr/lib/postgresql/*/bin/initdb ;;

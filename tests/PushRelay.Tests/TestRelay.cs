@@ -111,6 +111,31 @@ internal sealed class TestRelay : IAsyncDisposable
         return await Get<DatabaseClock>().NowAsync(db, TestContext.Current.CancellationToken);
     }
 
+    /// <summary>A message for this device, to be appended.</summary>
+    public Delivery NewRow(Device device, Guid id, DateTimeOffset now, Guid slot, TimeSpan? due = null, string? eventKey = null, string app = App) => new()
+    {
+        Id = id,
+        Server = Server,
+        Account = device.Account,
+        DeviceKey = device.Key,
+        Device = device.Id,
+        App = app,
+        Platform = device.Platform,
+        EventKey = eventKey ?? id.ToString(),
+        Source = EventSource.Bridge,
+        Class = EventClass.Text,
+        Sender = Alice,
+        Conversation = Alice,
+        EventAt = now,
+        Slot = slot,
+        Content = new AlertContent("hello", null).Seal(MasterKey, id),
+        State = DeliveryState.Pending,
+        Reason = Reasons.Offline,
+        CreatedAt = now,
+        DueAt = now + (due ?? TimeSpan.Zero),
+        ExpiresAt = now + TimeSpan.FromDays(1),
+    };
+
     public async Task ServeAsync()
     {
         serving = true;

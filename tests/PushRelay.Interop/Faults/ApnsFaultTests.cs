@@ -155,6 +155,34 @@ public sealed class ApnsFaultTests(FaultDatabase database)
 
     [Fact]
     [Trait(FaultTestGroup.Pace, FaultTestGroup.Slow)]
+    public async Task F31_A_clock_that_is_two_hours_off_and_steps_holds_nothing_up()
+    {
+        var clock = Path.GetTempFileName();
+        await File.WriteAllTextAsync(clock, "-2h", Token);
+        try
+        {
+            await using var bed = await FaultBed.StartAsync(new FaultBedOptions { Cluster = await database.GetAsync(), Nodes = 2, ClockFile = clock });
+            var began = TimeProvider.System.GetTimestamp();
+            string[] steps = ["-2h", "+2h", "+0", "-30m"];
+            for (var step = 0; step < steps.Length; step++)
+            {
+                await File.WriteAllTextAsync(clock, steps[step], Token);
+                await bed.SendAsync(50);
+                await bed.UntilAlertsAsync(50 * (step + 1));
+            }
+
+            Assert.True(TimeProvider.System.GetElapsedTime(began) < FaultBed.Lease, "something waited for a lease to end");
+            await bed.JudgeAsync();
+            Assert.Contains("This machine's clock differs from Apple's by 02:0", bed.Relay.Log(), StringComparison.Ordinal);
+        }
+        finally
+        {
+            File.Delete(clock);
+        }
+    }
+
+    [Fact]
+    [Trait(FaultTestGroup.Pace, FaultTestGroup.Slow)]
     public async Task F32_Credentials_that_are_refused_hold_everything_without_cost_until_they_are_good_again()
     {
         await using var bed = await FaultBed.StartAsync(new FaultBedOptions { Settings = settings => settings["Dispatch"]!["MaxAttempts"] = 2 });

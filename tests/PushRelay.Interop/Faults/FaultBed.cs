@@ -29,6 +29,9 @@ internal sealed record FaultBedOptions
     /// <summary>Of the first node's first life, such as <c>after_claim=kill</c>.</summary>
     public string? Failpoint { get; init; }
 
+    /// <summary>A file that says how wrong the clock of the first node is, such as <c>-2h</c>; read again at each look at the clock.</summary>
+    public string? ClockFile { get; init; }
+
     public Action<JsonObject>? Settings { get; init; }
 
     public Func<ApnsSimulatorOptions, ApnsSimulatorOptions>? Simulator { get; init; }
@@ -163,11 +166,28 @@ internal sealed class FaultBed : IAsyncDisposable
             options.Settings?.Invoke(settings);
             var node = new RelayNode(folder, $"node{i + 1}");
             Nodes.Add(node);
-            await node.StartAsync(settings, Token, i == 0 && options.Failpoint is { } failpoint ? [("PUSHRELAY_FAILPOINT", failpoint)] : []);
+            await node.StartAsync(settings, Token, i == 0 ? [.. Environment()] : []);
         }
 
         await Relay.ReadyAsync(Token);
         await Relay.RegisterAsync(0, options.Devices, Token);
+    }
+
+    private IEnumerable<(string Name, string Value)> Environment()
+    {
+        if (options.Failpoint is { } failpoint)
+        {
+            yield return ("PUSHRELAY_FAILPOINT", failpoint);
+        }
+
+        if (options.ClockFile is { } file)
+        {
+            // of the package libfaketime; the monotonic clock, by which waits are measured, goes on as no step of the other can change it
+            yield return ("LD_PRELOAD", Directory.EnumerateFiles("/usr/lib", "libfaketimeMT.so.1", SearchOption.AllDirectories).First());
+            yield return ("FAKETIME_TIMESTAMP_FILE", file);
+            yield return ("FAKETIME_NO_CACHE", "1");
+            yield return ("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        }
     }
 
     private async Task<(string? Database, string? Direct)> DatabaseAsync()

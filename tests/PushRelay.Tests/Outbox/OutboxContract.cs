@@ -214,7 +214,7 @@ public abstract class OutboxContract : IAsyncLifetime
         await using var db = relay.NewDb();
         await using var transaction = await db.Database.BeginTransactionAsync(Token);
         var now = await relay.NowAsync();
-        var appended = await relay.Outbox.AppendAsync(db, [Row(id, now, Guid.NewGuid())], claim: true, now, Token);
+        var appended = await relay.Outbox.AppendAsync(db, [relay.NewRow(device, id, now, Guid.NewGuid())], claim: true, now, Token);
         await transaction.CommitAsync(Token);
         relay.Outbox.StopServing();
 
@@ -414,35 +414,11 @@ public abstract class OutboxContract : IAsyncLifetime
         var now = await relay.NowAsync();
         await using var db = relay.NewDb();
         await using var transaction = await db.Database.BeginTransactionAsync(Token);
-        var appended = await relay.Outbox.AppendAsync(db, [Row(id, now, slot ?? Guid.NewGuid(), due, eventKey, app)], claim: true, now, Token);
+        var appended = await relay.Outbox.AppendAsync(db, [relay.NewRow(device, id, now, slot ?? Guid.NewGuid(), due, eventKey, app)], claim: true, now, Token);
         await transaction.CommitAsync(Token);
         await relay.Outbox.HandOverAsync(appended, Token);
         return id;
     }
-
-    private Delivery Row(Guid id, DateTimeOffset now, Guid slot, TimeSpan? due = null, string? eventKey = null, string app = TestRelay.App) => new()
-    {
-        Id = id,
-        Server = TestRelay.Server,
-        Account = TestRelay.Bob,
-        DeviceKey = device.Key,
-        Device = device.Id,
-        App = app,
-        Platform = device.Platform,
-        EventKey = eventKey ?? id.ToString(),
-        Source = EventSource.Bridge,
-        Class = EventClass.Text,
-        Sender = TestRelay.Alice,
-        Conversation = TestRelay.Alice,
-        EventAt = now,
-        Slot = slot,
-        Content = new AlertContent("hello", null).Seal(relay.MasterKey, id),
-        State = DeliveryState.Pending,
-        Reason = Reasons.Offline,
-        CreatedAt = now,
-        DueAt = now + (due ?? TimeSpan.Zero),
-        ExpiresAt = now + TimeSpan.FromDays(1),
-    };
 
     private static Attempt Attempt(ClaimedAlert alert) => new()
     {

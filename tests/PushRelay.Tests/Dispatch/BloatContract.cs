@@ -1,0 +1,123 @@
+using Microsoft.EntityFrameworkCore;
+using PushRelay.Devices;
+using PushRelay.Dispatch;
+using PushRelay.Outbox;
+using PushRelay.Storage;
+using PushRelay.Tests.Storage;
+
+namespace PushRelay.Tests.Dispatch;
+
+/// <summary>What is deleted makes room for what comes: the database of a relay that runs on and on does not grow.</summary>
+public abstract class BloatContract : IAsyncLifetime
+{
+    private const int HourlyRows = 300;
+
+    private TestRelay relay = null!;
+    private Device device = null!;
+
+    private static CancellationToken Token => TestContext.Current.CancellationToken;
+
+    public async ValueTask InitializeAsync()
+    {
+        relay = await OpenAsync("--Retention:Deliveries=02:00:00");
+        device = await relay.RegisterAsync();
+    }
+
+    public ValueTask DisposeAsync()
+    {
+        GC.SuppressFinalize(this);
+        return relay.DisposeAsync();
+    }
+
+    [Fact]
+    public async Task Over_a_day_table_and_indexes_stay_as_large_as_what_is_kept()
+    {
+        long early = 0, late = 0;
+        for (var hour = 0; hour < 24; hour++)
+        {
+            await DeliverAsync();
+            relay.Advance(TimeSpan.FromMinutes(59));
+            while (await relay.Get<Housekeeping>().PruneAsync(Token) > 0)
+            {
+                // some at a time
+            }
+
+            await CleanAsync();
+            late = await BytesAsync();
+            early = hour == 5 ? late : early;
+        }
+
+        Assert.Equal(2 * HourlyRows, (await relay.RowsAsync()).Count);
+        Assert.InRange(late, 0, (long)(early * 1.2));
+    }
+
+    /// <summary>Settled with a retry before, so that each row is written four times, and each attempt has a row.</summary>
+    private async Task DeliverAsync()
+    {
+        var now = await relay.NowAsync();
+        await using (var db = relay.NewDb())
+        await using (var transaction = await db.Database.BeginTransactionAsync(Token))
+        {
+            var rows = Enumerable.Range(0, HourlyRows).Select(_ => relay.NewRow(device, relay.Get<Sequence>().Next(), now, Guid.NewGuid())).ToList();
+            await relay.Outbox.AppendAsync(db, rows, claim: false, now, Token);
+            await transaction.CommitAsync(Token);
+        }
+
+        foreach (Settlement settlement in new Settlement[] { new Settlement.Retry(TimeSpan.Zero, Excused: true), new Settlement.Accepted() })
+        {
+            var rooms = new Dictionary<Lane, int> { [new(TestRelay.App, Sandbox: false)] = HourlyRows };
+            var claimed = await relay.Outbox.ClaimAsync(rooms, TimeSpan.FromSeconds(30), TimeSpan.Zero, Token);
+            Assert.Equal(HourlyRows, claimed.Count);
+            Assert.Empty(await relay.Outbox.SettleAsync([.. claimed.Select(c => new SettledAlert(c, settlement, Attempt(c)))], Token));
+        }
+    }
+
+    /// <summary>What autovacuum does by itself, sooner or later.</summary>
+    private protected abstract Task CleanAsync();
+
+    private protected abstract Task<long> BytesAsync();
+
+    private protected abstract Task<TestRelay> OpenAsync(string setting);
+
+    private protected async Task<long> AskAsync(string sql)
+    {
+        await using var db = relay.NewDb();
+        return (await db.Database.SqlQueryRaw<long>(sql).ToListAsync(Token))[0];
+    }
+
+    private protected async Task RunAsync(string sql)
+    {
+        await using var db = relay.NewDb();
+        await db.Database.ExecuteSqlRawAsync(sql, Token);
+    }
+
+    private static Attempt Attempt(ClaimedAlert alert) => new()
+    {
+        DeliveryId = alert.Head.Id,
+        Number = alert.Head.Attempts,
+        At = alert.Head.CreatedAt,
+        DurationMs = 3,
+        Status = 200,
+        Outcome = "accepted",
+    };
+}
+
+public sealed class SqliteBloatTests : BloatContract
+{
+    private protected override Task CleanAsync() => Task.CompletedTask;
+
+    private protected override Task<long> BytesAsync() => AskAsync("SELECT page_count * page_size AS \"Value\" FROM pragma_page_count, pragma_page_size");
+
+    private protected override Task<TestRelay> OpenAsync(string setting) => TestRelay.OpenAsync(null, setting);
+}
+
+public sealed class PostgreSqlBloatTests(PostgreSqlServer server) : BloatContract
+{
+    private protected override Task CleanAsync() => RunAsync("VACUUM deliveries, attempts");
+
+    private protected override Task<long> BytesAsync() => AskAsync(
+        "SELECT (pg_total_relation_size('deliveries') + pg_total_relation_size('attempts'))::bigint AS \"Value\"");
+
+    private protected override async Task<TestRelay> OpenAsync(string setting) =>
+        await TestRelay.OpenAsync(await server.NewDatabaseAsync(TestContext.Current.CancellationToken), setting);
+}
