@@ -123,7 +123,7 @@ internal sealed class AccountTokens(
         var now = await clock.NowAsync(db, cancellationToken);
         var token = new AccountToken
         {
-            Id = sequence.Next(),
+            Id = sequence.Next(now),
             Account = account,
             Hash = Hash(secret),
             CreatedAt = now,

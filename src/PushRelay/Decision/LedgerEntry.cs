@@ -205,7 +205,7 @@ internal sealed class LedgerEntry(
 
     private Delivery Row(RelayEvent.Message message, Device? device, PushDecision decision, int badge)
     {
-        var id = sequence.Next();
+        var id = sequence.Next(now);
         var alert = decision as PushDecision.Alert;
         var content = alert is null ? null : new AlertContent(message.Body, message.Nick);
         var slot = device is null ? Guid.Empty : Slot(message);

@@ -21,7 +21,8 @@ internal sealed class TestAlerts(
     public async Task<Delivery> SendAsync(Device device, string? key, Actor actor, CancellationToken cancellationToken)
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
-        var row = Row(device, key is null ? sequence.Next().ToString("D") : $"test:{key}", await clock.NowAsync(db, cancellationToken));
+        var now = await clock.NowAsync(db, cancellationToken);
+        var row = Row(device, key is null ? sequence.Next(now).ToString("D") : $"test:{key}", now);
         if (await FindAsync(db, row, cancellationToken) is { } there)
         {
             return there;
@@ -44,7 +45,7 @@ internal sealed class TestAlerts(
 
     private Delivery Row(Device device, string eventKey, DateTimeOffset now)
     {
-        var id = sequence.Next();
+        var id = sequence.Next(now);
         var server = ServedAccounts.ServerOf(device.Account);
         var valid = device.Status == DeviceStatus.Active;
         return new Delivery

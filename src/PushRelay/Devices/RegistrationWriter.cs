@@ -246,7 +246,7 @@ internal sealed class RegistrationWriter(
 
     private Device NewDevice(Registration registration, byte[] index, DateTimeOffset now)
     {
-        var key = sequence.Next();
+        var key = sequence.Next(now);
         return new Device
         {
             Key = key,

@@ -59,7 +59,7 @@ internal sealed partial class AuditTrail(
     {
         var record = new AuditRecord
         {
-            Id = sequence.Next(),
+            Id = sequence.Next(now),
             At = now,
             Actor = actor.Name,
             Address = actor.Address,

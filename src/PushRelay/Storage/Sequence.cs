@@ -6,19 +6,21 @@ namespace PushRelay.Storage;
 /// <summary>
 /// Makes UUIDv7 that rise strictly within this process, so that rows of one batch keep their order:
 /// RFC 9562 section 6.2 method 1, a 12-bit counter behind the milliseconds, which runs ahead of the clock when it overflows.
+/// Across nodes they rise with the database's clock, whatever their own say.
 /// </summary>
-internal sealed class Sequence(TimeProvider clock)
+internal sealed class Sequence
 {
     private readonly Lock sync = new();
     private long last;
 
-    public Guid Next()
+    /// <param name="now">By the database's clock.</param>
+    public Guid Next(DateTimeOffset now)
     {
         long tick;
         lock (sync)
         {
             // the milliseconds in the upper bits, the counter in the lower twelve
-            tick = last = Math.Max(last + 1, clock.GetUtcNow().ToUnixTimeMilliseconds() << 12);
+            tick = last = Math.Max(last + 1, now.ToUnixTimeMilliseconds() << 12);
         }
 
         Span<byte> bytes = stackalloc byte[16];

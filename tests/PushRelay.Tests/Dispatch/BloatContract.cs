@@ -58,7 +58,7 @@ public abstract class BloatContract : IAsyncLifetime
         await using (var db = relay.NewDb())
         await using (var transaction = await db.Database.BeginTransactionAsync(Token))
         {
-            var rows = Enumerable.Range(0, HourlyRows).Select(_ => relay.NewRow(device, relay.Get<Sequence>().Next(), now, Guid.NewGuid())).ToList();
+            var rows = Enumerable.Range(0, HourlyRows).Select(_ => relay.NewRow(device, relay.Get<Sequence>().Next(now), now, Guid.NewGuid())).ToList();
             await relay.Outbox.AppendAsync(db, rows, claim: false, now, Token);
             await transaction.CommitAsync(Token);
         }

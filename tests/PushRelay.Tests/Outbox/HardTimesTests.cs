@@ -73,10 +73,7 @@ public sealed class HardTimesTests(PostgreSqlServer server)
         var name = db.Database.GetDbConnection().Database;
         await SetReadOnlyAsync(db, name, "on");
         // a failover: the old primary is a standby until the name points to the new one, here at the moment of the first refusal
-        var ingest = new EventIngest(
-            relay.Get<IDbContextFactory<RelayDb>>(), relay.Outbox, relay.Devices, relay.MasterKey, relay.Get<DatabaseClock>(), relay.Get<LeaseTable>(),
-            relay.Get<WriteTurns>(), relay.Get<Sequence>(), relay.Get<AlertPacer>(), relay.Get<IOptions<AlertsOptions>>(),
-            new AtFirstWord(() => SetReadOnlyAsync(db, name, "off").GetAwaiter().GetResult()));
+        var ingest = NewIngest(relay, new AtFirstWord(() => SetReadOnlyAsync(db, name, "off").GetAwaiter().GetResult()));
 
         var refused = await Record.ExceptionAsync(
             () => ingest.CommitAsync([new EventBatch(Stream, [Message(relay, "hello")], new StreamPoint("e", 1))], Token));
@@ -84,6 +81,22 @@ public sealed class HardTimesTests(PostgreSqlServer server)
         // either it is stored, or it is not acknowledged
         var position = await ingest.PositionAsync(Stream, Token);
         Assert.True(refused is not null || (await relay.RowsAsync()).Count == 1, $"acknowledged up to {position?.Seq}, and no row");
+    }
+
+    [Fact]
+    public async Task What_a_node_whose_clock_is_behind_adds_comes_after_what_was_there()
+    {
+        await using var relay = await PostgreSqlAsync();
+        await relay.RegisterAsync();
+        // this node's clock, and not the database's
+        relay.Clock.Advance(TimeSpan.FromHours(1));
+        await relay.CommitMessageAsync("first");
+
+        await NewIngest(relay, relay.Get<ILogger<EventIngest>>()).CommitAsync([new EventBatch(Stream, [Message(relay, "second")], new StreamPoint("e", 2))], Token);
+
+        var rows = await relay.RowsAsync();
+        Assert.Equal(rows.OrderBy(r => r.CreatedAt).Select(r => r.Id), rows.OrderBy(r => r.Id.ToString("N"), StringComparer.Ordinal).Select(r => r.Id));
+        Assert.Equal(2, rows.Count);
     }
 
     [Theory]
@@ -258,6 +271,11 @@ public sealed class HardTimesTests(PostgreSqlServer server)
 
     private static AccountPresence InFront(string resource) =>
         new(AccountState.Foreground, [new Session("s1", resource, SessionState.Active, true, 0, null, DateTimeOffset.UnixEpoch)]);
+
+    /// <summary>As another process has it: only the database is shared.</summary>
+    private static EventIngest NewIngest(TestRelay relay, ILogger<EventIngest> logger) => new(
+        relay.Get<IDbContextFactory<RelayDb>>(), relay.Outbox, relay.Devices, relay.MasterKey, relay.Get<DatabaseClock>(), relay.Get<LeaseTable>(),
+        relay.Get<WriteTurns>(), new Sequence(), relay.Get<AlertPacer>(), relay.Get<IOptions<AlertsOptions>>(), logger);
 
     private static RelayEvent.PresenceChanged Changed(TestRelay relay, string cameToFront) =>
         new(new PresenceChange(TestRelay.Bob, [cameToFront], LeftForeground: false), relay.Clock.GetUtcNow());

@@ -210,10 +210,10 @@ public abstract class OutboxContract : IAsyncLifetime
     public async Task What_an_insert_claims_for_a_server_that_stops_is_handed_back()
     {
         relay.Outbox.Serve(_ => true, _ => { }, Lease);
-        var id = relay.Get<PushRelay.Storage.Sequence>().Next();
         await using var db = relay.NewDb();
         await using var transaction = await db.Database.BeginTransactionAsync(Token);
         var now = await relay.NowAsync();
+        var id = relay.Get<PushRelay.Storage.Sequence>().Next(now);
         var appended = await relay.Outbox.AppendAsync(db, [relay.NewRow(device, id, now, Guid.NewGuid())], claim: true, now, Token);
         await transaction.CommitAsync(Token);
         relay.Outbox.StopServing();
@@ -410,8 +410,8 @@ public abstract class OutboxContract : IAsyncLifetime
 
     private async Task<Guid> AppendAsync(Guid? slot = null, TimeSpan? due = null, string? eventKey = null, string app = TestRelay.App)
     {
-        var id = relay.Get<PushRelay.Storage.Sequence>().Next();
         var now = await relay.NowAsync();
+        var id = relay.Get<PushRelay.Storage.Sequence>().Next(now);
         await using var db = relay.NewDb();
         await using var transaction = await db.Database.BeginTransactionAsync(Token);
         var appended = await relay.Outbox.AppendAsync(db, [relay.NewRow(device, id, now, slot ?? Guid.NewGuid(), due, eventKey, app)], claim: true, now, Token);

@@ -185,7 +185,7 @@ public abstract class OutboxModelContract : IAsyncLifetime
         private async Task AppendAsync(int slot, TimeSpan due, TimeSpan life)
         {
             var now = await relay.NowAsync();
-            var id = relay.Get<PushRelay.Storage.Sequence>().Next();
+            var id = relay.Get<PushRelay.Storage.Sequence>().Next(now);
             await using var db = relay.NewDb();
             await using var transaction = await db.Database.BeginTransactionAsync(Token);
             var delivery = new Delivery
