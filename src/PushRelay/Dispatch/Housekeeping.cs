@@ -2,6 +2,7 @@ using Microsoft.EntityFrameworkCore;
 using Microsoft.Extensions.Options;
 using PushRelay.Devices;
 using PushRelay.Outbox;
+using PushRelay.Providers;
 using PushRelay.Storage;
 
 namespace PushRelay.Dispatch;
@@ -9,7 +10,7 @@ namespace PushRelay.Dispatch;
 /// <summary>Brings back what a dead node held, ends what is stale, forgets what is old. Any number of nodes may do so at once.</summary>
 internal sealed partial class Housekeeping(
     OutboxQueue outbox, IDbContextFactory<RelayDb> databases, WriteTurns turns, DatabaseClock databaseClock, IOptions<DispatchOptions> dispatch,
-    IOptions<RetentionOptions> retention, TimeProvider clock, ILogger<Housekeeping> logger) : BackgroundService
+    IOptions<RetentionOptions> retention, IOptions<AppsOptions> apps, TimeProvider clock, ILogger<Housekeeping> logger) : BackgroundService
 {
     private const int PruneMax = 1000;
 
@@ -29,6 +30,11 @@ internal sealed partial class Housekeeping(
                 await SweepAsync(stoppingToken);
                 if (clock.GetElapsedTime(pruned) >= PruneEvery)
                 {
+                    foreach (var (app, count) in await OrphansAsync(stoppingToken))
+                    {
+                        Orphaned(count, app);
+                    }
+
                     var rounds = 0;
                     while (await PruneAsync(stoppingToken) == PruneMax && ++rounds < RoundsMax)
                     {
@@ -93,6 +99,15 @@ internal sealed partial class Housekeeping(
         return pruned;
     }
 
+    /// <summary>How many deliveries wait for an app that is not configured any more, until they expire: the operator should know.</summary>
+    internal async Task<Dictionary<string, int>> OrphansAsync(CancellationToken cancellationToken)
+    {
+        var configured = apps.Value.Apps.Select(a => a.Id).ToList();
+        await using var db = await databases.CreateDbContextAsync(cancellationToken);
+        return await db.Set<Delivery>().Where(d => d.State == DeliveryState.Pending && !configured.Contains(d.App!))
+            .GroupBy(d => d.App!).Select(g => new { App = g.Key, Count = g.Count() }).ToDictionaryAsync(o => o.App, o => o.Count, cancellationToken);
+    }
+
     private static async Task<bool> NextAsync(PeriodicTimer timer, CancellationToken stoppingToken)
     {
         try
@@ -110,6 +125,9 @@ internal sealed partial class Housekeeping(
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "{Count} deliveries expired: they could not be sent within their time to live")]
     private partial void Expired(int count);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "{Count} deliveries wait for app {App}, which setting Apps does not have: configure it, or they expire")]
+    private partial void Orphaned(int count, string app);
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "Housekeeping has to wait: {Problem}")]
     private partial void Failed(string problem);

@@ -7,8 +7,8 @@ using PushRelay.Tests.Storage;
 
 namespace PushRelay.Tests.Dispatch;
 
-/// <summary>What is deleted makes room for what comes: the database of a relay that runs on and on does not grow.</summary>
-public abstract class BloatContract : IAsyncLifetime
+/// <summary>What keeps a relay that runs on and on in order, on whichever database.</summary>
+public abstract class HousekeepingContract : IAsyncLifetime
 {
     private const int HourlyRows = 300;
 
@@ -51,18 +51,19 @@ public abstract class BloatContract : IAsyncLifetime
         Assert.InRange(late, 0, (long)(early * 1.2));
     }
 
+    [Fact]
+    public async Task What_waits_for_an_app_that_is_no_longer_configured_is_not_passed_over_in_silence()
+    {
+        await AppendAsync(2, "com.example.gone");
+        await AppendAsync(1, TestRelay.App);
+
+        Assert.Equal(new Dictionary<string, int> { ["com.example.gone"] = 2 }, await relay.Get<Housekeeping>().OrphansAsync(Token));
+    }
+
     /// <summary>Settled with a retry before, so that each row is written four times, and each attempt has a row.</summary>
     private async Task DeliverAsync()
     {
-        var now = await relay.NowAsync();
-        await using (var db = relay.NewDb())
-        await using (var transaction = await db.Database.BeginTransactionAsync(Token))
-        {
-            var rows = Enumerable.Range(0, HourlyRows).Select(_ => relay.NewRow(device, relay.Get<Sequence>().Next(now), now, Guid.NewGuid())).ToList();
-            await relay.Outbox.AppendAsync(db, rows, claim: false, now, Token);
-            await transaction.CommitAsync(Token);
-        }
-
+        await AppendAsync(HourlyRows, TestRelay.App);
         foreach (Settlement settlement in new Settlement[] { new Settlement.Retry(TimeSpan.Zero, Excused: true), new Settlement.Accepted() })
         {
             var rooms = new Dictionary<Lane, int> { [new(TestRelay.App, Sandbox: false)] = HourlyRows };
@@ -70,6 +71,16 @@ public abstract class BloatContract : IAsyncLifetime
             Assert.Equal(HourlyRows, claimed.Count);
             Assert.Empty(await relay.Outbox.SettleAsync([.. claimed.Select(c => new SettledAlert(c, settlement, Attempt(c)))], Token));
         }
+    }
+
+    private async Task AppendAsync(int count, string app)
+    {
+        var now = await relay.NowAsync();
+        await using var db = relay.NewDb();
+        await using var transaction = await db.Database.BeginTransactionAsync(Token);
+        var rows = Enumerable.Range(0, count).Select(_ => relay.NewRow(device, relay.Get<Sequence>().Next(now), now, Guid.NewGuid(), app: app)).ToList();
+        await relay.Outbox.AppendAsync(db, rows, claim: false, now, Token);
+        await transaction.CommitAsync(Token);
     }
 
     /// <summary>What autovacuum does by itself, sooner or later.</summary>
@@ -102,7 +113,7 @@ public abstract class BloatContract : IAsyncLifetime
     };
 }
 
-public sealed class SqliteBloatTests : BloatContract
+public sealed class SqliteHousekeepingTests : HousekeepingContract
 {
     private protected override Task CleanAsync() => Task.CompletedTask;
 
@@ -111,7 +122,7 @@ public sealed class SqliteBloatTests : BloatContract
     private protected override Task<TestRelay> OpenAsync(string setting) => TestRelay.OpenAsync(null, setting);
 }
 
-public sealed class PostgreSqlBloatTests(PostgreSqlServer server) : BloatContract
+public sealed class PostgreSqlHousekeepingTests(PostgreSqlServer server) : HousekeepingContract
 {
     private protected override Task CleanAsync() => RunAsync("VACUUM deliveries, attempts");
 
