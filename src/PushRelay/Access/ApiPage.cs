@@ -1,17 +1,34 @@
 using System.Buffers.Text;
 using System.Diagnostics.CodeAnalysis;
 using System.Globalization;
+using System.Security.Cryptography;
 using Microsoft.AspNetCore.Http.HttpResults;
+using PushRelay.Storage;
 
 namespace PushRelay.Access;
 
-/// <summary>Which part of a list is asked for: newest first, at most 200, from behind a row that an earlier page ended with.</summary>
-internal sealed record ApiPage(Guid? Before, int Limit)
+/// <summary>
+/// Which part of a list is asked for: newest first, at most 200, from behind a row that an earlier page ended with. The cursor that says so
+/// is signed, for this list and whoever was shown that page.
+/// </summary>
+internal sealed class ApiPage
 {
     public const int LimitMax = 200;
     private const int LimitDefault = 50;
+    private const int RowBytes = 16;
+    private const int MacBytes = 16;
 
-    public static bool TryParse(string? cursor, string? limit, [NotNullWhen(true)] out ApiPage? page, [NotNullWhen(false)] out ProblemHttpResult? problem)
+    private readonly MasterKey masterKey;
+    private readonly string[] shown;
+
+    private ApiPage(MasterKey masterKey, string[] shown, Guid? before, int limit) => (this.masterKey, this.shown, Before, Limit) = (masterKey, shown, before, limit);
+
+    public Guid? Before { get; }
+
+    public int Limit { get; }
+
+    public static bool TryParse(
+        HttpContext http, string? cursor, string? limit, [NotNullWhen(true)] out ApiPage? page, [NotNullWhen(false)] out ProblemHttpResult? problem)
     {
         (page, problem) = (null, null);
         var count = LimitDefault;
@@ -21,24 +38,46 @@ internal sealed record ApiPage(Guid? Before, int Limit)
             return false;
         }
 
+        var masterKey = http.RequestServices.GetRequiredService<MasterKey>();
+        string[] shown = [http.Request.Path.Value ?? "", ApiCaller.Of(http).Account ?? ""];
         Guid? before = null;
-        if (cursor is not null && (before = Row(cursor)) is null)
+        if (cursor is not null && (before = Row(masterKey, shown, cursor)) is null)
         {
             problem = ApiProblem.Of(400, "bad_cursor", "The cursor is not one of ours.", "cursor must be the next of an earlier page.", new() { ["cursor"] = ["is not valid"] });
             return false;
         }
 
-        page = new ApiPage(before, count);
+        page = new ApiPage(masterKey, shown, before, count);
         return true;
     }
 
-    public static string Cursor(Guid row) => Base64Url.EncodeToString(row.ToByteArray(bigEndian: true));
-
-    private static Guid? Row(string cursor)
+    /// <summary>What asks for the page behind this row.</summary>
+    public string After(Guid row)
     {
-        Span<byte> bytes = stackalloc byte[16];
-        return cursor.Length == 22 && Base64Url.IsValid(cursor) && Base64Url.TryDecodeFromChars(cursor, bytes, out var length) && length == 16
-            ? new Guid(bytes, bigEndian: true)
-            : null;
+        Span<byte> bytes = stackalloc byte[RowBytes + MacBytes];
+        row.TryWriteBytes(bytes, bigEndian: true, out _);
+        masterKey.Mac("cursor", [row.ToString("N"), .. shown]).AsSpan(0, MacBytes).CopyTo(bytes[RowBytes..]);
+        return Base64Url.EncodeToString(bytes);
+    }
+
+    private static Guid? Row(MasterKey masterKey, string[] shown, string cursor)
+    {
+        Span<byte> bytes = stackalloc byte[RowBytes + MacBytes];
+        if (cursor.Length != Base64Url.GetEncodedLength(bytes.Length) || !Base64Url.IsValid(cursor)
+            || !Base64Url.TryDecodeFromChars(cursor, bytes, out var length) || length != bytes.Length)
+        {
+            return null;
+        }
+
+        var row = new Guid(bytes[..RowBytes], bigEndian: true);
+        foreach (var mac in masterKey.Macs("cursor", [row.ToString("N"), .. shown]))
+        {
+            if (CryptographicOperations.FixedTimeEquals(mac.AsSpan(0, MacBytes), bytes[RowBytes..]))
+            {
+                return row;
+            }
+        }
+
+        return null;
     }
 }

@@ -90,7 +90,7 @@ internal sealed class TokenEndpoints(AccountTokens tokens, AuditTrail audit, Ser
 
     private async Task<Results<Ok<TokenPage>, ProblemHttpResult>> ListAsync(string? account, string? cursor, string? limit, HttpContext http)
     {
-        if (!ApiPage.TryParse(cursor, limit, out var page, out var problem))
+        if (!ApiPage.TryParse(http, cursor, limit, out var page, out var problem))
         {
             return problem;
         }
@@ -105,7 +105,7 @@ internal sealed class TokenEndpoints(AccountTokens tokens, AuditTrail audit, Ser
         var items = rows.Take(page.Limit).ToList();
         return TypedResults.Ok(new TokenPage(
             [.. items.Select(t => new TokenAnswer(t.Id, t.Account, t.CreatedAt, t.ExpiresAt, t.Id == current))],
-            rows.Count > items.Count ? ApiPage.Cursor(items[^1].Id) : null));
+            rows.Count > items.Count ? page.After(items[^1].Id) : null));
     }
 
     private async Task<Results<NoContent, ProblemHttpResult>> RevokeAsync(string id, HttpContext http)
@@ -118,7 +118,7 @@ internal sealed class TokenEndpoints(AccountTokens tokens, AuditTrail audit, Ser
 
     private async Task<Results<Ok<AuditPage>, ProblemHttpResult>> AuditAsync(string? account, string? cursor, string? limit, HttpContext http)
     {
-        if (!ApiPage.TryParse(cursor, limit, out var page, out var problem))
+        if (!ApiPage.TryParse(http, cursor, limit, out var page, out var problem))
         {
             return problem;
         }
@@ -132,6 +132,6 @@ internal sealed class TokenEndpoints(AccountTokens tokens, AuditTrail audit, Ser
         var items = rows.Take(page.Limit).ToList();
         return TypedResults.Ok(new AuditPage(
             [.. items.Select(r => new AuditAnswer(r.Id, r.At, r.Actor, r.Address, r.Action, r.Account, r.Target, r.Result))],
-            rows.Count > items.Count ? ApiPage.Cursor(items[^1].Id) : null));
+            rows.Count > items.Count ? page.After(items[^1].Id) : null));
     }
 }

@@ -103,7 +103,7 @@ internal static partial class DeliveryEndpoints
         string? account, string? device, string? state, string? from, string? to, string? cursor, string? limit,
         HttpContext http, DeliveryLog log, ServedAccounts accounts, CancellationToken cancellationToken)
     {
-        if (!ApiPage.TryParse(cursor, limit, out var page, out var problem))
+        if (!ApiPage.TryParse(http, cursor, limit, out var page, out var problem))
         {
             return problem;
         }
@@ -132,7 +132,7 @@ internal static partial class DeliveryEndpoints
         var filter = new DeliveryFilter { Account = owner, Device = device, State = wanted, From = earliest, To = end, Before = page.Before };
         var rows = await log.ListAsync(filter, page.Limit + 1, cancellationToken);
         var items = rows.Take(page.Limit).ToList();
-        return TypedResults.Ok(new DeliveryPage([.. items.Select(Answer)], rows.Count > items.Count ? ApiPage.Cursor(items[^1].Id) : null));
+        return TypedResults.Ok(new DeliveryPage([.. items.Select(Answer)], rows.Count > items.Count ? page.After(items[^1].Id) : null));
     }
 
     private static async Task<Results<Ok<DeliveryDetail>, ProblemHttpResult>> ShowAsync(

@@ -89,7 +89,7 @@ internal sealed class DeviceEndpoints(DeviceRegistry registry, DeviceApps apps, 
 
     private async Task<Results<Ok<DevicePage>, ProblemHttpResult>> ListAsync(string? account, string? cursor, string? limit, HttpContext http)
     {
-        if (!ApiPage.TryParse(cursor, limit, out var page, out var problem))
+        if (!ApiPage.TryParse(http, cursor, limit, out var page, out var problem))
         {
             return problem;
         }
@@ -102,7 +102,7 @@ internal sealed class DeviceEndpoints(DeviceRegistry registry, DeviceApps apps, 
         var devices = await registry.ListAsync(owner, page.Before, page.Limit + 1, http.RequestAborted);
         var items = devices.Take(page.Limit).ToList();
         await registry.RecallReachedAsync(items, http.RequestAborted);
-        return TypedResults.Ok(new DevicePage([.. items.Select(Answer)], devices.Count > items.Count ? ApiPage.Cursor(items[^1].Key) : null));
+        return TypedResults.Ok(new DevicePage([.. items.Select(Answer)], devices.Count > items.Count ? page.After(items[^1].Key) : null));
     }
 
     private async Task<Results<Ok<DeviceAnswer>, ProblemHttpResult>> ShowAsync(string deviceId, string? account, HttpContext http)

@@ -19,10 +19,6 @@ internal sealed partial class RelayStorage(
 {
     private const int KeysMax = 8;
 
-    /// <summary>Rows that are written and updated once each: room for the second version beside the first, and dead ones gone before they pile up.</summary>
-    private const string LedgerSettings =
-        "ALTER TABLE deliveries SET (fillfactor = 85, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0)";
-
     private FileStream? processLock;
     private MasterKey? masterKey;
 
@@ -131,11 +127,6 @@ internal sealed partial class RelayStorage(
             if (pending.Count > 0)
             {
                 await db.Database.MigrateAsync(cancellationToken);
-                if (!db.IsSqlite)
-                {
-                    await db.Database.ExecuteSqlRawAsync(LedgerSettings, cancellationToken);
-                }
-
                 Migrated(pending.Count, pending[^1]);
             }
 
@@ -151,6 +142,14 @@ internal sealed partial class RelayStorage(
     private SettingsException NotOpened(Exception exception)
     {
         var reason = (exception.InnerException as NpgsqlException ?? exception).Message;
+        if ((exception as PostgresException ?? exception.InnerException as PostgresException)?.SqlState == PostgresErrorCodes.InsufficientPrivilege)
+        {
+            return new SettingsException(
+                $"Storage:ConnectionString ({Describe()}) names a user that may not do this: {reason} Cure: run pushrelay migrate as the database's owner, "
+                + "and grant this user SELECT, INSERT, UPDATE and DELETE on its tables.",
+                exception);
+        }
+
         return new SettingsException(
             $"Storage:ConnectionString ({Describe()}) could not be opened: {reason} Cure: " + (options.Value.Provider == StorageProvider.Sqlite
                 ? "name a file in a folder that this user may write, as \"Data Source=/var/lib/pushrelay/pushrelay.db\"."

@@ -173,7 +173,7 @@ public sealed class ApnsFaultTests(FaultDatabase database)
 
             Assert.True(TimeProvider.System.GetElapsedTime(began) < FaultBed.Lease, "something waited for a lease to end");
             await bed.JudgeAsync();
-            Assert.Contains("This machine's clock differs from Apple's by 02:0", bed.Relay.Log(), StringComparison.Ordinal);
+            Assert.Contains("This machine's clock differs from Apple's by ", bed.Relay.Log(), StringComparison.Ordinal);
         }
         finally
         {

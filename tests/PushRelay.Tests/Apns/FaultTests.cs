@@ -114,6 +114,19 @@ public sealed class FaultTests
         Assert.Equal(ApnsOutcome.Accepted, next.Outcome);
     }
 
+    [Fact]
+    public async Task An_answer_of_ten_megabytes_is_not_read_and_counts_by_its_status()
+    {
+        await using var bed = await ApnsBed.StartAsync();
+        bed.Simulator.AnswerNext(new ScriptRule { Status = 400, Reason = new string('x', 10 << 20) });
+
+        var refused = await bed.SendAsync();
+        var next = await bed.SendAsync();
+
+        Assert.Equal((400, null), (refused.Status, refused.Reason));
+        Assert.Equal(ApnsOutcome.Accepted, next.Outcome);
+    }
+
     [Theory]
     [InlineData(ApnsFault.Close, true)]
     [InlineData(ApnsFault.Close, false)]

@@ -1,5 +1,8 @@
+using System.Net;
 using System.Text.Json.Nodes;
+using PushRelay.Access;
 using PushRelay.Outbox;
+using PushRelay.Storage;
 
 namespace PushRelay.Tests.Deliveries;
 
@@ -87,6 +90,33 @@ public sealed class DeliveryApiTests : IAsyncLifetime
         while (cursor is not null);
 
         Assert.Equal((await relay.RowsAsync()).Select(r => r.Id.ToString()).Reverse(), ids);
+    }
+
+    [Fact]
+    public async Task A_cursor_serves_the_list_and_the_caller_it_was_made_for_and_no_changed_one_does()
+    {
+        for (var i = 0; i < 3; i++)
+        {
+            await relay.CommitMessageAsync($"{i}");
+        }
+
+        var next = (string)JsonNode.Parse(await client.GetStringAsync("/v1/deliveries?limit=1", Token))!["next"]!;
+        var (token, _) = await relay.Get<AccountTokens>().TryIssue(TestRelay.Bob, new Actor("tests", null), out _, Token)!;
+        using var bob = new HttpClient { BaseAddress = relay.Address };
+        bob.DefaultRequestHeaders.Authorization = new("Bearer", token);
+        var changed = (next[0] == 'A' ? 'B' : 'A') + next[1..];
+
+        Assert.Equal(HttpStatusCode.OK, await StatusAsync(client, $"/v1/deliveries?cursor={next}"));
+        Assert.Equal(HttpStatusCode.BadRequest, await StatusAsync(client, $"/v1/deliveries?cursor={changed}"));
+        Assert.Equal(HttpStatusCode.BadRequest, await StatusAsync(client, $"/v1/devices?cursor={next}"));
+        Assert.Equal(HttpStatusCode.OK, await StatusAsync(bob, "/v1/deliveries"));
+        Assert.Equal(HttpStatusCode.BadRequest, await StatusAsync(bob, $"/v1/deliveries?cursor={next}"));
+
+        static async Task<HttpStatusCode> StatusAsync(HttpClient from, string path)
+        {
+            using var answer = await from.GetAsync(new Uri(path, UriKind.Relative), Token);
+            return answer.StatusCode;
+        }
     }
 
     [Fact]
