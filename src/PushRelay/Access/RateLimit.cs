@@ -1,5 +1,6 @@
 using System.Net;
 using System.Net.Sockets;
+using Microsoft.Extensions.Options;
 
 namespace PushRelay.Access;
 
@@ -72,28 +73,33 @@ internal sealed class RateLimit(int count, TimeSpan per, int burst, TimeProvider
 }
 
 /// <summary>The REST interface's limits, by settings <c>Api:RateLimits</c>.</summary>
-internal sealed class RateLimits(Microsoft.Extensions.Options.IOptions<ApiOptions> options, TimeProvider clock)
+internal sealed class RateLimits(IOptions<ApiOptions> options, TimeProvider clock)
 {
     private const int Burst = 10;
-    private readonly RateLimitOptions limits = options.Value.RateLimits;
 
     /// <summary>Requests of an account, however many credentials it has.</summary>
-    public RateLimit Requests => field ??= new RateLimit(limits.RequestsPerSecond, TimeSpan.FromSeconds(1), Burst * limits.RequestsPerSecond, clock);
+    public RateLimit Requests { get; } =
+        new(options.Value.RateLimits.RequestsPerSecond, TimeSpan.FromSeconds(1), Burst * options.Value.RateLimits.RequestsPerSecond, clock);
 
     /// <summary>Registrations of an account, by itself.</summary>
-    public RateLimit Registrations => field ??= new RateLimit(limits.RegistrationsPerMinute, TimeSpan.FromMinutes(1), 3 * limits.RegistrationsPerMinute, clock);
+    public RateLimit Registrations { get; } =
+        new(options.Value.RateLimits.RegistrationsPerMinute, TimeSpan.FromMinutes(1), 3 * options.Value.RateLimits.RegistrationsPerMinute, clock);
 
     /// <summary>Tokens issued to an account.</summary>
-    public RateLimit Tokens => field ??= new RateLimit(limits.TokensPerMinute, TimeSpan.FromMinutes(1), limits.TokensPerMinute, clock);
+    public RateLimit Tokens { get; } =
+        new(options.Value.RateLimits.TokensPerMinute, TimeSpan.FromMinutes(1), options.Value.RateLimits.TokensPerMinute, clock);
 
     /// <summary>Test alerts to a device.</summary>
-    public RateLimit Tests => field ??= new RateLimit(limits.TestsPerHour, TimeSpan.FromHours(1), limits.TestsPerHour, clock);
+    public RateLimit Tests { get; } =
+        new(options.Value.RateLimits.TestsPerHour, TimeSpan.FromHours(1), options.Value.RateLimits.TestsPerHour, clock);
 
     /// <summary>Bad credentials from an address.</summary>
-    public RateLimit Failures => field ??= new RateLimit(limits.FailuresPerMinute, TimeSpan.FromMinutes(1), limits.FailuresPerMinute, clock);
+    public RateLimit Failures { get; } =
+        new(options.Value.RateLimits.FailuresPerMinute, TimeSpan.FromMinutes(1), options.Value.RateLimits.FailuresPerMinute, clock);
 
     /// <summary>Requests without a good credential from an address.</summary>
-    public RateLimit Strangers => field ??= new RateLimit(limits.StrangersPerSecond, TimeSpan.FromSeconds(1), Burst * limits.StrangersPerSecond, clock);
+    public RateLimit Strangers { get; } =
+        new(options.Value.RateLimits.StrangersPerSecond, TimeSpan.FromSeconds(1), Burst * options.Value.RateLimits.StrangersPerSecond, clock);
 }
 
 /// <summary>Settings <c>Api:RateLimits</c>; 0: without limit. Operator keys have none.</summary>

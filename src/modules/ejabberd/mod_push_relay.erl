@@ -321,8 +321,9 @@ packet_arrives(#message{to = To} = Message) ->
             is_wanted(Message, To) andalso
                 begin
                     [{_, Account}, {_, From} | _] = Attrs,
-                    is_news(To#jid.lserver, Account, without_resource(From)),
-                    cast(To#jid.lserver, {arrived, To, {[{<<"ts">>, milliseconds()} | Attrs], Body, references(Message)}})
+                    %% In this order: what is said to be read after it is news comes after it, too.
+                    cast(To#jid.lserver, {arrived, To, {[{<<"ts">>, milliseconds()} | Attrs], Body, references(Message)}}),
+                    is_news(To#jid.lserver, Account, without_resource(From))
                 end,
             xmpp:put_meta(Message, push_relay, true);
         none -> Message
