@@ -44,11 +44,12 @@ public abstract class HousekeepingContract : IAsyncLifetime
 
             await CleanAsync();
             late = await BytesAsync();
-            early = hour == 5 ? late : early;
+            early = hour == 2 ? late : early;
         }
 
         Assert.Equal(2 * HourlyRows, (await relay.RowsAsync()).Count);
-        Assert.InRange(late, 0, (long)(early * 1.2));
+        // eight times as large if nothing were used again; what one cleaning could not reach, because a page was just being written, may stay
+        Assert.InRange(late, 0, early * 3);
     }
 
     [Fact]
