@@ -44,12 +44,11 @@ public abstract class HousekeepingContract : IAsyncLifetime
 
             await CleanAsync();
             late = await BytesAsync();
-            early = hour == 2 ? late : early;
+            early = hour == 5 ? late : early;
         }
 
         Assert.Equal(2 * HourlyRows, (await relay.RowsAsync()).Count);
-        // eight times as large if nothing were used again; what one cleaning could not reach, because a page was just being written, may stay
-        Assert.InRange(late, 0, early * 3);
+        Assert.InRange(late, 0, (long)(early * 1.2));
     }
 
     [Fact]
@@ -123,6 +122,14 @@ public sealed class SqliteHousekeepingTests : HousekeepingContract
     private protected override Task<TestRelay> OpenAsync(string setting) => TestRelay.OpenAsync(null, setting);
 }
 
+/// <summary>Alone: a page of an index is used again only when no transaction is open, in any database, that is older than its end.</summary>
+[CollectionDefinition(Name, DisableParallelization = true)]
+public sealed class AloneOnPostgreSql
+{
+    public const string Name = "alone on PostgreSQL";
+}
+
+[Collection(AloneOnPostgreSql.Name)]
 public sealed class PostgreSqlHousekeepingTests(PostgreSqlServer server) : HousekeepingContract
 {
     private protected override Task CleanAsync() => RunAsync("VACUUM deliveries, attempts");
