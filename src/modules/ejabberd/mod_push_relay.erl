@@ -5,7 +5,8 @@
 %%% account has read; numbered, kept until the relay says they are on its disk, and sent again when it asks.
 %%%
 %%% Hooks run in the processes of clients and senders: they read, put a letter into the box of this host and let the
-%%% stanza go on. The process of the host is woken once for many letters; it owns numbers, queue, link and what was told of each session.
+%%% stanza go on. The process of the host is woken once for many letters and writes the events, all in one go; it owns
+%%% numbers, queue, link and what was told of each session.
 %%%
 %%% ejabberd 23.01 or later. Options and limits: README.md.
 -module(mod_push_relay).
@@ -33,10 +34,11 @@
 -define(ID_MAX, 1024).        % bytes: a longer id cannot identify anything and is left out
 -define(STANZA_MAX, 60000).   % bytes: the wire allows 64 KiB with its wrapping
 -define(PAGE_MAX, 100).       % children of a stanza, as the wire has it
--define(GATHER_TIME, 20).     % ms between two stanzas at least: events in between share one; after a pause none waits
+-define(GATHER_TIME, 50).     % ms between two stanzas at least: events in between share one; after a pause none waits
 -define(IN_FLIGHT_MAX, 16#1000000).  % bytes sent and not acknowledged before the relay counts as stuck
 -define(COPY_WINDOW, 10000).  % ms in which the same message to another resource is a copy, at least
 -define(COPIES_MAX, 1000).    % messages remembered for that
+-define(LETTERS_MAX, 50000).  % messages in the letter box: more are lost, and counted
 -define(KNOWN_MAX, 20000).    % conversations remembered as read, and accounts as existing
 -define(HELLO_DELAY, 300).    % ms for the sessions of a running server to report themselves
 
@@ -44,7 +46,7 @@
 -record(state, {host :: binary(), component :: binary(),
                 heartbeat :: pos_integer(), queue_size :: pos_integer(), queue_time :: pos_integer(),  % s, events, s
                 epoch :: binary(), seq = 0 :: non_neg_integer(),                   % the last number given out
-                held = queue:new() :: queue:queue(), held_count = 0 :: non_neg_integer(),  % {Seq, At, Children}; events
+                held = queue:new() :: queue:queue(), held_count = 0 :: non_neg_integer(),  % {Seq, At, Count, Xml}; events
                 batch = [] :: [{boolean(), xmlel()}], batch_count = 0 :: non_neg_integer(),  % to be sent: newest first
                 batch_bytes = 0 :: non_neg_integer(), batch_max = 1 :: pos_integer(),
                 emptied :: undefined | integer(),                                  % when the letter box was, ms
@@ -56,10 +58,13 @@
                 seen = #{} :: map(), seen_before = #{} :: map(),
                 shared :: shared()}).
 
-%% What the processes of clients and senders share with that of the host: a letter box in the order of writing, whether
-%% somebody has rung since it was emptied, and a table of {Account, With}: conversations in which nothing came since the
-%% account read them, and of Account: accounts that exist.
--record(shared, {pid :: pid(), box :: ets:tid(), rung :: atomics:atomics_ref(), known :: ets:tid()}).
+%% What the processes of clients and senders share with that of the host: a letter box in the order of writing, counters
+%% (whether somebody has rung since it was emptied, messages in it, messages for which it had no place), and a table of
+%% {User, With}: conversations in which nothing came since the account read them, and of User: accounts that exist.
+-record(shared, {pid :: pid(), box :: ets:tid(), counters :: atomics:atomics_ref(), known :: ets:tid()}).
+-define(RUNG, 1).
+-define(WAITING, 2).
+-define(LOST, 3).
 -type shared() :: #shared{}.
 -type attrs() :: [{binary(), binary()}].
 
@@ -185,7 +190,8 @@ report_unacked(#{lserver := Host, jid := JID} = State) ->
 %% What the client has not acknowledged, each message once in the life of its queue.
 unacked(#{push_relay := #{reported := Reported} = Own, mgmt_queue := Queue, jid := JID} = State) ->
     Waiting = [Item || {Number, _, #message{}} = Item <- p1_queue:to_list(Queue), Number > Reported],
-    Messages = [{[{<<"unacked">>, <<"true">>}, {<<"ts">>, milliseconds(Time)} | Attrs], Body, references(Message)}
+    Messages = [{[{<<"unacked">>, <<"true">>}, {<<"ts">>, milliseconds(Time)} | Attrs], Body,
+                 references(Message#message.type, Message#message.sub_els)}
                 || {_, Time, Packet} <- Waiting, Message <- [uncarbon(Packet)], {Attrs, Body} <- [event_for(Message, JID)]],
     {Messages, State#{push_relay => Own#{reported => lists:max([Reported | [Number || {Number, _, _} <- Waiting]])}}};
 unacked(State) -> {[], State}.
@@ -246,29 +252,27 @@ sets_to_list(Set) -> try gb_sets:to_list(Set) catch _:_ -> [] end.
 
 user_sends({#message{type = error}, _State} = Acc) -> Acc;
 user_sends({#message{} = Message, #{jid := JID}} = Acc) ->
-    Host = JID#jid.lserver,
-    Account = bare(JID),
-    With = case Message#message.to of
-               undefined -> Account;
-               To -> bare(To)
-           end,
-    Meanings = [{meaning(El), El} || El <- Message#message.sub_els],
+    #jid{luser = User, lserver = Host} = JID,
+    To = case Message#message.to of
+             undefined -> JID;
+             Other -> Other
+         end,
+    Meanings = meanings(Message#message.sub_els),
     case lists:keyfind(taken, 1, Meanings) of
         {taken, El} ->
-            cast(Host, {keep, message_child([{<<"to">>, Account}, {<<"from">>, With}, {<<"class">>, <<"call-ended">>},
+            cast(Host, {keep, message_child([{<<"to">>, bare(JID)}, {<<"from">>, bare(To)}, {<<"class">>, <<"call-ended">>},
                                              {<<"call">>, attribute(<<"id">>, El)}, {<<"ts">>, milliseconds()},
                                              {<<"type">>, atom_to_binary(Message#message.type, utf8)}
                                              | optional(<<"id">>, Message#message.id)], <<>>)});
-        false when With == Account -> ok;
+        false when To#jid.luser == User, To#jid.lserver == Host -> ok;
         false ->
-            Message#message.type == groupchat andalso cast(Host, {wrote, Account, With, Message#message.id}),
-            is_read(Host, Account, With) orelse reads(Message, Meanings) andalso displayed(Host, Account, With)
+            Message#message.type == groupchat andalso cast(Host, {wrote, bare(JID), bare(To), Message#message.id}),
+            is_read(JID, To) orelse reads(Message, Meanings) andalso displayed(JID, To)
     end,
     Acc;
 user_sends({#iq{type = set, to = To, sub_els = [El]}, #{jid := JID}} = Acc) ->
     %% XEP-0490: the client publishes what it has displayed to its own account; the item's id is the conversation.
-    Account = bare(JID),
-    case (To == undefined orelse bare(To) == Account) andalso xmpp:get_ns(El) == ?NS_PUBSUB of
+    case (To == undefined orelse bare(To) == bare(JID)) andalso xmpp:get_ns(El) == ?NS_PUBSUB of
         true ->
             Publish = fxml:get_subtag(to_xml(El), <<"publish">>),
             Items = case Publish /= false andalso attribute(<<"node">>, Publish) of
@@ -277,7 +281,7 @@ user_sends({#iq{type = set, to = To, sub_els = [El]}, #{jid := JID}} = Acc) ->
                     end,
             lists:foreach(fun(Item) ->
                                   try jid:decode(attribute(<<"id">>, Item)) of
-                                      With -> displayed(JID#jid.lserver, Account, bare(With))
+                                      With -> displayed(JID, With)
                                   catch _:_ -> ok
                                   end
                           end, Items);
@@ -295,15 +299,17 @@ reads(Message, Meanings) ->
 
 %% Said once: again only after something new has come. Who writes and who is written to share a table of the
 %% conversations in which nothing came since they were read, so that a message in one of them costs a look and no word.
-displayed(Host, Account, With) ->
-    try ets:insert_new((shared(Host))#shared.known, {{Account, With}}) andalso
-            cast(Host, {keep, child(<<"displayed">>, [{<<"account">>, Account}, {<<"with">>, With}, {<<"ts">>, milliseconds()}])})
+displayed(#jid{lserver = Host} = JID, With) ->
+    try ets:insert_new((shared(Host))#shared.known, {conversation(JID, With)}) andalso
+            cast(Host, {keep, child(<<"displayed">>, [{<<"account">>, bare(JID)}, {<<"with">>, bare(With)}, {<<"ts">>, milliseconds()}])})
     catch error:badarg -> ok  % the module is being stopped
     end.
 
-is_read(Host, Account, With) -> try ets:member((shared(Host))#shared.known, {Account, With}) catch error:badarg -> false end.
+is_read(JID, With) -> try ets:member((shared(JID#jid.lserver))#shared.known, conversation(JID, With)) catch error:badarg -> false end.
 
-is_news(Host, Account, With) -> try ets:delete((shared(Host))#shared.known, {Account, With}) catch error:badarg -> true end.
+is_news(JID, With) -> try ets:delete((shared(JID#jid.lserver))#shared.known, conversation(JID, With)) catch error:badarg -> true end.
+
+conversation(#jid{luser = User}, #jid{luser = Other, lserver = Server}) -> {User, Other, Server}.
 
 exists(User, Host) ->
     try ets:member((shared(Host))#shared.known, User) orelse
@@ -316,17 +322,20 @@ exists(User, Host) ->
 %% Marked, because ejabberd routes a message again when a session with a queue ends or is late for its resumption.
 packet_arrives(#message{meta = #{push_relay := _}} = Message) -> Message;
 packet_arrives(#message{to = To} = Message) ->
-    case event_for(unsubscribe(Message), To) of
-        {Attrs, Body} ->
-            is_wanted(Message, To) andalso
+    Inner = unsubscribe(Message),
+    case found(Inner, To) of
+        none -> Message;
+        Found ->
+            is_there(Message, To) andalso
                 begin
-                    [{_, Account}, {_, From} | _] = Attrs,
-                    %% In this order: what is said to be read after it is news comes after it, too.
-                    cast(To#jid.lserver, {arrived, To, {[{<<"ts">>, milliseconds()} | Attrs], Body, references(Message)}}),
-                    is_news(To#jid.lserver, Account, without_resource(From))
+                    #message{from = From, sub_els = Els} = Inner,
+                    %% What else is in it can be large, and is read no more. In this order: what is said to be read
+                    %% after it is news comes after it, too.
+                    cast_message(To#jid.lserver, {arrived, To, erlang:system_time(millisecond), Message#message.from,
+                                                  Inner#message{sub_els = [], meta = #{}}, Found, references(Inner#message.type, Els)}),
+                    is_news(To, From)
                 end,
-            xmpp:put_meta(Message, push_relay, true);
-        none -> Message
+            xmpp:put_meta(Message, push_relay, true)
     end;
 packet_arrives(#presence{from = From, to = #jid{lresource = Resource} = To, type = Type} = Presence)
   when Resource /= <<>>, Type == available orelse Type == unavailable ->
@@ -358,44 +367,49 @@ unwrap(Message) ->
         false -> Message
     end.
 
-%% For somebody who exists and has not blocked the sender. A group message for a resource that is gone goes back as an
-%% error, and the room removes the occupant.
-is_wanted(#message{type = Type} = Message, #jid{luser = User, lserver = Server, lresource = Resource} = To) ->
-    Online = case Type of
-                 groupchat -> ejabberd_sm:get_session_pid(User, Server, Resource) /= none;
-                 _ -> exists(User, Server)
-             end,
-    Online andalso allow == ejabberd_hooks:run_fold(privacy_check_packet, Server, allow, [To, Message, in]).
+%% For somebody who exists. A group message for a resource that is gone goes back as an error, and the room removes the
+%% occupant.
+is_there(#message{type = groupchat}, #jid{luser = User, lserver = Server, lresource = Resource}) ->
+    ejabberd_sm:get_session_pid(User, Server, Resource) /= none;
+is_there(_, #jid{luser = User, lserver = Server}) -> exists(User, Server).
+
+%% Whether the account has not blocked the sender.
+is_allowed(From, To, Message) ->
+    allow == ejabberd_hooks:run_fold(privacy_check_packet, To#jid.lserver, allow, [To, Message#message{from = From, to = To}, in]).
+
+%% What the account of that JID is to hear: {Class, Body, Call, StanzaId}, or none.
+found(#message{from = #jid{luser = User, lserver = Server}}, #jid{luser = User, lserver = Server}) -> none;
+found(#message{from = #jid{}} = Message, JID) ->
+    case classify(Message) of
+        {Class, Body, Call} -> {Class, Body, Call, stanza_id(Message, JID)};
+        none -> none
+    end;
+found(_, _) -> none.
 
 %% The message event for the account of that JID, or none if it is not to hear of it.
-event_for(#message{from = From, type = Type} = Message, JID) ->
-    Account = bare(JID),
-    case classify(Message) of
-        {Class, Body, Call} when From /= undefined ->
-            case bare(From) of
-                Account -> none;
-                Sender ->
-                    Group = case Type of
-                                groupchat -> [{<<"room">>, Sender} | optional(<<"nick">>, From#jid.lresource)];
-                                _ -> []
-                            end,
-                    {[{<<"to">>, Account}, {<<"from">>, encode(From)}, {<<"type">>, atom_to_binary(Type, utf8)},
-                      {<<"class">>, class(Class)}]
-                     ++ Group ++ optional(<<"id">>, Message#message.id) ++ optional(<<"call">>, Call)
-                     ++ optional(<<"stanza-id">>, stanza_id(Message, JID, Sender)), Body}
-            end;
-        _ -> none
+event_for(Message, JID) ->
+    case found(Message, JID) of
+        none -> none;
+        Found -> event_for(Message, JID, Found)
     end.
+
+event_for(#message{from = From, type = Type, id = Id}, JID, {Class, Body, Call, StanzaId}) ->
+    Group = case Type of
+                groupchat -> [{<<"room">>, bare(From)} | optional(<<"nick">>, From#jid.lresource)];
+                _ -> []
+            end,
+    {[{<<"to">>, bare(JID)}, {<<"from">>, encode(From)}, {<<"type">>, atom_to_binary(Type, utf8)}, {<<"class">>, class(Class)}]
+     ++ Group ++ optional(<<"id">>, Id) ++ optional(<<"call">>, Call) ++ optional(<<"stanza-id">>, StanzaId), Body}.
 
 class('call-ended') -> <<"call-ended">>;
 class(Class) -> atom_to_binary(Class, utf8).
 
-stanza_id(#message{type = groupchat} = Message, _JID, Room) ->
-    case [Id || #stanza_id{by = By, id = Id} <- [decode_stanza_id(El) || El <- Message#message.sub_els], bare(By) == Room] of
+stanza_id(#message{type = groupchat, from = From, sub_els = Els}, _JID) ->
+    case [Id || #stanza_id{by = By, id = Id} <- [decode_stanza_id(El) || El <- Els], bare(By) == bare(From)] of
         [Id | _] -> Id;
         [] -> <<>>
     end;
-stanza_id(Message, JID, _Sender) ->
+stanza_id(Message, JID) ->
     case xmpp:get_meta(Message, stanza_id, none) of
         Id when is_integer(Id) ->
             case gen_mod:is_loaded(JID#jid.lserver, mod_mam) of
@@ -412,11 +426,12 @@ decode_stanza_id(_) -> none.
 %%% What a message is --------------------------------------------------------------------------------------------------
 
 %% {Class, Body, Call}, or none if nobody should hear of it.
-classify(#message{sub_els = Els} = Message) -> classify(Message, [{meaning(El), El} || El <- Els]).
+classify(#message{type = Type}) when Type == error; Type == headline -> none;
+classify(#message{sub_els = Els} = Message) -> classify(Message, meanings(Els)).
 
 classify(#message{type = Type}, _) when Type == error; Type == headline -> none;
-classify(#message{from = From, to = To, type = Type, body = Text}, All) ->
-    Meanings = [Found || {Meaning, _} = Found <- All, Meaning /= none],
+classify(#message{body = []}, []) -> none;
+classify(#message{from = From, to = To, type = Type, body = Text}, Meanings) ->
     classify(Meanings, xmpp:get_text(Text), From, To, Type).
 
 classify([], Body, _From, _To, _Type) -> classify(none, none, none, Body);
@@ -444,6 +459,14 @@ classify(none, Omemo, _, Body) ->
     end;
 classify(_Invite, _, _, Body) -> {invite, Body, <<>>}.
 
+meanings([]) -> [];
+meanings([El | Rest]) ->
+    case meaning(El) of
+        none -> meanings(Rest);
+        Meaning -> [{Meaning, El} | meanings(Rest)]
+    end.
+
+meaning(#xmlel{name = Name, attrs = [{<<"xmlns">>, Ns} | _]} = El) -> meaning(Ns, Name, El);
 meaning(#message{}) -> none;
 meaning(El) -> meaning(xmpp:get_ns(El), xmpp:get_name(El), El).
 
@@ -488,10 +511,10 @@ call_id(El) ->
     end.
 
 %% What a message refers to (XEP-0372), without the scheme.
-references(#message{type = groupchat, sub_els = Els}) ->
+references(groupchat, Els) ->
     [decode_percent(Uri) || El <- Els, xmpp:get_ns(El) == <<"urn:xmpp:reference:0">>, attribute(<<"type">>, El) == <<"mention">>,
                             <<"xmpp:", Uri/binary>> <- [attribute(<<"uri">>, El)]];
-references(_) -> [].
+references(_, _) -> [].
 
 decode_percent(<<$%, A, B, Rest/binary>>) ->
     try <<(binary_to_integer(<<A, B>>, 16)), (decode_percent(Rest))/binary>>
@@ -526,14 +549,19 @@ host_receives(#message{from = #jid{lserver = Component}, to = #jid{lserver = Hos
         Component ->
             case [El || #xmlel{name = <<"ack">>} = El <- Els, xmpp:get_ns(El) == ?NS_BRIDGE] of
                 [El | _] ->
-                    gen_server:cast(process_of(Host, attribute(<<"node">>, El)),
-                                    {ack, attribute(<<"epoch">>, El), attribute(<<"seq">>, El)}),
+                    acknowledge(process_of(Host, attribute(<<"node">>, El)), Host,
+                                {ack, attribute(<<"epoch">>, El), attribute(<<"seq">>, El)}),
                     stop;
                 [] -> ok
             end;
         _ -> ok
     end;
 host_receives(_) -> ok.
+
+%% Nobody waits for it: it is read with whatever comes next.
+acknowledge(Process, Host, Ack) when is_atom(Process) -> try put_letter(Ack, shared(Host)) catch error:badarg -> true end;
+acknowledge({_, Node} = Process, Host, Ack) when Node == node() -> acknowledge(element(1, Process), Host, Ack);
+acknowledge(Process, _Host, Ack) -> gen_server:cast(Process, Ack).
 
 user_removed(User, Server) ->
     try ets:delete((shared(Server))#shared.known, jid:nodeprep(User)) catch error:badarg -> true end,
@@ -544,7 +572,7 @@ user_removed(User, Server) ->
 
 init([Host | _]) ->
     process_flag(trap_exit, true),
-    Shared = #shared{pid = self(), rung = atomics:new(1, []),
+    Shared = #shared{pid = self(), counters = atomics:new(3, []),
                      box = ets:new(?MODULE, [public, ordered_set, {write_concurrency, true}]),
                      known = ets:new(?MODULE, [public, {read_concurrency, true}, {write_concurrency, true}])},
     persistent_term:put({?MODULE, Host}, Shared),
@@ -576,14 +604,15 @@ code_change(_OldVsn, State, _Extra) -> {ok, State}.
 
 handle_call(_Request, _From, State) -> {reply, {error, badarg}, State}.
 
+handle_cast({ack, _, _} = Ack, State) -> {noreply, said(Ack, State)};
 handle_cast(Msg, State) -> {noreply, flush(said(Msg, emptied(State)))}.
 
 %% Somebody has rung: now, or when the last time is long enough ago.
-handle_info(rung, #state{emptied = Emptied, shared = #shared{rung = Rung}} = State) ->
+handle_info(rung, #state{emptied = Emptied, shared = #shared{counters = Counters}} = State) ->
     Now = erlang:monotonic_time(millisecond),
     case Emptied == undefined orelse Now - Emptied >= ?GATHER_TIME of
         true ->
-            atomics:put(Rung, 1, 0),  % before: whoever comes later rings again
+            atomics:put(Counters, ?RUNG, 0),  % before: whoever comes later rings again
             {noreply, flush((emptied(State))#state{emptied = Now})};
         false ->
             erlang:send_after(Emptied + ?GATHER_TIME - Now, self(), rung),
@@ -593,13 +622,27 @@ handle_info(rung, #state{emptied = Emptied, shared = #shared{rung = Rung}} = Sta
 handle_info(Info, State) -> {noreply, flush(told(Info, emptied(State)))}.
 
 %% Takes the letters out of the box, in the order in which they were written.
-emptied(#state{shared = #shared{box = Box}} = State) ->
+emptied(#state{shared = #shared{box = Box, counters = Counters}} = State) ->
     case ets:first(Box) of
-        '$end_of_table' -> State;
+        '$end_of_table' -> counted(atomics:exchange(Counters, ?LOST, 0), State);
         Number ->
             [{_, Msg}] = ets:take(Box, Number),
-            emptied(said(Msg, State))
+            emptied(read(Msg, State))
     end.
+
+%% One letter that cannot be read does not cost the queue.
+read(Msg, State) ->
+    try said(Msg, State) catch Class:Reason:Stack ->
+            ?ERROR_MSG("A letter was not understood:~n** ~ts", [misc:format_exception(2, Class, Reason, Stack)]),
+            State
+    end.
+
+%% A number that is never seen: the relay asks, and is told how many.
+counted(0, State) -> State;
+counted(Lost, State) ->
+    ?WARNING_MSG("~B messages came while ~B waited to be reported: they are not", [Lost, ?LETTERS_MAX]),
+    #state{seq = Last, dropped = Dropped} = State1 = flush(State),
+    State1#state{seq = Last + 1, dropped = Dropped + Lost, dropped_seq = Last + 1}.
 
 said({session, Id, Pid, User, Attrs}, State) -> session(Id, Pid, User, Attrs, State);
 said({closed, Id, JID, Messages}, State) -> closed(Id, JID, Messages, State);
@@ -610,7 +653,14 @@ said({moved, Id}, #state{sessions = Sessions} = State) ->
             State#state{refs = maps:remove(Ref, State#state.refs)};
         _ -> State
     end;
-said({arrived, JID, Message}, State) -> arrived(JID, Message, State);
+said({arrived, To, Time, From, Message, Found, References}, #state{shared = #shared{counters = Counters}} = State) ->
+    atomics:sub(Counters, ?WAITING, 1),
+    case is_allowed(From, To, Message) of
+        true ->
+            {Attrs, Body} = event_for(Message, To, Found),
+            arrived(To, {[{<<"ts">>, integer_to_binary(Time)} | Attrs], Body, References}, State);
+        false -> State
+    end;
 said({unacked, JID, Messages}, State) -> give_messages(JID, Messages, State);
 said({keep, Child}, State) -> give(Child, true, State);
 said({nick, {User, Resource}, Room, Nick}, #state{nicks = Nicks} = State) ->
@@ -843,20 +893,26 @@ linked(#state{link = {_, Ref}, in_flight = Bytes} = State) when Bytes >= ?IN_FLI
 linked(State) -> State.
 
 hold(_Seq, [], State) -> State;
-hold(Seq, Children, #state{held = Held, held_count = Count} = State) ->
-    enforce_bound(State#state{held = queue:in({Seq, erlang:monotonic_time(second), Children}, Held),
-                              held_count = Count + length(Children)}).
+hold(Seq, Children, #state{held = Held, held_count = All} = State) ->
+    Count = length(Children),
+    %% As one binary, outside the heap: terms would be copied by every garbage collection until they are acknowledged.
+    Xml = fxml:element_to_binary(#xmlel{name = <<"held">>, children = Children}),
+    enforce_bound(State#state{held = queue:in({Seq, erlang:monotonic_time(second), Count, Xml}, Held), held_count = All + Count}).
+
+held_children(Xml) ->
+    #xmlel{children = Children} = fxml_stream:parse_element(Xml),
+    Children.
 
 enforce_bound(#state{held = Held, held_count = Count, queue_size = Size, queue_time = Time} = State) ->
     Oldest = erlang:monotonic_time(second) - Time,
     case queue:peek(Held) of
-        {value, {Seq, At, Children}} when Count > Size; At < Oldest ->
+        {value, {Seq, At, Lost, _}} when Count > Size; At < Oldest ->
             State#state.dropped == 0 andalso
                 ?WARNING_MSG("~ts does not acknowledge: more than ~B events or ~B s are waiting, dropping the oldest",
                              [State#state.component, Size, Time]),
             ets:delete_all_objects((State#state.shared)#shared.known),  % what was said of conversations may be among it
-            enforce_bound(State#state{held = queue:drop(Held), held_count = Count - length(Children),
-                                      dropped = State#state.dropped + length(Children), dropped_seq = Seq});
+            enforce_bound(State#state{held = queue:drop(Held), held_count = Count - Lost,
+                                      dropped = State#state.dropped + Lost, dropped_seq = Seq});
         _ -> State
     end.
 
@@ -869,8 +925,8 @@ release(Position, State) ->
 
 release_held(Position, #state{held = Held, held_count = Count} = State) ->
     case queue:peek(Held) of
-        {value, {Seq, _, Children}} when Seq =< Position ->
-            release_held(Position, State#state{held = queue:drop(Held), held_count = Count - length(Children)});
+        {value, {Seq, _, Released, _}} when Seq =< Position ->
+            release_held(Position, State#state{held = queue:drop(Held), held_count = Count - Released});
         _ -> State
     end.
 
@@ -881,7 +937,7 @@ release_sent(Position, #state{sent = Sent, in_flight = Bytes} = State) ->
         _ -> State
     end.
 
-%% A number that was never given out is none.
+%% A number that was never given out says nothing of what the relay has.
 position(Text, #state{seq = Last}) ->
     try binary_to_integer(Text) of
         Position when Position >= 0, Position =< Last -> Position;
@@ -904,8 +960,8 @@ snapshot(Link, IQ, El, Gathered) ->
                              {<<"dropped">>, integer_to_binary(State1#state.dropped)}, {<<"module">>, ?MODULE_VERSION},
                              {<<"server">>, <<"ejabberd ", (ejabberd_option:version())/binary>>} | node_attr()]},
     Link ! {route, xmpp:make_iq_result(IQ, Result)},
-    [send(Link, events([{<<"seq">>, integer_to_binary(Seq)}, {<<"replay">>, <<"true">>}], Children, State1), State1)
-     || {Seq, _, Children} <- queue:to_list(State1#state.held)],
+    [send(Link, events([{<<"seq">>, integer_to_binary(Seq)}, {<<"replay">>, <<"true">>}], held_children(Xml), State1), State1)
+     || {Seq, _, _, Xml} <- queue:to_list(State1#state.held)],
     case Before of
         {_, Ref} -> demonitor(Ref, [flush]);
         undefined -> ok
@@ -952,10 +1008,30 @@ node_attr() ->
 %% Puts a letter into the box of the host, and rings if nobody has since it was emptied.
 cast(Host, Msg) ->
     try
-        #shared{pid = Pid, box = Box, rung = Rung} = shared(Host),
-        ets:insert(Box, {erlang:unique_integer([monotonic]), Msg}),
-        atomics:exchange(Rung, 1, 1) == 0 andalso (Pid ! rung)
+        Shared = shared(Host),
+        put_letter(Msg, Shared),
+        ring(Shared)
     catch error:badarg -> ok  % the module is being stopped
+    end.
+
+put_letter(Msg, #shared{box = Box}) -> ets:insert(Box, {erlang:unique_integer([monotonic]), Msg}).
+
+ring(#shared{pid = Pid, counters = Counters}) ->
+    atomics:get(Counters, ?RUNG) == 0 andalso atomics:exchange(Counters, ?RUNG, 1) == 0 andalso (Pid ! rung).
+
+%% The process of the host may wait for a database, or have more to do than it can: what waits for it is bounded.
+cast_message(Host, Msg) ->
+    try
+        #shared{counters = Counters} = Shared = shared(Host),
+        case atomics:add_get(Counters, ?WAITING, 1) > ?LETTERS_MAX of
+            false ->
+                put_letter(Msg, Shared),
+                ring(Shared);
+            true ->
+                atomics:sub(Counters, ?WAITING, 1),
+                atomics:add(Counters, ?LOST, 1)
+        end
+    catch error:badarg -> ok
     end.
 
 shared(Host) -> persistent_term:get({?MODULE, Host}).
@@ -965,8 +1041,6 @@ child(Name, Attrs) -> #xmlel{name = Name, attrs = Attrs}.
 bare(JID) -> jid:encode(jid:remove_resource(jid:tolower(JID))).
 
 encode(JID) -> jid:encode(jid:tolower(JID)).
-
-without_resource(Address) -> hd(binary:split(Address, <<"/">>)).
 
 optional(_Name, <<>>) -> [];
 optional(_Name, Value) when byte_size(Value) > ?ID_MAX -> [];
