@@ -39,6 +39,8 @@
 -define(COPY_WINDOW, 10000).  % ms in which the same message to another resource is a copy, at least
 -define(COPIES_MAX, 1000).    % messages remembered for that
 -define(LETTERS_MAX, 50000).  % messages in the letter box: more are lost, and counted
+-define(LATE_MAX, 100).       % numbers whose letter is looked for again
+-define(HEAP_MIN, 50000).     % words: the letters of one time need no collection of garbage
 -define(KNOWN_MAX, 20000).    % conversations remembered as read, and accounts as existing
 -define(HELLO_DELAY, 300).    % ms for the sessions of a running server to report themselves
 
@@ -56,15 +58,18 @@
                 sessions = #{} :: #{binary() => #session{}}, refs = #{} :: #{reference() => binary()},
                 nicks = #{} :: #{binary() => #{binary() => #{binary() => binary()}}},  % user => resource => room => nick
                 seen = #{} :: map(), seen_before = #{} :: map(),
+                late = [] :: [pos_integer()],   % letters that were not in the box yet, newest first
+                known :: ets:tid(),   % {User, With}: nothing came since the account read it; User: the account exists
                 shared :: shared()}).
 
-%% What the processes of clients and senders share with that of the host: a letter box in the order of writing, counters
-%% (whether somebody has rung since it was emptied, messages in it, messages for which it had no place), and a table of
-%% {User, With}: conversations in which nothing came since the account read them, and of User: accounts that exist.
--record(shared, {pid :: pid(), box :: ets:tid(), counters :: atomics:atomics_ref(), known :: ets:tid()}).
--define(RUNG, 1).
--define(WAITING, 2).
+%% What the processes of clients and senders share with that of the host: a letter box, and counters, side by side in
+%% memory: the number of the last letter, the last one read, messages for which the box had no place, and whether
+%% somebody has rung since it was emptied.
+-record(shared, {pid :: pid(), box :: ets:tid(), counters :: atomics:atomics_ref()}).
+-define(WRITTEN, 1).
+-define(READ, 2).
 -define(LOST, 3).
+-define(RUNG, 4).
 -type shared() :: #shared{}.
 -type attrs() :: [{binary(), binary()}].
 
@@ -190,8 +195,7 @@ report_unacked(#{lserver := Host, jid := JID} = State) ->
 %% What the client has not acknowledged, each message once in the life of its queue.
 unacked(#{push_relay := #{reported := Reported} = Own, mgmt_queue := Queue, jid := JID} = State) ->
     Waiting = [Item || {Number, _, #message{}} = Item <- p1_queue:to_list(Queue), Number > Reported],
-    Messages = [{[{<<"unacked">>, <<"true">>}, {<<"ts">>, milliseconds(Time)} | Attrs], Body,
-                 references(Message#message.type, Message#message.sub_els)}
+    Messages = [{[{<<"unacked">>, <<"true">>}, {<<"ts">>, milliseconds(Time)} | Attrs], Body, references(Message)}
                 || {_, Time, Packet} <- Waiting, Message <- [uncarbon(Packet)], {Attrs, Body} <- [event_for(Message, JID)]],
     {Messages, State#{push_relay => Own#{reported => lists:max([Reported | [Number || {Number, _, _} <- Waiting]])}}};
 unacked(State) -> {[], State}.
@@ -251,23 +255,11 @@ sets_to_list(Set) -> try gb_sets:to_list(Set) catch _:_ -> [] end.
 %%% In a client's process: what it reads and writes --------------------------------------------------------------------
 
 user_sends({#message{type = error}, _State} = Acc) -> Acc;
-user_sends({#message{} = Message, #{jid := JID}} = Acc) ->
-    #jid{luser = User, lserver = Host} = JID,
-    To = case Message#message.to of
-             undefined -> JID;
-             Other -> Other
-         end,
-    Meanings = meanings(Message#message.sub_els),
-    case lists:keyfind(taken, 1, Meanings) of
-        {taken, El} ->
-            cast(Host, {keep, message_child([{<<"to">>, bare(JID)}, {<<"from">>, bare(To)}, {<<"class">>, <<"call-ended">>},
-                                             {<<"call">>, attribute(<<"id">>, El)}, {<<"ts">>, milliseconds()},
-                                             {<<"type">>, atom_to_binary(Message#message.type, utf8)}
-                                             | optional(<<"id">>, Message#message.id)], <<>>)});
-        false when To#jid.luser == User, To#jid.lserver == Host -> ok;
-        false ->
-            Message#message.type == groupchat andalso cast(Host, {wrote, bare(JID), bare(To), Message#message.id}),
-            is_read(JID, To) orelse reads(Message, Meanings) andalso displayed(JID, To)
+user_sends({#message{to = To, sub_els = Els} = Message, #{jid := JID}} = Acc) ->
+    case meanings(Els) of
+        [] when Message#message.body == [] -> ok;
+        [] when To#jid.lserver == JID#jid.lserver, To#jid.luser /= <<>> -> ok;  % said with its arrival
+        Meanings -> user_sends(Message, Meanings, JID)
     end,
     Acc;
 user_sends({#iq{type = set, to = To, sub_els = [El]}, #{jid := JID}} = Acc) ->
@@ -281,7 +273,7 @@ user_sends({#iq{type = set, to = To, sub_els = [El]}, #{jid := JID}} = Acc) ->
                     end,
             lists:foreach(fun(Item) ->
                                   try jid:decode(attribute(<<"id">>, Item)) of
-                                      With -> displayed(JID, With)
+                                      With -> cast(JID#jid.lserver, read_letter(JID, With))
                                   catch _:_ -> ok
                                   end
                           end, Items);
@@ -290,6 +282,19 @@ user_sends({#iq{type = set, to = To, sub_els = [El]}, #{jid := JID}} = Acc) ->
     Acc;
 user_sends(Acc) -> Acc.
 
+user_sends(#message{to = undefined} = Message, Meanings, JID) -> user_sends(Message#message{to = JID}, Meanings, JID);
+user_sends(#message{to = To, type = Type, id = Id} = Message, Meanings, #jid{luser = User, lserver = Host} = JID) ->
+    case lists:keyfind(taken, 1, Meanings) of
+        {taken, El} ->
+            cast(Host, {keep, message_child([{<<"to">>, bare(JID)}, {<<"from">>, bare(To)}, {<<"class">>, <<"call-ended">>},
+                                             {<<"call">>, attribute(<<"id">>, El)}, {<<"ts">>, milliseconds()},
+                                             {<<"type">>, atom_to_binary(Type, utf8)} | optional(<<"id">>, Id)], <<>>)});
+        false when To#jid.luser == User, To#jid.lserver == Host -> ok;
+        false ->
+            Type == groupchat andalso cast(Host, {wrote, bare(JID), bare(To), Id}),
+            reads(Message, Meanings) andalso cast(Host, read_letter(JID, To))
+    end.
+
 reads(Message, Meanings) ->
     lists:keymember(displayed, 1, Meanings)
         orelse case classify(Message, Meanings) of
@@ -297,45 +302,30 @@ reads(Message, Meanings) ->
                    none -> false
                end.
 
-%% Said once: again only after something new has come. Who writes and who is written to share a table of the
-%% conversations in which nothing came since they were read, so that a message in one of them costs a look and no word.
-displayed(#jid{lserver = Host} = JID, With) ->
-    try ets:insert_new((shared(Host))#shared.known, {conversation(JID, With)}) andalso
-            cast(Host, {keep, child(<<"displayed">>, [{<<"account">>, bare(JID)}, {<<"with">>, bare(With)}, {<<"ts">>, milliseconds()}])})
-    catch error:badarg -> ok  % the module is being stopped
-    end.
-
-is_read(JID, With) -> try ets:member((shared(JID#jid.lserver))#shared.known, conversation(JID, With)) catch error:badarg -> false end.
-
-is_news(JID, With) -> try ets:delete((shared(JID#jid.lserver))#shared.known, conversation(JID, With)) catch error:badarg -> true end.
-
-conversation(#jid{luser = User}, #jid{luser = Other, lserver = Server}) -> {User, Other, Server}.
-
-exists(User, Host) ->
-    try ets:member((shared(Host))#shared.known, User) orelse
-            (ejabberd_auth:user_exists(User, Host) andalso ets:insert((shared(Host))#shared.known, {User}))
-    catch error:badarg -> false
-    end.
+read_letter(JID, With) -> {reads, JID, With, milliseconds()}.
 
 %%% In a sender's process: what arrives --------------------------------------------------------------------------------
 
 %% Marked, because ejabberd routes a message again when a session with a queue ends or is late for its resumption.
 packet_arrives(#message{meta = #{push_relay := _}} = Message) -> Message;
-packet_arrives(#message{to = To} = Message) ->
-    Inner = unsubscribe(Message),
-    case found(Inner, To) of
-        none -> Message;
-        Found ->
-            is_there(Message, To) andalso
-                begin
-                    #message{from = From, sub_els = Els} = Inner,
-                    %% What else is in it can be large, and is read no more. In this order: what is said to be read
-                    %% after it is news comes after it, too.
-                    cast_message(To#jid.lserver, {arrived, To, erlang:system_time(millisecond), Message#message.from,
-                                                  Inner#message{sub_els = [], meta = #{}}, Found, references(Inner#message.type, Els)}),
-                    is_news(To, From)
-                end,
-            xmpp:put_meta(Message, push_relay, true)
+packet_arrives(#message{type = Type} = Message) when Type == error; Type == headline -> Message;
+packet_arrives(#message{to = To, type = Type, body = Body, sub_els = Els} = Message) ->
+    case meanings(Els) of
+        [] when Body == [] -> Message;
+        [] when Type /= groupchat ->
+            cast_message(To#jid.lserver, plain_letter(Message)),
+            xmpp:put_meta(Message, push_relay, true);
+        Meanings ->
+            Inner = unsubscribe(Message, Meanings),
+            case found(Inner, To) of
+                none -> Message;
+                Found ->
+                    %% What else is in it can be large, and is read no more.
+                    is_there(Message, To)
+                        andalso cast_message(To#jid.lserver, {arrived, erlang:system_time(millisecond), Message#message.from, To,
+                                                              Inner#message{sub_els = []}, Found, references(Inner)}),
+                    xmpp:put_meta(Message, push_relay, true)
+            end
     end;
 packet_arrives(#presence{from = From, to = #jid{lresource = Resource} = To, type = Type} = Presence)
   when Resource /= <<>>, Type == available orelse Type == unavailable ->
@@ -354,26 +344,28 @@ packet_arrives(#presence{from = From, to = #jid{lresource = Resource} = To, type
     Presence;
 packet_arrives(Stanza) -> Stanza.
 
+%% Of a message that is nothing but text, as little as is needed: the letter is copied twice, and read by another core.
+plain_letter(#message{from = From, to = To, type = Type, id = Id, body = Body, meta = Meta}) ->
+    {plain, erlang:system_time(millisecond), jid:tolower(From), jid:tolower(To), Type, Id, Body,
+     maps:get(stanza_id, Meta, none), is_map_key(ip, Meta)}.
+
 %% MUC/Sub: the room's message travels in an event to the subscriber's account.
-unsubscribe(#message{sub_els = Els} = Message) ->
-    case lists:any(fun(El) -> xmpp:get_ns(El) == ?NS_PUBSUB_EVENT end, Els) of
-        true -> unwrap(Message);
+unsubscribe(Message, Meanings) ->
+    case lists:keymember(event, 1, Meanings) andalso misc:unwrap_mucsub_message(Message) of
+        #message{} = Inner -> Inner#message{type = groupchat};
         false -> Message
     end.
 
-unwrap(Message) ->
-    case misc:unwrap_mucsub_message(Message) of
-        #message{} = Inner -> Inner#message{type = groupchat, meta = (Inner#message.meta)#{mucsub => true}};
-        false -> Message
-    end.
-
-%% For somebody who exists. A group message for a resource that is gone goes back as an error, and the room removes the
-%% occupant.
+%% A group message for a resource that is gone goes back as an error, and the room removes the occupant.
 is_there(#message{type = groupchat}, #jid{luser = User, lserver = Server, lresource = Resource}) ->
     ejabberd_sm:get_session_pid(User, Server, Resource) /= none;
-is_there(_, #jid{luser = User, lserver = Server}) -> exists(User, Server).
+is_there(_, _) -> true.
 
-%% Whether the account has not blocked the sender.
+%% Whether the account exists and has not blocked the sender.
+is_wanted(From, #jid{luser = User, lserver = Host} = To, Message, Known) ->
+    (ets:member(Known, User) orelse ejabberd_auth:user_exists(User, Host) andalso ets:insert(Known, {User}))
+        andalso is_allowed(From, To, Message).
+
 is_allowed(From, To, Message) ->
     allow == ejabberd_hooks:run_fold(privacy_check_packet, To#jid.lserver, allow, [To, Message#message{from = From, to = To}, in]).
 
@@ -486,6 +478,7 @@ meaning(<<"urn:xmpp:carbons:", _/binary>>, Name, _) when Name == <<"sent">>; Nam
 meaning(<<"urn:xmpp:mam:", _/binary>>, <<"result">>, _) -> 'not a message';
 meaning(<<"urn:xmpp:delay">>, <<"delay">>, _) -> delay;
 meaning(<<"urn:xmpp:chat-markers:", _/binary>>, <<"displayed">>, _) -> displayed;             % XEP-0333
+meaning(?NS_PUBSUB_EVENT, <<"event">>, _) -> event;                                           % what MUC/Sub delivers
 meaning(_, _, _) -> none.
 
 jingle(<<"propose">>) -> call;
@@ -511,10 +504,10 @@ call_id(El) ->
     end.
 
 %% What a message refers to (XEP-0372), without the scheme.
-references(groupchat, Els) ->
+references(#message{type = groupchat, sub_els = Els}) ->
     [decode_percent(Uri) || El <- Els, xmpp:get_ns(El) == <<"urn:xmpp:reference:0">>, attribute(<<"type">>, El) == <<"mention">>,
                             <<"xmpp:", Uri/binary>> <- [attribute(<<"uri">>, El)]];
-references(_, _) -> [].
+references(_) -> [].
 
 decode_percent(<<$%, A, B, Rest/binary>>) ->
     try <<(binary_to_integer(<<A, B>>, 16)), (decode_percent(Rest))/binary>>
@@ -564,20 +557,18 @@ acknowledge({_, Node} = Process, Host, Ack) when Node == node() -> acknowledge(e
 acknowledge(Process, _Host, Ack) -> gen_server:cast(Process, Ack).
 
 user_removed(User, Server) ->
-    try ets:delete((shared(Server))#shared.known, jid:nodeprep(User)) catch error:badarg -> true end,
-    Account = jid:encode({jid:nodeprep(User), jid:nameprep(Server), <<>>}),
-    cast(Server, {keep, child(<<"account-removed">>, [{<<"jid">>, Account}, {<<"ts">>, milliseconds()}])}).
+    cast(Server, {removed, jid:nodeprep(User), jid:nameprep(Server), milliseconds()}).
 
 %%% The process of the host --------------------------------------------------------------------------------------------
 
 init([Host | _]) ->
     process_flag(trap_exit, true),
-    Shared = #shared{pid = self(), counters = atomics:new(3, []),
-                     box = ets:new(?MODULE, [public, ordered_set, {write_concurrency, true}]),
-                     known = ets:new(?MODULE, [public, {read_concurrency, true}, {write_concurrency, true}])},
+    process_flag(min_heap_size, ?HEAP_MIN),
+    Shared = #shared{pid = self(), counters = atomics:new(4, []), box = ets:new(?MODULE, [public])},
     persistent_term:put({?MODULE, Host}, Shared),
     State = configured(gen_mod:get_module_opts(Host, ?MODULE),
-                       #state{host = Host, shared = Shared, component = <<>>, heartbeat = 1, queue_size = 1, queue_time = 1,
+                       #state{host = Host, shared = Shared, known = ets:new(?MODULE, []), component = <<>>,
+                              heartbeat = 1, queue_size = 1, queue_time = 1,
                               epoch = string:lowercase(str:to_hexlist(crypto:strong_rand_bytes(16)))}),
     [ejabberd_hooks:add(Hook, Host, ?MODULE, Function, Priority) || {Hook, Function, Priority} <- hooks()],
     gen_iq_handler:add_iq_handler(ejabberd_local, Host, ?NS_BRIDGE, ?MODULE, process_iq),
@@ -613,7 +604,12 @@ handle_info(rung, #state{emptied = Emptied, shared = #shared{counters = Counters
     case Emptied == undefined orelse Now - Emptied >= ?GATHER_TIME of
         true ->
             atomics:put(Counters, ?RUNG, 0),  % before: whoever comes later rings again
-            {noreply, flush((emptied(State))#state{emptied = Now})};
+            Before = atomics:get(Counters, ?READ),
+            State1 = flush(emptied(State)),
+            %% Where there is much to read, nobody needs to ring for the next time.
+            atomics:get(Counters, ?READ) - Before > 1 andalso atomics:exchange(Counters, ?RUNG, 1) == 0
+                andalso erlang:send_after(?GATHER_TIME, self(), rung),
+            {noreply, State1#state{emptied = Now}};
         false ->
             erlang:send_after(Emptied + ?GATHER_TIME - Now, self(), rung),
             {noreply, State}
@@ -621,13 +617,23 @@ handle_info(rung, #state{emptied = Emptied, shared = #shared{counters = Counters
 %% What the process wrote before it died comes first.
 handle_info(Info, State) -> {noreply, flush(told(Info, emptied(State)))}.
 
-%% Takes the letters out of the box, in the order in which they were written.
-emptied(#state{shared = #shared{box = Box, counters = Counters}} = State) ->
-    case ets:first(Box) of
-        '$end_of_table' -> counted(atomics:exchange(Counters, ?LOST, 0), State);
-        Number ->
-            [{_, Msg}] = ets:take(Box, Number),
-            emptied(read(Msg, State))
+%% Takes the letters out of the box, in the order of their numbers; that is the order of writing, except for those that
+%% were written at the same time. What was written because of a letter that is not among them is not among them either.
+emptied(#state{late = Late, shared = #shared{counters = Counters}} = State) ->
+    First = atomics:get(Counters, ?READ) + 1,
+    Last = atomics:get(Counters, ?WRITTEN),
+    State1 = letters(First, Last, lists:foldr(fun letter/2, State#state{late = []}, Late)),
+    atomics:put(Counters, ?READ, Last),
+    counted(atomics:exchange(Counters, ?LOST, 0), State1).
+
+letters(Number, Last, State) when Number > Last -> State;
+letters(Number, Last, State) -> letters(Number + 1, Last, letter(Number, State)).
+
+%% One that has its number is about to be in the box, unless its writer was killed at that moment.
+letter(Number, #state{late = Late, shared = #shared{box = Box}} = State) ->
+    case ets:take(Box, Number) of
+        [{_, Msg}] -> read(Msg, State);
+        [] -> State#state{late = lists:sublist([Number | Late], ?LATE_MAX)}
     end.
 
 %% One letter that cannot be read does not cost the queue.
@@ -653,14 +659,23 @@ said({moved, Id}, #state{sessions = Sessions} = State) ->
             State#state{refs = maps:remove(Ref, State#state.refs)};
         _ -> State
     end;
-said({arrived, To, Time, From, Message, Found, References}, #state{shared = #shared{counters = Counters}} = State) ->
-    atomics:sub(Counters, ?WAITING, 1),
-    case is_allowed(From, To, Message) of
-        true ->
-            {Attrs, Body} = event_for(Message, To, Found),
-            arrived(To, {[{<<"ts">>, integer_to_binary(Time)} | Attrs], Body, References}, State);
-        false -> State
+said({plain, Time, FromAddress, ToAddress, Type, Id, Body, StanzaId, IsFromClient}, State) ->
+    From = to_jid(FromAddress),
+    To = to_jid(ToAddress),
+    Message = #message{from = From, to = To, type = Type, id = Id, body = Body, meta = #{stanza_id => StanzaId}},
+    State1 = case IsFromClient of
+                 true -> answered(Time, From, To, State);
+                 false -> State
+             end,
+    case found(Message, To) of
+        none -> State1;
+        Found -> arrived(Time, From, To, Message, Found, [], State1)
     end;
+said({arrived, Time, From, To, Message, Found, References}, State) -> arrived(Time, From, To, Message, Found, References, State);
+said({reads, JID, With, Time}, State) -> displayed(JID, With, Time, State);
+said({removed, User, Host, Time}, #state{known = Known} = State) ->
+    ets:delete(Known, User),
+    give(child(<<"account-removed">>, [{<<"jid">>, jid:encode({User, Host, <<>>})}, {<<"ts">>, Time}]), true, State);
 said({unacked, JID, Messages}, State) -> give_messages(JID, Messages, State);
 said({keep, Child}, State) -> give(Child, true, State);
 said({nick, {User, Resource}, Room, Nick}, #state{nicks = Nicks} = State) ->
@@ -678,7 +693,7 @@ said(hello, State) -> hello(State);
 said({reload, Opts}, State) -> configured(Opts, State);
 said(_Msg, State) -> State.
 
-told(heartbeat, #state{heartbeat = Seconds, shared = #shared{known = Known}} = State) ->
+told(heartbeat, #state{heartbeat = Seconds, known = Known} = State) ->
     erlang:send_after(Seconds * 1000, self(), heartbeat),
     ets:info(Known, size) > ?KNOWN_MAX andalso ets:delete_all_objects(Known),
     beat(enforce_bound(State));
@@ -751,12 +766,35 @@ session_child(#session{attr = Attrs, since = Since}) -> child(<<"session">>, [{<
 
 %%% Messages -----------------------------------------------------------------------------------------------------------
 
+arrived(Time, From, To, Message, Found, References, #state{known = Known} = State) ->
+    case is_wanted(From, To, Message, Known) of
+        true ->
+            ets:delete(Known, conversation(To, Message#message.from)),
+            {Attrs, Body} = event_for(Message, To, Found),
+            arrived(To, {[{<<"ts">>, integer_to_binary(Time)} | Attrs], Body, References}, State);
+        false -> State
+    end.
+
 arrived(#jid{lresource = <<>>} = JID, Message, State) -> give_messages(JID, [Message], State);
 arrived(JID, {Attrs, Body, _} = Message, State) ->
     case copy(Attrs, Body, JID, State) of
         {true, State1} -> State1;
         {false, State1} -> give_messages(JID, [Message], State1)
     end.
+
+%% Who writes to another account has read what that one wrote. Only what a client sent carries its address.
+answered(Time, #jid{luser = User, lserver = Host} = From, #jid{luser = Other} = To, #state{host = Host} = State) when User /= Other ->
+    displayed(From, To, integer_to_binary(Time), State);
+answered(_Time, _From, _To, State) -> State.
+
+%% Said once: again only after something new has come.
+displayed(JID, With, Time, #state{known = Known} = State) ->
+    case ets:insert_new(Known, {conversation(JID, With)}) of
+        true -> give(child(<<"displayed">>, [{<<"account">>, bare(JID)}, {<<"with">>, bare(With)}, {<<"ts">>, Time}]), true, State);
+        false -> State
+    end.
+
+conversation(#jid{luser = User}, #jid{luser = Other, lserver = Server}) -> {User, Other, Server}.
 
 give_messages(JID, Messages, State) -> lists:foldl(fun(Message, Acc) -> give_message(JID, Message, Acc) end, State, Messages).
 
@@ -910,7 +948,7 @@ enforce_bound(#state{held = Held, held_count = Count, queue_size = Size, queue_t
             State#state.dropped == 0 andalso
                 ?WARNING_MSG("~ts does not acknowledge: more than ~B events or ~B s are waiting, dropping the oldest",
                              [State#state.component, Size, Time]),
-            ets:delete_all_objects((State#state.shared)#shared.known),  % what was said of conversations may be among it
+            ets:delete_all_objects(State#state.known),  % what was said of conversations may be among it
             enforce_bound(State#state{held = queue:drop(Held), held_count = Count - Lost,
                                       dropped = State#state.dropped + Lost, dropped_seq = Seq});
         _ -> State
@@ -1014,7 +1052,8 @@ cast(Host, Msg) ->
     catch error:badarg -> ok  % the module is being stopped
     end.
 
-put_letter(Msg, #shared{box = Box}) -> ets:insert(Box, {erlang:unique_integer([monotonic]), Msg}).
+put_letter(Msg, #shared{box = Box, counters = Counters}) ->
+    ets:insert(Box, {atomics:add_get(Counters, ?WRITTEN, 1), Msg}).
 
 ring(#shared{pid = Pid, counters = Counters}) ->
     atomics:get(Counters, ?RUNG) == 0 andalso atomics:exchange(Counters, ?RUNG, 1) == 0 andalso (Pid ! rung).
@@ -1023,13 +1062,11 @@ ring(#shared{pid = Pid, counters = Counters}) ->
 cast_message(Host, Msg) ->
     try
         #shared{counters = Counters} = Shared = shared(Host),
-        case atomics:add_get(Counters, ?WAITING, 1) > ?LETTERS_MAX of
-            false ->
+        case atomics:get(Counters, ?WRITTEN) - atomics:get(Counters, ?READ) < ?LETTERS_MAX of
+            true ->
                 put_letter(Msg, Shared),
                 ring(Shared);
-            true ->
-                atomics:sub(Counters, ?WAITING, 1),
-                atomics:add(Counters, ?LOST, 1)
+            false -> atomics:add(Counters, ?LOST, 1)
         end
     catch error:badarg -> ok
     end.
@@ -1038,9 +1075,15 @@ shared(Host) -> persistent_term:get({?MODULE, Host}).
 
 child(Name, Attrs) -> #xmlel{name = Name, attrs = Attrs}.
 
-bare(JID) -> jid:encode(jid:remove_resource(jid:tolower(JID))).
+to_jid({User, Server, Resource}) ->
+    #jid{user = User, server = Server, resource = Resource, luser = User, lserver = Server, lresource = Resource}.
 
-encode(JID) -> jid:encode(jid:tolower(JID)).
+bare(#jid{luser = User, lserver = Server}) -> encode({User, Server, <<>>}).
+
+%% Smaller and faster than what jid:encode makes.
+encode(#jid{} = JID) -> encode(jid:tolower(JID));
+encode({User, Server, Resource}) ->
+    iolist_to_binary([[[User, $@] || User /= <<>>], Server, [[$/, Resource] || Resource /= <<>>]]).
 
 optional(_Name, <<>>) -> [];
 optional(_Name, Value) when byte_size(Value) > ?ID_MAX -> [];
