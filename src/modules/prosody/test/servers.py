@@ -78,6 +78,8 @@ class Prosody(Server):
     name = 'Prosody'
     one_link = True  # kick_old: a second connection of the component ends the first
     muc_sub = False
+    bounds_strangers = True  # what they can make it remember
+    rereads = True  # what changed of a session while the module was not loaded
     says_goodbye = True  # at a shutdown it ends its sessions before the component's link
 
     def is_fault(self, line):
@@ -85,7 +87,7 @@ class Prosody(Server):
 
     def prepare(self):
         config = self.dir / 'prosody.cfg.lua'
-        modules = '"carbons"; "blocklist"; "pep"; "smacks"; "csi_simple"; "offline"; "admin_shell"; "admin_socket"; "push_relay"'
+        modules = '"carbons"; "blocklist"; "pep"; "smacks"; "csi_simple"; "offline"; "cloud_notify"; "admin_shell"; "admin_socket"; "push_relay"'
         hosts = f'''VirtualHost "{HOST}"
 	modules_enabled = {{ "mam" }}
 VirtualHost "{SMALL}"
@@ -157,6 +159,8 @@ class Ejabberd(Server):
     name = 'ejabberd'
     one_link = False  # several connections of a component live side by side
     muc_sub = True
+    bounds_strangers = False
+    rereads = False
     says_goodbye = False  # the component's link ends before the sessions do
 
     def is_fault(self, line):
@@ -185,6 +189,7 @@ class Ejabberd(Server):
       mod_carboncopy: {}
       mod_client_state: {}
       mod_offline: {}
+      mod_push: {}
       mod_caps: {}
       mod_pubsub: {plugins: [flat, pep]}
       mod_http_api: {}
