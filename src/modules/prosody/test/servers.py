@@ -27,6 +27,7 @@ class Shape(typing.NamedTuple):
     module: bool  # has the module
     usual: bool  # carbons, csi, blocking and XEP-0198
     archive: bool = False  # in the server's own default storage
+    sql: bool = False  # all but the accounts in SQLite, as many operators have it; Prosody needs lua-dbi-sqlite3
 
 
 class Server:
@@ -97,6 +98,9 @@ VirtualHost "{SMALL}"
 	smacks_max_ack_delay = {SMALL_ACK}
 Component "{ROOMS}" "muc"
 '''
+        storage = 'storage = "internal"'
+        if self.shape and self.shape.sql:
+            storage = f'default_storage = "sql"; storage = {{ accounts = "internal" }}; sql = {{ driver = "SQLite3"; database = "{self.dir}/sqlite" }}'
         if self.shape:
             modules = (('"carbons"; "blocklist"; "pep"; "smacks"; "csi_simple"; "offline"; ' if self.shape.usual else '')
                        + ('"mam"; ' if self.shape.archive else '') + '"admin_shell"; "admin_socket"; '
@@ -112,7 +116,7 @@ log = {{ {{ levels = {{ min = "info" }}, to = "file", filename = "{self.dir}/pro
 modules_enabled = {{ "roster"; "saslauth"; "disco"; "presence"; "message"; "iq"; "c2s"; "posix"; {modules} }}
 modules_disabled = {{ "s2s" }}
 authentication = "internal_plain"
-storage = "internal"
+{storage}
 c2s_require_encryption = false
 allow_unencrypted_plain_auth = true
 c2s_ports = {{ {self.c2s} }}; c2s_interfaces = {{ "127.0.0.1" }}
