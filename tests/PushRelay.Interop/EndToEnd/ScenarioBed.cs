@@ -35,7 +35,8 @@ public abstract class ScenarioBed(string kind) : IAsyncLifetime
         Apns = await ApnsSimulator.StartAsync(new ApnsSimulatorOptions { Topics = [RelayProcess.App] }, Token);
         Server = await XmppServer.OfKindAsync(kind, Token);
         Relay = await RelayProcess.StartAsync(
-            Apns, Server.ComponentPort, XmppServer.Host, XmppServer.Component, Token, [$"--Xmpp:Components:0:Servers:1={XmppServer.BriefHost}"]);
+            Apns, Server.ComponentPort, XmppServer.Host, XmppServer.Component, Token,
+            [$"--Xmpp:Components:0:Servers:1={XmppServer.BriefHost}"]);
     }
 
     public async ValueTask DisposeAsync()
@@ -129,8 +130,7 @@ internal sealed class Person(ScenarioBed bed, string account, string token, Json
                 async () =>
                 {
                     var answer = await bed.Relay.GetAsync($"/v1/accounts/{Uri.EscapeDataString(account)}");
-                    var found = answer["sessions"]!.AsArray().Select(s => s!).Select(s =>
-                        $"{s["resource"]} {s["state"]} {((bool)s["available"]! ? "available" : "unavailable")} {s["priority"]} {s["show"]}".Trim()).Order().ToList();
+                    var found = answer["sessions"]!.AsArray().Select(s => Show(s!)).Order().ToList();
                     shown = $"{answer["state"]}: {string.Join(", ", found)}";
                     return found.SequenceEqual(sessions.Order()) && (state is null || (string?)answer["state"] == state);
                 },
@@ -152,7 +152,8 @@ internal sealed class Person(ScenarioBed bed, string account, string token, Json
     }
 
     /// <summary>Waits for the row of a message that was withheld, because a session was in front.</summary>
-    public async Task WithheldAsync(string id) => Assert.Equal("foreground", (string?)(await bed.Relay.WaitForAsync(account, id, "suppressed"))["reason"]);
+    public async Task WithheldAsync(string id) =>
+        Assert.Equal("foreground", (string?)(await bed.Relay.WaitForAsync(account, id, "suppressed"))["reason"]);
 
     /// <summary>
     /// Has the sender write, and waits for that row: the stream is in order, so whatever was to come of earlier stanzas is there. Then the
@@ -174,5 +175,11 @@ internal sealed class Person(ScenarioBed bed, string account, string token, Json
         {
             await client.DisposeAsync();
         }
+    }
+
+    private static string Show(JsonNode session)
+    {
+        var available = (bool)session["available"]! ? "available" : "unavailable";
+        return $"{session["resource"]} {session["state"]} {available} {session["priority"]} {session["show"]}".Trim();
     }
 }

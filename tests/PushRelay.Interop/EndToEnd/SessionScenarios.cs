@@ -1,3 +1,4 @@
+using System.Globalization;
 using PushRelay.Interop.Servers;
 
 namespace PushRelay.Interop.EndToEnd;
@@ -279,8 +280,8 @@ public abstract class SessionScenarios(ScenarioBed bed)
         var id = await WriteAsync(bob);
 
         await bed.Relay.UntilAsync(
-            async () => (await bed.Relay.DeliveriesAsync(bob.Account)).Count(r => (string?)r["state"] == "accepted" && (string?)r["event"]!["id"] == id) == 2,
-            "both are alerted", Token);
+            async () => (await bed.Relay.DeliveriesAsync(bob.Account)).Count(r => (string?)r["state"] == "accepted") == 2, "both are alerted", Token);
+        Assert.All(await bed.Relay.DeliveriesAsync(bob.Account), row => Assert.Equal(id, (string?)row["event"]!["id"]));
         Assert.Single(bob.Notifications);
         Assert.Single(tablet.Notifications);
     }
@@ -297,7 +298,8 @@ public abstract class SessionScenarios(ScenarioBed bed)
 
         var row = await bed.Relay.WaitForAsync(bob.Account, id, "pending");
         Assert.Equal("other_device_foreground", (string?)row["reason"]);
-        await desktop.MessageAsync((await bed.AliceAsync()).Jid, null, bed.NextId(), extra: $"<displayed xmlns='urn:xmpp:chat-markers:0' id='{id}'/>");
+        var alice = await bed.AliceAsync();
+        await desktop.MessageAsync(alice.Jid, null, bed.NextId(), extra: $"<displayed xmlns='urn:xmpp:chat-markers:0' id='{id}'/>");
         Assert.Equal("read_elsewhere", (string?)(await bed.Relay.WaitForAsync(bob.Account, id, "cancelled"))["reason"]);
         Assert.Empty(bob.Notifications);
     }
@@ -318,12 +320,52 @@ public abstract class SessionScenarios(ScenarioBed bed)
         await bob.AlertedAsync(await WriteAsync(bob), "offline");
     }
 
+    [Fact]
+    public async Task A_relay_that_stands_still_holds_up_no_message()
+    {
+        await using var bob = await bed.PersonAsync();
+        var client = await bob.LoginAsync();
+        await bob.SessionsAsync("phone active available 0");
+        var (reading, still) = (new List<double>(), new List<double>());
+        await LatenciesAsync(client, []); // warm
+
+        for (var round = 0; round < 4; round++)
+        {
+            await LatenciesAsync(client, reading);
+            await bed.Relay.PauseAsync(Token);
+            await LatenciesAsync(client, still);
+            await bed.Relay.ContinueAsync(Token);
+        }
+
+        var (p50, p99, p50Still, p99Still) = (Part(reading, 0.5), Part(reading, 0.99), Part(still, 0.5), Part(still, 0.99));
+        TestContext.Current.TestOutputHelper!.WriteLine(
+            string.Create(CultureInfo.InvariantCulture, $"p50/p99: reading {p50:f2}/{p99:f2} ms, standing still {p50Still:f2}/{p99Still:f2} ms"));
+        Assert.InRange(p50Still, 0, (p50 * 2) + 10);
+        Assert.InRange(p99Still, 0, (p99 * 3) + 100);
+    }
+
+    private static double Part(List<double> values, double part) => values.Order().ElementAt((int)(values.Count * part));
+
     private static string Enable(Person person)
     {
         var push = person.Device["push"]!;
         return $"<enable xmlns='urn:xmpp:push:0' jid='{push["jid"]}' node='{push["node"]}'><x xmlns='jabber:x:data' type='submit'>"
             + "<field var='FORM_TYPE'><value>http://jabber.org/protocol/pubsub#publish-options</value></field>"
             + $"<field var='secret'><value>{push["secret"]}</value></field></x></enable>";
+    }
+
+    /// <summary>Milliseconds from client to client.</summary>
+    private async Task LatenciesAsync(WireClient to, List<double> into)
+    {
+        var alice = await bed.AliceAsync();
+        for (var n = 0; n < 100; n++)
+        {
+            var begun = TimeProvider.System.GetTimestamp();
+            var body = bed.NextId();
+            await alice.SendAsync($"<message to='{to.Jid}' type='chat' id='{body}'><body>{body}</body></message>");
+            await to.ReceiveAsync(body);
+            into.Add(TimeProvider.System.GetElapsedTime(begun).TotalMilliseconds);
+        }
     }
 
     /// <summary>A message from Alice, processed by the server.</summary>

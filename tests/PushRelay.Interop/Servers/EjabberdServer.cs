@@ -81,7 +81,8 @@ internal sealed class EjabberdServer : XmppServer
     public override Task KickAsync(string jid, CancellationToken cancellationToken)
     {
         var parts = jid.Split('@', '/');
-        return OrderAsync("kick_session", new { user = parts[0], host = parts[1], resource = parts[2], reason = "by the operator" }, cancellationToken);
+        var whose = new { user = parts[0], host = parts[1], resource = parts[2], reason = "by the operator" };
+        return OrderAsync("kick_session", whose, cancellationToken);
     }
 
     public override async Task RestartAsync(CancellationToken cancellationToken)

@@ -71,12 +71,14 @@ internal sealed class ProsodyServer : XmppServer
         {
             Hosts = [Host, BriefHost],
             HostConfiguration = new Dictionary<string, string> { [BriefHost] = "smacks_hibernation_time = 1" },
-            Accounts = Users.Select(user => $"{user}@{Host}").Concat(BriefUsers.Select(user => $"{user}@{BriefHost}")).ToDictionary(account => account, _ => "pw"),
+            Accounts = Users.Select(user => $"{user}@{Host}")
+                .Concat(BriefUsers.Select(user => $"{user}@{BriefHost}")).ToDictionary(account => account, _ => "pw"),
             Rooms = [Rooms],
             PluginPaths = [modulePath],
             Modules =
             [
-                "smacks", "csi_simple", "mam", "carbons", "offline", "blocklist", "pep", "admin_shell", "admin_socket", "cloud_notify", "push_relay",
+                "smacks", "csi_simple", "mam", "carbons", "offline", "blocklist", "pep", "admin_shell", "admin_socket", "cloud_notify",
+                "push_relay",
             ],
             Configuration = $"push_relay_component = \"{Component}\"\npush_relay_ack_timeout = 1\nsmacks_max_ack_delay = 3",
         },
@@ -134,9 +136,11 @@ internal sealed class ProsodyServer : XmppServer
         }
     }
 
-    public override Task ReloadModuleAsync(CancellationToken cancellationToken) => ShellAsync($"module:reload(\"push_relay\", \"{Host}\")", cancellationToken);
+    public override Task ReloadModuleAsync(CancellationToken cancellationToken) =>
+        ShellAsync($"module:reload(\"push_relay\", \"{Host}\")", cancellationToken);
 
-    public override Task KickAsync(string jid, CancellationToken cancellationToken) => ShellAsync($"c2s:close(\"{jid}\")", cancellationToken);
+    public override Task KickAsync(string jid, CancellationToken cancellationToken) =>
+        ShellAsync($"c2s:close(\"{jid}\")", cancellationToken);
 
     public override async ValueTask DisposeAsync()
     {

@@ -45,7 +45,8 @@ internal sealed class WireClient : IAsyncDisposable
     public static async Task<WireClient> LoginAsync(string jid, int port, string? presence = "")
     {
         var client = await AuthenticatedAsync(jid, port);
-        await client.AskAsync("set", $"<bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>{jid[(client.Account.Length + 1)..]}</resource></bind>", to: null);
+        var resource = jid[(client.Account.Length + 1)..];
+        await client.AskAsync("set", $"<bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>{resource}</resource></bind>", to: null);
         if (presence is not null)
         {
             await client.SendAsync($"<presence>{presence}</presence>");
@@ -55,11 +56,11 @@ internal sealed class WireClient : IAsyncDisposable
         return client;
     }
 
-    /// <summary>The session of a client whose link was lost, on a new link (XEP-0198 section 5); what it had not acknowledged comes again.</summary>
+    /// <summary>The session of a client whose link was lost, on a new one (XEP-0198 section 5); what it had not acknowledged comes again.</summary>
     public static async Task<WireClient> ResumeAsync(WireClient lost, int port)
     {
         var client = await AuthenticatedAsync(lost.Jid, port);
-        await client.SendAsync($"<resume xmlns='{Sm}' previd='{lost.resumption}' h='{lost.handled.ToString(CultureInfo.InvariantCulture)}'/>");
+        await client.SendAsync(string.Create(CultureInfo.InvariantCulture, $"<resume xmlns='{Sm}' previd='{lost.resumption}' h='{lost.handled}'/>"));
         await client.ExpectAsync("resumed");
         client.resumption = lost.resumption;
         client.handled = lost.handled;
@@ -126,7 +127,7 @@ internal sealed class WireClient : IAsyncDisposable
         await AskAsync("set", "<query xmlns='http://jabber.org/protocol/muc#owner'><x xmlns='jabber:x:data' type='submit'/></query>", room);
     }
 
-    /// <summary>Sends short messages with the ids PREFIX0, PREFIX1, ..., by the hundred, each hundred once the server has acknowledged the last.</summary>
+    /// <summary>Sends short messages, ids PREFIX0, PREFIX1, ...; each hundred of them once the server has acknowledged the one before.</summary>
     public async Task FloodAsync(string to, string prefix, int count)
     {
         await SendAsync($"<enable xmlns='{Sm}'/>");
@@ -136,7 +137,8 @@ internal sealed class WireClient : IAsyncDisposable
             var text = new StringBuilder();
             for (var n = first; n < Math.Min(first + 100, count); n++)
             {
-                text.Append(CultureInfo.InvariantCulture, $"<message to='{to}' type='chat' id='{prefix}{n}'><body>message {n}</body></message>");
+                text.Append(
+                    CultureInfo.InvariantCulture, $"<message to='{to}' type='chat' id='{prefix}{n}'><body>message {n}</body></message>");
             }
 
             await SendAsync($"{text}<r xmlns='{Sm}'/>");
@@ -154,7 +156,8 @@ internal sealed class WireClient : IAsyncDisposable
     public Task<XElement> ExpectAsync(Func<XElement, bool> wanted) => TakeAsync(wanted, dropOthers: true);
 
     /// <summary>The message with that body.</summary>
-    public Task<XElement> ReceiveAsync(string body) => ExpectAsync(e => e.Name.LocalName == "message" && e.Elements().Any(c => c.Name.LocalName == "body" && c.Value == body));
+    public Task<XElement> ReceiveAsync(string body) =>
+        ExpectAsync(e => e.Name.LocalName == "message" && e.Elements().Any(c => c.Name.LocalName == "body" && c.Value == body));
 
     /// <returns>The ids of the messages that came, up to this one.</returns>
     public async Task<HashSet<string>> ReceiveUntilAsync(string id)
