@@ -151,7 +151,7 @@ public sealed class DoctorTests(PostgreSqlServer postgreSql) : IDisposable
         await (await RelayApp.OpenAsync(null, TestRelay.Settings(folder, database), TimeProvider.System, Token)).DisposeAsync();
 
         var checks = await DoctorCommand.ExamineAsync(
-            null, TestRelay.Settings(folder, database, "--Xmpp:Components:0:Secret=0123456789abcdef"), TimeProvider.System, Token);
+            null, [.. TestRelay.Settings(folder, database), "--Xmpp:Components:0:Secret=0123456789abcdef"], TimeProvider.System, Token);
 
         Assert.Contains("superuser", checks.Single(c => c.Name == "safety").Detail, StringComparison.Ordinal);
     }
