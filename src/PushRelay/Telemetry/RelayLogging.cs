@@ -33,5 +33,5 @@ internal static class RelayLogging
             }
 
             logger.ReadFrom.Configuration(configuration);
-        });
+        }, preserveStaticLogger: true);
 }
