@@ -1,7 +1,11 @@
+using System.Buffers.Text;
 using System.Net;
+using System.Security.Cryptography;
 using System.Text;
 using System.Text.RegularExpressions;
 using Microsoft.AspNetCore.Routing;
+using Microsoft.EntityFrameworkCore;
+using PushRelay.Access;
 using PushRelay.Outbox;
 
 namespace PushRelay.Tests.Access;
@@ -17,6 +21,7 @@ public sealed partial class RouteTableTests(RouteTableTests.Bed bed) : IClassFix
     /// <summary>
     /// Route; body; then the status for nobody, a stranger's bad credential, Bob's own token, Alice's token (on what is Bob's), an operator.
     /// </summary>
+    /// <remarks>Other credentials stand for one of these: see <see cref="Credentials"/>.</remarks>
     private static readonly Row[] Table =
     [
         new("GET /health/live", null, 200, 200, 200, 200, 200),
@@ -34,14 +39,35 @@ public sealed partial class RouteTableTests(RouteTableTests.Bed bed) : IClassFix
         new("GET /v1/deliveries/{id}", null, 401, 401, 200, 404, 200),
         new("POST /v1/deliveries/{id}/retry", null, 401, 401, 403, 403, 409),
         new("POST /v1/tokens", """{"account":"$BOB"}""", 401, 401, 403, 403, 201),
-        new("POST /v1/tokens/renew", null, 401, 401, 201, 201, 403),
+        new("POST /v1/tokens/renew", null, 401, 401, 201, 201, 403) { OfJwt = 403 },
         new("GET /v1/tokens", null, 401, 401, 200, 200, 200),
         new("DELETE /v1/tokens/{id}", null, 401, 401, 204, 404, 204),
         new("GET /v1/accounts/{account}", null, 401, 401, 403, 403, 200),
         new("GET /v1/audit", null, 401, 401, 403, 403, 200),
     ];
 
-    private static readonly string[] Credentials = ["none", "bad", "own", "foreign", "operator"];
+    private static readonly string[] Columns = ["none", "bad", "own", "foreign", "operator"];
+
+    /// <summary>Each credential that can be presented, and whose column tells what it gets.</summary>
+    private static readonly Dictionary<string, string> Credentials = new()
+    {
+        ["none"] = "none",
+        ["an operator's key in the URL"] = "none",
+        ["bad"] = "bad",
+        ["expired"] = "bad",
+        ["revoked"] = "bad",
+        ["an operator's key cut short"] = "bad",
+        ["an operator's key as Basic"] = "bad",
+        ["two"] = "bad",
+        ["own"] = "own",
+        ["own JWT"] = "own",
+        ["foreign"] = "foreign",
+        ["foreign JWT"] = "foreign",
+        ["expired JWT"] = "bad",
+        ["forged JWT"] = "bad",
+        ["JWT of an account that is not served"] = "bad",
+        ["operator"] = "operator",
+    };
 
     private readonly TestRelay relay = bed.Relay;
     // of this test alone: the relay is shared
@@ -49,7 +75,7 @@ public sealed partial class RouteTableTests(RouteTableTests.Bed bed) : IClassFix
     private readonly string phone = $"phone-{Guid.NewGuid():N}";
     private readonly string alice = $"alice-{Guid.NewGuid():N}@example.com";
 
-    public static TheoryData<string, string> Cases => [.. Table.SelectMany(row => Credentials.Select(credential => (row.Route, credential)))];
+    public static TheoryData<string, string> Cases => [.. Table.SelectMany(row => Credentials.Keys.Select(credential => (row.Route, credential)))];
 
     private static CancellationToken Token => TestContext.Current.CancellationToken;
 
@@ -68,22 +94,19 @@ public sealed partial class RouteTableTests(RouteTableTests.Bed bed) : IClassFix
     public async Task A_route_answers_each_credential_as_the_table_says(string route, string credential)
     {
         var row = Table.Single(r => r.Route == route);
-        var expected = row.Statuses[Array.IndexOf(Credentials, credential)];
+        var column = Credentials[credential];
+        var isJwt = credential.EndsWith("JWT", StringComparison.Ordinal) && column is "own" or "foreign";
+        var expected = isJwt && row.OfJwt is { } ofJwt ? ofJwt : row.Statuses[Array.IndexOf(Columns, column)];
         await relay.RegisterAsync(bob, id: phone);
         await relay.CommitMessageAsync("hello", m => m with { Account = bob });
         var delivery = (await relay.RowsAsync(bob))[0].Id;
         var spare = await relay.IssueTokenAsync(bob);
-        using var client = relay.NewClient(credential switch
-        {
-            "none" => null,
-            "bad" => "pra_" + new string('A', 43),
-            "own" => (await relay.IssueTokenAsync(bob)).Token,
-            "foreign" => (await relay.IssueTokenAsync(alice)).Token,
-            _ => TestRelay.OperatorKey,
-        });
+        using var client = relay.NewClient(key: null);
+        client.DefaultRequestHeaders.TryAddWithoutValidation("Authorization", await PresentAsync(credential));
         var space = route.IndexOf(' ', StringComparison.Ordinal);
         var path = route[(space + 1)..].Replace("{documentName}", "v1", StringComparison.Ordinal).Replace("{account}", bob, StringComparison.Ordinal).Replace("{deviceId}", phone, StringComparison.Ordinal)
             .Replace("{id}", (route.Contains("tokens", StringComparison.Ordinal) ? spare.Kept.Id : delivery).ToString("D"), StringComparison.Ordinal);
+        path += credential == "an operator's key in the URL" ? $"?access_token={Uri.EscapeDataString(TestRelay.OperatorKey)}" : "";
         using var request = new HttpRequestMessage(new HttpMethod(route[..space]), path);
         request.Content = row.Body is null
             ? null
@@ -98,7 +121,7 @@ public sealed partial class RouteTableTests(RouteTableTests.Bed bed) : IClassFix
         Assert.Equal("DENY", answer.Headers.GetValues("X-Frame-Options").Single());
         Assert.Contains("frame-ancestors 'none'", answer.Headers.GetValues("Content-Security-Policy").Single(), StringComparison.Ordinal);
         Assert.NotEmpty(answer.Headers.GetValues("X-Request-Id").Single());
-        if (credential == "foreign" && expected == 200 && path.StartsWith("/v1/", StringComparison.Ordinal))
+        if (column == "foreign" && expected == 200 && path.StartsWith("/v1/", StringComparison.Ordinal))
         {
             Assert.DoesNotContain(bob, text, StringComparison.Ordinal);
         }
@@ -115,6 +138,63 @@ public sealed partial class RouteTableTests(RouteTableTests.Bed bed) : IClassFix
             var device = Assert.Single(await relay.Devices.ListAsync(bob, null, 10, Token));
             Assert.Null(device.Preferences);
         }
+    }
+
+    /// <summary>The values of the header; none for nobody.</summary>
+    private async Task<IEnumerable<string>> PresentAsync(string credential)
+    {
+        var now = relay.Clock.GetUtcNow().ToUnixTimeSeconds();
+        switch (credential)
+        {
+            case "none" or "an operator's key in the URL":
+                return [];
+            case "expired":
+                var (expired, row) = await relay.IssueTokenAsync(bob);
+                await using (var db = relay.NewDb())
+                {
+                    var past = relay.Clock.GetUtcNow().AddSeconds(-1);
+                    await db.Set<AccountToken>().Where(t => t.Id == row.Id).ExecuteUpdateAsync(set => set.SetProperty(t => t.ExpiresAt, past), Token);
+                }
+
+                return [$"Bearer {expired}"];
+            case "revoked":
+                var (revoked, kept) = await relay.IssueTokenAsync(bob);
+                using (var operators = relay.NewClient())
+                {
+                    Assert.Equal(HttpStatusCode.NoContent, (await operators.DeleteAsync($"/v1/tokens/{kept.Id}", Token)).StatusCode);
+                }
+
+                return [$"Bearer {revoked}"];
+            case "two":
+                return [$"Bearer {(await relay.IssueTokenAsync(bob)).Token}", $"Bearer {TestRelay.OperatorKey}"];
+            case "an operator's key as Basic":
+                return [$"Basic {Convert.ToBase64String(Encoding.UTF8.GetBytes($"tests:{TestRelay.OperatorKey}"))}"];
+            default:
+                return
+                [
+                    "Bearer " + credential switch
+                    {
+                        "bad" => "pra_" + new string('A', 43),
+                        "an operator's key cut short" => TestRelay.OperatorKey[..^1],
+                        "own" => (await relay.IssueTokenAsync(bob)).Token,
+                        "foreign" => (await relay.IssueTokenAsync(alice)).Token,
+                        "own JWT" => Jwt(Bed.JwtKey, bob, now + 600),
+                        "foreign JWT" => Jwt(Bed.JwtKey, alice, now + 600),
+                        "expired JWT" => Jwt(Bed.JwtKey, bob, now - 600),
+                        "forged JWT" => Jwt(Bed.JwtKey + "!", bob, now + 600),
+                        "JWT of an account that is not served" => Jwt(Bed.JwtKey, "bob@elsewhere.example", now + 600),
+                        "operator" => TestRelay.OperatorKey,
+                        _ => throw new ArgumentException(credential),
+                    },
+                ];
+        }
+    }
+
+    private static string Jwt(string key, string account, long until)
+    {
+        var signing = Base64Url.EncodeToString("{\"alg\":\"HS256\",\"typ\":\"JWT\"}"u8) + "."
+            + Base64Url.EncodeToString(Encoding.UTF8.GetBytes($$"""{"iss":"https://id.example.com","aud":"pushrelay","sub":"{{account}}","exp":{{until}}}"""));
+        return $"{signing}.{Base64Url.EncodeToString(HMACSHA256.HashData(Encoding.UTF8.GetBytes(key), Encoding.UTF8.GetBytes(signing)))}";
     }
 
     [Theory]
@@ -182,16 +262,23 @@ public sealed partial class RouteTableTests(RouteTableTests.Bed bed) : IClassFix
     /// <summary>One relay for all of the table.</summary>
     public sealed class Bed : IAsyncLifetime
     {
+        internal const string JwtKey = "what is shared with the identity provider, long enough";
+
         internal TestRelay Relay { get; private set; } = null!;
 
         public async ValueTask InitializeAsync()
         {
-            Relay = await TestRelay.OpenAsync();
+            Relay = await TestRelay.OpenAsync(
+                null, $"--Api:Jwt:SigningKey={JwtKey}", "--Api:RateLimits:StrangersPerSecond=0", "--Api:RateLimits:FailuresPerMinute=0");
             await Relay.ServeAsync();
         }
 
         public ValueTask DisposeAsync() => Relay.DisposeAsync();
     }
 
-    private sealed record Row(string Route, string? Body, params int[] Statuses);
+    private sealed record Row(string Route, string? Body, params int[] Statuses)
+    {
+        /// <summary>Where a JWT gets something else than the account's token.</summary>
+        public int? OfJwt { get; init; }
+    }
 }
