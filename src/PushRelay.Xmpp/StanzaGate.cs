@@ -26,20 +26,24 @@ internal enum StanzaVerdict
     /// <summary>More distinct names than are kept.</summary>
     TooManyNames,
 
+    /// <summary>A request of a sender who is to wait.</summary>
+    TooMany,
+
+    /// <summary>A request of a sender who was told so, and asks on.</summary>
+    Flood,
+
     /// <summary>The handler threw.</summary>
     Failed,
 }
 
 /// <summary>Decides what happens to stanzas that are not the handler's, and what each is answered. For one reader.</summary>
-internal sealed class StanzaGate(XmppComponentOptions options, TimeProvider clock)
+internal sealed class StanzaGate(XmppComponentOptions options)
 {
     internal const string PingId = "component-ping";
     private const int KindsMax = 64;
 
     private readonly string domain = Jid.Parse(options.Domain).Domain;
     private readonly HashSet<string> kinds = new(StringComparer.Ordinal);
-    private long second;
-    private int answered;
 
     public StanzaVerdict Judge(XElement stanza, bool isWhole)
     {
@@ -64,7 +68,10 @@ internal sealed class StanzaGate(XmppComponentOptions options, TimeProvider cloc
             return StanzaVerdict.Misaddressed;
         }
 
-        return !isWhole ? StanzaVerdict.TooManyNames
+        var admission = XmppStanza.IsIqRequest(stanza) ? options.Admit(from) : XmppAdmission.Answer;
+        return admission is XmppAdmission.Refuse ? StanzaVerdict.TooMany
+            : admission is XmppAdmission.Ignore ? StanzaVerdict.Flood
+            : !isWhole ? StanzaVerdict.TooManyNames
             : isIq && (string?)stanza.Attribute("type") == "get" && stanza.Element(XmppStanza.Ping + "ping") is not null ? StanzaVerdict.Ping
             : StanzaVerdict.HandOver;
     }
@@ -83,20 +90,12 @@ internal sealed class StanzaGate(XmppComponentOptions options, TimeProvider cloc
     }
 
     /// <summary>What an IQ request gets; null for everything else.</summary>
-    public XElement? Answer(XElement stanza, StanzaVerdict verdict) => !XmppStanza.IsIqRequest(stanza) ? null : verdict switch
+    public static XElement? Answer(XElement stanza, StanzaVerdict verdict) => !XmppStanza.IsIqRequest(stanza) ? null : verdict switch
     {
         StanzaVerdict.Ping => XmppStanza.IqResult(stanza, null),
-        StanzaVerdict.Unhandled when MayAnswer() => XmppStanza.IqError(stanza, "cancel", "service-unavailable", null),
-        StanzaVerdict.Unhandled or StanzaVerdict.TooManyNames => XmppStanza.IqError(stanza, "wait", "resource-constraint", null),
+        StanzaVerdict.Unhandled => XmppStanza.IqError(stanza, "cancel", "service-unavailable", null),
+        StanzaVerdict.TooMany or StanzaVerdict.TooManyNames => XmppStanza.IqError(stanza, "wait", "resource-constraint", null),
         StanzaVerdict.Failed => XmppStanza.IqError(stanza, "wait", "internal-server-error", null),
-        StanzaVerdict.HandOver or StanzaVerdict.Done or StanzaVerdict.Pong or StanzaVerdict.Misaddressed => null,
+        StanzaVerdict.HandOver or StanzaVerdict.Done or StanzaVerdict.Pong or StanzaVerdict.Misaddressed or StanzaVerdict.Flood => null,
     };
-
-    private bool MayAnswer()
-    {
-        var now = (long)clock.GetElapsedTime(0).TotalSeconds;
-        answered = now == second ? answered + 1 : 1;
-        second = now;
-        return answered <= options.UnhandledPerSecondMax;
-    }
 }

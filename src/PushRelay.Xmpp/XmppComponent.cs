@@ -33,7 +33,7 @@ public sealed partial class XmppComponent : IAsyncDisposable
         this.clock = clock;
         this.logger = logger;
         names = new XmppNames(options.KnownNames, options.NamesMax);
-        gate = new StanzaGate(options, clock);
+        gate = new StanzaGate(options);
     }
 
     /// <summary>Connects, shakes hands and closes the stream again; the link that another component of the domain may have can suffer by it.</summary>
@@ -181,7 +181,7 @@ public sealed partial class XmppComponent : IAsyncDisposable
             LogNotHandled(kind, verdict);
         }
 
-        if (gate.Answer(stanza, verdict) is { } answer && TryWrite(answer) is { } bytes)
+        if (StanzaGate.Answer(stanza, verdict) is { } answer && TryWrite(answer) is { } bytes)
         {
             await link.SendAsync(bytes, stopping).ConfigureAwait(false);
         }

@@ -2,6 +2,19 @@ using System.Xml.Linq;
 
 namespace PushRelay.Xmpp;
 
+/// <summary>What becomes of an IQ request because of who sent it.</summary>
+public enum XmppAdmission
+{
+    /// <summary>It is handled.</summary>
+    Answer,
+
+    /// <summary>It is answered <c>resource-constraint</c>, of type <c>wait</c> (RFC 6120 section 8.3.3.18), and goes no further.</summary>
+    Refuse,
+
+    /// <summary>It is passed over: RFC 6120 section 8.2.3 wants an answer to every request, and in a flood that would be a second flood.</summary>
+    Ignore,
+}
+
 /// <summary>Where a component connects, as whom, and every bound of the link. The defaults suit a server on the same network.</summary>
 public sealed record XmppComponentOptions
 {
@@ -79,8 +92,11 @@ public sealed record XmppComponentOptions
     /// <summary>Bytes given to <see cref="XmppComponent.SendAsync"/> that the server has not taken yet; more makes it wait.</summary>
     public int SendBufferBytesMax { get; init; } = 1024 * 1024;
 
-    /// <summary>IQ requests nobody handles that are answered <c>service-unavailable</c> in a second; the rest <c>resource-constraint</c>.</summary>
-    public int UnhandledPerSecondMax { get; init; } = 100;
+    /// <summary>
+    /// Asked once for each IQ get or set that could be answered, whatever it asks, pings too: what its sender is to get for it. In the
+    /// order of the stream; must not wait and must not throw. The default lets everybody ask as much as the stream carries.
+    /// </summary>
+    public Func<Jid, XmppAdmission> Admit { get; init; } = _ => XmppAdmission.Answer;
 
     /// <summary>
     /// Names that the handler understands. .NET keeps every <see cref="XName"/> for ever, so a peer that invents names would
@@ -125,7 +141,7 @@ public sealed record XmppComponentOptions
             (nameof(HandshakeBytesMax), HandshakeBytesMax), (nameof(StanzaBytesMax), StanzaBytesMax), (nameof(DepthMax), DepthMax),
             (nameof(AttributesMax), AttributesMax), (nameof(NameCharsMax), NameCharsMax), (nameof(NamespaceCharsMax), NamespaceCharsMax),
             (nameof(TextBytesMax), TextBytesMax), (nameof(NodesMax), NodesMax), (nameof(SendBufferBytesMax), SendBufferBytesMax),
-            (nameof(UnhandledPerSecondMax), UnhandledPerSecondMax), (nameof(NamesMax), NamesMax),
+            (nameof(NamesMax), NamesMax),
         })
         {
             ArgumentOutOfRangeException.ThrowIfLessThan(value, 1, name);

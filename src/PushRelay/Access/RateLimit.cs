@@ -17,10 +17,14 @@ internal sealed class RateLimit(int count, TimeSpan per, int burst, TimeProvider
     internal const int KeysMax = 20_000;
     private const string Others = "";
 
+    private static readonly TimeSpan ForgetEvery = TimeSpan.FromMilliseconds(100);
+
     private readonly Lock sync = new();
+    private readonly long start = clock.GetTimestamp();
     // when the key's burst will be whole again, in ticks
     private readonly Dictionary<string, long> whole = new(StringComparer.Ordinal);
     private readonly long interval = count == 0 ? 0 : per.Ticks / count;
+    private long forgetAgain;
 
     /// <returns>False: too many; ask again after <paramref name="retryAfter"/>.</returns>
     public bool TryTake(string key, out TimeSpan retryAfter)
@@ -31,16 +35,13 @@ internal sealed class RateLimit(int count, TimeSpan per, int burst, TimeProvider
             return true;
         }
 
-        var now = clock.GetUtcNow().Ticks;
+        // not the time of day, which may be set back
+        var now = clock.GetElapsedTime(start).Ticks;
         lock (sync)
         {
             if (whole.Count >= KeysMax && !whole.ContainsKey(key))
             {
-                foreach (var (idle, _) in whole.Where(entry => entry.Value <= now).ToList())
-                {
-                    whole.Remove(idle);
-                }
-
+                Forget(now);
                 key = whole.Count >= KeysMax ? Others : key;
             }
 
@@ -54,6 +55,21 @@ internal sealed class RateLimit(int count, TimeSpan per, int burst, TimeProvider
 
             whole[key] = next;
             return true;
+        }
+    }
+
+    /// <summary>Looks through all keys, so not for each of many newcomers.</summary>
+    private void Forget(long now)
+    {
+        if (now < forgetAgain)
+        {
+            return;
+        }
+
+        forgetAgain = now + ForgetEvery.Ticks;
+        foreach (var (idle, _) in whole.Where(entry => entry.Value <= now).ToList())
+        {
+            whole.Remove(idle);
         }
     }
 
@@ -75,11 +91,8 @@ internal sealed class RateLimit(int count, TimeSpan per, int burst, TimeProvider
 /// <summary>The REST interface's limits, by settings <c>Api:RateLimits</c>.</summary>
 internal sealed class RateLimits(IOptions<ApiOptions> options, TimeProvider clock)
 {
-    private const int Burst = 10;
-
     /// <summary>Requests of an account, however many credentials it has.</summary>
-    public RateLimit Requests { get; } =
-        new(options.Value.RateLimits.RequestsPerSecond, TimeSpan.FromSeconds(1), Burst * options.Value.RateLimits.RequestsPerSecond, clock);
+    public RateLimit Requests { get; } = options.Value.RateLimits.Requests(clock);
 
     /// <summary>Registrations of an account, by itself.</summary>
     public RateLimit Registrations { get; } =
@@ -99,13 +112,15 @@ internal sealed class RateLimits(IOptions<ApiOptions> options, TimeProvider cloc
 
     /// <summary>Requests without a good credential from an address.</summary>
     public RateLimit Strangers { get; } =
-        new(options.Value.RateLimits.StrangersPerSecond, TimeSpan.FromSeconds(1), Burst * options.Value.RateLimits.StrangersPerSecond, clock);
+        new(options.Value.RateLimits.StrangersPerSecond, TimeSpan.FromSeconds(1), RateLimitOptions.Burst * options.Value.RateLimits.StrangersPerSecond, clock);
 }
 
 /// <summary>Settings <c>Api:RateLimits</c>; 0: without limit. Operator keys have none.</summary>
 internal sealed class RateLimitOptions
 {
-    /// <summary>Requests a second of an account; ten times as many at once.</summary>
+    internal const int Burst = 10;
+
+    /// <summary>Requests a second of an account; ten times as many at once. Those over XMPP are counted by themselves.</summary>
     public int RequestsPerSecond { get; set; } = 5;
 
     /// <summary>Registrations a minute of an account; three times as many at once.</summary>
@@ -120,4 +135,7 @@ internal sealed class RateLimitOptions
 
     /// <summary>Requests a second without a credential from an address; ten times as many at once.</summary>
     public int StrangersPerSecond { get; set; } = 20;
+
+    /// <summary>A new limit of <see cref="RequestsPerSecond"/>.</summary>
+    internal RateLimit Requests(TimeProvider clock) => new(RequestsPerSecond, TimeSpan.FromSeconds(1), Burst * RequestsPerSecond, clock);
 }

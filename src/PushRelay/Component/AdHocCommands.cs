@@ -35,10 +35,10 @@ internal sealed record AdHocCommand(
 /// <summary>
 /// The component's own face to XMPP: service discovery (XEP-0030) and ad-hoc commands (XEP-0050) that any client can run. Who asks is
 /// known by the <c>from</c> that the XMPP server stamped. A session is no memory here: its id carries, signed, whose it is and until when.
-/// An account's commands count among its requests of the REST interface, and few of them run at once, so that no account keeps others out.
+/// Few commands of an account run at once, so that no account keeps others out.
 /// </summary>
 internal sealed partial class AdHocCommands(
-    MasterKey masterKey, ServedAccounts accounts, IEnumerable<AdHocCommand> commands, RateLimits limits, Refusals refusals, TimeProvider clock,
+    MasterKey masterKey, ServedAccounts accounts, IEnumerable<AdHocCommand> commands, Refusals refusals, TimeProvider clock,
     ILogger<AdHocCommands> logger)
 {
     internal const int AtOnceMax = 16;
@@ -102,14 +102,6 @@ internal sealed partial class AdHocCommands(
         if (Refusal(stanza, request, account) is var (answer, reason))
         {
             await AnswerAsync(answer, reason);
-        }
-        else if (!limits.Requests.TryTake(account!, out var wait))
-        {
-            await AnswerAsync(
-                XmppStanza.IqError(
-                    stanza, "wait", "policy-violation",
-                    $"Too many requests; try again in {Math.Ceiling(wait.TotalSeconds).ToString(CultureInfo.InvariantCulture)} seconds."),
-                "policy-violation");
         }
         else if (!TryEnter(account!))
         {

@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Threading.Channels;
 using System.Xml.Linq;
+using PushRelay.Access;
 using PushRelay.Decision;
 using PushRelay.Presence;
 using PushRelay.Storage;
@@ -36,7 +37,7 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
     private volatile bool lost;
 
     public ComponentLink(
-        ComponentOptions options, LeaseTerm term, EventIngest ingest, PresenceTracker presence, PresenceStore store, AdHocCommands commands, TimeProvider clock,
+        ComponentOptions options, LeaseTerm term, EventIngest ingest, PresenceTracker presence, PresenceStore store, AdHocCommands commands, RateLimitOptions rates, TimeProvider clock,
         ILoggerFactory loggers)
     {
         this.options = options;
@@ -48,7 +49,16 @@ internal sealed partial class ComponentLink : IXmppComponentHandler, IAsyncDispo
         logger = loggers.CreateLogger<ComponentLink>();
         streams = new BridgeStreams(presence, clock, logger);
         component = new XmppComponent(
-            new XmppComponentOptions { Host = options.Host, Port = options.Port, Domain = options.Domain, Secret = options.Secret, ServerDomain = options.Servers[0], KnownNames = [.. BridgeProtocol.Names, .. AdHocCommands.Names] },
+            new XmppComponentOptions
+            {
+                Host = options.Host,
+                Port = options.Port,
+                Domain = options.Domain,
+                Secret = options.Secret,
+                ServerDomain = options.Servers[0],
+                KnownNames = [.. BridgeProtocol.Names, .. AdHocCommands.Names],
+                Admit = new RequestLimits(options.Servers, rates, clock).Admit,
+            },
             this, clock, loggers.CreateLogger<XmppComponent>());
     }
 

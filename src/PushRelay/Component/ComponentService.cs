@@ -9,14 +9,14 @@ namespace PushRelay.Component;
 
 /// <summary>Runs the links to the XMPP servers for as long as the relay serves, those that this node has.</summary>
 internal sealed partial class ComponentService(
-    IOptions<XmppOptions> options, EventIngest ingest, PresenceTracker presence, PresenceStore store, LeaseTable leases, AdHocCommands commands, TimeProvider clock,
-    ILoggerFactory loggers, ILogger<ComponentService> logger)
+    IOptions<XmppOptions> options, EventIngest ingest, PresenceTracker presence, PresenceStore store, LeaseTable leases, AdHocCommands commands, IOptions<ApiOptions> api,
+    TimeProvider clock, ILoggerFactory loggers, ILogger<ComponentService> logger)
     : BackgroundService, IHealthCheck
 {
     private readonly List<LinkHolder> links =
     [
         .. options.Value.Components.Select(c => new LinkHolder(
-            c, leases, term => new ComponentLink(c, term, ingest, presence, store, commands, clock, loggers), clock, loggers.CreateLogger<LinkHolder>())),
+            c, leases, term => new ComponentLink(c, term, ingest, presence, store, commands, api.Value.RateLimits, clock, loggers), clock, loggers.CreateLogger<LinkHolder>())),
     ];
 
     /// <summary>
@@ -64,7 +64,7 @@ internal static class ComponentServices
         services.AddSingleton<TokenCommands>();
         services.AddSingleton(provider => new AdHocCommands(
             provider.GetRequiredService<MasterKey>(), provider.GetRequiredService<ServedAccounts>(), provider.GetRequiredService<TokenCommands>().All,
-            provider.GetRequiredService<RateLimits>(), provider.GetRequiredService<Refusals>(), provider.GetRequiredService<TimeProvider>(), provider.GetRequiredService<ILogger<AdHocCommands>>()));
+            provider.GetRequiredService<Refusals>(), provider.GetRequiredService<TimeProvider>(), provider.GetRequiredService<ILogger<AdHocCommands>>()));
         services.AddSingleton<ComponentService>();
         services.AddHostedService(provider => provider.GetRequiredService<ComponentService>());
         services.AddHealthChecks().AddCheck<ComponentService>("xmpp");

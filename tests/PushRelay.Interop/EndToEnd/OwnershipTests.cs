@@ -115,6 +115,23 @@ public abstract class OwnershipTests(string kind) : IAsyncLifetime
     }
 
     [Fact]
+    public async Task A_flood_of_requests_of_one_account_is_told_to_wait_and_costs_another_account_nothing()
+    {
+        const string Version = "<query xmlns='jabber:iq:version'/>";
+        XElement answer;
+        var answered = 0;
+        while ((string?)(answer = await bob.AskAsync(XmppServer.Component, "get", Version)).Attribute("type") == "result")
+        {
+            Assert.InRange(++answered, 1, 500);
+        }
+
+        Assert.InRange(answered, 50, 500);
+        Assert.NotNull(answer.Descendants(Stanzas + "resource-constraint").SingleOrDefault());
+        Assert.Equal("wait", (string?)answer.Elements().Single(e => e.Name.LocalName == "error").Attribute("type"));
+        Assert.Equal("result", (string?)(await alice.AskAsync(XmppServer.Component, "get", Version)).Attribute("type"));
+    }
+
+    [Fact]
     public async Task No_secret_is_in_the_log_at_any_level_nor_in_the_database_nor_in_any_answer()
     {
         const string Body = "a canary that sings to nobody";

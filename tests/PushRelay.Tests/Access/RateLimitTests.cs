@@ -43,6 +43,21 @@ public sealed class RateLimitTests
         Assert.True(limit.TryTake("new 4", out _));
     }
 
+    [Fact]
+    public void A_clock_that_is_set_back_shuts_nobody_out()
+    {
+        var clock = new WrongClock();
+        var limit = new RateLimit(1, TimeSpan.FromSeconds(1), 1, clock);
+        Assert.True(limit.TryTake("a", out _));
+
+        clock.Wrong = TimeSpan.FromHours(-1);
+
+        Assert.False(limit.TryTake("a", out var wait));
+        Assert.Equal(TimeSpan.FromSeconds(1), wait);
+        clock.Advance(wait);
+        Assert.True(limit.TryTake("a", out _));
+    }
+
     [Theory]
     [InlineData("192.0.2.1", "192.0.2.1", true)]
     [InlineData("192.0.2.1", "192.0.2.2", false)]
@@ -51,4 +66,13 @@ public sealed class RateLimitTests
     [InlineData("2001:db8:1:2::1", "2001:db8:1:3::1", false)]
     public void A_person_has_one_IPv4_address_or_a_64_of_IPv6(string one, string other, bool same) =>
         Assert.Equal(same, RateLimit.KeyOf(IPAddress.Parse(one)) == RateLimit.KeyOf(IPAddress.Parse(other)));
+
+    private sealed class WrongClock : FakeTimeProvider
+    {
+        public TimeSpan Wrong { get; set; }
+
+        public override DateTimeOffset GetUtcNow() => base.GetUtcNow() + Wrong;
+
+        public override long GetTimestamp() => base.GetUtcNow().Ticks;
+    }
 }

@@ -19,6 +19,7 @@ public sealed class CommandTests : IAsyncLifetime
     private TestRelay relay = null!;
     private ScriptedLink link = null!;
     private int ids;
+    private string heard = "";
 
     private static CancellationToken Token => TestContext.Current.CancellationToken;
 
@@ -169,20 +170,50 @@ public sealed class CommandTests : IAsyncLifetime
         Assert.Equal(5, records.Count(r => r.Action == "token.issue"));
     }
 
-    [Fact]
-    public async Task A_flood_of_one_account_is_put_off_and_others_are_answered()
+    [Theory]
+    [InlineData("64 a ping", "get", "<ping xmlns='urn:xmpp:ping'/>", null)]
+    [InlineData("64 disco", "get", "<query xmlns='http://jabber.org/protocol/disco#info'/>", null)]
+    [InlineData("64 an unknown node", "get", "<query xmlns='http://jabber.org/protocol/disco#items' node='none'/>", "item-not-found")]
+    [InlineData("64 a version", "get", "<query xmlns='jabber:iq:version'/>", null)]
+    [InlineData("64 unknown", "set", "<made xmlns='up'/>", "service-unavailable")]
+    [InlineData("64 a bridge's word", "get", "<snapshot xmlns='urn:pushrelay:bridge:1'/>", "service-unavailable")]
+    [InlineData("67 a command", "set", "<command xmlns='http://jabber.org/protocol/commands' node='pushrelay:tokens'/>", null)]
+    [InlineData("67 an unknown command", "set", "<command xmlns='http://jabber.org/protocol/commands' node='none'/>", "item-not-found")]
+    public async Task Of_a_flood_of_one_account_some_are_answered_as_many_refused_and_the_rest_passed_over(string line, string type, string child, string? first)
     {
-        const string List = "<command xmlns='http://jabber.org/protocol/commands' node='pushrelay:tokens'/>";
-        var conditions = new List<string?>();
-        for (var i = 0; i < 60; i++)
+        Assert.NotEmpty(line);
+        var answers = new List<(string?, string?)>();
+        for (var i = 0; i < 100; i++)
         {
-            conditions.Add(Condition(await AskAsync("set", List)));
+            var answer = await AskAsync(type, child, $"bob@example.com/{i}");
+            answers.Add((Condition(answer), (string?)answer.Elements().FirstOrDefault(e => e.Name.LocalName == "error")?.Attribute("type")));
         }
 
-        Assert.Equal([.. Enumerable.Repeat<string?>(null, 50), .. Enumerable.Repeat("policy-violation", 10)], conditions);
-        Assert.Null(Condition(await AskAsync("set", List, "alice@example.com/x")));
+        Assert.All(answers.Take(50), answer => Assert.Equal(first, answer.Item1));
+        Assert.All(answers.Skip(50), answer => Assert.Equal(("resource-constraint", "wait"), answer));
+        for (var i = 0; i < 100; i++)
+        {
+            await link.WriteAsync($"<iq type='{type}' id='in vain' from='bob@example.com/phone' to='push.example.com'>{child}</iq>");
+        }
+
+        // nothing else came before it
+        Assert.Equal(first, Condition(await AskAsync(type, child, "alice@example.com/x")));
+        Assert.DoesNotContain("in vain", heard, StringComparison.Ordinal);
         relay.Clock.Advance(TimeSpan.FromSeconds(1));
-        Assert.Null(Condition(await AskAsync("set", List)));
+        Assert.Equal(first, Condition(await AskAsync(type, child)));
+    }
+
+    [Fact]
+    public async Task Strangers_of_one_server_share_what_one_account_has()
+    {
+        for (var i = 0; i < 50; i++)
+        {
+            Assert.Equal("service-unavailable", Condition(await AskAsync("get", "<made xmlns='up'/>", $"made-up-{i}@elsewhere.example/x")));
+        }
+
+        Assert.Equal("resource-constraint", Condition(await AskAsync("get", "<made xmlns='up'/>", "another@elsewhere.example/x")));
+        Assert.Equal("service-unavailable", Condition(await AskAsync("get", "<made xmlns='up'/>", "alice@example.com/x")));
+        Assert.Equal("service-unavailable", Condition(await AskAsync("get", "<made xmlns='up'/>", "bob@other.example/x")));
     }
 
     [Fact]
@@ -190,7 +221,7 @@ public sealed class CommandTests : IAsyncLifetime
     {
         var held = new TaskCompletionSource<CommandAnswer>(TaskCreationOptions.RunContinuationsAsynchronously);
         var slow = new AdHocCommands(
-            relay.Get<MasterKey>(), relay.Get<ServedAccounts>(), [new AdHocCommand("slow", "Slow", (_, _, _) => held.Task)], relay.Get<RateLimits>(),
+            relay.Get<MasterKey>(), relay.Get<ServedAccounts>(), [new AdHocCommand("slow", "Slow", (_, _, _) => held.Task)],
             relay.Get<Refusals>(), relay.Clock, NullLogger<AdHocCommands>.Instance);
         var answers = Channel.CreateUnbounded<XElement>();
 
@@ -228,10 +259,14 @@ public sealed class CommandTests : IAsyncLifetime
         await link.WriteAsync($"<iq type='{type}' id='{id}' from='{from}' to='push.example.com'>{child}</iq>");
         while (true)
         {
-            var text = await link.ReadToAsync("</iq>");
-            if (text.Contains($"id='{id}'", StringComparison.Ordinal) || text.Contains($"id=\"{id}\"", StringComparison.Ordinal))
+            // an answer without a child is written with one tag
+            var text = await link.ReadToAsync(">");
+            heard += text;
+            var answer = heard[Math.Max(0, heard.LastIndexOf("<iq ", StringComparison.Ordinal))..];
+            if ((text.EndsWith("</iq>", StringComparison.Ordinal) || (text.StartsWith("<iq ", StringComparison.Ordinal) && text.EndsWith("/>", StringComparison.Ordinal)))
+                && (answer.Contains($"id='{id}'", StringComparison.Ordinal) || answer.Contains($"id=\"{id}\"", StringComparison.Ordinal)))
             {
-                return ParserDriver.Stanza(text[text.IndexOf("<iq", StringComparison.Ordinal)..]);
+                return ParserDriver.Stanza(answer);
             }
         }
     }

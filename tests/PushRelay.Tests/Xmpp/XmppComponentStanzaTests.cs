@@ -142,25 +142,45 @@ public sealed class XmppComponentStanzaTests
     }
 
     [Fact]
-    public async Task A_flood_of_requests_nobody_handles_is_answered_with_resource_constraint_until_the_next_second()
+    public async Task A_sender_of_too_many_requests_is_told_to_wait_then_nothing_whatever_it_asks_and_answers_are_not_counted()
     {
-        await using var bed = new ComponentBed(options => options with { UnhandledPerSecondMax = 3 });
-        bed.OnStanza = (_, _) => ValueTask.FromResult(false);
-        using var link = await bed.LinkAsync();
-
-        foreach (var expected in new[] { "service-unavailable", "resource-constraint", "service-unavailable" })
+        var verdicts = new Dictionary<string, XmppAdmission>
         {
-            var count = expected == "service-unavailable" ? 3 : 5;
-            await link.WriteAsync(string.Concat(Enumerable.Repeat($"<iq type='get' id='1' {Addresses}><a xmlns='b'/></iq>", count)));
-            for (var i = 0; i < count; i++)
+            ["much@example.com"] = XmppAdmission.Refuse,
+            ["more@example.com"] = XmppAdmission.Ignore,
+            ["bob@example.com"] = XmppAdmission.Answer,
+        };
+        var asked = 0;
+        await using var bed = new ComponentBed(options => options with
+        {
+            NamesMax = 1,
+            Admit = from =>
             {
-                Assert.Contains(expected, await link.ReadToAsync("</iq>"), StringComparison.Ordinal);
-            }
+                asked++;
+                return verdicts[from.Bare.ToString()];
+            },
+        });
+        using var link = await bed.LinkAsync();
+        string[] kinds = ["<ping xmlns='urn:xmpp:ping'/>", "<a xmlns='b'/>", "<c xmlns='invented'/>"];
 
-            if (expected == "resource-constraint")
-            {
-                bed.Clock.Advance(TimeSpan.FromSeconds(1));
-            }
+        foreach (var from in verdicts.Keys)
+        {
+            await link.WriteAsync(string.Concat(kinds.Select((kind, i) => $"<iq type='get' id='{i}' from='{from}/x' to='push.example.com'>{kind}</iq>")));
+            await link.WriteAsync($"<iq type='error' id='7' from='{from}/x' to='push.example.com'/><message from='{from}/x' to='push.example.com' id='m'/>");
+        }
+
+        for (var i = 0; i < kinds.Length; i++)
+        {
+            await link.ExpectAsync($"<iq type='error' id='{i}' from='push.example.com' to='much@example.com/x'><error type='wait'>"
+                + "<resource-constraint xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>");
+        }
+
+        await link.ExpectAsync("<iq type='result' id='0' from='push.example.com' to='bob@example.com/x'");
+        Assert.Equal(verdicts.Count * kinds.Length, asked);
+        string[] handed = ["iq 7", "message m", "iq 7", "message m", "iq 1", "iq 7", "message m"];
+        foreach (var call in handed)
+        {
+            await bed.NextAsync(call);
         }
     }
 
