@@ -2,11 +2,11 @@
 """What the module costs its server: processor time for a message, with and without it, in turns on one server, into which
 it is loaded and from which it is unloaded: two servers of the same kind differ by more than it costs.
 
-    cost.py [--server prosody|ejabberd] [--setting bare|usual|archive] [--rate MESSAGES_A_SECOND] [--messages N] [--rounds N]
+    cost.py [--server prosody|ejabberd] [--setting bare|usual|archive|sql] [--rate MESSAGES_A_SECOND] [--messages N] [--rounds N]
 
 Every message is one that is reported. bare: short chat messages to clients that are online, no archive, no XEP-0198.
 usual: carbons, csi, blocking, and XEP-0198 with clients that acknowledge. archive: the same with an archive in the server's
-own default storage, as the servers are shipped. --rate 0: as fast as the server takes them. A relay reads and acknowledges all the time. What is
+own default storage, as the servers are shipped; sql: ejabberd's in SQLite (erlang-p1-sqlite3). --rate 0: as fast as the server takes them. A relay reads and acknowledges all the time. What is
 counted is the time that the server's own threads ran, in the kernel too; ejabberd's schedulers do not spin.
 """
 import argparse
@@ -121,13 +121,14 @@ def processor_time(pid):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--server', choices=['prosody', 'ejabberd'], default='prosody')
-    parser.add_argument('--setting', choices=['bare', 'usual', 'archive'], default='bare')
+    parser.add_argument('--setting', choices=['bare', 'usual', 'archive', 'sql'], default='bare')
     parser.add_argument('--rate', type=int, default=1000)
     parser.add_argument('--messages', type=int, default=1000)
     parser.add_argument('--rounds', type=int, default=30)
     options = parser.parse_args()
     kind = getattr(servers, options.server.capitalize())
-    server = kind(servers.Shape(module=True, usual=options.setting != 'bare', archive=options.setting == 'archive'))
+    server = kind(servers.Shape(module=True, usual=options.setting != 'bare',
+                                archive=options.setting in ('archive', 'sql'), sql=options.setting == 'sql'))
     try:
         server.start()
         load = Load(server, options.setting)
