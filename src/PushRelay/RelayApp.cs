@@ -136,7 +136,7 @@ internal static class RelayApp
             : children.SelectMany(child => Leaves(provider, parent is null ? child : ConfigurationPath.Combine(parent, child)));
     }
 
-    private static SettingsFile FileOf(string? settingsFile) =>
+    public static SettingsFile FileOf(string? settingsFile) =>
         new(Path.GetFullPath(settingsFile ?? Path.Combine(AppContext.BaseDirectory, DefaultSettings)));
 
     private static void MapEndpoints(WebApplication app)

@@ -228,7 +228,9 @@ internal sealed class RelayBenchmark : IAsyncDisposable
                 await nodes[0].KillAsync();
                 break;
             case Kill.Node:
-                await nodes[0].KillAsync();
+                // the one with the link: what came over it is in its hands
+                var holder = (string?)await ledger.ScalarAsync("SELECT holder FROM leases WHERE name LIKE 'link:%'", stop.Token) ?? "";
+                await nodes.Single(n => holder.Contains($":{n.ProcessId}:", StringComparison.Ordinal)).KillAsync();
                 break;
             case Kill.Database:
                 databaseCpuBefore += ProcessFigures.CpuSecondsOfTree(cluster!.ProcessId);

@@ -3,8 +3,8 @@ using PushRelay.Storage;
 namespace PushRelay.Access;
 
 /// <summary>
-/// Tells the audit who was refused: of one address at most once a minute, and of all together ten times a second, since whoever knocks
-/// must not fill the database.
+/// Tells the audit who was refused: of one address, or one XMPP account or server, at most once a minute, and of all together ten times a
+/// second, since whoever knocks must not fill the database.
 /// </summary>
 internal sealed partial class Refusals(AuditTrail audit, TimeProvider clock, ILogger<Refusals> logger)
 {
@@ -24,16 +24,31 @@ internal sealed partial class Refusals(AuditTrail audit, TimeProvider clock, ILo
         return NoteAsync(context, caller.ActorOf(context), "route.refused", caller.Account, (context.GetEndpoint() as RouteEndpoint)?.RoutePattern.RawText?.TrimEnd('/'), "forbidden");
     }
 
-    private async Task NoteAsync(HttpContext context, Actor actor, string action, string? account, string? target, string result)
-    {
-        if (!perAddress.TryTake(RateLimit.KeyOf(context.Connection.RemoteIpAddress), out _) || !together.TryTake(Everybody, out _))
-        {
-            return;
-        }
+    /// <summary>Whether a command refused to <paramref name="source"/> is to be told now, which the caller then does.</summary>
+    /// <param name="source">An account served here, or a stranger's domain.</param>
+    public bool TellsCommandOf(string source) => TryTake($"xmpp {source}");
 
+    /// <summary>A command over XMPP that is not done.</summary>
+    /// <param name="source">As in <see cref="TellsCommandOf"/>.</param>
+    /// <param name="account">Where it is one served here.</param>
+    /// <param name="node">The command's; null where there is no such command.</param>
+    /// <param name="reason">As who asked is told it.</param>
+    /// <param name="cancellationToken">Stops the statement.</param>
+    public Task CommandAsync(string source, string? account, string? node, string reason, CancellationToken cancellationToken) =>
+        WriteAsync(new Actor("xmpp", source), "command.refused", account, node, reason, cancellationToken);
+
+    private Task NoteAsync(HttpContext context, Actor actor, string action, string? account, string? target, string result) =>
+        TryTake(RateLimit.KeyOf(context.Connection.RemoteIpAddress))
+            ? WriteAsync(actor, action, account, target, result, context.RequestAborted)
+            : Task.CompletedTask;
+
+    private bool TryTake(string source) => perAddress.TryTake(source, out _) && together.TryTake(Everybody, out _);
+
+    private async Task WriteAsync(Actor actor, string action, string? account, string? target, string result, CancellationToken cancellationToken)
+    {
         try
         {
-            await audit.WriteAsync(actor, action, account, target, result, context.RequestAborted);
+            await audit.WriteAsync(actor, action, account, target, result, cancellationToken);
         }
         catch (Exception exception) when (DatabaseOutage.Is(exception))
         {

@@ -1,6 +1,7 @@
 using System.Globalization;
 using Microsoft.EntityFrameworkCore;
 using Microsoft.Extensions.Options;
+using PushRelay.Access;
 using PushRelay.Component;
 using PushRelay.Presence;
 using PushRelay.Providers;
@@ -71,35 +72,49 @@ internal sealed class Doctor(IServiceProvider services, TimeProvider clock)
         }
     }
 
-    /// <summary>What works, and opens a door: a key that everybody may read is not well, the rest is to be known.</summary>
+    /// <summary>What works, and opens a door. That the database user may do more than it needs is only said.</summary>
     private async Task<DoctorCheck> CheckSafetyAsync(CancellationToken cancellationToken)
     {
         const string Name = "safety";
-        var options = services.GetRequiredService<IOptions<StorageOptions>>().Value;
-        if (!OperatingSystem.IsWindows() && (File.GetUnixFileMode(options.MasterKeyFile) & UnixFileMode.OtherRead) != 0)
+        var open = OpenDoors().ToList();
+        if (open.Count > 0)
         {
-            return new DoctorCheck(Name, false, $"Everybody on this machine may read Storage:MasterKeyFile. Cure: chmod 600 {options.MasterKeyFile}");
+            return new DoctorCheck(Name, false, string.Join("; ", open.Select(services.GetRequiredService<SettingsFile>().Locate)));
         }
 
-        var careful = new List<string>();
+        await using var db = await services.GetRequiredService<IDbContextFactory<RelayDb>>().CreateDbContextAsync(cancellationToken);
+        var superuser = !db.IsSqlite && await db.Database.SqlQuery<bool>($"SELECT rolsuper AS \"Value\" FROM pg_roles WHERE rolname = current_user").SingleAsync(cancellationToken);
+        return new DoctorCheck(
+            Name, true, superuser ? "careful: the database user is a superuser: give the relay one of its own that owns its database only" : "nothing stands open");
+    }
+
+    private IEnumerable<string> OpenDoors()
+    {
+        var keyFile = services.GetRequiredService<IOptions<StorageOptions>>().Value.MasterKeyFile;
+        if (!OperatingSystem.IsWindows() && (File.GetUnixFileMode(keyFile) & UnixFileMode.OtherRead) != 0)
+        {
+            yield return $"Everybody on this machine may read Storage:MasterKeyFile. Cure: chmod 600 {keyFile}";
+        }
+
+        var behindTls = services.GetRequiredService<IOptions<ApiOptions>>().Value.PublicUrl?.StartsWith("https://", StringComparison.OrdinalIgnoreCase) == true;
         foreach (var url in (services.GetRequiredService<IConfiguration>()["Urls"] ?? "").Split(';', StringSplitOptions.RemoveEmptyEntries))
         {
             var address = BindingAddress.Parse(url);
-            if (address.Scheme == "http" && address.Host != "localhost" && !(System.Net.IPAddress.TryParse(address.Host, out var ip) && System.Net.IPAddress.IsLoopback(ip)))
+            if (!behindTls && address.Scheme == "http" && address.Host != "localhost" && !(System.Net.IPAddress.TryParse(address.Host, out var ip) && System.Net.IPAddress.IsLoopback(ip)))
             {
-                careful.Add($"Urls {url} is plain HTTP beyond this machine: only behind a proxy with TLS");
+                yield return $"Urls has {url}, plain HTTP beyond this machine. Cure: a proxy with TLS before it, whose https address Api:PublicUrl then is, or http://127.0.0.1:{address.Port.ToString(CultureInfo.InvariantCulture)}";
             }
         }
 
-        careful.AddRange(services.GetRequiredService<IOptions<XmppOptions>>().Value.Components.Where(c => c.Secret.Length < ComponentSecretCharsMin)
-            .Select(c => $"the secret of {c.Domain} has fewer than {ComponentSecretCharsMin} characters: make one with openssl rand -hex 32"));
-        await using var db = await services.GetRequiredService<IDbContextFactory<RelayDb>>().CreateDbContextAsync(cancellationToken);
-        if (!db.IsSqlite && await db.Database.SqlQuery<bool>($"SELECT rolsuper AS \"Value\" FROM pg_roles WHERE rolname = current_user").SingleAsync(cancellationToken))
+        foreach (var (index, component) in services.GetRequiredService<IOptions<XmppOptions>>().Value.Components.Index())
         {
-            careful.Add("the database user is a superuser: give the relay one of its own that owns its database only");
+            if (component.Secret.Length < ComponentSecretCharsMin)
+            {
+                yield return string.Create(
+                    CultureInfo.InvariantCulture,
+                    $"Xmpp:Components:{index}:Secret has fewer than {ComponentSecretCharsMin} characters. Cure: one made with openssl rand -hex 32, here and in the XMPP server");
+            }
         }
-
-        return new DoctorCheck(Name, true, careful.Count == 0 ? "nothing stands open" : $"careful: {string.Join("; ", careful)}");
     }
 
     private async Task<DoctorCheck> CheckClockAsync(CancellationToken cancellationToken)

@@ -34,9 +34,9 @@ internal static class RelayCommands
         root.Add(DoctorCommand.Create(Config, Settings));
         root.Add(KeysCommand.Create(Config, Settings));
         root.Add(SimulatorCommand.Create());
+        var parsed = root.Parse(arguments);
         try
         {
-            var parsed = root.Parse(arguments);
             if (parsed.Errors.Count > 0)
             {
                 parsed.Errors.ToList().ForEach(error => errors.WriteLine(error.Message));
@@ -47,7 +47,7 @@ internal static class RelayCommands
         }
         catch (Exception exception) when (exception is SettingsException || exception.InnerException is SettingsException)
         {
-            await errors.WriteLineAsync((exception as SettingsException ?? exception.InnerException!).Message);
+            await errors.WriteLineAsync(RelayApp.FileOf(parsed.GetValue(Config)).Locate((exception as SettingsException ?? exception.InnerException!).Message));
             return Usage;
         }
         catch (Exception exception) when (exception is not OperationCanceledException)

@@ -35,10 +35,14 @@ internal sealed record AdHocCommand(
 /// <summary>
 /// The component's own face to XMPP: service discovery (XEP-0030) and ad-hoc commands (XEP-0050) that any client can run. Who asks is
 /// known by the <c>from</c> that the XMPP server stamped. A session is no memory here: its id carries, signed, whose it is and until when.
+/// An account's commands count among its requests of the REST interface, and few of them run at once, so that no account keeps others out.
 /// </summary>
-internal sealed partial class AdHocCommands(MasterKey masterKey, ServedAccounts accounts, IEnumerable<AdHocCommand> commands, TimeProvider clock, ILogger<AdHocCommands> logger)
+internal sealed partial class AdHocCommands(
+    MasterKey masterKey, ServedAccounts accounts, IEnumerable<AdHocCommand> commands, RateLimits limits, Refusals refusals, TimeProvider clock,
+    ILogger<AdHocCommands> logger)
 {
-    private const int AtOnceMax = 16;
+    internal const int AtOnceMax = 16;
+    internal const int AtOnceOfAccountMax = 4;
     private const int FieldsMax = 50;
 
     private static readonly XNamespace Info = "http://jabber.org/protocol/disco#info";
@@ -56,6 +60,8 @@ internal sealed partial class AdHocCommands(MasterKey masterKey, ServedAccounts 
     ];
 
     private readonly Dictionary<string, AdHocCommand> byNode = commands.ToDictionary(c => c.Node, StringComparer.Ordinal);
+    private readonly Lock sync = new();
+    private readonly Dictionary<string, int> runningOf = new(StringComparer.Ordinal);
     private int running;
 
     /// <summary>The names that must stay readable, whatever a peer has invented before.</summary>
@@ -92,24 +98,43 @@ internal sealed partial class AdHocCommands(MasterKey masterKey, ServedAccounts 
             return false;
         }
 
-        if (Refusal(stanza, request, servers) is { } refusal)
+        var account = AccountOf(stanza, servers);
+        if (Refusal(stanza, request, account) is var (answer, reason))
         {
-            await send(refusal);
-            return true;
+            await AnswerAsync(answer, reason);
+        }
+        else if (!limits.Requests.TryTake(account!, out var wait))
+        {
+            await AnswerAsync(
+                XmppStanza.IqError(
+                    stanza, "wait", "policy-violation",
+                    $"Too many requests; try again in {Math.Ceiling(wait.TotalSeconds).ToString(CultureInfo.InvariantCulture)} seconds."),
+                "policy-violation");
+        }
+        else if (!TryEnter(account!))
+        {
+            await AnswerAsync(XmppStanza.IqError(stanza, "wait", "resource-constraint", "Too many commands at once; try again."), "resource-constraint");
+        }
+        else
+        {
+            _ = RunAsync(stanza, request, account!, send, stoppingToken);
         }
 
-        if (Interlocked.Increment(ref running) > AtOnceMax)
-        {
-            Interlocked.Decrement(ref running);
-            await send(XmppStanza.IqError(stanza, "wait", "resource-constraint", "Too many commands at once; try again."));
-            return true;
-        }
-
-        _ = RunAsync(stanza, request, send, stoppingToken);
         return true;
+
+        Task AnswerAsync(XElement answer, string? reason)
+        {
+            if (reason is null || !refusals.TellsCommandOf(SourceOf(stanza, account)))
+            {
+                return send(answer);
+            }
+
+            _ = TellAsync(stanza, request, account, reason, answer, send, stoppingToken);
+            return Task.CompletedTask;
+        }
     }
 
-    private async Task RunAsync(XElement stanza, XElement request, Func<XElement, Task> send, CancellationToken stoppingToken)
+    private async Task RunAsync(XElement stanza, XElement request, string account, Func<XElement, Task> send, CancellationToken stoppingToken)
     {
         // not on the link's own reading
         await Task.Yield();
@@ -118,7 +143,12 @@ internal sealed partial class AdHocCommands(MasterKey masterKey, ServedAccounts 
         {
             using var limit = new CancellationTokenSource(CommandMax, clock);
             using var either = CancellationTokenSource.CreateLinkedTokenSource(limit.Token, stoppingToken);
-            var answer = await command.Run(AccountOf(stanza)!, Submitted(request), either.Token);
+            var answer = await command.Run(account, Submitted(request), either.Token);
+            if (answer is CommandAnswer.Refuse refused && refusals.TellsCommandOf(account))
+            {
+                await refusals.CommandAsync(account, account, command.Node, refused.Condition, either.Token);
+            }
+
             await send(Reply(stanza, command, answer));
         }
         catch (Exception exception)
@@ -131,7 +161,59 @@ internal sealed partial class AdHocCommands(MasterKey masterKey, ServedAccounts 
         }
         finally
         {
-            Interlocked.Decrement(ref running);
+            Leave(account);
+        }
+    }
+
+    /// <summary>First the audit, then the answer; as many at once as the audit takes in a second.</summary>
+    private async Task TellAsync(
+        XElement stanza, XElement request, string? account, string reason, XElement answer, Func<XElement, Task> send, CancellationToken stoppingToken)
+    {
+        await Task.Yield();
+        var node = (string?)request.Attribute("node") is { } asked && byNode.ContainsKey(asked) ? asked : null;
+        try
+        {
+            using var limit = new CancellationTokenSource(CommandMax, clock);
+            using var either = CancellationTokenSource.CreateLinkedTokenSource(limit.Token, stoppingToken);
+            await refusals.CommandAsync(SourceOf(stanza, account), account, node, reason, either.Token);
+        }
+        catch (Exception exception)
+        {
+            if (!stoppingToken.IsCancellationRequested)
+            {
+                Failed(exception, node);
+            }
+        }
+
+        await send(answer);
+    }
+
+    /// <summary>False: too many of the account's, or of all, run now.</summary>
+    private bool TryEnter(string account)
+    {
+        lock (sync)
+        {
+            var ofAccount = runningOf.GetValueOrDefault(account);
+            if (running >= AtOnceMax || ofAccount >= AtOnceOfAccountMax)
+            {
+                return false;
+            }
+
+            running++;
+            runningOf[account] = ofAccount + 1;
+            return true;
+        }
+    }
+
+    private void Leave(string account)
+    {
+        lock (sync)
+        {
+            running--;
+            if (--runningOf[account] == 0)
+            {
+                runningOf.Remove(account);
+            }
         }
     }
 
@@ -181,32 +263,35 @@ internal sealed partial class AdHocCommands(MasterKey masterKey, ServedAccounts 
 
     private static XAttribute? ToOf(XElement request) => request.Parent?.Attribute("to");
 
-    /// <summary>What stands against running it: an answer, or null.</summary>
-    private XElement? Refusal(XElement stanza, XElement request, IReadOnlyList<string> servers)
+    /// <summary>What stands against running it: an answer, with the reason where it is a refusal; or null.</summary>
+    private (XElement Answer, string? Reason)? Refusal(XElement stanza, XElement request, string? account)
     {
-        if (AccountOf(stanza) is not { } account || !servers.Contains(ServedAccounts.ServerOf(account), StringComparer.Ordinal))
+        if (account is null)
         {
-            return XmppStanza.IqError(stanza, "auth", "forbidden", "Only accounts of the servers that this relay serves.");
+            return (XmppStanza.IqError(stanza, "auth", "forbidden", "Only accounts of the servers that this relay serves."), "forbidden");
         }
 
         if ((string?)request.Attribute("node") is not { } node || !byNode.ContainsKey(node))
         {
-            return XmppStanza.IqError(stanza, "cancel", "item-not-found", null);
+            return (XmppStanza.IqError(stanza, "cancel", "item-not-found", null), "item-not-found");
         }
 
         var session = (string?)request.Attribute("sessionid");
         if (session is not null && Check(session, stanza, node) is { } wrong)
         {
-            return wrong;
+            return (Bad(stanza, wrong), wrong);
         }
 
         return (string?)request.Attribute("action") switch
         {
-            "cancel" when session is not null => XmppStanza.IqResult(
-                stanza, new XElement(Commands + "command", new XAttribute("node", node), new XAttribute("sessionid", session), new XAttribute("status", "canceled"))),
+            "cancel" when session is not null => (
+                XmppStanza.IqResult(
+                    stanza,
+                    new XElement(Commands + "command", new XAttribute("node", node), new XAttribute("sessionid", session), new XAttribute("status", "canceled"))),
+                null),
             null or "" or "execute" or "complete" or "next" => null,
-            "cancel" => Bad(stanza, "bad-sessionid"),
-            _ => Bad(stanza, "bad-action"),
+            "cancel" => (Bad(stanza, "bad-sessionid"), "bad-sessionid"),
+            _ => (Bad(stanza, "bad-action"), "bad-action"),
         };
     }
 
@@ -236,16 +321,17 @@ internal sealed partial class AdHocCommands(MasterKey masterKey, ServedAccounts 
     private string SessionMac(XElement stanza, string node, string until) =>
         Base64Url.EncodeToString(masterKey.Mac("command session", (string?)stanza.Attribute("from") ?? "", node, until).AsSpan(0, 16));
 
-    private XElement? Check(string session, XElement stanza, string node)
+    /// <summary>What is wrong with a session's id, as XEP-0050 names it; null: nothing.</summary>
+    private string? Check(string session, XElement stanza, string node)
     {
         var parts = session.Split('-', 2);
         if (parts.Length != 2 || !long.TryParse(parts[0], NumberStyles.None, CultureInfo.InvariantCulture, out var until)
             || !CryptographicOperations.FixedTimeEquals(System.Text.Encoding.UTF8.GetBytes(SessionMac(stanza, node, parts[0])), System.Text.Encoding.UTF8.GetBytes(parts[1])))
         {
-            return Bad(stanza, "bad-sessionid");
+            return "bad-sessionid";
         }
 
-        return until < clock.GetUtcNow().ToUnixTimeSeconds() ? Bad(stanza, "session-expired") : null;
+        return until < clock.GetUtcNow().ToUnixTimeSeconds() ? "session-expired" : null;
     }
 
     // XEP-0050 section 4.4
@@ -256,8 +342,13 @@ internal sealed partial class AdHocCommands(MasterKey masterKey, ServedAccounts 
         return error;
     }
 
-    private string? AccountOf(XElement stanza) =>
-        Jid.TryParse((string?)stanza.Attribute("from"), out var from) && accounts.TryName(from.Bare.ToString(), out var account, out _) ? account : null;
+    /// <summary>Null: of no server behind this link.</summary>
+    private string? AccountOf(XElement stanza, IReadOnlyList<string> servers) =>
+        Jid.TryParse((string?)stanza.Attribute("from"), out var from) && accounts.TryName(from.Bare.ToString(), out var account, out _)
+        && servers.Contains(ServedAccounts.ServerOf(account), StringComparer.Ordinal) ? account : null;
+
+    private static string SourceOf(XElement stanza, string? account) =>
+        account ?? (Jid.TryParse((string?)stanza.Attribute("from"), out var from) ? from.Domain : "?");
 
     private static Dictionary<string, string>? Submitted(XElement request) =>
         request.Element(Data + "x") is { } form && (string?)form.Attribute("type") is "submit" or null
@@ -267,5 +358,5 @@ internal sealed partial class AdHocCommands(MasterKey masterKey, ServedAccounts 
             : null;
 
     [LoggerMessage(Level = LogLevel.Error, Message = "The command {Node} failed; who asked is told to try again")]
-    private partial void Failed(Exception exception, string node);
+    private partial void Failed(Exception exception, string? node);
 }

@@ -64,7 +64,7 @@ internal static class ComponentServices
         services.AddSingleton<TokenCommands>();
         services.AddSingleton(provider => new AdHocCommands(
             provider.GetRequiredService<MasterKey>(), provider.GetRequiredService<ServedAccounts>(), provider.GetRequiredService<TokenCommands>().All,
-            provider.GetRequiredService<TimeProvider>(), provider.GetRequiredService<ILogger<AdHocCommands>>()));
+            provider.GetRequiredService<RateLimits>(), provider.GetRequiredService<Refusals>(), provider.GetRequiredService<TimeProvider>(), provider.GetRequiredService<ILogger<AdHocCommands>>()));
         services.AddSingleton<ComponentService>();
         services.AddHostedService(provider => provider.GetRequiredService<ComponentService>());
         services.AddHealthChecks().AddCheck<ComponentService>("xmpp");

@@ -36,6 +36,7 @@ internal sealed partial class PushDispatcher(
     {
         using var sending = new CancellationTokenSource();
         var settling = settlements.RunAsync();
+        await ForsakeAsync();
         outbox.Serve(circuits.TryEnter, circuits.Leave, options.Value.LeaseDuration);
         var claiming = ClaimAsync(sending.Token, stoppingToken);
         try
@@ -61,6 +62,19 @@ internal sealed partial class PushDispatcher(
 
         settlements.Complete();
         await settling;
+    }
+
+    private async Task ForsakeAsync()
+    {
+        try
+        {
+            await outbox.ForsakeAsync(options.Value.MaxAttempts, CancellationToken.None);
+        }
+        catch (Exception exception)
+        {
+            // the leases end by themselves
+            ClaimFailed(exception);
+        }
     }
 
     private async Task ClaimAsync(CancellationToken sending, CancellationToken stoppingToken)
@@ -247,9 +261,10 @@ internal sealed partial class PushDispatcher(
             Failpoint.Reach("after_provider_200");
         }
 
-        answer = circuits.Observe(alert.Head.Lane, answer);
+        // the device's, which since the row was written may have moved to another
+        answer = circuits.Observe(new Lane(notification.App, notification.Sandbox), answer);
         var settlement = await JudgeAsync(alert, device, notification, answer);
-        Report(alert.Head, answer, settlement);
+        Report(settlement is Settlement.Rejected { DeviceInvalid: false } ? alert.Newest : alert.Head, answer, settlement);
         return new SettledAlert(alert, settlement, new Attempt
         {
             DeliveryId = alert.Head.Id,

@@ -25,6 +25,8 @@ internal sealed record SettledAlert(ClaimedAlert Alert, Settlement Settlement, A
         {
             // a first attempt that is accepted at once needs no row of its own: the delivery tells it all
             Settlement.Accepted => Change(head, DeliveryState.Accepted) with { Count = Alert.Rows.Count, AnswerMs = Attempt?.DurationMs },
+            // what was refused is the newest row's text: the others go on without it
+            Settlement.Rejected { DeviceInvalid: false } when Alert.Rows.Count > 1 => Change(head, DeliveryState.Pending) with { Excused = 1 },
             Settlement.Rejected rejected => Change(head, DeliveryState.Rejected, rejected.Reason),
             Settlement.Dead => Change(head, DeliveryState.Dead, Reasons.AttemptsExhausted),
             Settlement.Cancelled cancelled => Change(head, DeliveryState.Cancelled, cancelled.Reason),
@@ -38,9 +40,10 @@ internal sealed record SettledAlert(ClaimedAlert Alert, Settlement Settlement, A
             {
                 Settlement.Accepted => Change(row, DeliveryState.Coalesced) with { CoalescedInto = head.Id },
                 Settlement.Rejected { DeviceInvalid: true } => Change(row, DeliveryState.Cancelled, Reasons.DeviceInvalid),
+                Settlement.Rejected refused when row == Alert.Newest => Change(row, DeliveryState.Rejected, refused.Reason),
                 Settlement.Cancelled cancelled => Change(row, DeliveryState.Cancelled, cancelled.Reason),
                 Settlement.Retry retry => Change(row, DeliveryState.Pending) with { Delay = retry.Delay },
-                // the next oldest becomes the head
+                // of a dead one the next oldest becomes the head
                 Settlement.Rejected or Settlement.Dead or Settlement.HandBack => Change(row, DeliveryState.Pending),
                 _ => throw new System.Diagnostics.UnreachableException(),
             };

@@ -216,6 +216,21 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
                 cancellationToken);
     }
 
+    /// <summary>
+    /// Where one process alone uses the database (SQLite), what an earlier one had in flight is nobody's: it comes back now, and not when
+    /// its lease is over by a clock that may have been set back since. To be called before anything is claimed.
+    /// </summary>
+    public async Task ForsakeAsync(int attemptsMax, CancellationToken cancellationToken)
+    {
+        await using var db = await databases.CreateDbContextAsync(cancellationToken);
+        if (db.IsSqlite)
+        {
+            var now = await clock.NowAsync(db, cancellationToken);
+            await db.Set<Delivery>().Where(d => d.State == DeliveryState.Sending).ExecuteUpdateAsync(set => set.SetProperty(d => d.LeaseUntil, now), cancellationToken);
+            await ReleaseExpiredAsync(attemptsMax, cancellationToken);
+        }
+    }
+
     /// <summary>Ends pending rows that are past their time to live, some at a time: nothing stale is ever sent.</summary>
     public async Task<int> ExpireAsync(CancellationToken cancellationToken)
     {

@@ -153,6 +153,11 @@ internal sealed class ApnsProvider : IAsyncDisposable
     /// <summary>A name that is longer than any screen, cut between characters.</summary>
     private static string Cut(string name)
     {
+        if (name.Length <= TitleElementsMax)
+        {
+            return name;
+        }
+
         var elements = StringInfo.ParseCombiningCharacters(name);
         return elements.Length > TitleElementsMax ? name[..elements[TitleElementsMax]] + "…" : name;
     }

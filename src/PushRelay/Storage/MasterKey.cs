@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using System.Collections.Concurrent;
 using System.Security.Cryptography;
 using System.Text;
 
@@ -42,8 +43,7 @@ internal sealed class MasterKey
         var plain = Encoding.UTF8.GetBytes(text);
         var result = new byte[NonceBytes + plain.Length + TagBytes];
         RandomNumberGenerator.Fill(result.AsSpan(0, NonceBytes));
-        using var aes = new AesGcm(keys[0].Sealing, TagBytes);
-        aes.Encrypt(result.AsSpan(0, NonceBytes), plain, result.AsSpan(NonceBytes, plain.Length), result.AsSpan(NonceBytes + plain.Length), Place(table, row, column));
+        keys[0].Seal(result.AsSpan(0, NonceBytes), plain, result.AsSpan(NonceBytes, plain.Length), result.AsSpan(NonceBytes + plain.Length), Place(table, row, column));
         return result;
     }
 
@@ -83,10 +83,9 @@ internal sealed class MasterKey
         var (plain, place) = (new byte[sealedText.Length - NonceBytes - TagBytes], Place(table, row, column));
         for (opener = 0; ; opener++)
         {
-            using var aes = new AesGcm(keys[opener].Sealing, TagBytes);
             try
             {
-                aes.Decrypt(sealedText[..NonceBytes], sealedText[NonceBytes..^TagBytes], sealedText[^TagBytes..], plain, place);
+                keys[opener].Open(sealedText[..NonceBytes], sealedText[NonceBytes..^TagBytes], sealedText[^TagBytes..], plain, place);
                 return Encoding.UTF8.GetString(plain);
             }
             catch (AuthenticationTagMismatchException) when (opener < keys.Length - 1)
@@ -112,7 +111,7 @@ internal sealed class MasterKey
             rest = Put(word, rest);
         }
 
-        return HMACSHA256.HashData(key.Naming, text);
+        return key.Name(text);
     }
 
     private static byte[] Derive(byte[] key, ReadOnlySpan<byte> purpose) => HKDF.DeriveKey(HashAlgorithmName.SHA256, key, KeyBytes, info: purpose.ToArray());
@@ -128,5 +127,45 @@ internal sealed class MasterKey
 
     private static byte[] Place(string table, Guid row, string column) => Encoding.UTF8.GetBytes($"{table}/{row:D}/{column}");
 
-    private sealed record Derived(byte[] Sealing, byte[] Naming);
+    /// <summary>
+    /// What one key does. The library's objects serve one caller at a time, and making one costs twice what it then does: they are kept,
+    /// as many as were ever used at once.
+    /// </summary>
+    private sealed class Derived(byte[] sealing, byte[] naming)
+    {
+        private readonly ConcurrentBag<AesGcm> sealers = [];
+        private readonly ConcurrentBag<IncrementalHash> namers = [];
+
+        public void Seal(ReadOnlySpan<byte> nonce, ReadOnlySpan<byte> plain, Span<byte> text, Span<byte> tag, ReadOnlySpan<byte> place)
+        {
+            var sealer = TakeSealer();
+            sealer.Encrypt(nonce, plain, text, tag, place);
+            sealers.Add(sealer);
+        }
+
+        /// <exception cref="AuthenticationTagMismatchException">Another key, another place, or a changed byte.</exception>
+        public void Open(ReadOnlySpan<byte> nonce, ReadOnlySpan<byte> text, ReadOnlySpan<byte> tag, Span<byte> plain, ReadOnlySpan<byte> place)
+        {
+            var sealer = TakeSealer();
+            try
+            {
+                sealer.Decrypt(nonce, text, tag, plain, place);
+            }
+            finally
+            {
+                sealers.Add(sealer);
+            }
+        }
+
+        public byte[] Name(ReadOnlySpan<byte> text)
+        {
+            var namer = namers.TryTake(out var kept) ? kept : IncrementalHash.CreateHMAC(HashAlgorithmName.SHA256, naming);
+            namer.AppendData(text);
+            var name = namer.GetHashAndReset();
+            namers.Add(namer);
+            return name;
+        }
+
+        private AesGcm TakeSealer() => sealers.TryTake(out var kept) ? kept : new AesGcm(sealing, TagBytes);
+    }
 }

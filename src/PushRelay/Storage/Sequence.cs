@@ -11,20 +11,31 @@ namespace PushRelay.Storage;
 internal sealed class Sequence
 {
     private readonly Lock sync = new();
+    private readonly byte[] random = new byte[1024];
+    private int used = 1024;
     private long last;
 
     /// <param name="now">By the database's clock.</param>
     public Guid Next(DateTimeOffset now)
     {
+        Span<byte> bytes = stackalloc byte[16];
         long tick;
         lock (sync)
         {
+            if (used == random.Length)
+            {
+                // one call into the cryptography library for many
+                RandomNumberGenerator.Fill(random);
+                used = 0;
+            }
+
+            random.AsSpan(used, 8).CopyTo(bytes[8..]);
+            used += 8;
+
             // the milliseconds in the upper bits, the counter in the lower twelve
             tick = last = Math.Max(last + 1, now.ToUnixTimeMilliseconds() << 12);
         }
 
-        Span<byte> bytes = stackalloc byte[16];
-        RandomNumberGenerator.Fill(bytes[8..]);
         BinaryPrimitives.WriteInt64BigEndian(bytes, tick >> 12 << 16);
         BinaryPrimitives.WriteUInt16BigEndian(bytes[6..], (ushort)(0x7000 | (tick & 0xFFF)));
         bytes[8] = (byte)(0x80 | (bytes[8] & 0x3F));

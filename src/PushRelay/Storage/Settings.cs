@@ -1,14 +1,91 @@
 using System.Globalization;
 using System.Reflection;
+using System.Text.Json;
 using System.Text.RegularExpressions;
 
 namespace PushRelay.Storage;
 
 /// <summary>Where the settings file stands: relative paths in settings count from its folder.</summary>
-internal sealed record SettingsFile(string Path)
+internal sealed partial record SettingsFile(string Path)
 {
     public string Resolve(string path) =>
         System.IO.Path.GetFullPath(path, System.IO.Path.GetDirectoryName(System.IO.Path.GetFullPath(Path))!);
+
+    /// <summary>
+    /// What is said about a setting, and the line of the file that has the first one named; without where the file has none of them: it came
+    /// from the environment or the command line, or is not there.
+    /// </summary>
+    public string Locate(string text)
+    {
+        byte[] json;
+        try
+        {
+            json = File.ReadAllBytes(Path);
+        }
+        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
+        {
+            return text;
+        }
+
+        var lines = NameLike().Matches(text).Select(name => LineOf(name.Value, json));
+        return lines.FirstOrDefault(line => line is not null) is { } found ? string.Create(CultureInfo.InvariantCulture, $"{text} ({Path}:{found})") : text;
+    }
+
+    /// <summary>Null: the file does not have it, or is not JSON.</summary>
+    private static int? LineOf(string setting, ReadOnlySpan<byte> json)
+    {
+        ReadOnlySpan<byte> mark = [0xEF, 0xBB, 0xBF];
+        json = json.StartsWith(mark) ? json[mark.Length..] : json;
+        var reader = new Utf8JsonReader(json, new JsonReaderOptions { CommentHandling = JsonCommentHandling.Skip, AllowTrailingCommas = true });
+        // of each object or list that is open: the next entry's number, or none
+        var (open, path) = (new Stack<int?>(), new List<string>());
+        try
+        {
+            while (reader.Read())
+            {
+                if (reader.TokenType is JsonTokenType.EndObject or JsonTokenType.EndArray)
+                {
+                    open.Pop();
+                    path = [.. path.SkipLast(1)];
+                    continue;
+                }
+
+                if (reader.TokenType == JsonTokenType.PropertyName)
+                {
+                    path.Add(reader.GetString()!);
+                }
+                else if (open.TryPeek(out var entry) && entry is { } number)
+                {
+                    open.Pop();
+                    open.Push(number + 1);
+                    path.Add(number.ToString(CultureInfo.InvariantCulture));
+                }
+
+                if (string.Equals(string.Join(ConfigurationPath.KeyDelimiter, path), setting, StringComparison.OrdinalIgnoreCase))
+                {
+                    return 1 + json[..(int)reader.TokenStartIndex].Count((byte)'\n');
+                }
+
+                if (reader.TokenType is JsonTokenType.StartObject or JsonTokenType.StartArray)
+                {
+                    open.Push(reader.TokenType == JsonTokenType.StartArray ? 0 : null);
+                }
+                else if (reader.TokenType != JsonTokenType.PropertyName)
+                {
+                    path.RemoveAt(path.Count - 1);
+                }
+            }
+        }
+        catch (JsonException)
+        {
+            // the configuration's own reader says what is wrong with it
+        }
+
+        return null;
+    }
+
+    [GeneratedRegex("[A-Z][A-Za-z]*(:[A-Za-z0-9]+)*", RegexOptions.CultureInvariant)]
+    private static partial Regex NameLike();
 }
 
 /// <summary>What stands at the top of the settings.</summary>

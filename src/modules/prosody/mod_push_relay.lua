@@ -39,12 +39,14 @@ local module_version = "1.0.0";
 local body_max = 8192; -- bytes
 local id_max = 1024; -- bytes: a longer id cannot identify anything and is left out
 local stanza_max = 60000; -- bytes: the wire allows 64 KiB with its wrapping
+local held_max = math.max(stanza_max, math.min(64 * 1024 * 1024, queue_size * body_max)); -- bytes: for long messages
 local page_max = 100; -- children of a stanza, as the wire has it
 local children_max = math.max(1, math.min(page_max, math.floor(queue_size / 100))); -- the queue drops whole stanzas
 local gather_time = 0.05; -- seconds between two stanzas at least: events in between share one; after a pause none waits
 local in_flight_max = 16 * 1024 * 1024; -- bytes sent and not acknowledged before the relay counts as stuck
 local read_max = 10000; -- conversations remembered as read
 local copy_window = 10; -- seconds in which the same message to another resource is a copy
+local copies_max = 100; -- resources of an account that it is a copy to: strangers invent them
 
 local local_sessions = prosody.hosts[host].sessions;
 local full_sessions, bare_sessions = prosody.full_sessions, prosody.bare_sessions;
@@ -53,7 +55,7 @@ local full_sessions, bare_sessions = prosody.full_sessions, prosody.bare_session
 local epoch = random_hex(32);
 local seq = 0; -- the last number given out
 local held, held_first, held_last = {}, 1, 0; -- what the relay has not acknowledged: { seq, at, count of events, stanza }
-local held_count = 0; -- events in them
+local held_count, held_bytes = 0, 0; -- events in them, and what they take
 local dropped, dropped_seq = 0, 0; -- what the bound cost above the relay's position, and the last number among it
 local reported = setmetatable({}, { __mode = "k" }); -- stanzas of XEP-0198 queues that were sent again as unacked
 local link = nil; -- the component's connection, from its snapshot until it is lost or stuck
@@ -96,11 +98,16 @@ end
 local end_of_events = "</events></message>";
 local function events(attr, content) return start_of_events(attr) .. content .. end_of_events; end
 
+-- Forgets the oldest, and returns it.
+local function let_go()
+	local oldest = held[held_first];
+	held_count, held_bytes = held_count - oldest.count, held_bytes - #oldest.stanza;
+	held[held_first], held_first = nil, held_first + 1;
+	return oldest;
+end
+
 local function release(position)
-	while held_first <= held_last and held[held_first].seq <= position do
-		held_count = held_count - held[held_first].count;
-		held[held_first], held_first = nil, held_first + 1;
-	end
+	while held_first <= held_last and held[held_first].seq <= position do let_go(); end
 	if position >= dropped_seq then dropped = 0; end
 	while acked < position do
 		acked = acked + 1;
@@ -110,15 +117,14 @@ end
 
 local function enforce_bound()
 	local oldest = time.monotonic() - queue_time;
-	while held_first <= held_last and (held_count > queue_size or held[held_first].at < oldest) do
+	while held_first <= held_last and (held_count > queue_size or held_bytes > held_max or held[held_first].at < oldest) do
 		if dropped == 0 then
-			module:log("warn", "%s does not acknowledge: more than %d events or %d s are waiting, dropping the oldest",
-				component, queue_size, queue_time);
+			module:log("warn", "%s does not acknowledge: more than %d events, %d bytes or %d s are waiting, dropping the oldest",
+				component, queue_size, held_max, queue_time);
 		end
-		local oldest_held = held[held_first];
-		dropped, dropped_seq, held_count = dropped + oldest_held.count, oldest_held.seq, held_count - oldest_held.count;
+		local lost = let_go();
+		dropped, dropped_seq = dropped + lost.count, lost.seq;
 		read, read_count = {}, 0; -- what was said of them may be among it
-		held[held_first], held_first = nil, held_first + 1;
 	end
 end
 
@@ -157,7 +163,7 @@ local function flush()
 		for _, place in ipairs(bare_state) do batch[place] = ""; end
 		stanza = concat(batch, "", 1, last + 1);
 	end
-	held_last, held_count = held_last + 1, held_count + count;
+	held_last, held_count, held_bytes = held_last + 1, held_count + count, held_bytes + #stanza;
 	held[held_last] = { seq = seq, at = flushed, count = count, stanza = stanza };
 	enforce_bound();
 end
@@ -394,9 +400,13 @@ end
 
 -- Messages: reporting them --------------------------------------------------------------------------------------------
 
+-- The last one: mod_mam adds its own behind what a sender made up (0.12.3 leaves that in where it archives the message).
 local function stanza_id(stanza, by)
-	local tag = stanza:get_child_with_attr("stanza-id", "urn:xmpp:sid:0", "by", by);
-	return tag and tag.attr.id;
+	local id;
+	for tag in stanza:childtags("stanza-id", "urn:xmpp:sid:0") do
+		if tag.attr.by == by then id = tag.attr.id; end
+	end
+	return id;
 end
 
 -- A room sends one stanza to every joined resource of the account, and a sender may do the same: one event. The same
@@ -404,11 +414,11 @@ end
 local function is_copy(to, message, body)
 	local key = sha1(concat({ message.to, message.from, message[1] or "", message.class, message[3] or "", body }, "\0"));
 	local at, seen = time.monotonic(), copies:get(key);
-	if seen and at - seen.at <= copy_window and not seen[to] then
-		seen[to] = true;
+	if seen and at - seen.at <= copy_window and seen.count < copies_max and not seen[to] then
+		seen[to], seen.count = true, seen.count + 1;
 		return true;
 	end
-	copies:set(key, { at = at, [to] = true });
+	copies:set(key, { at = at, count = 1, [to] = true });
 	return false;
 end
 
@@ -431,7 +441,7 @@ local function read_message(message, stanza, account, session)
 		if nick and notes(session).nicks[with] == nick then return nil; end -- its own words
 		message[2], message[4], message[5] = stanza_id(stanza, with), with, nick;
 		message.mention = is_mention(stanza, account, session, with, body);
-	elseif is_loaded(host, "mam") then -- which removes what others put there in our name
+	elseif is_loaded(host, "mam") then -- else nobody removes what others put there in our name
 		message[2] = stanza_id(stanza, account);
 	end
 	return body;
@@ -581,14 +591,22 @@ local function item_published(event)
 	end
 end
 
--- Status 110 is the room's word for "this is you" (XEP-0045 section 7.2.2): only so are its nicknames known for sure.
+local function asked_to_enter(session, room)
+	for to in pairs(session.directed or {}) do
+		if bare(to) == room then return true; end
+	end
+	return false;
+end
+
+-- Status 110 is the room's word for "this is you" (XEP-0045 section 7.2.2): only so are its nicknames known for sure. But
+-- anybody can say it, so what has not been asked is no room.
 local function occupant_presence(event)
 	local stanza = event.stanza;
 	local x = stanza:get_child("x", "http://jabber.org/protocol/muc#user");
 	local session = x and full_sessions[stanza.attr.to];
 	if session and x:get_child_with_attr("status", nil, "code", "110") then
-		local available = stanza.attr.type == nil;
-		notes(session).nicks[bare(stanza.attr.from)] = available and jid.resource(stanza.attr.from) or nil;
+		local room, available = bare(stanza.attr.from), stanza.attr.type == nil;
+		notes(session).nicks[room] = available and asked_to_enter(session, room) and jid.resource(stanza.attr.from) or nil;
 	end
 end
 
@@ -757,7 +775,7 @@ end
 function module.save()
 	flush();
 	return {
-		epoch = epoch, seq = seq, held = held, first = held_first, last = held_last, count = held_count;
+		epoch = epoch, seq = seq, held = held, first = held_first, last = held_last, count = held_count, bytes = held_bytes;
 		dropped = dropped, dropped_seq = dropped_seq, reported = reported;
 		link = link, in_flight = in_flight, sizes = sizes, acked = acked;
 	};
@@ -766,11 +784,13 @@ end
 function module.restore(saved)
 	if not saved.epoch then return; end
 	epoch, seq, held, held_first, held_last, held_count = saved.epoch, saved.seq, saved.held, saved.first, saved.last, saved.count;
+	held_bytes = saved.bytes or 0; -- a version before this did not count them
 	dropped, dropped_seq, reported = saved.dropped, saved.dropped_seq, saved.reported;
 	link, in_flight, sizes, acked = saved.link, saved.in_flight, saved.sizes, saved.acked;
 	each_session(function (session)
 		local own = notes(session);
 		if own.overdue then filters.add_filter(session, "bytes/in", listen, 1000); end
+		if ack_timeout > 0 then expect_answer(session); end -- who was to answer when the code before this went
 	end);
 end
 
@@ -781,7 +801,7 @@ function module.unload()
 		local own = session.push_relay;
 		if own and own.watch then
 			own.watch:stop();
-			own.watch = nil; -- the next message asks again
+			own.watch = nil;
 		end
 		if not module.reloading then session.push_relay = nil; end
 	end);

@@ -56,6 +56,11 @@ internal sealed class EjabberdServer : XmppServer
                 await server.OrderAsync("register", new { user, host = Host, password = "pw" }, cancellationToken);
             }
 
+            foreach (var user in BriefUsers)
+            {
+                await server.OrderAsync("register", new { user, host = BriefHost, password = "pw" }, cancellationToken);
+            }
+
             return server;
         }
         catch
@@ -65,17 +70,19 @@ internal sealed class EjabberdServer : XmppServer
         }
     }
 
-    public override async Task KillAsync()
+    public override Task KillAsync() => EndAsync(running =>
     {
-        if (process is not { } running)
-        {
-            return;
-        }
-
-        process = null;
         running.Kill();
-        await running.WaitForExitAsync().WaitAsync(Patience);
-        running.Dispose();
+        return running.WaitForExitAsync();
+    });
+
+    public override Task StopAsync() => EndAsync(TerminateAsync);
+
+    public override Task KickAsync(string jid, CancellationToken cancellationToken)
+    {
+        var parts = jid.Split('@', '/');
+        var whose = new { user = parts[0], host = parts[1], resource = parts[2], reason = "by the operator" };
+        return OrderAsync("kick_session", whose, cancellationToken);
     }
 
     public override async Task RestartAsync(CancellationToken cancellationToken)
@@ -99,6 +106,18 @@ internal sealed class EjabberdServer : XmppServer
         Directory.Delete(folder, recursive: true);
     }
 
+    private async Task EndAsync(Func<Process, Task> end)
+    {
+        if (process is not { } running)
+        {
+            return;
+        }
+
+        process = null;
+        await end(running).WaitAsync(Patience);
+        running.Dispose();
+    }
+
     private async Task CompileAsync(string modulePath, CancellationToken cancellationToken)
     {
         var erlang = await RunAsync("erl", ["-noshell", "-eval", "io:put_chars(code:lib_dir()), halt()."], cancellationToken);
@@ -112,7 +131,7 @@ internal sealed class EjabberdServer : XmppServer
     private Task ConfigureAsync(CancellationToken cancellationToken) => File.WriteAllTextAsync(
         ConfigurationFile,
         $$$"""
-        hosts: [{{{Host}}}]
+        hosts: [{{{Host}}}, {{{BriefHost}}}]
         loglevel: info
         log_rotate_count: 0
         auth_password_format: plain
@@ -128,6 +147,13 @@ internal sealed class EjabberdServer : XmppServer
           mod_carboncopy: {}
           mod_client_state: {}
           mod_offline: {}
+          mod_mam: {default: always}
+          mod_push: {include_sender: true, include_body: true}
+          mod_blocking: {}
+          mod_privacy: {}
+          mod_caps: {}
+          mod_pubsub: {plugins: [flat, pep]}
+          mod_muc: {host: "rooms.@HOST@", default_room_options: {mam: false, persistent: false, allow_subscription: true} }
           mod_stream_mgmt: {resend_on_timeout: if_offline, ack_timeout: 3}
           mod_http_api: {}
           mod_admin_extra: {}

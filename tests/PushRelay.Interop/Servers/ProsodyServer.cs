@@ -9,6 +9,9 @@ internal sealed record ProsodyOptions
 {
     public IReadOnlyList<string> Hosts { get; init; } = [ProsodyServer.Host];
 
+    /// <summary>Host to lines of Lua below its line.</summary>
+    public IReadOnlyDictionary<string, string> HostConfiguration { get; init; } = new Dictionary<string, string>();
+
     /// <summary>Bare address to password, on any of the hosts.</summary>
     public IReadOnlyDictionary<string, string> Accounts { get; init; } = XmppServer.Users.ToDictionary(user => $"{user}@{XmppServer.Host}", _ => "pw");
 
@@ -23,6 +26,9 @@ internal sealed record ProsodyOptions
 
     /// <summary>Lines of Lua for the global section, after all others.</summary>
     public string Configuration { get; init; } = "";
+
+    /// <summary>Domains of rooms.</summary>
+    public IReadOnlyList<string> Rooms { get; init; } = [];
 
     public string LogLevel { get; init; } = "info";
 }
@@ -63,8 +69,17 @@ internal sealed class ProsodyServer : XmppServer
     public static Task<ProsodyServer> StartAsync(string modulePath, CancellationToken cancellationToken) => StartAsync(
         new ProsodyOptions
         {
+            Hosts = [Host, BriefHost],
+            HostConfiguration = new Dictionary<string, string> { [BriefHost] = "smacks_hibernation_time = 1" },
+            Accounts = Users.Select(user => $"{user}@{Host}")
+                .Concat(BriefUsers.Select(user => $"{user}@{BriefHost}")).ToDictionary(account => account, _ => "pw"),
+            Rooms = [Rooms],
             PluginPaths = [modulePath],
-            Modules = ["smacks", "csi_simple", "mam", "carbons", "offline", "admin_shell", "admin_socket", "push_relay"],
+            Modules =
+            [
+                "smacks", "csi_simple", "mam", "carbons", "offline", "blocklist", "pep", "admin_shell", "admin_socket", "cloud_notify",
+                "push_relay",
+            ],
             Configuration = $"push_relay_component = \"{Component}\"\npush_relay_ack_timeout = 1\nsmacks_max_ack_delay = 3",
         },
         cancellationToken);
@@ -97,11 +112,7 @@ internal sealed class ProsodyServer : XmppServer
     });
 
     /// <summary>As an operator does (SIGTERM); Prosody says goodbye on every stream.</summary>
-    public Task StopAsync() => EndAsync(async running =>
-    {
-        using var kill = Process.Start("sh", ["-c", string.Create(CultureInfo.InvariantCulture, $"kill -TERM {running.Id}")]);
-        await kill.WaitForExitAsync();
-    });
+    public override Task StopAsync() => EndAsync(TerminateAsync);
 
     /// <summary>Starts it again, on the same ports and data; if it still runs it is stopped first.</summary>
     public override async Task RestartAsync(CancellationToken cancellationToken)
@@ -125,9 +136,21 @@ internal sealed class ProsodyServer : XmppServer
         }
     }
 
-    public override async Task ReloadModuleAsync(CancellationToken cancellationToken)
+    public override Task ReloadModuleAsync(CancellationToken cancellationToken) =>
+        ShellAsync($"module:reload(\"push_relay\", \"{Host}\")", cancellationToken);
+
+    public override Task KickAsync(string jid, CancellationToken cancellationToken) =>
+        ShellAsync($"c2s:close(\"{jid}\")", cancellationToken);
+
+    public override async ValueTask DisposeAsync()
     {
-        using var shell = Process.Start(new ProcessStartInfo("prosodyctl", ["--config", ConfigurationFile, "shell", $"module:reload(\"push_relay\", \"{Host}\")"])
+        await KillAsync();
+        Directory.Delete(folder, recursive: true);
+    }
+
+    private async Task ShellAsync(string line, CancellationToken cancellationToken)
+    {
+        using var shell = Process.Start(new ProcessStartInfo("prosodyctl", ["--config", ConfigurationFile, "shell", line])
         {
             RedirectStandardError = true,
             RedirectStandardOutput = true,
@@ -135,12 +158,6 @@ internal sealed class ProsodyServer : XmppServer
         var told = await shell.StandardOutput.ReadToEndAsync(cancellationToken);
         await shell.WaitForExitAsync(cancellationToken);
         Assert.True(shell.ExitCode == 0, told);
-    }
-
-    public override async ValueTask DisposeAsync()
-    {
-        await KillAsync();
-        Directory.Delete(folder, recursive: true);
     }
 
     private async Task LaunchAsync(CancellationToken cancellationToken)
@@ -241,6 +258,12 @@ internal sealed class ProsodyServer : XmppServer
         foreach (var host in options.Hosts)
         {
             text.AppendLine(CultureInfo.InvariantCulture, $"VirtualHost \"{host}\"");
+            text.AppendLine(options.HostConfiguration.GetValueOrDefault(host));
+        }
+
+        foreach (var domain in options.Rooms)
+        {
+            text.AppendLine(CultureInfo.InvariantCulture, $"Component \"{domain}\" \"muc\"");
         }
 
         foreach (var (domain, secret) in options.Components)

@@ -210,7 +210,7 @@ internal sealed class RelayProcess : IAsyncDisposable
         Directory.Delete(folder, recursive: true);
     }
 
-    private async Task<JsonNode> GetAsync(string path) => JsonNode.Parse(await Client.GetStringAsync(path, TestContext.Current.CancellationToken))!;
+    public async Task<JsonNode> GetAsync(string path) => JsonNode.Parse(await Client.GetStringAsync(path, TestContext.Current.CancellationToken))!;
 
     private void Note(string? line, TaskCompletionSource<Uri> address)
     {

@@ -54,13 +54,6 @@ internal sealed class XmppClient : IAsyncDisposable
         ["children"] = new JsonArray([.. children.Select(c => (JsonNode)c)]),
     });
 
-    /// <summary>Sends so many short messages as fast as the server processes them; their ids are the prefix and a number from 0.</summary>
-    public Task FloodAsync(string to, string prefix, int count) =>
-        ObeyAsync(new JsonObject { ["do"] = "flood", ["to"] = to, ["prefix"] = prefix, ["count"] = count });
-
-    /// <summary>How many messages of the flood the server has processed.</summary>
-    public int Processed { get; private set; }
-
     /// <summary>Sends any request.</summary>
     /// <returns>The whole answer, also where it is an error.</returns>
     public async Task<XElement> AskAsync(string to, string type, string xml)
@@ -126,11 +119,6 @@ internal sealed class XmppClient : IAsyncDisposable
             if (came == "answer")
             {
                 answer = (string)said["xml"]!;
-            }
-
-            if (came == "processed")
-            {
-                Processed = (int)said["count"]!;
             }
 
             if (came == kind)

@@ -1,3 +1,5 @@
+using System.Diagnostics;
+using System.Globalization;
 using System.Net;
 using System.Net.Sockets;
 
@@ -9,8 +11,17 @@ internal abstract class XmppServer : IAsyncDisposable
     public const string Host = "example.test";
     public const string Component = "push.example.test";
 
+    /// <summary>A second virtual host, on which a session can be resumed for a second only.</summary>
+    public const string BriefHost = "brief.test";
+
+    /// <summary>Rooms of its own (XEP-0045).</summary>
+    public const string Rooms = "rooms.example.test";
+
     /// <summary>Local parts of the accounts, each with the password "pw".</summary>
-    public static readonly IReadOnlyList<string> Users = ["alice", "bob", "carol", .. Enumerable.Range(0, 60).Select(n => $"u{n}")];
+    public static readonly IReadOnlyList<string> Users = ["alice", "bob", "carol", .. Enumerable.Range(0, 120).Select(n => $"u{n}")];
+
+    /// <summary>The same on the brief host.</summary>
+    public static readonly IReadOnlyList<string> BriefUsers = ["alice", "bob"];
 
     public int C2sPort { get; protected set; }
 
@@ -28,6 +39,12 @@ internal abstract class XmppServer : IAsyncDisposable
 
     /// <summary>As a crash does (SIGKILL).</summary>
     public abstract Task KillAsync();
+
+    /// <summary>As an operator does (SIGTERM).</summary>
+    public abstract Task StopAsync();
+
+    /// <summary>Ends a session, by its full address, as an operator does.</summary>
+    public abstract Task KickAsync(string jid, CancellationToken cancellationToken);
 
     /// <summary>Starts it again, on the same ports and data; if it still runs it is stopped first.</summary>
     public abstract Task RestartAsync(CancellationToken cancellationToken);
@@ -49,6 +66,14 @@ internal abstract class XmppServer : IAsyncDisposable
         {
             return false;
         }
+    }
+
+    /// <summary>Sends the signal TERM and waits for the end.</summary>
+    protected static async Task TerminateAsync(Process running)
+    {
+        using var kill = Process.Start("kill", ["-TERM", running.Id.ToString(CultureInfo.InvariantCulture)]);
+        await kill.WaitForExitAsync();
+        await running.WaitForExitAsync();
     }
 
     protected static (int First, int Second) FreePorts()

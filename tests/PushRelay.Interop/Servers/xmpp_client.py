@@ -52,14 +52,6 @@ class Client(slixmpp.ClientXMPP):
                 for xml in command.get("children", []):
                     message.append(ET.fromstring(xml))
                 message.send()
-            case "flood":
-                # short messages with the ids PREFIX0, PREFIX1, ..., told by the hundred once the server has processed them
-                for first in range(0, command["count"], 100):
-                    for n in range(first, min(first + 100, command["count"])):
-                        self.send_raw("<message to='%s' type='chat' id='%s%d'><body>message %d</body></message>"
-                                      % (command["to"], command["prefix"], n, n))
-                    await self["xep_0199"].ping(self.boundjid.domain, timeout=60)
-                    say(event="processed", count=min(first + 100, command["count"]))
             case "iq":
                 # any request; the answer is said as it came, also where it is an error
                 iq = self.make_iq(ito=command["to"], itype=command["type"])

@@ -4,6 +4,7 @@ using System.Net.Sockets;
 using System.Text.Json.Nodes;
 using PushRelay.Apns.Simulator;
 using PushRelay.Cli;
+using PushRelay.Storage;
 using PushRelay.Tests.Component;
 using PushRelay.Tests.Storage;
 
@@ -29,6 +30,34 @@ public sealed class DoctorTests(PostgreSqlServer postgreSql) : IDisposable
 
         Assert.Equal(("settings", false), (check.Name, check.Ok));
         Assert.Contains("from 1 to 65535", check.Detail, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("Xmpp:Components:0:Port is out of range", 6)]
+    [InlineData("There is no setting Xmpp:Components:1:Prot. The nearest name is Port.", 9)]
+    [InlineData("Urls is wrong", 2)]
+    [InlineData("Storage:MasterKeyFile cannot be read", null)]
+    public void What_is_wrong_with_a_setting_is_found_in_the_file(string problem, int? line)
+    {
+        var file = new SettingsFile(Path.Combine(folder, "settings.json"));
+        File.WriteAllText(
+            file.Path,
+            """
+            { // a comment
+              "urls": "http://localhost:8080",
+              "Xmpp": {
+                "Components": [
+                  { "Servers": ["a", "b"], "Limits": { "X": 1 },
+                    "Port": 99999 },
+                  {
+                    "Domain": "push.example.com",
+                    "Prot": 5347,
+                  }
+                ] } }
+            """);
+
+        Assert.Equal(line is null ? problem : $"{problem} ({file.Path}:{line})", file.Locate(problem));
+        Assert.Equal(problem, new SettingsFile(Path.Combine(folder, "none.json")).Locate(problem));
     }
 
     [Fact]
@@ -103,10 +132,10 @@ public sealed class DoctorTests(PostgreSqlServer postgreSql) : IDisposable
         await MigrateAsync();
         Assert.Equal("nothing stands open", (await ExamineAsync("--Xmpp:Components:0:Secret=0123456789abcdef")).Single(c => c.Name == "safety").Detail);
 
-        var careful = (await ExamineAsync("--Urls=http://0.0.0.0:8080")).Single(c => c.Name == "safety");
-        Assert.True(careful.Ok);
-        Assert.Contains("http://0.0.0.0:8080 is plain HTTP", careful.Detail, StringComparison.Ordinal);
-        Assert.Contains("the secret of push.example.com has fewer than 16 characters", careful.Detail, StringComparison.Ordinal);
+        var open = Failing(await ExamineAsync("--Urls=http://0.0.0.0:8080"), "safety");
+        Assert.Contains("Urls has http://0.0.0.0:8080, plain HTTP beyond this machine. Cure: ", open, StringComparison.Ordinal);
+        Assert.Contains("Xmpp:Components:0:Secret has fewer than 16 characters. Cure: ", open, StringComparison.Ordinal);
+        Assert.DoesNotContain("0.0.0.0", Failing(await ExamineAsync("--Urls=http://0.0.0.0:8080", "--Api:PublicUrl=https://push.example.com"), "safety"), StringComparison.Ordinal);
 
         if (!OperatingSystem.IsWindows())
         {
@@ -121,7 +150,8 @@ public sealed class DoctorTests(PostgreSqlServer postgreSql) : IDisposable
         var database = await postgreSql.NewDatabaseAsync(Token);
         await (await RelayApp.OpenAsync(null, TestRelay.Settings(folder, database), TimeProvider.System, Token)).DisposeAsync();
 
-        var checks = await DoctorCommand.ExamineAsync(null, TestRelay.Settings(folder, database), TimeProvider.System, Token);
+        var checks = await DoctorCommand.ExamineAsync(
+            null, TestRelay.Settings(folder, database, "--Xmpp:Components:0:Secret=0123456789abcdef"), TimeProvider.System, Token);
 
         Assert.Contains("superuser", checks.Single(c => c.Name == "safety").Detail, StringComparison.Ordinal);
     }

@@ -1,6 +1,10 @@
 using System.Globalization;
+using System.Threading.Channels;
 using System.Xml.Linq;
+using Microsoft.Extensions.Logging.Abstractions;
 using PushRelay.Access;
+using PushRelay.Component;
+using PushRelay.Storage;
 using PushRelay.Tests.Xmpp;
 
 namespace PushRelay.Tests.Component;
@@ -135,6 +139,79 @@ public sealed class CommandTests : IAsyncLifetime
         }
 
         Assert.Equal([null, null, null, null, null, "policy-violation", "policy-violation"], conditions);
+    }
+
+    [Fact]
+    public async Task Who_is_refused_stands_in_the_audit_once_a_minute_for_an_account_or_a_strangers_server()
+    {
+        const string Issue = "<command xmlns='http://jabber.org/protocol/commands' node='pushrelay:token'/>";
+        await AskAsync("set", Issue, "mallory@elsewhere.example/x");
+        await AskAsync("set", Issue, "eve@elsewhere.example/x");
+        await AskAsync("set", Revoke(Guid.NewGuid(), null), "alice@example.com/x");
+        await AskAsync("set", "<command xmlns='http://jabber.org/protocol/commands' node='made up by a peer'/>", "carol@example.com/x");
+        await AskAsync("set", "<command xmlns='http://jabber.org/protocol/commands' node='pushrelay:tokens' sessionid='1-AAAA'/>", "dan@example.com/x");
+        for (var i = 0; i < 7; i++)
+        {
+            await AskAsync("set", Issue);
+        }
+
+        var records = await relay.Get<AuditTrail>().ListAsync(null, null, 200, Token);
+
+        Assert.Equal(
+            [
+                ("elsewhere.example", null, "pushrelay:token", "forbidden"),
+                ("alice@example.com", "alice@example.com", "pushrelay:revoke", "item-not-found"),
+                ("carol@example.com", "carol@example.com", null, "item-not-found"),
+                ("dan@example.com", "dan@example.com", "pushrelay:tokens", "bad-sessionid"),
+                (TestRelay.Bob, TestRelay.Bob, "pushrelay:token", "policy-violation"),
+            ],
+            records.Reverse().Where(r => r.Action == "command.refused").Select(r => (r.Address, r.Account, r.Target, r.Result)));
+        Assert.Equal(5, records.Count(r => r.Action == "token.issue"));
+    }
+
+    [Fact]
+    public async Task A_flood_of_one_account_is_put_off_and_others_are_answered()
+    {
+        const string List = "<command xmlns='http://jabber.org/protocol/commands' node='pushrelay:tokens'/>";
+        var conditions = new List<string?>();
+        for (var i = 0; i < 60; i++)
+        {
+            conditions.Add(Condition(await AskAsync("set", List)));
+        }
+
+        Assert.Equal([.. Enumerable.Repeat<string?>(null, 50), .. Enumerable.Repeat("policy-violation", 10)], conditions);
+        Assert.Null(Condition(await AskAsync("set", List, "alice@example.com/x")));
+        relay.Clock.Advance(TimeSpan.FromSeconds(1));
+        Assert.Null(Condition(await AskAsync("set", List)));
+    }
+
+    [Fact]
+    public async Task Commands_of_one_account_that_take_long_keep_nobody_else_out()
+    {
+        var held = new TaskCompletionSource<CommandAnswer>(TaskCreationOptions.RunContinuationsAsynchronously);
+        var slow = new AdHocCommands(
+            relay.Get<MasterKey>(), relay.Get<ServedAccounts>(), [new AdHocCommand("slow", "Slow", (_, _, _) => held.Task)], relay.Get<RateLimits>(),
+            relay.Get<Refusals>(), relay.Clock, NullLogger<AdHocCommands>.Instance);
+        var answers = Channel.CreateUnbounded<XElement>();
+
+        for (var i = 0; i < AdHocCommands.AtOnceOfAccountMax + 1; i++)
+        {
+            await AskSlowAsync("bob@example.com/phone");
+        }
+
+        Assert.Equal("resource-constraint", Condition(await NextAsync()));
+        await AskSlowAsync("alice@example.com/x");
+        held.SetResult(new CommandAnswer.Done("done", null));
+        for (var i = 0; i < AdHocCommands.AtOnceOfAccountMax + 1; i++)
+        {
+            Assert.Null(Condition(await NextAsync()));
+        }
+
+        async Task AskSlowAsync(string from) => Assert.True(await slow.TryAnswerAsync(
+            ParserDriver.Stanza($"<iq type='set' id='1' from='{from}' to='push.example.com'><command xmlns='http://jabber.org/protocol/commands' node='slow'/></iq>"),
+            ["example.com"], answer => answers.Writer.WriteAsync(answer, Token).AsTask(), Token));
+
+        async Task<XElement> NextAsync() => await answers.Reader.ReadAsync(Token).AsTask().WaitAsync(TimeSpan.FromSeconds(30), Token);
     }
 
     private static string Revoke(Guid id, string? session) =>

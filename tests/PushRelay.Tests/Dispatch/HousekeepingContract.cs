@@ -122,6 +122,14 @@ public sealed class SqliteHousekeepingTests : HousekeepingContract
     private protected override Task<TestRelay> OpenAsync(string setting) => TestRelay.OpenAsync(null, setting);
 }
 
+/// <summary>Alone: a page of an index is used again only when no transaction is open, in any database, that is older than its end.</summary>
+[CollectionDefinition(Name, DisableParallelization = true)]
+public sealed class AloneOnPostgreSql
+{
+    public const string Name = "alone on PostgreSQL";
+}
+
+[Collection(AloneOnPostgreSql.Name)]
 public sealed class PostgreSqlHousekeepingTests(PostgreSqlServer server) : HousekeepingContract
 {
     private protected override Task CleanAsync() => RunAsync("VACUUM deliveries, attempts");

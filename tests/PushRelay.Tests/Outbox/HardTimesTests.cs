@@ -175,6 +175,27 @@ public sealed class HardTimesTests(PostgreSqlServer server)
     }
 
     [Fact]
+    public async Task What_a_process_that_died_on_SQLite_had_in_flight_goes_out_at_the_next_start_even_if_the_clock_was_set_back()
+    {
+        await using var apns = await ApnsSimulator.StartAsync(new ApnsSimulatorOptions { Topics = [TestRelay.App] }, Token);
+        await using var relay = await ServedAsync(apns);
+        await relay.RegisterAsync();
+        await relay.CommitMessageAsync("hello");
+        Assert.Single(await ClaimAsync(relay));
+        await using (var db = relay.NewDb())
+        {
+            // the clock was an hour ahead when it was claimed
+            await db.Set<Delivery>().ExecuteUpdateAsync(set => set.SetProperty(d => d.LeaseUntil, relay.Clock.GetUtcNow().AddHours(1)), Token);
+        }
+
+        await relay.ServeAsync();
+
+        // time stands still: no lease ends
+        var row = Assert.Single(await relay.WaitForRowsAsync(rows => rows.All(r => r.State == DeliveryState.Accepted)));
+        Assert.Equal(2, row.Attempts);
+    }
+
+    [Fact]
     public async Task A_device_whose_row_cannot_be_read_holds_up_no_other()
     {
         await using var apns = await ApnsSimulator.StartAsync(new ApnsSimulatorOptions { Topics = [TestRelay.App] }, Token);

@@ -158,6 +158,23 @@ public abstract class OutboxContract : IAsyncLifetime
     }
 
     [Fact]
+    public async Task A_text_that_is_refused_ends_alone_and_the_rows_it_spoke_for_go_on()
+    {
+        var slot = Guid.NewGuid();
+        var first = await AppendAsync(slot);
+        var second = await AppendAsync(slot);
+        await AppendAsync(slot);
+
+        await SettleAsync(Assert.Single(await ClaimAsync(10)), new Settlement.Rejected("apns_PayloadTooLarge"), null);
+
+        var next = Assert.Single(await ClaimAsync(10));
+        Assert.Equal([first, second], next.Rows.Select(r => r.Id));
+        // tried once more, and none of its chances used up
+        Assert.Equal((2, 1), (next.Head.Attempts, next.Head.AttemptsExcused));
+        Assert.Equal((DeliveryState.Rejected, "apns_PayloadTooLarge"), (await relay.RowsAsync()).Select(r => (r.State, r.Reason)).Last());
+    }
+
+    [Fact]
     public async Task A_lost_lease_brings_back_every_row_of_the_alert()
     {
         var slot = Guid.NewGuid();

@@ -256,13 +256,13 @@ public abstract class OutboxModelContract : IAsyncLifetime
                 row.State = settlement switch
                 {
                     Settlement.Accepted => head ? DeliveryState.Accepted : DeliveryState.Coalesced,
-                    Settlement.Rejected => head ? DeliveryState.Rejected : DeliveryState.Pending,
+                    Settlement.Rejected => row.Id == alert.Newest.Id ? DeliveryState.Rejected : DeliveryState.Pending,
                     Settlement.Dead => head ? DeliveryState.Dead : DeliveryState.Pending,
                     _ => DeliveryState.Pending,
                 };
                 row.Into = row.State == DeliveryState.Coalesced ? alert.Head.Id : null;
                 row.Attempts -= head && settlement is Settlement.HandBack ? 1 : 0;
-                row.Excused += head && settlement is Settlement.Retry { Excused: true } ? 1 : 0;
+                row.Excused += head && (settlement is Settlement.Retry { Excused: true } || (settlement is Settlement.Rejected && alert.Rows.Count > 1)) ? 1 : 0;
                 row.Due = settlement is Settlement.Retry retry ? now + retry.Delay : now;
             }
         }

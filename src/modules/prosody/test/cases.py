@@ -418,6 +418,18 @@ def the_nick_is_the_one_the_room_gave(w):
 
 
 @case
+def a_stranger_who_speaks_as_a_room_gives_the_account_no_nick(w):
+    if not w.server.bounds_strangers:
+        return
+    bob, alice = w.account(), w.sender()
+    client, _ = w.online(bob)
+    alice.send(f"<presence to='{client.full}'><x xmlns='http://jabber.org/protocol/muc#user'><status code='110'/></x></presence>")
+    client.expect(lambda e: local(e.tag) == 'presence' and e.get('from') == alice.full)
+    alice.message(client.full, 'look, a', kind='groupchat')  # as the nick would be that of her resource, its own words
+    same(w.bridge.next(bob), kind='message', body='look, a', mention=None)
+
+
+@case
 def the_history_of_a_room_gives_none(w):
     bob, alice = w.account(), w.sender()
     room = join(alice, 'alice')
@@ -631,6 +643,17 @@ def what_a_session_left_unacknowledged_is_reported_again_when_it_hibernates(w):
     same(again, kind='message', body='lost', unacked='true', id=lost_id, stanza_id=lost.stanza_id)
     assert again.attr['from'] == lost.attr['from'] and first.stanza_id != lost.stanza_id
     assert w.nothing_but(bob, alice) == []
+
+
+@case
+def a_stream_closed_in_order_reports_what_it_left(w):
+    bob, alice = w.account(), w.sender()
+    client, sid = w.online(bob, sm=True)
+    alice.message(bob, 'lost')
+    same(w.bridge.next(bob), body='lost', unacked=None)
+    client.send('</stream:stream>')
+    same(w.bridge.next(bob), kind='session', sid=sid, state='closed')
+    same(w.bridge.next(bob), kind='message', body='lost', unacked='true')
 
 
 @case
@@ -993,6 +1016,33 @@ def a_relay_that_does_not_read_delays_no_message_and_costs_no_memory_without_end
 
 
 @case
+def long_messages_fill_the_queue_by_their_bytes(w):
+    if not w.server.bounds_strangers:
+        return
+    bob, alice = w.account(SMALL), w.sender()
+    w.connect(SMALL)
+    bridge = w.connect_only(SMALL)  # asks for nothing: the link is as good as down
+    for n in range(SMALL_QUEUE):
+        alice.message(bob, f'{n}' + "'" * 4000)  # 24 KB, as each has to be escaped; the queue takes 60
+    alice.sync()
+    _, result = bridge.snapshot()
+    assert result['dropped'] == str(SMALL_QUEUE - 2), result
+    assert [bridge.next(bob).body[0] for _ in range(2)] == ['3', '4']
+    bridge.ack(int(result['seq']))
+
+
+@case
+def a_message_to_many_invented_resources_is_not_remembered_without_end(w):
+    if not w.server.bounds_strangers:
+        return
+    bob, alice = w.account(), w.sender()
+    for n in range(150):
+        alice.message(f'{bob}/r{n}', 'one', msg_id='x1')
+    same(w.bridge.next(bob), body='one')
+    assert [e.body for e in w.nothing_but(bob, alice)] == ['one']
+
+
+@case
 def a_client_can_neither_ask_nor_acknowledge(w):
     bob, alice = w.account(), w.sender()
     alice.message(bob, 'one')
@@ -1032,6 +1082,55 @@ def a_second_link_takes_over(w):
 
 
 @case
+def what_one_link_did_not_acknowledge_goes_to_the_next_that_asks(w):
+    bob, alice = w.account(), w.sender()
+    w.bridge.ack(w.bridge.last)
+    w.bridge.sync()
+    alice.message(bob, 'under way')
+    old = w.bridge.next(bob)
+    w.connect_only()
+    _, result = w.bridge.snapshot(old.epoch, old.seq - 1)
+    assert result['epoch'] == old.epoch and result['dropped'] == '0'
+    same(w.bridge.next(bob), body='under way', seq=old.seq, replay=True)
+    alice.message(bob, 'after')
+    same(w.bridge.next(bob), body='after', replay=False)
+
+
+@case
+def without_an_archive_a_message_has_no_stanza_id_and_one_that_the_sender_made_up_is_not_taken(w):
+    bridge, bob, alice = w.connect(SMALL), w.account(SMALL), w.login(w.account(SMALL), 'a')
+    w.online(bob, bridge=bridge)
+    alice.message(bob, 'one', extra=f"<stanza-id xmlns='urn:xmpp:sid:0' by='{bob}' id='made-up'/>")
+    same(bridge.next(bob), kind='message', body='one', stanza_id=None)
+
+
+@case
+def with_an_archive_a_stanza_id_that_the_sender_made_up_is_not_taken(w):
+    bob, alice = w.account(), w.sender()
+    w.online(bob)
+    alice.message(bob, 'one', extra=f"<stanza-id xmlns='urn:xmpp:sid:0' by='{bob}' id='made-up'/>")
+    event = w.bridge.next(bob)
+    assert event.body == 'one' and event.stanza_id not in (None, 'made-up'), event
+
+
+@case
+def the_servers_own_push_beside_the_module_changes_no_event(w):
+    bob, alice = w.account(), w.sender()
+    client, sid = w.online(bob, sm=True)
+    client.iq('set', f"<enable xmlns='urn:xmpp:push:0' jid='{COMPONENT}' node='n1'/>")
+    client.ack()
+    client.sync()
+    client.cut()
+    same(w.bridge.next(bob), sid=sid, state='hibernating')
+    alice.message(bob, 'asleep')
+    same(w.bridge.next(bob), kind='message', body='asleep', unacked=None)
+    w.bridge.wait(lambda: w.bridge.take() or bool(w.bridge.others))  # both come over one link
+    for publish in w.bridge.others:
+        w.bridge.send(f"<iq type='result' id='{publish.get('id')}' from='{COMPONENT}' to='{HOST}'/>")
+    assert w.nothing_but(bob, alice) == []
+
+
+@case
 def every_virtual_host_is_a_stream_of_its_own(w):
     bob, carol, alice = w.account(), w.account(SMALL), w.sender()
     alice.message(carol, 'there')
@@ -1063,6 +1162,61 @@ def a_reload_keeps_epoch_numbers_queue_and_sessions(w):
     _, result = w.bridge.snapshot(held.epoch, held.seq - 1)
     assert result['epoch'] == held.epoch
     same(w.bridge.next(bob), body='held', seq=held.seq, replay=True)
+
+
+@case
+def a_module_reloaded_again_and_again_says_everything_once(w):
+    bob, alice = w.account(), w.sender()
+    client, sid = w.online(bob, sm=True)
+    for _ in range(5):
+        w.server.reload_module(HOST)
+    client.csi('inactive')
+    same(w.bridge.next(bob), sid=sid, state='inactive')
+    alice.message(bob, 'one')
+    same(w.bridge.next(bob), body='one')
+    client.expect(lambda e: local(e.tag) == 'r')
+    client.ack()
+    client.sync()
+    assert w.nothing_but(bob, alice) == []
+
+
+@case
+def a_client_that_was_to_answer_when_the_module_was_reloaded_still_is(w):
+    bob, alice = w.account(), w.sender()
+    client, sid = w.online(bob, sm=True)
+    client.csi('inactive')
+    same(w.bridge.next(bob), state='inactive')
+    alice.message(bob, 'are you there')
+    same(w.bridge.next(bob), kind='message', unacked=None)
+    w.server.reload_module(HOST)
+    same(w.bridge.next(bob), kind='session', sid=sid, state='hibernating')
+    same(w.bridge.next(bob), kind='message', body='are you there', unacked='true')
+
+
+@case
+def unloaded_it_is_silent_and_the_server_goes_on(w):
+    bob, alice = w.account(), w.sender()
+    client, _ = w.online(bob, sm=True)
+    client.csi('inactive')
+    same(w.bridge.next(bob), state='inactive')
+    w.server.unload_module(HOST)
+    w.bridge.sync()
+    w.bridge.read(0)
+    w.bridge.inbox.clear()
+    alice.message(bob, 'goes on')
+    client.expect(lambda e: local(e.tag) == 'message' and any(c.text == 'goes on' for c in e))
+    client.csi('active')
+    client.sync()
+    request = 'nobody'
+    w.bridge.send(f"<iq type='get' id='{request}' to='{HOST}' from='{COMPONENT}'><snapshot xmlns='{BRIDGE}'/></iq>")
+    assert w.bridge.answer(request).get('type') == 'error'
+    assert not any(e.get('from') == HOST and local(e.tag) == 'message' for e in w.bridge.inbox), list(w.bridge.inbox)
+    w.bridge.live = False
+    w.server.load_module(HOST)
+    w.bridge.next('heartbeat')
+    pages, _ = w.bridge.snapshot()
+    found = [e.state for page in pages for e in page if e.account == bob]
+    assert found == ['active'] or not w.server.rereads, found
 
 
 @case

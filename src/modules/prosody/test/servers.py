@@ -27,7 +27,7 @@ class Shape(typing.NamedTuple):
     module: bool  # has the module
     usual: bool  # carbons, csi, blocking and XEP-0198
     archive: bool = False  # in the server's own default storage
-    sql: bool = False  # ejabberd: in SQLite instead
+    sql: bool = False  # in SQLite instead: ejabberd (erlang-p1-sqlite3) the archive, Prosody (lua-dbi-sqlite3) all but the accounts
 
 
 class Server:
@@ -80,6 +80,8 @@ class Prosody(Server):
     one_link = True  # kick_old: a second connection of the component ends the first
     muc_sub = False
     clusters = False
+    bounds_strangers = True  # what they can make it remember
+    rereads = True  # what changed of a session while the module was not loaded
     says_goodbye = True  # at a shutdown it ends its sessions before the component's link
 
     def is_fault(self, line):
@@ -87,7 +89,7 @@ class Prosody(Server):
 
     def prepare(self):
         config = self.dir / 'prosody.cfg.lua'
-        modules = '"carbons"; "blocklist"; "pep"; "smacks"; "csi_simple"; "offline"; "admin_shell"; "admin_socket"; "push_relay"'
+        modules = '"carbons"; "blocklist"; "pep"; "smacks"; "csi_simple"; "offline"; "cloud_notify"; "admin_shell"; "admin_socket"; "push_relay"'
         hosts = f'''VirtualHost "{HOST}"
 	modules_enabled = {{ "mam" }}
 VirtualHost "{SMALL}"
@@ -97,6 +99,9 @@ VirtualHost "{SMALL}"
 	smacks_max_ack_delay = {SMALL_ACK}
 Component "{ROOMS}" "muc"
 '''
+        storage = 'storage = "internal"'
+        if self.shape and self.shape.sql:
+            storage = f'default_storage = "sql"; storage = {{ accounts = "internal" }}; sql = {{ driver = "SQLite3"; database = "{self.dir}/sqlite" }}'
         if self.shape:
             modules = (('"carbons"; "blocklist"; "pep"; "smacks"; "csi_simple"; "offline"; ' if self.shape.usual else '')
                        + ('"mam"; ' if self.shape.archive else '') + '"admin_shell"; "admin_socket"; '
@@ -112,7 +117,7 @@ log = {{ {{ levels = {{ min = "info" }}, to = "file", filename = "{self.dir}/pro
 modules_enabled = {{ "roster"; "saslauth"; "disco"; "presence"; "message"; "iq"; "c2s"; "posix"; {modules} }}
 modules_disabled = {{ "s2s" }}
 authentication = "internal_plain"
-storage = "internal"
+{storage}
 c2s_require_encryption = false
 allow_unencrypted_plain_auth = true
 c2s_ports = {{ {self.c2s} }}; c2s_interfaces = {{ "127.0.0.1" }}
@@ -160,6 +165,8 @@ class Ejabberd(Server):
     one_link = False  # several connections of a component live side by side
     muc_sub = True
     clusters = True
+    bounds_strangers = False
+    rereads = False
     says_goodbye = False  # the component's link ends before the sessions do
 
     def is_fault(self, line):
@@ -188,6 +195,7 @@ class Ejabberd(Server):
       mod_carboncopy: {}
       mod_client_state: {}
       mod_offline: {}
+      mod_push: {}
       mod_caps: {}
       mod_pubsub: {plugins: [flat, pep]}
       mod_http_api: {}

@@ -216,7 +216,7 @@ class Bridge(Stream):
         digest = hashlib.sha1((self.header.get('id') + secret).encode()).hexdigest()
         self.send(f'<handshake>{digest}</handshake>')
         self.expect('handshake')
-        self.host, self.events, self.sizes = host, collections.deque(), []
+        self.host, self.events, self.sizes, self.others = host, collections.deque(), [], []
         self.epoch = self.last = None
         self.live = False
 
@@ -242,10 +242,13 @@ class Bridge(Stream):
         self.events.clear()
         return pages, result
 
-    def _take(self):
+    def take(self):
+        """Sorts what came: events of the stream, and `others`: the requests of that host."""
         while self.inbox:
             stanza = self.inbox.popleft()
             events = stanza.find(f'{{{BRIDGE}}}events')
+            if stanza.get('from') == self.host and stanza.get('type') == 'set':
+                self.others.append(stanza)
             if stanza.get('from') != self.host or events is None:
                 continue
             size, seq = len(ET.tostring(stanza)), int(events.get('seq'))
@@ -260,7 +263,7 @@ class Bridge(Stream):
     def next(self, account, timeout=TIMEOUT):
         """The next event that concerns the account (or is of that kind); those of others stay."""
         def ready():
-            self._take()
+            self.take()
             for event in self.events:
                 if account in (event.account, event.kind):
                     self.events.remove(event)
