@@ -58,6 +58,7 @@
                 sessions = #{} :: #{binary() => #session{}}, refs = #{} :: #{reference() => binary()},
                 nicks = #{} :: #{binary() => #{binary() => #{binary() => binary()}}},  % user => resource => room => nick
                 seen = #{} :: map(), seen_before = #{} :: map(),
+                node = [] :: attrs(),                                              % the attribute, where there are others
                 late = [] :: [pos_integer()],   % letters that were not in the box yet, newest first
                 known :: ets:tid(),   % {User, With}: nothing came since the account read it; User: the account exists
                 shared :: shared()}).
@@ -622,7 +623,7 @@ handle_info(Info, State) -> {noreply, flush(told(Info, emptied(State)))}.
 emptied(#state{late = Late, shared = #shared{counters = Counters}} = State) ->
     First = atomics:get(Counters, ?READ) + 1,
     Last = atomics:get(Counters, ?WRITTEN),
-    State1 = letters(First, Last, lists:foldr(fun letter/2, State#state{late = []}, Late)),
+    State1 = letters(First, Last, lists:foldr(fun letter/2, State#state{late = [], node = node_attr()}, Late)),
     atomics:put(Counters, ?READ, Last),
     counted(atomics:exchange(Counters, ?LOST, 0), State1).
 
@@ -787,9 +788,9 @@ answered(Time, #jid{luser = User, lserver = Host} = From, #jid{luser = Other} = 
     displayed(From, To, integer_to_binary(Time), State);
 answered(_Time, _From, _To, State) -> State.
 
-%% Said once: again only after something new has come.
-displayed(JID, With, Time, #state{known = Known} = State) ->
-    case ets:insert_new(Known, {conversation(JID, With)}) of
+%% Said once: again only after something new has come. In a cluster that may have come by another node.
+displayed(JID, With, Time, #state{known = Known, node = Node} = State) ->
+    case ets:insert_new(Known, {conversation(JID, With)}) orelse Node /= [] of
         true -> give(child(<<"displayed">>, [{<<"account">>, bare(JID)}, {<<"with">>, bare(With)}, {<<"ts">>, Time}]), true, State);
         false -> State
     end.
@@ -996,7 +997,7 @@ snapshot(Link, IQ, El, Gathered) ->
     Result = #xmlel{name = <<"snapshot">>,
                     attrs = [{<<"xmlns">>, ?NS_BRIDGE}, {<<"epoch">>, Epoch}, {<<"seq">>, integer_to_binary(State1#state.seq)},
                              {<<"dropped">>, integer_to_binary(State1#state.dropped)}, {<<"module">>, ?MODULE_VERSION},
-                             {<<"server">>, <<"ejabberd ", (ejabberd_option:version())/binary>>} | node_attr()]},
+                             {<<"server">>, <<"ejabberd ", (ejabberd_option:version())/binary>>} | State1#state.node]},
     Link ! {route, xmpp:make_iq_result(IQ, Result)},
     [send(Link, events([{<<"seq">>, integer_to_binary(Seq)}, {<<"replay">>, <<"true">>}], held_children(Xml), State1), State1)
      || {Seq, _, _, Xml} <- queue:to_list(State1#state.held)],
@@ -1025,8 +1026,8 @@ beat(State) -> give(heartbeat_child(State), false, State).
 
 heartbeat_child(#state{heartbeat = Seconds}) -> child(<<"heartbeat">>, [{<<"interval">>, integer_to_binary(Seconds)}]).
 
-events(Attrs, Children, #state{epoch = Epoch}) ->
-    #xmlel{name = <<"events">>, attrs = [{<<"xmlns">>, ?NS_BRIDGE}, {<<"epoch">>, Epoch} | Attrs] ++ node_attr(),
+events(Attrs, Children, #state{epoch = Epoch, node = Node}) ->
+    #xmlel{name = <<"events">>, attrs = [{<<"xmlns">>, ?NS_BRIDGE}, {<<"epoch">>, Epoch} | Attrs] ++ Node,
            children = Children}.
 
 %% Straight to the process of the connection: in order, and never over another connection or to another server.
