@@ -1294,7 +1294,8 @@ def two_nodes_of_a_cluster_are_two_streams_over_one_link(w):
         bob.csi('inactive')
         same(link.event(second.node, lambda e: e.state == 'inactive'), jid=bob.full)
         # an acknowledgement reaches the node that it names, and no other
-        link.acknowledge(second.node)
+        for node in (first, second):
+            link.acknowledge(node.node)
         link.sync()
         bob.message(alice.account, 'not acknowledged')
         held = link.event(second.node, lambda e: e.body == 'not acknowledged')

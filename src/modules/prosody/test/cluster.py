@@ -1,11 +1,15 @@
 """Two nodes of ejabberd that are one server, on loopback, with an epmd of their own."""
-import pathlib
+import os
 import subprocess
 import time
 import uuid
 
 import servers
 from wire import BRIDGE, TIMEOUT, Bridge, Event, Timeout, free_ports, local
+
+
+def distribution(name):
+    return ['-name', name, '-setcookie', 'push-relay-test', '-kernel', 'inet_dist_use_interface', '{127,0,0,1}']
 
 
 class Node(servers.Ejabberd):
@@ -16,8 +20,7 @@ class Node(servers.Ejabberd):
             (self.dir / 'registered').touch()  # the accounts are those of the first
 
     def command(self):
-        return [*super().command()[:1], '-name', self.node, '-setcookie', 'push-relay-test', '-kernel', 'inet_dist_use_interface',
-                '{127,0,0,1}', *super().command()[1:]]
+        return [*super().command()[:1], *distribution(self.node), *super().command()[1:]]
 
     def environment(self):
         return {**super().environment(), 'ERL_EPMD_PORT': str(self.epmd), 'ERL_EPMD_ADDRESS': '127.0.0.1'}
@@ -35,8 +38,7 @@ class Cluster:
         self.nodes = [Node('first', self.epmd_port, True), Node('second', self.epmd_port, False)]
         for node in self.nodes:
             node.start()
-        self.nodes[1].api('join_cluster', node=self.nodes[0].node)
-        # it restarts for that: its ports close and open again
+        self.join()
         end = time.monotonic() + 30
         while True:
             try:
@@ -46,6 +48,15 @@ class Cluster:
                 pass
             assert time.monotonic() < end, f'the nodes did not join: {self.nodes[1].log()[-2000:]}'
             time.sleep(0.05)  # until both say so; bounded above
+
+    def join(self):
+        """As ejabberdctl does: from a process that is not ejabberd's own, which is stopped and started for it."""
+        first, second = (node.node for node in self.nodes)
+        answer = subprocess.run(
+            ['erl', *distribution('ctl@127.0.0.1'), '-hidden', '-noinput', '-eval',
+             f"io:format(\"~p\", [rpc:call('{second}', ejabberd_cluster, join, ['{first}'])]), halt()."],
+            env={**os.environ, **self.nodes[1].environment()}, capture_output=True, text=True, timeout=TIMEOUT, check=True).stdout
+        assert answer == 'ok', answer
 
     def __exit__(self, *_):
         for node in self.nodes:
@@ -68,7 +79,7 @@ class Link(Bridge):
         self.send(f"<iq type='get' id='{request}' to='{self.host}' from='{self.to}'><snapshot xmlns='{BRIDGE}'{attributes}/></iq>")
         sessions = []
         while True:
-            stanza = self.wait(lambda: self.inbox.popleft() if self.inbox else None)
+            stanza = self.wait(self.oldest)
             if local(stanza.tag) == 'iq' and stanza.get('id') == request:
                 break
             events = stanza.find(f'{{{BRIDGE}}}events')
@@ -79,6 +90,14 @@ class Link(Bridge):
         result = stanza.find(f'{{{BRIDGE}}}snapshot').attrib
         self.streams[result.get('node')] = [result['epoch'], int(result['seq'])]
         return sessions, result
+
+    def oldest(self):
+        """The oldest stanza of this link's host that nobody has looked at, or None."""
+        while self.inbox:
+            stanza = self.inbox.popleft()
+            if stanza.get('from') == self.host:
+                return stanza
+        return None
 
     def take(self, events):
         node = events.get('node')
@@ -91,8 +110,8 @@ class Link(Bridge):
     def event(self, node, test):
         """The next event of that node for which the test holds."""
         def ready():
-            while self.inbox:
-                events = self.inbox.popleft().find(f'{{{BRIDGE}}}events')
+            while (stanza := self.oldest()) is not None:
+                events = stanza.find(f'{{{BRIDGE}}}events')
                 if events is not None:
                     self.take(events)
             for item in self.taken:
