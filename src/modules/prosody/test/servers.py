@@ -80,8 +80,6 @@ class Prosody(Server):
     one_link = True  # kick_old: a second connection of the component ends the first
     muc_sub = False
     clusters = False
-    bounds_strangers = True  # what they can make it remember
-    rereads = True  # what changed of a session while the module was not loaded
     says_goodbye = True  # at a shutdown it ends its sessions before the component's link
 
     def is_fault(self, line):
@@ -165,8 +163,6 @@ class Ejabberd(Server):
     one_link = False  # several connections of a component live side by side
     muc_sub = True
     clusters = True
-    bounds_strangers = False
-    rereads = False
     says_goodbye = False  # the component's link ends before the sessions do
 
     def is_fault(self, line):
