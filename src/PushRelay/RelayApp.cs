@@ -73,6 +73,8 @@ internal static class RelayApp
         ReadSettings(builder.Configuration, file, arguments);
         SettingsNames.Check(Written(builder.Configuration), Sections);
         builder.Configuration.AddInMemoryCollection([.. SettingsReader.ReadSecretFiles(builder.Configuration, file)]);
+        // a proxy before us may see another request in lines that end without a carriage return
+        AppContext.SetSwitch("Microsoft.AspNetCore.Server.Kestrel.DisableHttp1LineFeedTerminators", isEnabled: true);
         builder.WebHost.ConfigureKestrel(kestrel =>
         {
             kestrel.AddServerHeader = false;

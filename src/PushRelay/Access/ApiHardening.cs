@@ -8,13 +8,18 @@ internal static class ApiHardening
 {
     public static Task Apply(HttpContext context, RequestDelegate next)
     {
-        var headers = context.Response.Headers;
-        headers.CacheControl = "no-store";
-        headers.XContentTypeOptions = "nosniff";
-        headers.XFrameOptions = "DENY";
-        headers.ContentSecurityPolicy = "default-src 'none'; frame-ancestors 'none'";
-        headers["Referrer-Policy"] = "no-referrer";
-        headers["X-Request-Id"] = TraceId(context);
+        // last of all: an exception takes away what was set before
+        context.Response.OnStarting(() =>
+        {
+            var headers = context.Response.Headers;
+            headers.TryAdd("Cache-Control", "no-store");
+            headers.TryAdd("X-Content-Type-Options", "nosniff");
+            headers.TryAdd("X-Frame-Options", "DENY");
+            headers.TryAdd("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'");
+            headers.TryAdd("Referrer-Policy", "no-referrer");
+            headers.TryAdd("X-Request-Id", TraceId(context));
+            return Task.CompletedTask;
+        });
         // Kestrel takes dot segments away, written as they are or percent-encoded: a proxy before us may have read another path
         if (HasDotSegments(context.Features.Get<IHttpRequestFeature>()?.RawTarget))
         {

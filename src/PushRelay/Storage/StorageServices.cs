@@ -9,7 +9,7 @@ internal static class StorageServices
 {
     public static IServiceCollection AddStorage(this IServiceCollection services)
     {
-        services.AddOptions<StorageOptions>()
+        services.AddOptions<StorageOptions>().ValidateOnStart()
             .Configure<IConfiguration, SettingsFile>((options, configuration, file) =>
             {
                 SettingsReader.Bind(configuration, "Storage", options);

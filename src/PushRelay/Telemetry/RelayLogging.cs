@@ -17,6 +17,8 @@ internal static class RelayLogging
                 .MinimumLevel.Override("System", LogEventLevel.Warning)
                 // cookies and antiforgery are not used, so nothing is ever protected
                 .MinimumLevel.Override("Microsoft.AspNetCore.DataProtection", LogEventLevel.Fatal)
+                // what somebody wrote into a request's line, perhaps a key
+                .MinimumLevel.Override("Microsoft.AspNetCore.Hosting.Diagnostics", LogEventLevel.Warning)
                 .MinimumLevel.Override("Microsoft.Hosting.Lifetime", LogEventLevel.Information)
                 // a link that is down has its own line in the log; each probe need not repeat it
                 .MinimumLevel.Override("Microsoft.Extensions.Diagnostics.HealthChecks", LogEventLevel.Error)

@@ -55,6 +55,8 @@ public sealed class JwtTests : IDisposable
     [InlineData(40, "rs256 header over an hmac")]
     [InlineData(41, "jwk in the header")]
     [InlineData(41, "jku in the header")]
+    [InlineData(41, "x5u in the header")]
+    [InlineData(41, "kid with a statement")]
     [InlineData(41, "kid with a path")]
     [InlineData(42, "wrong aud")]
     [InlineData(42, "no aud")]
@@ -96,6 +98,8 @@ public sealed class JwtTests : IDisposable
             case "two accounts": claims["sub"] = new JsonArray(TestRelay.Bob, TestRelay.Alice); break;
             case "account with a resource": claims["sub"] = "bob@example.com/phone"; break;
             case "kid with a path": (header, key) = ("{\"alg\":\"RS256\",\"kid\":\"../../../../dev/null\"}", stranger); break;
+            case "kid with a statement": (header, key) = ("{\"alg\":\"RS256\",\"kid\":\"' OR 1=1--\"}", stranger); break;
+            case "x5u in the header": (header, key) = ("{\"alg\":\"RS256\",\"x5u\":\"http://127.0.0.1:1/keys\"}", stranger); break;
             case "jku in the header": (header, key) = ("{\"alg\":\"RS256\",\"jku\":\"http://127.0.0.1:1/keys\"}", stranger); break;
             case "jwk in the header":
                 var parameters = stranger.ExportParameters(false);
@@ -152,6 +156,8 @@ public sealed class JwtTests : IDisposable
     [InlineData(45, "gone")]
     [InlineData(45, "failing")]
     [InlineData(45, "endless")]
+    [InlineData(45, "endless keys")]
+    [InlineData(45, "slow")]
     public async Task A_provider_that_is_away_is_a_503_and_nobody_comes_in(int line, string way)
     {
         Assert.Equal(45, line);
@@ -248,12 +254,15 @@ public sealed class JwtTests : IDisposable
             }
             else
             {
+                // longer than it is waited for
+                await Task.Delay(way == "slow" ? TimeSpan.FromSeconds(30) : TimeSpan.Zero, TimeProvider.System, http.RequestAborted);
                 await http.Response.WriteAsJsonAsync(new { issuer = app.Urls.First(), jwks_uri = app.Urls.First() + "/keys" }, Token);
             }
         });
         var parameters = rsa.ExportParameters(false);
         app.MapGet("/keys", () => Results.Json(new
         {
+            padding = way == "endless keys" ? new string(' ', 400 * 1024) : "",
             keys = new[] { new { kty = "RSA", kid = "k1", use = "sig", n = Base64Url.EncodeToString(parameters.Modulus), e = Base64Url.EncodeToString(parameters.Exponent) } },
         }));
         await app.StartAsync(Token);

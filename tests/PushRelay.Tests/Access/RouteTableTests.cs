@@ -93,6 +93,7 @@ public sealed partial class RouteTableTests(RouteTableTests.Bed bed) : IClassFix
 
         var text = await answer.Content.ReadAsStringAsync(Token);
         Assert.True(expected == (int)answer.StatusCode, $"{route} with {credential}: {(int)answer.StatusCode} instead of {expected}: {text}");
+        Assert.True(answer.Headers.CacheControl?.NoStore, "no Cache-Control: no-store");
         Assert.Equal("nosniff", answer.Headers.GetValues("X-Content-Type-Options").Single());
         Assert.Equal("DENY", answer.Headers.GetValues("X-Frame-Options").Single());
         Assert.Contains("frame-ancestors 'none'", answer.Headers.GetValues("Content-Security-Policy").Single(), StringComparison.Ordinal);

@@ -28,6 +28,8 @@ public sealed class SettingsTests : IDisposable
     [InlineData("Apps:0:Apns:KeyFile=missing.p8", "Apps:0:Apns:KeyFile", "missing.p8")]
     [InlineData("Apps:0:Apns:TeamId=short", "Apps:0:Apns:TeamId", "10 letters")]
     [InlineData("Apps:0:Apns:BundleId=a\r\nb", "Apps:0:Apns:BundleId", "bundle id")]
+    [InlineData("Apps:0:Id=a\r\nb", "Apps:0:Id", "")]
+    [InlineData("Apps:0:Apns:KeyId=ABCDE\r\nFGH", "Apps:0:Apns:KeyId", "10 letters")]
     [InlineData("Apps:0:Apns:Endpoint=http://127.0.0.1:2197", "Apps:0:Apns:Endpoint", "https://")]
     [InlineData("Apps:0:Apns:TrustedCertificateFile=none.pem", "Apps:0:Apns:TrustedCertificateFile", "PEM")]
     [InlineData("Apps:0:Alert:Preview=Everything", "Apps:0:Alert:Preview", "Everything")]
@@ -57,6 +59,31 @@ public sealed class SettingsTests : IDisposable
         Assert.Contains(name, exception.Message, StringComparison.Ordinal);
         Assert.Contains(cure, exception.Message, StringComparison.Ordinal);
         Assert.DoesNotContain(TestRelay.OperatorKey, exception.Message, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("Storage:Provider=PostgreSql", "Storage:ConnectionString=Host=127.0.0.1;Password=CANARY;Prot=1")]
+    [InlineData("Storage:Provider=PostgreSql", "Storage:ConnectionString=Host=127.0.0.1;Password=CANARY;Port=many")]
+    [InlineData("Storage:Provider=PostgreSql", "Storage:ConnectionString=postgres://relay:CANARY@127.0.0.1/relay")]
+    [InlineData("Storage:Provider=PostgreSql", "Storage:ConnectionString=CANARY")]
+    [InlineData("Storage:Provider=Sqlite", "Storage:ConnectionString=Host=127.0.0.1;Password=CANARY")]
+    [InlineData("Storage:Provider=Sqlite", "Storage:ConnectionString=Data Source=/proc/nowhere/relay.db;Password=CANARY")]
+    [InlineData("Api:OperatorKeys:0:Key=CANARY", "Urls=http://127.0.0.1:0")]
+    [InlineData("Api:OperatorKeys:0:Key=pra_CANARY_0123456789_0123456789", "Urls=http://127.0.0.1:0")]
+    [InlineData("Api:OperatorKeys:0:KeySha256=CANARY", "Api:OperatorKeys:0:Key=")]
+    [InlineData("Api:Jwt:SigningKey=CANARY", "Urls=http://127.0.0.1:0")]
+    [InlineData("Api:Jwt:SigningKey=-----BEGIN PRIVATE KEY-----CANARY", "Urls=http://127.0.0.1:0")]
+    [InlineData("Xmpp:Components:0:Secret=CANARY", "Xmpp:Components:0:Port=99999")]
+    public async Task What_stops_the_start_shows_no_secret(params string[] wrong)
+    {
+        // line 103
+        var exception = await Assert.ThrowsAsync<SettingsException>(
+            () => RelayApp.OpenAsync(null, [.. TestRelay.Settings(folder), .. wrong.Select(setting => $"--{setting}")], TimeProvider.System, Token));
+        var checks = await PushRelay.Cli.DoctorCommand.ExamineAsync(
+            null, [.. TestRelay.Settings(folder), .. wrong.Select(setting => $"--{setting}")], TimeProvider.System, Token);
+
+        Assert.DoesNotContain("CANARY", exception.Message, StringComparison.OrdinalIgnoreCase);
+        Assert.DoesNotContain(checks, check => check.Detail.Contains("CANARY", StringComparison.OrdinalIgnoreCase));
     }
 
     [Fact]

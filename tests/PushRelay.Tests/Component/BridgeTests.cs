@@ -279,7 +279,10 @@ public sealed class BridgeTests : IAsyncLifetime
 
     [Theory]
     [InlineData(-10_000_000L, -900)]
+    [InlineData(-10_000_000_000L, -900)]
+    [InlineData(-9_000_000_000_000_000L, -900)]
     [InlineData(-60L, -60)]
+    [InlineData(9_000_000_000_000_000L, 0)]
     [InlineData(3600L, 0)]
     [InlineData(null, 0)]
     public async Task The_time_of_an_event_is_clamped_to_the_quarter_hour_before_it_came(long? secondsFromNow, int expected)

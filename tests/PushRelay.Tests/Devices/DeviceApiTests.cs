@@ -59,6 +59,7 @@ public sealed class DeviceApiTests : IAsyncLifetime
         Assert.Equal(HttpStatusCode.NoContent, (await client.DeleteAsync(location, Token)).StatusCode);
         await AssertProblemAsync(await client.DeleteAsync(location, Token), 404, "not_found");
         await AssertProblemAsync(await client.GetAsync(location, Token), 404, "not_found");
+        await AssertProblemAsync(await client.PatchAsync(location, new StringContent("{}", Encoding.UTF8, "application/json"), Token), 404, "not_found");
     }
 
     [Fact]
@@ -120,6 +121,8 @@ public sealed class DeviceApiTests : IAsyncLifetime
     [InlineData("""{"account":"bob@example.com","app":"com.example.chat","platform":"fcm","token":"$"}""", "platform")]
     [InlineData("""{"account":"bob@example.com","app":"com.example.chat","platform":"apns","token":"abc"}""", "token")]
     [InlineData("""{"account":"bob@example.com","app":"com.example.chat","platform":"apns","token":"$z"}""", "token")]
+    [InlineData("""{"account":"bob@example.com","app":"com.example.chat","platform":"apns","token":""}""", "token")]
+    [InlineData("""{"account":"bob@example.com","app":"com.example.chat","platform":"apns","token":"q6urq6urq6urq6urq6urq6urq6urq6urq6urq6urq6urq6urq6urq6urq6urq6ur"}""", "token")]
     [InlineData("""{"account":"bob@example.com","app":"com.example.chat","platform":"apns","token":"$a"}""", "token")]
     [InlineData("""{"account":"bob@example.com","app":"com.example.chat","platform":"apns","token":"$$$$$$$"}""", "token")]
     [InlineData("""{"account":"bob@example.com","app":"com.example.chat","platform":"apns","token":7}""", "token")]

@@ -44,9 +44,11 @@ public sealed class XmppComponentStanzaTests
     [InlineData("1")]
     [InlineData("")]
     [InlineData("a&apos;&quot;b&lt;&gt;+/= \u738B&#10;")]
+    [InlineData("LONG")]
     [InlineData("rr-1795387256551-9208041659500282951-4cZJLILvWvaq9eiaM+GzU33fkZo=-70306884")]
     public async Task An_iq_nobody_handles_gets_service_unavailable_with_its_id_and_the_link_stays(string id)
     {
+        id = id.Replace("LONG", new string('i', 1024), StringComparison.Ordinal);
         await using var bed = new ComponentBed();
         bed.OnStanza = (_, _) => ValueTask.FromResult(false);
         using var link = await bed.LinkAsync();
