@@ -103,7 +103,7 @@ internal sealed partial class EventIngest(
     private async Task<AppendedRows> WriteAsync(IReadOnlyList<EventBatch> batches, LeaseTerm? fence, bool claim, CancellationToken cancellationToken)
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
-        using var turn = await turns.TakeAsync(db, cancellationToken);
+        using var turn = await turns.TakeAsync(cancellationToken);
         await using var transaction = await db.Database.BeginTransactionAsync(cancellationToken);
         var now = fence is { } held ? await leases.FenceAsync(db, held, cancellationToken) : await clock.NowAsync(db, cancellationToken);
         var events = batches.SelectMany(b => b.Events).ToList();

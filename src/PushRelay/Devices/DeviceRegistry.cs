@@ -94,7 +94,7 @@ internal sealed class DeviceRegistry(
     public async Task<bool> RemoveAsync(Guid key, Actor actor, CancellationToken cancellationToken)
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
-        using var turn = await turns.TakeAsync(db, cancellationToken);
+        using var turn = await turns.TakeAsync(cancellationToken);
         await using var transaction = await db.Database.BeginTransactionAsync(cancellationToken);
         var records = await RemoveAsync(db, db.Set<Device>().Where(d => d.Key == key), Reasons.DeviceRemoved, actor, cancellationToken);
         await transaction.CommitAsync(cancellationToken);
@@ -119,7 +119,7 @@ internal sealed class DeviceRegistry(
     public async Task<bool> InvalidateAsync(Device sent, string reason, DateTimeOffset? since, CancellationToken cancellationToken)
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
-        using var turn = await turns.TakeAsync(db, cancellationToken);
+        using var turn = await turns.TakeAsync(cancellationToken);
         await using var transaction = await db.Database.BeginTransactionAsync(cancellationToken);
         AuditRecord? record = null;
         var marked = await db.Set<Device>()

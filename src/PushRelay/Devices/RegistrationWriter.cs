@@ -19,6 +19,9 @@ internal sealed class RegistrationWriter(
     private const int WaitingMax = 5000;
     private const int TriesMax = 5;
 
+    // where several register at once: fewer and larger transactions, between which SQLite's one writer is the alerts'
+    private static readonly TimeSpan Gather = TimeSpan.FromMilliseconds(25);
+
     private readonly Channel<Waiting> inbox = Channel.CreateBounded<Waiting>(WaitingMax);
     private readonly List<Waiting> putOff = [];
     private int writing;
@@ -48,6 +51,10 @@ internal sealed class RegistrationWriter(
             while (Take() is { Count: > 0 } batch)
             {
                 await WriteAsync(batch);
+                if (turns.OneWriter && batch.Count > 1 && inbox.Reader.Count + putOff.Count < TogetherMax)
+                {
+                    await Task.Delay(Gather, TimeProvider.System, CancellationToken.None);
+                }
             }
 
             // a full fence: whoever came after the last look starts the next writer, or is seen here
@@ -141,15 +148,16 @@ internal sealed class RegistrationWriter(
         // not the callers' tokens: one that goes away must not take the others with it
         var none = CancellationToken.None;
         await using var db = await databases.CreateDbContextAsync(none);
-        using var turn = await turns.TakeAsync(db, none);
+        using var turn = await turns.TakeAsync(none);
         await using var transaction = await db.Database.BeginTransactionAsync(none);
         if (!db.IsSqlite)
         {
             // accounts that claim one token take turns, and so do the registrations of one account, which are counted; in one order for
-            // all nodes, so that none waits for another that waits for it
+            // all nodes, so that none waits for another that waits for it. And without statistics, of a table that grows fast, the planner
+            // takes a hundred accounts for half of the table
             var locks = batch.SelectMany(w => w.Indexes.Append(SHA256.HashData(System.Text.Encoding.UTF8.GetBytes(w.Registration.Account))))
                 .Select(hash => BitConverter.ToInt64(hash)).Distinct().Order().ToArray();
-            await db.Database.ExecuteSqlAsync($"SELECT pg_advisory_xact_lock(k) FROM unnest({locks}) AS k", none);
+            await db.Database.ExecuteSqlAsync($"SET LOCAL enable_seqscan = off; SELECT pg_advisory_xact_lock(k) FROM unnest({locks}) AS k", none);
         }
 
         var now = await clock.NowAsync(db, none);

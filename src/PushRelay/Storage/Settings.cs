@@ -70,15 +70,15 @@ internal sealed partial record SettingsFile(string Path)
                 {
                     open.Push(reader.TokenType == JsonTokenType.StartArray ? 0 : null);
                 }
-                else if (reader.TokenType != JsonTokenType.PropertyName)
+                else if (reader.TokenType != JsonTokenType.PropertyName && path.Count > 0)
                 {
                     path.RemoveAt(path.Count - 1);
                 }
             }
         }
-        catch (JsonException)
+        catch (Exception exception) when (exception is JsonException or InvalidOperationException)
         {
-            // the configuration's own reader says what is wrong with it
+            // no JSON, or a name that is no text: the configuration's own reader says what is wrong with it
         }
 
         return null;

@@ -1,17 +1,21 @@
+using Microsoft.Extensions.Options;
+
 namespace PushRelay.Storage;
 
 /// <summary>
 /// SQLite has one writer, and whoever finds it busy sleeps and looks again, longer each time. The ledger's own writers, ingest, claims and
 /// settlements, take turns in their order instead. On PostgreSQL nobody waits.
 /// </summary>
-internal sealed class WriteTurns : IDisposable
+internal sealed class WriteTurns(IOptions<StorageOptions> options) : IDisposable
 {
     private readonly SemaphoreSlim turn = new(1);
 
+    public bool OneWriter => options.Value.Provider == StorageProvider.Sqlite;
+
     /// <summary>Waits for the turn; disposing gives it on. To be taken before the transaction begins, and for one transaction only.</summary>
-    public async ValueTask<Turn> TakeAsync(RelayDb db, CancellationToken cancellationToken)
+    public async ValueTask<Turn> TakeAsync(CancellationToken cancellationToken)
     {
-        if (!db.IsSqlite)
+        if (!OneWriter)
         {
             return new Turn(null);
         }

@@ -37,7 +37,9 @@
 -define(GATHER_TIME, 50).     % ms between two stanzas at least: events in between share one; after a pause none waits
 -define(IN_FLIGHT_MAX, 16#1000000).  % bytes sent and not acknowledged before the relay counts as stuck
 -define(COPY_WINDOW, 10000).  % ms in which the same message to another resource is a copy, at least
--define(COPIES_MAX, 1000).    % messages remembered for that
+-define(SEEN_MAX, 1000).      % messages remembered for that
+-define(COPIES_MAX, 100).     % resources of an account that it is a copy to: strangers invent them
+-define(HELD_MAX, 16#4000000).  % bytes kept until the relay acknowledges them: for long messages
 -define(LETTERS_MAX, 50000).  % messages in the letter box: more are lost, and counted
 -define(LATE_MAX, 100).       % numbers whose letter is looked for again
 -define(HEAP_MIN, 50000).     % words: the letters of one time need no collection of garbage
@@ -49,6 +51,7 @@
                 heartbeat :: pos_integer(), queue_size :: pos_integer(), queue_time :: pos_integer(),  % s, events, s
                 epoch :: binary(), seq = 0 :: non_neg_integer(),                   % the last number given out
                 held = queue:new() :: queue:queue(), held_count = 0 :: non_neg_integer(),  % {Seq, At, Count, Xml}; events
+                held_bytes = 0 :: non_neg_integer(),
                 batch = [] :: [{boolean(), xmlel()}], batch_count = 0 :: non_neg_integer(),  % to be sent: newest first
                 batch_bytes = 0 :: non_neg_integer(), batch_max = 1 :: pos_integer(),
                 emptied :: undefined | integer(),                                  % when the letter box was, ms
@@ -56,8 +59,9 @@
                 link :: undefined | {pid(), reference()},
                 in_flight = 0 :: non_neg_integer(), sent = queue:new() :: queue:queue(),     % bytes; {Seq, Bytes}
                 sessions = #{} :: #{binary() => #session{}}, refs = #{} :: #{reference() => binary()},
-                nicks = #{} :: #{binary() => #{binary() => #{binary() => binary()}}},  % user => resource => room => nick
+                nicks = #{} :: #{binary() => #{binary() => #{binary() => none | binary()}}},  % user => resource => room => nick
                 seen = #{} :: map(), seen_before = #{} :: map(),
+                node = [] :: attrs(),                                              % the attribute, where there are others
                 late = [] :: [pos_integer()],   % letters that were not in the box yet, newest first
                 known :: ets:tid(),   % {User, With}: nothing came since the account read it; User: the account exists
                 shared :: shared()}).
@@ -170,7 +174,7 @@ csi_activity(State, _Csi) -> State.
 
 report(#{push_relay := #{id := Id}, jid := JID, lserver := Host} = State) ->
     Presence = maps:get(pres_last, State, none),
-    cast(Host, {session, Id, self(), {JID#jid.luser, JID#jid.lresource},
+    cast(Host, {session, Id, self(), user(JID),
                 [{<<"jid">>, encode(JID)}, {<<"sid">>, Id}, {<<"state">>, state_of(State)},
                  {<<"available">>, atom_to_binary(is_record(Presence, presence), utf8)},
                  {<<"priority">>, priority(Presence)} | show(Presence)]}),
@@ -241,14 +245,20 @@ client_info(State, _Info) -> State.
 %% The module was loaded while this client was connected.
 client_cast(#{jid := JID, sid := _} = State, {?MODULE, report}) ->
     State1 = case State of
-                 #{push_relay := _} -> State;
+                 #{push_relay := #{csi := Csi} = Own} ->  % of the module before, which it may have outlived
+                     State#{push_relay => Own#{csi => maps:get(csi_state, State, Csi), overdue => false}};
                  _ -> State#{push_relay => notes(maps:get(csi_state, State, active))}
              end,
-    [cast(JID#jid.lserver, {nick, {JID#jid.luser, JID#jid.lresource}, jid:encode({U, S, <<>>}), Nick})
-     || {U, S, Nick} <- sets_to_list(maps:get(pres_a, State, [])), Nick /= <<>>],  % rooms it is in
+    [begin
+         Room = jid:encode({U, S, <<>>}),
+         cast(JID#jid.lserver, {enters, user(JID), Room}),
+         cast(JID#jid.lserver, {nick, user(JID), Room, Nick})
+     end || {U, S, Nick} <- sets_to_list(maps:get(pres_a, State, [])), Nick /= <<>>],  % rooms it is in
     {stop, report(State1)};
 client_cast(State, {?MODULE, _}) -> {stop, State};
 client_cast(State, _Msg) -> State.
+
+user(#jid{luser = User, lresource = Resource}) -> {User, Resource}.
 
 sets_to_list(Set) -> try gb_sets:to_list(Set) catch _:_ -> [] end.
 
@@ -279,6 +289,10 @@ user_sends({#iq{type = set, to = To, sub_els = [El]}, #{jid := JID}} = Acc) ->
                           end, Items);
         false -> ok
     end,
+    Acc;
+user_sends({#presence{type = available, to = #jid{luser = Room, lresource = Nick} = To}, #{jid := JID}} = Acc)
+  when Room /= <<>>, Nick /= <<>> ->
+    cast(JID#jid.lserver, {enters, user(JID), bare(To)}),
     Acc;
 user_sends(Acc) -> Acc.
 
@@ -337,8 +351,8 @@ packet_arrives(#presence{from = From, to = #jid{lresource = Resource} = To, type
                        available -> From#jid.lresource;
                        unavailable -> none
                    end,
-            lists:member(110, Codes) andalso
-                cast(To#jid.lserver, {nick, {To#jid.luser, Resource}, bare(From), Nick});
+            lists:member(110, Codes) andalso not lists:member(303, Codes) andalso  % 303: another nickname follows
+                cast(To#jid.lserver, {nick, user(To), bare(From), Nick});
         _ -> ok
     end,
     Presence;
@@ -622,7 +636,7 @@ handle_info(Info, State) -> {noreply, flush(told(Info, emptied(State)))}.
 emptied(#state{late = Late, shared = #shared{counters = Counters}} = State) ->
     First = atomics:get(Counters, ?READ) + 1,
     Last = atomics:get(Counters, ?WRITTEN),
-    State1 = letters(First, Last, lists:foldr(fun letter/2, State#state{late = []}, Late)),
+    State1 = letters(First, Last, lists:foldr(fun letter/2, State#state{late = [], node = node_attr()}, Late)),
     atomics:put(Counters, ?READ, Last),
     counted(atomics:exchange(Counters, ?LOST, 0), State1).
 
@@ -678,14 +692,13 @@ said({removed, User, Host, Time}, #state{known = Known} = State) ->
     give(child(<<"account-removed">>, [{<<"jid">>, jid:encode({User, Host, <<>>})}, {<<"ts">>, Time}]), true, State);
 said({unacked, JID, Messages}, State) -> give_messages(JID, Messages, State);
 said({keep, Child}, State) -> give(Child, true, State);
-said({nick, {User, Resource}, Room, Nick}, #state{nicks = Nicks} = State) ->
-    Resources = maps:get(User, Nicks, #{}),
-    Rooms = maps:get(Resource, Resources, #{}),
-    Rooms1 = case Nick of
-                 none -> maps:remove(Room, Rooms);
-                 _ -> Rooms#{Room => Nick}
-             end,
-    State#state{nicks = Nicks#{User => Resources#{Resource => Rooms1}}};
+said({enters, User, Room}, State) -> in_rooms(User, fun(Rooms) -> maps:merge(#{Room => none}, Rooms) end, State);
+said({nick, User, Room, none}, State) -> in_rooms(User, fun(Rooms) -> maps:remove(Room, Rooms) end, State);
+said({nick, User, Room, Nick}, #state{node = Node} = State) ->
+    %% Anybody can say that this is you: what was not asked is no room. In a cluster another node may have heard the asking.
+    in_rooms(User, fun(Rooms) when is_map_key(Room, Rooms); Node /= [] -> Rooms#{Room => Nick};
+                      (Rooms) -> Rooms
+                   end, State);
 said({wrote, Account, Room, Id}, State) -> remember({wrote, Account, Room, Id}, true, State);
 said({snapshot, Link, IQ, El}, State) -> snapshot(Link, IQ, El, State);
 said({ack, Epoch, Seq}, #state{epoch = Epoch} = State) -> release(position(Seq, State), State);
@@ -751,16 +764,21 @@ closed(Id, JID, Messages, #state{sessions = Sessions} = State) ->
                     {<<"ts">>, milliseconds()} | [Attr || {Name, _} = Attr <- Attrs, Name == <<"jid">> orelse Name == <<"sid">>]],
             State1 = give(child(<<"session">>, Gone), false,
                           State#state{sessions = Rest, refs = maps:remove(Ref, State#state.refs)}),
-            State2 = give_messages(JID, Messages, State1),
-            State2#state{nicks = forget_nicks(User, State2#state.nicks)};
+            in_rooms(User, fun(_) -> #{} end, give_messages(JID, Messages, State1));
         error -> State
     end.
 
-forget_nicks({User, Resource}, Nicks) ->
-    case maps:remove(Resource, maps:get(User, Nicks, #{})) of
-        None when map_size(None) == 0 -> maps:remove(User, Nicks);
-        Resources -> Nicks#{User => Resources}
-    end.
+%% The rooms of a resource, and its nickname in each: none, as long as the room has not said it.
+in_rooms({User, Resource}, Change, #state{nicks = Nicks} = State) ->
+    Resources = maps:get(User, Nicks, #{}),
+    Resources1 = case Change(maps:get(Resource, Resources, #{})) of
+                     None when map_size(None) == 0 -> maps:remove(Resource, Resources);
+                     Rooms -> Resources#{Resource => Rooms}
+                 end,
+    State#state{nicks = case map_size(Resources1) of
+                            0 -> maps:remove(User, Nicks);
+                            _ -> Nicks#{User => Resources1}
+                        end}.
 
 session_child(#session{attr = Attrs, since = Since}) -> child(<<"session">>, [{<<"ts">>, Since} | Attrs]).
 
@@ -787,9 +805,9 @@ answered(Time, #jid{luser = User, lserver = Host} = From, #jid{luser = Other} = 
     displayed(From, To, integer_to_binary(Time), State);
 answered(_Time, _From, _To, State) -> State.
 
-%% Said once: again only after something new has come.
-displayed(JID, With, Time, #state{known = Known} = State) ->
-    case ets:insert_new(Known, {conversation(JID, With)}) of
+%% Said once: again only after something new has come. In a cluster that may have come by another node.
+displayed(JID, With, Time, #state{known = Known, node = Node} = State) ->
+    case ets:insert_new(Known, {conversation(JID, With)}) orelse Node /= [] of
         true -> give(child(<<"displayed">>, [{<<"account">>, bare(JID)}, {<<"with">>, bare(With)}, {<<"ts">>, Time}]), true, State);
         false -> State
     end.
@@ -806,7 +824,7 @@ give_message(JID, {Attrs, Body, References}, State) ->
 
 give_group_message(#jid{luser = User}, With, Attrs, Body, References, State) ->
     {_, Account} = lists:keyfind(<<"to">>, 1, Attrs),
-    Nicks = [Nick || #{With := Nick} <- maps:values(maps:get(User, State#state.nicks, #{}))],
+    Nicks = [Nick || #{With := Nick} <- maps:values(maps:get(User, State#state.nicks, #{})), Nick /= none],
     case is_own(Attrs, With, Nicks, State) of
         true -> State;
         false ->
@@ -844,17 +862,17 @@ copy(Attrs, Body, JID, State) ->
                             || Name <- [<<"to">>, <<"from">>, <<"id">>, <<"class">>, <<"call">>]] ++ [Body]),
     To = jid:tolower(JID),
     case recall(Key, State) of
-        Seen when is_list(Seen) ->
+        Seen when is_list(Seen), length(Seen) < ?COPIES_MAX ->
             case lists:member(To, Seen) of
                 false -> {true, remember(Key, [To | Seen], State)};
                 true -> {false, remember(Key, [To], State)}
             end;
-        none -> {false, remember(Key, [To], State)}
+        _ -> {false, remember(Key, [To], State)}
     end.
 
 recall(Key, #state{seen = Seen, seen_before = Before}) -> maps:get(Key, Seen, maps:get(Key, Before, none)).
 
-remember(Key, Value, #state{seen = Seen} = State) when map_size(Seen) >= ?COPIES_MAX ->
+remember(Key, Value, #state{seen = Seen} = State) when map_size(Seen) >= ?SEEN_MAX ->
     State#state{seen = #{Key => Value}, seen_before = Seen};
 remember(Key, Value, #state{seen = Seen} = State) -> State#state{seen = Seen#{Key => Value}}.
 
@@ -931,25 +949,27 @@ linked(#state{link = {_, Ref}, in_flight = Bytes} = State) when Bytes >= ?IN_FLI
 linked(State) -> State.
 
 hold(_Seq, [], State) -> State;
-hold(Seq, Children, #state{held = Held, held_count = All} = State) ->
+hold(Seq, Children, #state{held = Held, held_count = All, held_bytes = Bytes} = State) ->
     Count = length(Children),
     %% As one binary, outside the heap: terms would be copied by every garbage collection until they are acknowledged.
     Xml = fxml:element_to_binary(#xmlel{name = <<"held">>, children = Children}),
-    enforce_bound(State#state{held = queue:in({Seq, erlang:monotonic_time(second), Count, Xml}, Held), held_count = All + Count}).
+    enforce_bound(State#state{held = queue:in({Seq, erlang:monotonic_time(second), Count, Xml}, Held), held_count = All + Count,
+                              held_bytes = Bytes + byte_size(Xml)}).
 
 held_children(Xml) ->
     #xmlel{children = Children} = fxml_stream:parse_element(Xml),
     Children.
 
-enforce_bound(#state{held = Held, held_count = Count, queue_size = Size, queue_time = Time} = State) ->
+enforce_bound(#state{held = Held, held_count = Count, held_bytes = Bytes, queue_size = Size, queue_time = Time} = State) ->
     Oldest = erlang:monotonic_time(second) - Time,
+    BytesMax = max(?STANZA_MAX, min(?HELD_MAX, Size * ?BODY_MAX)),
     case queue:peek(Held) of
-        {value, {Seq, At, Lost, _}} when Count > Size; At < Oldest ->
+        {value, {Seq, At, Lost, Xml}} when Count > Size; Bytes > BytesMax; At < Oldest ->
             State#state.dropped == 0 andalso
-                ?WARNING_MSG("~ts does not acknowledge: more than ~B events or ~B s are waiting, dropping the oldest",
-                             [State#state.component, Size, Time]),
+                ?WARNING_MSG("~ts does not acknowledge: more than ~B events, ~B bytes or ~B s are waiting, dropping the oldest",
+                             [State#state.component, Size, BytesMax, Time]),
             ets:delete_all_objects(State#state.known),  % what was said of conversations may be among it
-            enforce_bound(State#state{held = queue:drop(Held), held_count = Count - Lost,
+            enforce_bound(State#state{held = queue:drop(Held), held_count = Count - Lost, held_bytes = Bytes - byte_size(Xml),
                                       dropped = State#state.dropped + Lost, dropped_seq = Seq});
         _ -> State
     end.
@@ -961,10 +981,10 @@ release(Position, State) ->
         false -> State1
     end.
 
-release_held(Position, #state{held = Held, held_count = Count} = State) ->
+release_held(Position, #state{held = Held, held_count = Count, held_bytes = Bytes} = State) ->
     case queue:peek(Held) of
-        {value, {Seq, _, Released, _}} when Seq =< Position ->
-            release_held(Position, State#state{held = queue:drop(Held), held_count = Count - Released});
+        {value, {Seq, _, Released, Xml}} when Seq =< Position ->
+            release_held(Position, State#state{held = queue:drop(Held), held_count = Count - Released, held_bytes = Bytes - byte_size(Xml)});
         _ -> State
     end.
 
@@ -996,7 +1016,7 @@ snapshot(Link, IQ, El, Gathered) ->
     Result = #xmlel{name = <<"snapshot">>,
                     attrs = [{<<"xmlns">>, ?NS_BRIDGE}, {<<"epoch">>, Epoch}, {<<"seq">>, integer_to_binary(State1#state.seq)},
                              {<<"dropped">>, integer_to_binary(State1#state.dropped)}, {<<"module">>, ?MODULE_VERSION},
-                             {<<"server">>, <<"ejabberd ", (ejabberd_option:version())/binary>>} | node_attr()]},
+                             {<<"server">>, <<"ejabberd ", (ejabberd_option:version())/binary>>} | State1#state.node]},
     Link ! {route, xmpp:make_iq_result(IQ, Result)},
     [send(Link, events([{<<"seq">>, integer_to_binary(Seq)}, {<<"replay">>, <<"true">>}], held_children(Xml), State1), State1)
      || {Seq, _, _, Xml} <- queue:to_list(State1#state.held)],
@@ -1025,8 +1045,8 @@ beat(State) -> give(heartbeat_child(State), false, State).
 
 heartbeat_child(#state{heartbeat = Seconds}) -> child(<<"heartbeat">>, [{<<"interval">>, integer_to_binary(Seconds)}]).
 
-events(Attrs, Children, #state{epoch = Epoch}) ->
-    #xmlel{name = <<"events">>, attrs = [{<<"xmlns">>, ?NS_BRIDGE}, {<<"epoch">>, Epoch} | Attrs] ++ node_attr(),
+events(Attrs, Children, #state{epoch = Epoch, node = Node}) ->
+    #xmlel{name = <<"events">>, attrs = [{<<"xmlns">>, ?NS_BRIDGE}, {<<"epoch">>, Epoch} | Attrs] ++ Node,
            children = Children}.
 
 %% Straight to the process of the connection: in order, and never over another connection or to another server.

@@ -60,6 +60,20 @@ public sealed class DoctorTests(PostgreSqlServer postgreSql) : IDisposable
         Assert.Equal(problem, new SettingsFile(Path.Combine(folder, "none.json")).Locate(problem));
     }
 
+    [Theory]
+    [InlineData("")]
+    [InlineData("5")]
+    [InlineData("""{"Urls" """)]
+    [InlineData("""{"\ud800": {"Urls": 1}}""")]
+    [InlineData("""]""")]
+    public void A_file_that_is_no_settings_file_adds_nothing_to_what_is_wrong(string text)
+    {
+        var file = new SettingsFile(Path.Combine(folder, "settings.json"));
+        File.WriteAllText(file.Path, text);
+
+        Assert.Equal("Storage:MasterKeyFile cannot be read", file.Locate("Storage:MasterKeyFile cannot be read"));
+    }
+
     [Fact]
     public async Task Before_the_first_start_there_is_no_database_and_none_is_made()
     {

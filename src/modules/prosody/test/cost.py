@@ -6,8 +6,8 @@ it is loaded and from which it is unloaded: two servers of the same kind differ 
 
 Every message is one that is reported. bare: short chat messages to clients that are online, no archive, no XEP-0198.
 usual: carbons, csi, blocking, and XEP-0198 with clients that acknowledge. archive: the same with an archive in the server's
-own default storage, as the servers are shipped. sql: with an
-archive and all else in SQLite, on Prosody. --rate 0: as fast as the server takes them. A relay reads and acknowledges all the time. What is
+own default storage, as the servers are shipped. sql: with an archive in SQLite; on Prosody (lua-dbi-sqlite3) all else too, on
+ejabberd (erlang-p1-sqlite3) the archive only. --rate 0: as fast as the server takes them. A relay reads and acknowledges all the time. What is
 counted is the time that the server's own threads ran, in the kernel too; ejabberd's schedulers do not spin.
 """
 import argparse

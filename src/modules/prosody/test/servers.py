@@ -27,7 +27,7 @@ class Shape(typing.NamedTuple):
     module: bool  # has the module
     usual: bool  # carbons, csi, blocking and XEP-0198
     archive: bool = False  # in the server's own default storage
-    sql: bool = False  # all but the accounts in SQLite, as many operators have it; Prosody needs lua-dbi-sqlite3
+    sql: bool = False  # in SQLite instead: ejabberd (erlang-p1-sqlite3) the archive, Prosody (lua-dbi-sqlite3) all but the accounts
 
 
 class Server:
@@ -79,8 +79,7 @@ class Prosody(Server):
     name = 'Prosody'
     one_link = True  # kick_old: a second connection of the component ends the first
     muc_sub = False
-    bounds_strangers = True  # what they can make it remember
-    rereads = True  # what changed of a session while the module was not loaded
+    clusters = False
     says_goodbye = True  # at a shutdown it ends its sessions before the component's link
 
     def is_fault(self, line):
@@ -163,8 +162,7 @@ class Ejabberd(Server):
     name = 'ejabberd'
     one_link = False  # several connections of a component live side by side
     muc_sub = True
-    bounds_strangers = False
-    rereads = False
+    clusters = True
     says_goodbye = False  # the component's link ends before the sessions do
 
     def is_fault(self, line):
@@ -212,13 +210,15 @@ class Ejabberd(Server):
         if self.shape:
             bare = '\n      mod_roster: {}\n      mod_disco: {}\n      mod_http_api: {}\n      mod_admin_extra: {}\n      '
             usual = 'mod_stream_mgmt: {resend_on_timeout: if_offline}\n      '
-            usual += 'mod_mam: {default: always}\n      ' if self.shape.archive else ''
+            if self.shape.archive:
+                usual += f'mod_mam: {{default: always{", db_type: sql" if self.shape.sql else ""}}}\n      '
             hosts = f'  {HOST}:\n    modules:{shared + chr(10) + "      " + usual if self.shape.usual else bare}'
             hosts += (module if self.shape.module else 'mod_time: {}') + '\n'
         (self.dir / 'ejabberd.yml').write_text(f'''
 hosts: [{HOST}{"" if self.shape else ", " + SMALL}]
 loglevel: info
 log_rotate_count: 0
+{f'sql_type: sqlite{chr(10)}sql_database: {self.dir}/sql.db' if self.shape and self.shape.sql else ''}
 auth_password_format: plain
 listen:
   - {{port: {self.c2s}, ip: "127.0.0.1", module: ejabberd_c2s, starttls: false, access: all, max_stanza_size: 262144}}
