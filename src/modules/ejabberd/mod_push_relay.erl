@@ -19,7 +19,7 @@
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2, code_change/3]).
 %% hooks in a client's process
 -export([session_opened/1, session_copied/2, session_resumed/1, session_pending/1, session_terminated/2,
-         self_presence/1, csi_activity/2, packet_sent_to_client/3, heard_from_client/3, client_info/2, client_cast/2,
+         self_presence/1, csi_activity/2, packet_sent_to_client/3, heard_from_client/3, client_cast/2,
          user_sends/1]).
 %% hooks elsewhere
 -export([packet_arrives/1, host_receives/1, user_removed/2, process_iq/1, decode_iq_subel/1]).
@@ -34,7 +34,7 @@
 -define(ID_MAX, 1024).        % bytes: a longer id cannot identify anything and is left out
 -define(STANZA_MAX, 60000).   % bytes: the wire allows 64 KiB with its wrapping
 -define(PAGE_MAX, 100).       % children of a stanza, as the wire has it
--define(GATHER_TIME, 50).     % ms between two stanzas at least: events in between share one; after a pause none waits
+-define(GATHER_TIME, 80).     % ms between two stanzas at least: events in between share one; after a pause none waits
 -define(IN_FLIGHT_MAX, 16#1000000).  % bytes sent and not acknowledged before the relay counts as stuck
 -define(COPY_WINDOW, 10000).  % ms in which the same message to another resource is a copy, at least
 -define(SEEN_MAX, 1000).      % messages remembered for that
@@ -119,8 +119,7 @@ hooks() ->
      {csi_activity, csi_activity, 90},
      {c2s_handle_send, packet_sent_to_client, 90},    % after mod_stream_mgmt (50) has put it into its queue
      {c2s_handle_recv, heard_from_client, 10},
-     {c2s_handle_info, client_info, 10},
-     {c2s_handle_cast, client_cast, 10},
+     {c2s_handle_cast, client_cast, 10},              % not info: that is every stanza to the client
      {user_send_packet, user_sends, 95},
      {sm_receive_packet, packet_arrives, 95},         % after mod_mam (50) has chosen the archive id
      {local_send_to_resource_hook, host_receives, 10},
@@ -222,26 +221,25 @@ packet_sent_to_client(#{push_relay := #{watch := none, csi := inactive, overdue 
                         mgmt_state := active, mgmt_ack_timer := _} = State, #message{}, ok) ->
     case option(Host, ack_timeout) of
         0 -> State;
-        Seconds -> State#{push_relay => Own#{watch => erlang:start_timer(Seconds * 1000, self(), push_relay_ack)}}
+        Seconds ->
+            Watch = make_ref(),
+            erlang:send_after(Seconds * 1000, self(), {'$gen_cast', {?MODULE, {silent, Watch}}}),
+            State#{push_relay => Own#{watch => Watch}}
     end;
 packet_sent_to_client(State, _Packet, _Result) -> State.
 
 heard_from_client(#{push_relay := #{watch := none, overdue := false}} = State, _El, _Packet) -> State;
-heard_from_client(#{push_relay := #{watch := Timer} = Own} = State, _El, _Packet) ->
-    is_reference(Timer) andalso erlang:cancel_timer(Timer),
+heard_from_client(#{push_relay := Own} = State, _El, _Packet) ->
     report(State#{push_relay => Own#{watch => none, overdue => false}});
 heard_from_client(State, _El, _Packet) -> State.
 
-client_info(#{push_relay := #{watch := Timer} = Own} = State, {timeout, Timer, push_relay_ack}) ->
+client_cast(#{push_relay := #{watch := Watch} = Own} = State, {?MODULE, {silent, Watch}}) ->
     State1 = State#{push_relay => Own#{watch => none}},
     case State1 of
         #{mgmt_state := active, push_relay := #{csi := inactive} = Own1} ->
             {stop, report_unacked(report(State1#{push_relay => Own1#{overdue => true}}))};
         _ -> {stop, State1}
     end;
-client_info(State, {timeout, _, push_relay_ack}) -> {stop, State};
-client_info(State, _Info) -> State.
-
 %% The module was loaded while this client was connected.
 client_cast(#{jid := JID, sid := _} = State, {?MODULE, report}) ->
     State1 = case State of
@@ -902,7 +900,7 @@ cut(Text, Bytes) ->
 give(_Child, false, #state{link = undefined} = State) -> State;
 give(Child, Keep, State) ->
     Size = size_at_most(Child),
-    State1 = case State#state.batch_bytes + Size > ?STANZA_MAX of
+    State1 = case State#state.batch_bytes + Size > 4 * ?STANZA_MAX of  % if much of it has to be escaped, it is parted
                  true -> flush(State);
                  false -> State
              end,
@@ -922,23 +920,37 @@ size_at_most(#xmlel{attrs = Attrs, children = Children}) ->
 %% Numbers and sends what has been gathered: events that come close together share a stanza, because a stanza and its
 %% acknowledgement cost more than an event does.
 flush(#state{batch_count = 0} = State) -> State;
-flush(#state{batch = Batch, batch_bytes = Bytes} = State) ->
-    State1 = linked(State#state{batch = [], batch_count = 0, batch_bytes = 0}),
-    {All, Kept} = lists:foldl(fun({true, Child}, {As, Ks}) -> {[Child | As], [Child | Ks]};
-                                 ({false, Child}, {As, Ks}) -> {[Child | As], Ks}
-                              end, {[], []}, Batch),
-    case State1 of
-        #state{link = undefined} when Kept == [] -> State1;
-        #state{seq = Last, link = Link} ->
-            Seq = Last + 1,
-            State2 = hold(Seq, Kept, State1#state{seq = Seq}),
-            case Link of
-                undefined -> State2;
-                {Pid, _} ->
-                    send(Pid, events([{<<"seq">>, integer_to_binary(Seq)}], All, State2), State2),
-                    State2#state{in_flight = State2#state.in_flight + Bytes, sent = queue:in({Seq, Bytes}, State2#state.sent)}
-            end
+flush(#state{batch = Batch} = State) -> numbered(lists:reverse(Batch), State#state{batch = [], batch_count = 0, batch_bytes = 0}).
+
+numbered(Batch, State) ->
+    All = [Child || {_, Child} <- Batch],
+    Kept = [Child || {true, Child} <- Batch],
+    Xml = to_text(Kept),
+    AtMost = lists:foldl(fun(Child, Sum) -> Sum + size_at_most(Child) end, 0, All),
+    Size = if AtMost =< ?STANZA_MAX -> AtMost;
+              length(Kept) == length(All) -> byte_size(Xml);
+              true -> byte_size(to_text(All))
+           end,
+    case Batch of
+        [_, _ | _] when Size > ?STANZA_MAX ->
+            {First, Second} = lists:split(length(Batch) div 2, Batch),
+            numbered(Second, numbered(First, State));
+        _ -> numbered(All, Kept, Xml, AtMost, linked(State))
     end.
+
+numbered(_All, [], _Xml, _Bytes, #state{link = undefined} = State) -> State;
+numbered(All, Kept, Xml, Bytes, #state{seq = Last, link = Link} = State) ->
+    Seq = Last + 1,
+    State1 = hold(Seq, length(Kept), Xml, State#state{seq = Seq}),
+    case Link of
+        undefined -> State1;
+        {Pid, _} ->
+            send(Pid, events([{<<"seq">>, integer_to_binary(Seq)}], All, State1), State1),
+            State1#state{in_flight = State1#state.in_flight + Bytes, sent = queue:in({Seq, Bytes}, State1#state.sent)}
+    end.
+
+%% As one binary, outside the heap: terms would be copied by every garbage collection until they are acknowledged.
+to_text(Children) -> fxml:element_to_binary(#xmlel{name = <<"held">>, children = Children}).
 
 %% A connection buffers for a peer that does not read. When the relay is stuck it gets nothing more; it misses the
 %% heartbeats, asks for a snapshot when it is well again, and gets what is held.
@@ -948,11 +960,8 @@ linked(#state{link = {_, Ref}, in_flight = Bytes} = State) when Bytes >= ?IN_FLI
     State#state{link = undefined};
 linked(State) -> State.
 
-hold(_Seq, [], State) -> State;
-hold(Seq, Children, #state{held = Held, held_count = All, held_bytes = Bytes} = State) ->
-    Count = length(Children),
-    %% As one binary, outside the heap: terms would be copied by every garbage collection until they are acknowledged.
-    Xml = fxml:element_to_binary(#xmlel{name = <<"held">>, children = Children}),
+hold(_Seq, 0, _Xml, State) -> State;
+hold(Seq, Count, Xml, #state{held = Held, held_count = All, held_bytes = Bytes} = State) ->
     enforce_bound(State#state{held = queue:in({Seq, erlang:monotonic_time(second), Count, Xml}, Held), held_count = All + Count,
                               held_bytes = Bytes + byte_size(Xml)}).
 
