@@ -19,6 +19,21 @@ public sealed class PresenceTrackerTests
     }
 
     [Fact]
+    public void Of_more_sessions_than_are_kept_nothing_is_known_until_a_snapshot_fits()
+    {
+        // line 69
+        var small = new PresenceTracker(sessionsMax: 2);
+        small.Replace(Stream, [(TestRelay.Bob, Session("s1")), (TestRelay.Bob, Session("s2")), (TestRelay.Bob, Session("s3"))]);
+        Assert.True(small.IsOverfull(Stream));
+        Assert.Equal(AccountState.Unknown, small.Get("example.com", TestRelay.Bob).State);
+
+        small.Replace(Stream, [(TestRelay.Bob, Session("s1"))]);
+
+        Assert.False(small.IsOverfull(Stream));
+        Assert.Equal(AccountState.Foreground, small.Get("example.com", TestRelay.Bob).State);
+    }
+
+    [Fact]
     public void An_empty_snapshot_makes_everybody_offline()
     {
         tracker.Replace(Stream, []);
