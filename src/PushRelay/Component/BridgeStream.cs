@@ -221,6 +221,12 @@ internal sealed partial class BridgeStream(StreamName name, PresenceTracker pres
         var now = clock.GetUtcNow();
         foreach (var child in events.Children)
         {
+            // one more than the tracker keeps is enough to know that they are too many
+            if (snapshot.Count > PresenceTracker.SessionsMax)
+            {
+                return;
+            }
+
             if (child.Name == BridgeProtocol.Namespace + "session" && BridgeProtocol.TryReadSession(child, name.Server, now, out var session) && session.Session is not null)
             {
                 snapshot.Add(session);
