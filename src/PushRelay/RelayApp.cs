@@ -138,6 +138,20 @@ internal static class RelayApp
             : children.SelectMany(child => Leaves(provider, parent is null ? child : ConfigurationPath.Combine(parent, child)));
     }
 
+    /// <summary>What is wrong with a setting, and where it stands.</summary>
+    public static string Explain(SettingsException wrong, string? settingsFile, string[] arguments)
+    {
+        try
+        {
+            return FileOf(settingsFile).Locate(wrong.Message, ReadSettings(settingsFile, arguments));
+        }
+        catch (SettingsException)
+        {
+            // the file cannot be read at all, which is what is wrong
+            return wrong.Message;
+        }
+    }
+
     public static SettingsFile FileOf(string? settingsFile) =>
         new(Path.GetFullPath(settingsFile ?? Path.Combine(AppContext.BaseDirectory, DefaultSettings)));
 

@@ -4,14 +4,13 @@ namespace PushRelay.Access;
 
 /// <summary>
 /// Tells the audit who was refused: of one address, or one XMPP account or server, at most once a minute, and of all together ten times a
-/// second, since whoever knocks must not fill the database.
+/// second over REST and ten over XMPP, since whoever knocks must not fill the database.
 /// </summary>
 internal sealed partial class Refusals(AuditTrail audit, TimeProvider clock, ILogger<Refusals> logger)
 {
-    private const string Everybody = "everybody";
-
-    private readonly RateLimit perAddress = new(1, TimeSpan.FromMinutes(1), 1, clock);
-    private readonly RateLimit together = new(10, TimeSpan.FromSeconds(1), 10, clock);
+    // who floods the one way in does not hide who knocks at the other
+    private readonly Limits overHttp = new(clock);
+    private readonly Limits overXmpp = new(clock);
 
     /// <summary>A credential that is none, or none any more.</summary>
     public Task CredentialAsync(HttpContext context) => NoteAsync(
@@ -26,7 +25,7 @@ internal sealed partial class Refusals(AuditTrail audit, TimeProvider clock, ILo
 
     /// <summary>Whether a command refused to <paramref name="source"/> is to be told now, which the caller then does.</summary>
     /// <param name="source">An account served here, or a stranger's domain.</param>
-    public bool TellsCommandOf(string source) => TryTake($"xmpp {source}");
+    public bool TellsCommandOf(string source) => overXmpp.TryTake(source);
 
     /// <summary>A command over XMPP that is not done.</summary>
     /// <param name="source">As in <see cref="TellsCommandOf"/>.</param>
@@ -38,11 +37,9 @@ internal sealed partial class Refusals(AuditTrail audit, TimeProvider clock, ILo
         WriteAsync(new Actor("xmpp", source), "command.refused", account, node, reason, cancellationToken);
 
     private Task NoteAsync(HttpContext context, Actor actor, string action, string? account, string? target, string result) =>
-        TryTake(RateLimit.KeyOf(context.Connection.RemoteIpAddress))
+        overHttp.TryTake(RateLimit.KeyOf(context.Connection.RemoteIpAddress))
             ? WriteAsync(actor, action, account, target, result, context.RequestAborted)
             : Task.CompletedTask;
-
-    private bool TryTake(string source) => perAddress.TryTake(source, out _) && together.TryTake(Everybody, out _);
 
     private async Task WriteAsync(Actor actor, string action, string? account, string? target, string result, CancellationToken cancellationToken)
     {
@@ -55,6 +52,14 @@ internal sealed partial class Refusals(AuditTrail audit, TimeProvider clock, ILo
             // refused all the same
             NotNoted(action, exception.GetBaseException().Message);
         }
+    }
+
+    private sealed class Limits(TimeProvider clock)
+    {
+        private readonly RateLimit perSource = new(1, TimeSpan.FromMinutes(1), 1, clock);
+        private readonly RateLimit together = new(10, TimeSpan.FromSeconds(1), 10, clock);
+
+        public bool TryTake(string source) => perSource.TryTake(source, out _) && together.TryTake("everybody", out _);
     }
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "The audit lacks a record of {Action}: {Problem}")]

@@ -72,20 +72,35 @@ internal sealed class Doctor(IServiceProvider services, TimeProvider clock)
         }
     }
 
-    /// <summary>What works, and opens a door. That the database user may do more than it needs is only said.</summary>
+    /// <summary>
+    /// What works, and opens a door. That plain HTTP leaves the machine, where a proxy that nobody has told of may be before it, and that the
+    /// database user may do more than it needs, is only said.
+    /// </summary>
     private async Task<DoctorCheck> CheckSafetyAsync(CancellationToken cancellationToken)
     {
         const string Name = "safety";
         var open = OpenDoors().ToList();
         if (open.Count > 0)
         {
-            return new DoctorCheck(Name, false, string.Join("; ", open.Select(services.GetRequiredService<SettingsFile>().Locate)));
+            return new DoctorCheck(Name, false, Told(open));
         }
+
+        var careful = PlainHttp().ToList();
 
         await using var db = await services.GetRequiredService<IDbContextFactory<RelayDb>>().CreateDbContextAsync(cancellationToken);
         var superuser = !db.IsSqlite && await db.Database.SqlQuery<bool>($"SELECT rolsuper AS \"Value\" FROM pg_roles WHERE rolname = current_user").SingleAsync(cancellationToken);
-        return new DoctorCheck(
-            Name, true, superuser ? "careful: the database user is a superuser: give the relay one of its own that owns its database only" : "nothing stands open");
+        if (superuser)
+        {
+            careful.Add("the database user is a superuser: give the relay one of its own that owns its database only");
+        }
+
+        return new DoctorCheck(Name, true, careful.Count > 0 ? $"careful: {Told(careful)}" : "nothing stands open");
+    }
+
+    private string Told(IEnumerable<string> findings)
+    {
+        var (file, settings) = (services.GetRequiredService<SettingsFile>(), services.GetRequiredService<IConfiguration>());
+        return string.Join("; ", findings.Select(finding => file.Locate(finding, settings)));
     }
 
     private IEnumerable<string> OpenDoors()
@@ -96,16 +111,6 @@ internal sealed class Doctor(IServiceProvider services, TimeProvider clock)
             yield return $"Everybody on this machine may read Storage:MasterKeyFile. Cure: chmod 600 {keyFile}";
         }
 
-        var behindTls = services.GetRequiredService<IOptions<ApiOptions>>().Value.PublicUrl?.StartsWith("https://", StringComparison.OrdinalIgnoreCase) == true;
-        foreach (var url in (services.GetRequiredService<IConfiguration>()["Urls"] ?? "").Split(';', StringSplitOptions.RemoveEmptyEntries))
-        {
-            var address = BindingAddress.Parse(url);
-            if (!behindTls && address.Scheme == "http" && address.Host != "localhost" && !(System.Net.IPAddress.TryParse(address.Host, out var ip) && System.Net.IPAddress.IsLoopback(ip)))
-            {
-                yield return $"Urls has {url}, plain HTTP beyond this machine. Cure: a proxy with TLS before it, whose https address Api:PublicUrl then is, or http://127.0.0.1:{address.Port.ToString(CultureInfo.InvariantCulture)}";
-            }
-        }
-
         foreach (var (index, component) in services.GetRequiredService<IOptions<XmppOptions>>().Value.Components.Index())
         {
             if (component.Secret.Length < ComponentSecretCharsMin)
@@ -113,6 +118,19 @@ internal sealed class Doctor(IServiceProvider services, TimeProvider clock)
                 yield return string.Create(
                     CultureInfo.InvariantCulture,
                     $"Xmpp:Components:{index}:Secret has fewer than {ComponentSecretCharsMin} characters. Cure: one made with openssl rand -hex 32, here and in the XMPP server");
+            }
+        }
+    }
+
+    private IEnumerable<string> PlainHttp()
+    {
+        var behindTls = services.GetRequiredService<IOptions<ApiOptions>>().Value.PublicUrl?.StartsWith("https://", StringComparison.OrdinalIgnoreCase) == true;
+        foreach (var url in (services.GetRequiredService<IConfiguration>()["Urls"] ?? "").Split(';', StringSplitOptions.RemoveEmptyEntries))
+        {
+            var address = BindingAddress.Parse(url);
+            if (!behindTls && address.Scheme == "http" && !address.IsUnixPipe && address.Host != "localhost" && !(System.Net.IPAddress.TryParse(address.Host, out var ip) && System.Net.IPAddress.IsLoopback(ip)))
+            {
+                yield return $"Urls has {url}, plain HTTP beyond this machine. Cure: a proxy with TLS before it, whose https address Api:PublicUrl then is, or http://127.0.0.1:{address.Port.ToString(CultureInfo.InvariantCulture)}";
             }
         }
     }

@@ -40,7 +40,7 @@ internal static class DoctorCommand
         }
         catch (Exception exception) when (checks.Count == 0 && exception is SettingsException or { InnerException: SettingsException })
         {
-            checks.Add(new DoctorCheck("settings", false, RelayApp.FileOf(settingsFile).Locate((exception as SettingsException ?? exception.InnerException!).Message)));
+            checks.Add(new DoctorCheck("settings", false, RelayApp.Explain(exception as SettingsException ?? (SettingsException)exception.InnerException!, settingsFile, arguments)));
         }
 
         return checks;

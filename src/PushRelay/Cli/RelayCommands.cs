@@ -47,7 +47,7 @@ internal static class RelayCommands
         }
         catch (Exception exception) when (exception is SettingsException || exception.InnerException is SettingsException)
         {
-            await errors.WriteLineAsync(RelayApp.FileOf(parsed.GetValue(Config)).Locate((exception as SettingsException ?? exception.InnerException!).Message));
+            await errors.WriteLineAsync(RelayApp.Explain(exception as SettingsException ?? (SettingsException)exception.InnerException!, parsed.GetValue(Config), [.. parsed.UnmatchedTokens]));
             return Usage;
         }
         catch (Exception exception) when (exception is not OperationCanceledException)

@@ -136,12 +136,10 @@ internal sealed partial class AdHocCommands(
             using var limit = new CancellationTokenSource(CommandMax, clock);
             using var either = CancellationTokenSource.CreateLinkedTokenSource(limit.Token, stoppingToken);
             var answer = await command.Run(account, Submitted(request), either.Token);
-            if (answer is CommandAnswer.Refuse refused && refusals.TellsCommandOf(account))
-            {
-                await refusals.CommandAsync(account, account, command.Node, refused.Condition, either.Token);
-            }
-
-            await send(Reply(stanza, command, answer));
+            var reply = Reply(stanza, command, answer);
+            await (answer is CommandAnswer.Refuse refused && refusals.TellsCommandOf(account)
+                ? TellAsync(stanza, request, account, refused.Condition, reply, send, stoppingToken)
+                : send(reply));
         }
         catch (Exception exception)
         {

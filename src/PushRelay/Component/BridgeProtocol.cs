@@ -32,8 +32,7 @@ internal static class BridgeProtocol
         ]).Select(name => XName.Get(name)),
     ];
 
-    /// <summary>Something older counts as this old; a clock that is ahead counts as now.</summary>
-    private static readonly TimeSpan EventAgeMax = TimeSpan.FromMinutes(15);
+    private static readonly long LastInstant = DateTimeOffset.MaxValue.ToUnixTimeMilliseconds();
 
     private const char NumberingMark = '~';
     private const int BodyCharsMax = 8 * 1024;
@@ -129,19 +128,19 @@ internal static class BridgeProtocol
 
         session = new BridgeSession(account, sid, new Session(
             sid, jid.Resource, state.Value, IsTrue(child, "available"), (int)Math.Clamp(Number(child, "priority") ?? 0, -128, 127),
-            Cut((string?)child.Attribute("show"), 16), At(child, now)));
+            Cut((string?)child.Attribute("show"), 16), At(child) is var since && since < now ? since : now));
         return true;
     }
 
     public static bool TryReadHeld(
-        XElement child, string server, string key, Func<string, AccountPresence> presence, DateTimeOffset now, [NotNullWhen(true)] out RelayEvent? @event)
+        XElement child, string server, string key, Func<string, AccountPresence> presence, [NotNullWhen(true)] out RelayEvent? @event)
     {
         @event = child.Name.LocalName switch
         {
-            "message" => ReadMessage(child, server, key, presence, now),
+            "message" => ReadMessage(child, server, key, presence),
             "displayed" when Account(child, "account", server) is { } account && Jid.TryParse((string?)child.Attribute("with"), out var with) =>
-                new RelayEvent.Displayed(account, with.Bare.ToString(), At(child, now)),
-            "account-removed" when Account(child, "jid", server) is { } account => new RelayEvent.AccountRemoved(account, At(child, now)),
+                new RelayEvent.Displayed(account, with.Bare.ToString(), At(child)),
+            "account-removed" when Account(child, "jid", server) is { } account => new RelayEvent.AccountRemoved(account, At(child)),
             _ => null,
         };
         return @event is not null;
@@ -152,7 +151,7 @@ internal static class BridgeProtocol
         ? TimeSpan.FromSeconds(seconds)
         : null;
 
-    private static RelayEvent.Message? ReadMessage(XElement child, string server, string key, Func<string, AccountPresence> presence, DateTimeOffset now)
+    private static RelayEvent.Message? ReadMessage(XElement child, string server, string key, Func<string, AccountPresence> presence)
     {
         if (Account(child, "to", server) is not { } account || !Jid.TryParse((string?)child.Attribute("from"), out var from))
         {
@@ -168,7 +167,7 @@ internal static class BridgeProtocol
         var type = (string?)child.Attribute("type") is "chat" or "groupchat" or "normal" ? (string)child.Attribute("type")! : "normal";
         var room = Jid.TryParse((string?)child.Attribute("room"), out var named) ? named.Bare : null;
         var conversation = type == "groupchat" && room is not null ? room : from.Bare;
-        return RelayEvent.Message.FromBridge((string?)child.Attribute("class"), key, account, conversation.ToString(), type, presence(account), At(child, now)) is { } message
+        return RelayEvent.Message.FromBridge((string?)child.Attribute("class"), key, account, conversation.ToString(), type, presence(account), At(child)) is { } message
             ? message with
             {
                 Id = Cut((string?)child.Attribute("id"), IdCharsMax),
@@ -185,14 +184,8 @@ internal static class BridgeProtocol
     private static string? Account(XElement child, string attribute, string server) =>
         Jid.TryParse((string?)child.Attribute(attribute), out var jid) && jid.Local is not null && jid.Domain == server ? jid.Bare.ToString() : null;
 
-    private static DateTimeOffset At(XElement child, DateTimeOffset now)
-    {
-        var earliest = now - EventAgeMax;
-        // compared as numbers: a hostile ts is no instant at all
-        return Number(child, "ts") is { } ts && ts > earliest.ToUnixTimeMilliseconds() && ts < now.ToUnixTimeMilliseconds()
-            ? DateTimeOffset.FromUnixTimeMilliseconds(ts)
-            : Number(child, "ts") is { } old && old <= earliest.ToUnixTimeMilliseconds() ? earliest : now;
-    }
+    /// <summary>By the server's clock, whatever it says; without a time: the last of all. Who keeps it puts it between bounds of its own clock.</summary>
+    private static DateTimeOffset At(XElement child) => DateTimeOffset.FromUnixTimeMilliseconds(Math.Clamp(Number(child, "ts") ?? LastInstant, 0, LastInstant));
 
     private static XAttribute? Node(StreamName stream) => stream.Node.Length > 0 ? new XAttribute("node", stream.Node) : null;
 

@@ -245,7 +245,7 @@ internal sealed partial class BridgeStream(StreamName name, PresenceTracker pres
             {
                 position++;
                 var key = $"{numbering}:{seq}:{position}";
-                if (BridgeProtocol.TryReadHeld(child, name.Server, key, account => presence.Get(name.Server, account), now, out var @event))
+                if (BridgeProtocol.TryReadHeld(child, name.Server, key, account => presence.Get(name.Server, account), out var @event))
                 {
                     read.Add(@event);
                 }

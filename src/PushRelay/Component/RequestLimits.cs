@@ -5,7 +5,8 @@ namespace PushRelay.Component;
 
 /// <summary>
 /// What one sender's requests over a link may cost, whatever they ask: answers by a bucket, then as many refusals, then nothing, so that no
-/// flood makes another. A sender is an account of the link's servers; of strangers, who can invent accounts, it is their server.
+/// flood makes another. A sender is an account of the link's servers; of strangers, who can invent accounts, it is their server. What the link's
+/// servers ask themselves has no limit but that of all: it stands for all their accounts.
 /// </summary>
 /// <param name="servers">The virtual hosts behind the link.</param>
 /// <param name="rates">An account's requests over XMPP have the rate of those over REST, and are counted by themselves.</param>
@@ -21,7 +22,7 @@ internal sealed class RequestLimits(IReadOnlyList<string> servers, RateLimitOpti
 
     public XmppAdmission Admit(Jid from)
     {
-        var sender = servers.Contains(from.Domain) ? from.Bare.ToString() : from.Domain;
+        var sender = !servers.Contains(from.Domain) ? from.Domain : from.Local is null ? null : from.Bare.ToString();
         return answers.TryTake(sender) ? XmppAdmission.Answer
             : refusals.TryTake(sender) ? XmppAdmission.Refuse
             : XmppAdmission.Ignore;
@@ -33,6 +34,6 @@ internal sealed class RequestLimits(IReadOnlyList<string> servers, RateLimitOpti
         private readonly RateLimit ofAll = new(OfAllPerSecond, TimeSpan.FromSeconds(1), OfAllAtOnce, clock);
 
         // the sender's own first: what it asks in vain takes nothing from others
-        public bool TryTake(string sender) => ofSender.TryTake(sender, out _) && ofAll.TryTake("all", out _);
+        public bool TryTake(string? sender) => (sender is null || ofSender.TryTake(sender, out _)) && ofAll.TryTake("all", out _);
     }
 }

@@ -13,6 +13,9 @@ internal sealed class LedgerEntry(
 {
     private static readonly TimeSpan UnackedMax = TimeSpan.FromHours(1);
 
+    /// <summary>What says it is older counts as this old: a server keeps its events for ten minutes at most by default.</summary>
+    private static readonly TimeSpan EventAgeMax = TimeSpan.FromMinutes(15);
+
     private readonly List<Delivery> fresh = [];
     private readonly HashSet<Guid> mayHaveWaiting = [];
     private readonly HashSet<string> removedAccounts = new(StringComparer.Ordinal);
@@ -209,6 +212,8 @@ internal sealed class LedgerEntry(
         var alert = decision as PushDecision.Alert;
         var content = alert is null ? null : new AlertContent(message.Body, message.Nick);
         var slot = device is null ? Guid.Empty : Slot(message);
+        // by the database's clock: this node's may be wrong, and a call rings for half a minute
+        var at = message.At > now ? now : message.At < now - EventAgeMax ? now - EventAgeMax : message.At;
         return new Delivery
         {
             Id = id,
@@ -227,7 +232,7 @@ internal sealed class LedgerEntry(
             Conversation = device is null ? null : message.From,
             MessageId = message.Id,
             StanzaId = message.StanzaId,
-            EventAt = message.At,
+            EventAt = at,
             MessageType = message.Type,
             CallId = message.CallId,
             Slot = slot,
@@ -244,7 +249,7 @@ internal sealed class LedgerEntry(
                 not null when message.Class != EventClass.Call => now + Pace.Next(device!.Key, slot),
                 _ => now,
             },
-            ExpiresAt = message.At + (message.Class == EventClass.Call ? options.CallTimeToLive : options.TimeToLive),
+            ExpiresAt = at + (message.Class == EventClass.Call ? options.CallTimeToLive : options.TimeToLive),
             SettledAt = alert is null ? now : null,
         };
     }

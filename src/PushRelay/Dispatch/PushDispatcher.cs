@@ -68,7 +68,7 @@ internal sealed partial class PushDispatcher(
     {
         try
         {
-            await outbox.ForsakeAsync(options.Value.MaxAttempts, CancellationToken.None);
+            await outbox.ForsakeAsync(options.Value.MaxAttempts, options.Value.LeaseDuration, CancellationToken.None);
         }
         catch (Exception exception)
         {
@@ -264,8 +264,7 @@ internal sealed partial class PushDispatcher(
         // the device's, which since the row was written may have moved to another
         answer = circuits.Observe(new Lane(notification.App, notification.Sandbox), answer);
         var settlement = await JudgeAsync(alert, device, notification, answer);
-        Report(settlement is Settlement.Rejected { DeviceInvalid: false } ? alert.Newest : alert.Head, answer, settlement);
-        return new SettledAlert(alert, settlement, new Attempt
+        var settled = new SettledAlert(alert, settlement, new Attempt
         {
             DeliveryId = alert.Head.Id,
             Number = alert.Head.Attempts,
@@ -276,6 +275,8 @@ internal sealed partial class PushDispatcher(
             Outcome = OutcomeName(answer.Outcome),
             ProviderId = answer.ProviderId,
         });
+        Report(settled.Attempts().LastOrDefault() ?? settled.Attempt!, answer, settlement);
+        return settled;
     }
 
     private async Task<Settlement> JudgeAsync(ClaimedAlert alert, Device device, PushNotification notification, PushAnswer answer)
@@ -361,18 +362,18 @@ internal sealed partial class PushDispatcher(
         PushOutcome.Unknown => "unknown",
     };
 
-    private void Report(Delivery delivery, PushAnswer answer, Settlement settlement)
+    private void Report(Attempt attempt, PushAnswer answer, Settlement settlement)
     {
         switch (settlement)
         {
             case Settlement.Accepted:
-                Accepted(delivery.Id, delivery.Attempts, (int)answer.Duration.TotalMilliseconds);
+                Accepted(attempt.DeliveryId, attempt.Number, (int)answer.Duration.TotalMilliseconds);
                 break;
             case Settlement.Retry retry:
-                Deferred(delivery.Id, answer.Status, answer.Reason, delivery.Attempts, retry.Delay.TotalSeconds);
+                Deferred(attempt.DeliveryId, answer.Status, answer.Reason, attempt.Number, retry.Delay.TotalSeconds);
                 break;
             default:
-                Ended(delivery.Id, answer.Status, answer.Reason, delivery.Attempts);
+                Ended(attempt.DeliveryId, answer.Status, answer.Reason, attempt.Number);
                 break;
         }
     }

@@ -23,15 +23,14 @@ internal sealed record SettledAlert(ClaimedAlert Alert, Settlement Settlement, A
         var head = Alert.Head;
         yield return Settlement switch
         {
-            // a first attempt that is accepted at once needs no row of its own: the delivery tells it all
             Settlement.Accepted => Change(head, DeliveryState.Accepted) with { Count = Alert.Rows.Count, AnswerMs = Attempt?.DurationMs },
             // what was refused is the newest row's text: the others go on without it
-            Settlement.Rejected { DeviceInvalid: false } when Alert.Rows.Count > 1 => Change(head, DeliveryState.Pending) with { Excused = 1 },
+            _ when IsRefusedText => Change(head, DeliveryState.Pending) with { Excused = 1 },
             Settlement.Rejected rejected => Change(head, DeliveryState.Rejected, rejected.Reason),
             Settlement.Dead => Change(head, DeliveryState.Dead, Reasons.AttemptsExhausted),
             Settlement.Cancelled cancelled => Change(head, DeliveryState.Cancelled, cancelled.Reason),
             Settlement.Retry retry => Change(head, DeliveryState.Pending) with { Delay = retry.Delay, Excused = retry.Excused ? 1 : 0 },
-            Settlement.HandBack => Change(head, DeliveryState.Pending) with { GivenBack = 1 },
+            Settlement.HandBack => Change(head, DeliveryState.Pending) with { Attempts = -1 },
             _ => throw new System.Diagnostics.UnreachableException(),
         };
         foreach (var row in Alert.Rows.Skip(1))
@@ -40,7 +39,7 @@ internal sealed record SettledAlert(ClaimedAlert Alert, Settlement Settlement, A
             {
                 Settlement.Accepted => Change(row, DeliveryState.Coalesced) with { CoalescedInto = head.Id },
                 Settlement.Rejected { DeviceInvalid: true } => Change(row, DeliveryState.Cancelled, Reasons.DeviceInvalid),
-                Settlement.Rejected refused when row == Alert.Newest => Change(row, DeliveryState.Rejected, refused.Reason),
+                Settlement.Rejected refused when row == Alert.Newest => Change(row, DeliveryState.Rejected, refused.Reason) with { Attempts = 1 },
                 Settlement.Cancelled cancelled => Change(row, DeliveryState.Cancelled, cancelled.Reason),
                 Settlement.Retry retry => Change(row, DeliveryState.Pending) with { Delay = retry.Delay },
                 // of a dead one the next oldest becomes the head
@@ -50,10 +49,26 @@ internal sealed record SettledAlert(ClaimedAlert Alert, Settlement Settlement, A
         }
     }
 
-    public bool NeedsAttemptRow => Attempt is not null && !(Settlement is Settlement.Accepted && Attempt.Number == 1);
+    private bool IsRefusedText => Settlement is Settlement.Rejected { DeviceInvalid: false } && Alert.Rows.Count > 1;
+
+    /// <summary>What is written of the attempt. One that was the first and accepted needs no row: the delivery tells it all.</summary>
+    public IEnumerable<Attempt> Attempts()
+    {
+        if (Attempt is null || (Settlement is Settlement.Accepted && Attempt.Number == 1))
+        {
+            yield break;
+        }
+
+        yield return Attempt;
+        if (IsRefusedText)
+        {
+            // made with the head's id, and told where it ended
+            yield return Attempt with { DeliveryId = Alert.Newest.Id, Number = Alert.Newest.Attempts + 1 };
+        }
+    }
 
     private static RowChange Change(Delivery row, DeliveryState state, string? reason = null) =>
-        new(row.Id, row.Lease!.Value, state, reason, TimeSpan.Zero, GivenBack: 0, Excused: 0, Count: 1, CoalescedInto: null, AnswerMs: null);
+        new(row.Id, row.Lease!.Value, state, reason, TimeSpan.Zero, Attempts: 0, Excused: 0, Count: 1, CoalescedInto: null, AnswerMs: null);
 }
 
 /// <summary>One row's way out of <see cref="DeliveryState.Sending"/>, fenced by its lease.</summary>
@@ -62,10 +77,10 @@ internal sealed record SettledAlert(ClaimedAlert Alert, Settlement Settlement, A
 /// <param name="State">Where it goes; accepted becomes received or opened where a receipt overtook the answer.</param>
 /// <param name="Reason">Null: as it is.</param>
 /// <param name="Delay">Until it is due again, where it goes back to pending.</param>
-/// <param name="GivenBack">Attempts that did not happen.</param>
+/// <param name="Attempts">How many more were made than the claim counted; negative: fewer.</param>
 /// <param name="Excused">Attempts that do not use up <c>Dispatch:MaxAttempts</c>.</param>
 /// <param name="Count">The events its alert spoke for.</param>
 /// <param name="CoalescedInto">The head whose alert spoke for it.</param>
 /// <param name="AnswerMs">How long the answer took that accepted it.</param>
 internal sealed record RowChange(
-    Guid Id, Guid Lease, DeliveryState State, string? Reason, TimeSpan Delay, int GivenBack, int Excused, int Count, Guid? CoalescedInto, int? AnswerMs);
+    Guid Id, Guid Lease, DeliveryState State, string? Reason, TimeSpan Delay, int Attempts, int Excused, int Count, Guid? CoalescedInto, int? AnswerMs);

@@ -202,7 +202,7 @@ internal sealed class Delivery
 }
 
 /// <summary>One request to the push network for a delivery; none for a first one that was accepted, which the delivery's own row tells.</summary>
-internal sealed class Attempt
+internal sealed record Attempt
 {
     public required Guid DeliveryId { get; init; }
 

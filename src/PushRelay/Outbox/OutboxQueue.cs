@@ -188,7 +188,7 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
         await using var transaction = await db.Database.BeginTransactionAsync(cancellationToken);
         var now = await clock.NowAsync(db, cancellationToken);
         var changes = settled.SelectMany(s => s.Changes()).ToList();
-        var attempts = settled.Where(s => s.NeedsAttemptRow).Select(s => s.Attempt!).ToList();
+        var attempts = settled.SelectMany(s => s.Attempts()).ToList();
         var changed = await OutboxSql.Of(db).SettleAsync(db, changes, attempts, now, cancellationToken);
         Failpoint.Reach("mid_settle");
         await transaction.CommitAsync(cancellationToken);
@@ -218,15 +218,19 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
 
     /// <summary>
     /// Where one process alone uses the database (SQLite), what an earlier one had in flight is nobody's: it comes back now, and not when
-    /// its lease is over by a clock that may have been set back since. To be called before anything is claimed.
+    /// its lease is over by a clock that may have been set back since. What was tried before comes back within a lease, so that a process
+    /// that dies after each start does not use up its attempts in seconds. To be called before anything is claimed.
     /// </summary>
-    public async Task ForsakeAsync(int attemptsMax, CancellationToken cancellationToken)
+    public async Task ForsakeAsync(int attemptsMax, TimeSpan lease, CancellationToken cancellationToken)
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
         if (db.IsSqlite)
         {
             var now = await clock.NowAsync(db, cancellationToken);
-            await db.Set<Delivery>().Where(d => d.State == DeliveryState.Sending).ExecuteUpdateAsync(set => set.SetProperty(d => d.LeaseUntil, now), cancellationToken);
+            var last = now + lease;
+            var held = db.Set<Delivery>().Where(d => d.State == DeliveryState.Sending);
+            await held.Where(d => d.Attempts <= 1).ExecuteUpdateAsync(set => set.SetProperty(d => d.LeaseUntil, now), cancellationToken);
+            await held.Where(d => d.LeaseUntil > last).ExecuteUpdateAsync(set => set.SetProperty(d => d.LeaseUntil, last), cancellationToken);
             await ReleaseExpiredAsync(attemptsMax, cancellationToken);
         }
     }

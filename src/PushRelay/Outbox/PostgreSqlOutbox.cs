@@ -75,15 +75,15 @@ internal sealed class PostgreSqlOutbox : OutboxSql
                 due_at = CASE WHEN u.state = 0 THEN @now + u.delay * interval '1 millisecond' ELSE d.due_at END,
                 settled_at = CASE WHEN u.state = 0 THEN NULL ELSE @now END,
                 content = CASE WHEN u.state = 0 THEN d.content END,
-                attempts = d.attempts - u.given_back,
+                attempts = d.attempts + u.attempts,
                 attempts_excused = d.attempts_excused + u.excused,
                 count = u.count,
                 coalesced_into = u.coalesced_into,
                 answer_ms = u.answer_ms,
                 lease = NULL,
                 lease_until = NULL
-            FROM unnest(@id, @lease, @state, @reason, @delay, @given_back, @excused, @count, @coalesced_into, @answer_ms)
-                AS u(id, lease, state, reason, delay, given_back, excused, count, coalesced_into, answer_ms)
+            FROM unnest(@id, @lease, @state, @reason, @delay, @attempts, @excused, @count, @coalesced_into, @answer_ms)
+                AS u(id, lease, state, reason, delay, attempts, excused, count, coalesced_into, answer_ms)
             WHERE d.id = u.id AND d.state = 1 AND d.lease = u.lease
             RETURNING d.id),
         tried AS (
@@ -147,7 +147,7 @@ internal sealed class PostgreSqlOutbox : OutboxSql
         Add(command, "state", changes, c => (short)c.State);
         Add(command, "reason", changes, c => c.Reason);
         Add(command, "delay", changes, c => c.Delay.TotalMilliseconds);
-        Add(command, "given_back", changes, c => c.GivenBack);
+        Add(command, "attempts", changes, c => c.Attempts);
         Add(command, "excused", changes, c => c.Excused);
         Add(command, "count", changes, c => c.Count);
         Add(command, "coalesced_into", changes, c => c.CoalescedInto);

@@ -62,7 +62,7 @@ internal sealed class SqliteOutbox : OutboxSql
             due_at = CASE WHEN $state = 0 THEN $due_at ELSE due_at END,
             settled_at = CASE WHEN $state = 0 THEN NULL ELSE $now END,
             content = CASE WHEN $state = 0 THEN content END,
-            attempts = attempts - $given_back,
+            attempts = attempts + $attempts,
             attempts_excused = attempts_excused + $excused,
             count = $count,
             coalesced_into = $coalesced_into,
@@ -130,7 +130,7 @@ internal sealed class SqliteOutbox : OutboxSql
             var command = statements.With(
                 Settle,
                 ("id", change.Id), ("lease", change.Lease), ("state", (short)change.State), ("reason", change.Reason),
-                ("due_at", (now + change.Delay).UtcTicks), ("now", now.UtcTicks), ("given_back", change.GivenBack), ("excused", change.Excused),
+                ("due_at", (now + change.Delay).UtcTicks), ("now", now.UtcTicks), ("attempts", change.Attempts), ("excused", change.Excused),
                 ("count", change.Count), ("coalesced_into", change.CoalescedInto), ("answer_ms", change.AnswerMs));
             if (await command.ExecuteNonQueryAsync(cancellationToken) > 0)
             {

@@ -2,6 +2,7 @@ using System.Globalization;
 using System.Reflection;
 using System.Text.Json;
 using System.Text.RegularExpressions;
+using Microsoft.Extensions.Configuration.Json;
 
 namespace PushRelay.Storage;
 
@@ -12,10 +13,10 @@ internal sealed partial record SettingsFile(string Path)
         System.IO.Path.GetFullPath(path, System.IO.Path.GetDirectoryName(System.IO.Path.GetFullPath(Path))!);
 
     /// <summary>
-    /// What is said about a setting, and the line of the file that has the first one named; without where the file has none of them: it came
-    /// from the environment or the command line, or is not there.
+    /// What is said about a setting, and the line of the file that the first one named has its value from; without where that is from the
+    /// environment or the command line, or not there.
     /// </summary>
-    public string Locate(string text)
+    public string Locate(string text, IConfiguration settings)
     {
         byte[] json;
         try
@@ -27,8 +28,20 @@ internal sealed partial record SettingsFile(string Path)
             return text;
         }
 
-        var lines = NameLike().Matches(text).Select(name => LineOf(name.Value, json));
-        return lines.FirstOrDefault(line => line is not null) is { } found ? string.Create(CultureInfo.InvariantCulture, $"{text} ({Path}:{found})") : text;
+        foreach (var name in NameLike().Matches(text).Select(match => match.Value))
+        {
+            if (((IConfigurationRoot)settings).Providers.LastOrDefault(provider => provider.TryGet(name, out _)) is not (null or JsonConfigurationProvider))
+            {
+                return text;
+            }
+
+            if (LineOf(name, json) is { } line)
+            {
+                return string.Create(CultureInfo.InvariantCulture, $"{text} ({Path}:{line})");
+            }
+        }
+
+        return text;
     }
 
     /// <summary>Null: the file does not have it, or is not JSON.</summary>

@@ -7,6 +7,8 @@ namespace PushRelay.Telemetry;
 /// <summary>Serilog on the console: lines for a terminal, compact JSON for whatever collects it. Section <c>Serilog</c> overrides.</summary>
 internal static class RelayLogging
 {
+    private static readonly string[] RequestLines = ["Microsoft.AspNetCore.Hosting.Diagnostics", "Microsoft.AspNetCore.Server.Kestrel.BadRequests"];
+
     private const string Line = "{Timestamp:HH:mm:ss.fff} {Level:u3} {Message:lj}{NewLine}{Exception}";
 
     public static IServiceCollection AddRelayLogging(this IServiceCollection services, IConfiguration configuration) =>
@@ -17,8 +19,6 @@ internal static class RelayLogging
                 .MinimumLevel.Override("System", LogEventLevel.Warning)
                 // cookies and antiforgery are not used, so nothing is ever protected
                 .MinimumLevel.Override("Microsoft.AspNetCore.DataProtection", LogEventLevel.Fatal)
-                // what somebody wrote into a request's line, perhaps a key
-                .MinimumLevel.Override("Microsoft.AspNetCore.Hosting.Diagnostics", LogEventLevel.Warning)
                 .MinimumLevel.Override("Microsoft.Hosting.Lifetime", LogEventLevel.Information)
                 // a link that is down has its own line in the log; each probe need not repeat it
                 .MinimumLevel.Override("Microsoft.Extensions.Diagnostics.HealthChecks", LogEventLevel.Error)
@@ -32,6 +32,9 @@ internal static class RelayLogging
                     : logger.WriteTo.Console(outputTemplate: Line, formatProvider: System.Globalization.CultureInfo.InvariantCulture);
             }
 
+            // what somebody wrote into a request's line, perhaps a key, whatever the section says
+            logger.Filter.ByExcluding(entry => entry.Level < LogEventLevel.Warning
+                && entry.Properties.TryGetValue(Serilog.Core.Constants.SourceContextPropertyName, out var source) && source is ScalarValue { Value: string name } && RequestLines.Contains(name));
             logger.ReadFrom.Configuration(configuration);
         }, preserveStaticLogger: true);
 }

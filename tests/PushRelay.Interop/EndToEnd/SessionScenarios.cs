@@ -329,10 +329,11 @@ public abstract class SessionScenarios(ScenarioBed bed)
         var (reading, still) = (new List<double>(), new List<double>());
         await LatenciesAsync(client, []); // warm
 
-        for (var round = 0; round < 4; round++)
+        for (var round = 0; round < 2; round++)
         {
             await LatenciesAsync(client, reading);
             await bed.Relay.PauseAsync(Token);
+            await FillLinkAsync(client);
             await LatenciesAsync(client, still);
             await bed.Relay.ContinueAsync(Token);
         }
@@ -354,11 +355,24 @@ public abstract class SessionScenarios(ScenarioBed bed)
             + $"<field var='secret'><value>{push["secret"]}</value></field></x></enable>";
     }
 
+    /// <summary>12 MB of events: more than the kernel keeps for a process that does not read, less than makes the module give the link up.</summary>
+    private async Task FillLinkAsync(WireClient to)
+    {
+        var alice = await bed.AliceAsync();
+        var text = new string('x', 8_000);
+        for (var n = 0; n < 1_500; n++)
+        {
+            await alice.SendAsync($"<message to='{to.Jid}' type='chat' id='{bed.NextId()}'><body>{text}</body></message>");
+        }
+
+        await LatenciesAsync(to, []);
+    }
+
     /// <summary>Milliseconds from client to client.</summary>
     private async Task LatenciesAsync(WireClient to, List<double> into)
     {
         var alice = await bed.AliceAsync();
-        for (var n = 0; n < 100; n++)
+        for (var n = 0; n < 200; n++)
         {
             var begun = TimeProvider.System.GetTimestamp();
             var body = bed.NextId();

@@ -2,6 +2,7 @@ using System.Buffers.Text;
 using System.Data.Common;
 using System.Globalization;
 using System.Net;
+using System.Net.Sockets;
 using System.Security.Cryptography;
 using System.Text;
 using System.Text.Json.Nodes;
@@ -47,6 +48,7 @@ public abstract class CanaryContract : IAsyncLifetime
             $"--Apps:0:Apns:Endpoint={apns.Endpoint.GetLeftPart(UriPartial.Authority)}", $"--Apps:0:Apns:TrustedCertificateFile={folder}/ca.pem",
             $"--Api:Jwt:SigningKey={JwtKey}", "--Serilog:MinimumLevel:Default=Verbose", "--Serilog:MinimumLevel:Override:Microsoft=Verbose",
             "--Serilog:MinimumLevel:Override:Microsoft.EntityFrameworkCore=Verbose", "--Serilog:MinimumLevel:Override:System=Verbose",
+            "--Serilog:MinimumLevel:Override:Microsoft.AspNetCore.Hosting.Diagnostics=Verbose",
             "--Serilog:WriteTo:0:Name=File", $"--Serilog:WriteTo:0:Args:path={Log}");
         // the simulator judges the age of a provider token by the real time
         relay.Clock.SetUtcNow(TimeProvider.System.GetUtcNow());
@@ -56,6 +58,7 @@ public abstract class CanaryContract : IAsyncLifetime
     public async ValueTask DisposeAsync()
     {
         GC.SuppressFinalize(this);
+        await relay.DisposeAsync();
         await apns.DisposeAsync();
         server.Dispose();
         Directory.Delete(folder, recursive: true);
@@ -107,6 +110,16 @@ public abstract class CanaryContract : IAsyncLifetime
         relay.Advance(TimeSpan.FromSeconds(5));
         await relay.WaitForRowsAsync(rows => rows.All(r => r.State is not (DeliveryState.Pending or DeliveryState.Sending)));
         await relay.CommitMessageAsync(Body, m => m with { Account = TestRelay.Alice });
+        var last = TestRelay.NewToken();
+        var lastSecret = await RegisterAsync(bob, last, voip);
+        apns.AnswerNext(new ScriptRule { Status = 503, RetryAfter = "600" });
+        await relay.CommitMessageAsync(Body);
+        relay.Advance(TimeSpan.FromSeconds(5));
+        await relay.WaitForRowsAsync(rows => rows.Any(r => r is { State: DeliveryState.Pending, Attempts: > 0 }));
+        // what is still to be sent is there, and sealed
+        var columns = await ColumnsAsync();
+        Assert.Contains(columns, column => column.Where.EndsWith(".content", StringComparison.OrdinalIgnoreCase) && column.Value.Length > Body.Length);
+        await MalformedAsync($"GET /v1/devices?api_key={TestRelay.OperatorKey} HTTP/9.9\r\n\r\n");
         await AskAsync(operators, HttpMethod.Delete, "/v1/devices/phone");
         await link.WriteAsync($"<!-- {Guess} -->");
         await link.ReadToAsync("</stream:stream>");
@@ -114,11 +127,11 @@ public abstract class CanaryContract : IAsyncLifetime
 
         string[] canaries =
         [
-            issued, renewed, token, replaced, voip, nodeSecret, jwt, .. bad, Guess, "pra_" + Guess.Replace(' ', '_'), Body, JwtKey, ComponentSecret, DatabasePassword,
+            issued, renewed, token, replaced, last, voip, nodeSecret, lastSecret, jwt, .. bad, Guess, "pra_" + Guess.Replace(' ', '_'), Body, JwtKey, ComponentSecret, DatabasePassword,
             TestRelay.OperatorKey, (await File.ReadAllTextAsync(Path.Combine(relay.Folder, "master.key"), Token)).Trim(),
             (await File.ReadAllLinesAsync(Path.Combine(relay.Folder, "AuthKey.p8"), Token))[1],
         ];
-        var columns = await ColumnsAsync();
+        columns.AddRange(await ColumnsAsync());
         await relay.DisposeAsync();
         var log = await File.ReadAllTextAsync(Log, Token);
         Assert.Contains("SELECT", log, StringComparison.Ordinal);
@@ -133,6 +146,14 @@ public abstract class CanaryContract : IAsyncLifetime
     }
 
     private protected abstract Task<string?> DatabaseAsync();
+
+    private async Task MalformedAsync(string request)
+    {
+        using var connection = new TcpClient();
+        await connection.ConnectAsync(relay.Address.Host, relay.Address.Port, Token);
+        await connection.GetStream().WriteAsync(Encoding.ASCII.GetBytes(request), Token);
+        answers.Add(await new StreamReader(connection.GetStream()).ReadToEndAsync(Token));
+    }
 
     private static string Line(string log, string canary) => log.Split('\n').FirstOrDefault(line => Shows(Encoding.UTF8.GetBytes(line), canary)) ?? "";
 

@@ -2,6 +2,7 @@ using System.Globalization;
 using System.Net;
 using System.Net.Sockets;
 using System.Text.Json.Nodes;
+using Microsoft.Extensions.Configuration;
 using PushRelay.Apns.Simulator;
 using PushRelay.Cli;
 using PushRelay.Storage;
@@ -56,8 +57,21 @@ public sealed class DoctorTests(PostgreSqlServer postgreSql) : IDisposable
                 ] } }
             """);
 
-        Assert.Equal(line is null ? problem : $"{problem} ({file.Path}:{line})", file.Locate(problem));
-        Assert.Equal(problem, new SettingsFile(Path.Combine(folder, "none.json")).Locate(problem));
+        var settings = RelayApp.ReadSettings(file.Path, []);
+        Assert.Equal(line is null ? problem : $"{problem} ({file.Path}:{line})", file.Locate(problem, settings));
+        Assert.Equal(problem, new SettingsFile(Path.Combine(folder, "none.json")).Locate(problem, settings));
+    }
+
+    [Fact]
+    public async Task A_value_from_elsewhere_is_not_looked_for_in_the_file()
+    {
+        var file = Path.Combine(folder, "settings.json");
+        await File.WriteAllTextAsync(file, """{ "Storage": { "Provider": "Sqlite" }, "Xmpp": { "HeartbeatTimeout": "never" } }""", Token);
+
+        Assert.EndsWith($"({file}:1)", Assert.Single(await DoctorCommand.ExamineAsync(file, TestRelay.Settings(folder), TimeProvider.System, Token)).Detail, StringComparison.Ordinal);
+        var check = Assert.Single(await DoctorCommand.ExamineAsync(file, [.. TestRelay.Settings(folder), "--Xmpp:HeartbeatTimeout=never"], TimeProvider.System, Token));
+        Assert.Contains("HeartbeatTimeout", check.Detail, StringComparison.Ordinal);
+        Assert.DoesNotContain(file, check.Detail, StringComparison.Ordinal);
     }
 
     [Theory]
@@ -71,7 +85,7 @@ public sealed class DoctorTests(PostgreSqlServer postgreSql) : IDisposable
         var file = new SettingsFile(Path.Combine(folder, "settings.json"));
         File.WriteAllText(file.Path, text);
 
-        Assert.Equal("Storage:MasterKeyFile cannot be read", file.Locate("Storage:MasterKeyFile cannot be read"));
+        Assert.Equal("Storage:MasterKeyFile cannot be read", file.Locate("Storage:MasterKeyFile cannot be read", new ConfigurationManager()));
     }
 
     [Fact]
@@ -146,16 +160,30 @@ public sealed class DoctorTests(PostgreSqlServer postgreSql) : IDisposable
         await MigrateAsync();
         Assert.Equal("nothing stands open", (await ExamineAsync("--Xmpp:Components:0:Secret=0123456789abcdef")).Single(c => c.Name == "safety").Detail);
 
-        var open = Failing(await ExamineAsync("--Urls=http://0.0.0.0:8080"), "safety");
-        Assert.Contains("Urls has http://0.0.0.0:8080, plain HTTP beyond this machine. Cure: ", open, StringComparison.Ordinal);
-        Assert.Contains("Xmpp:Components:0:Secret has fewer than 16 characters. Cure: ", open, StringComparison.Ordinal);
-        Assert.DoesNotContain("0.0.0.0", Failing(await ExamineAsync("--Urls=http://0.0.0.0:8080", "--Api:PublicUrl=https://push.example.com"), "safety"), StringComparison.Ordinal);
+        Assert.Contains("Xmpp:Components:0:Secret has fewer than 16 characters. Cure: ", Failing(await ExamineAsync(), "safety"), StringComparison.Ordinal);
 
         if (!OperatingSystem.IsWindows())
         {
             File.SetUnixFileMode(Path.Combine(folder, "master.key"), UnixFileMode.UserRead | UnixFileMode.OtherRead);
             Assert.Contains("chmod 600", Failing(await ExamineAsync(), "safety"), StringComparison.Ordinal);
         }
+    }
+
+    [Theory]
+    [InlineData("http://0.0.0.0:8080", "", true)]
+    [InlineData("http://*:8080", "", true)]
+    [InlineData("http://0.0.0.0:8080", "https://push.example.com", false)]
+    [InlineData("http://[::1]:8080", "", false)]
+    [InlineData("http://unix:/run/pushrelay.sock", "", false)]
+    public async Task That_plain_HTTP_leaves_the_machine_is_said(string url, string publicUrl, bool said)
+    {
+        await MigrateAsync();
+
+        var check = (await ExamineAsync($"--Urls={url}", $"--Api:PublicUrl={publicUrl}", "--Xmpp:Components:0:Secret=0123456789abcdef")).Single(c => c.Name == "safety");
+
+        Assert.True(check.Ok);
+        Assert.Equal(said, check.Detail.StartsWith($"careful: Urls has {url}, plain HTTP beyond this machine. Cure: ", StringComparison.Ordinal));
+        Assert.Equal(!said, check.Detail == "nothing stands open");
     }
 
     [Fact]

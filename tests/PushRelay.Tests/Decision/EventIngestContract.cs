@@ -325,9 +325,10 @@ public abstract class EventIngestContract : IAsyncLifetime
     public async Task An_event_older_than_its_time_to_live_is_kept_but_never_sent()
     {
         await relay.RegisterAsync();
-        await CommitAsync(Message("fresh"), Message("stale") with { At = relay.Clock.GetUtcNow() - TimeSpan.FromDays(2), From = "carol@example.com" });
+        await CommitAsync(Message("fresh"), Message(null) with { Class = EventClass.Call, CallId = "c1", At = relay.Clock.GetUtcNow() - TimeSpan.FromMinutes(1), From = "carol@example.com" });
 
         Assert.Equal(TestRelay.Alice, Assert.Single(await ClaimAsync()).Head.Sender);
+        Assert.Equal(2, (await relay.RowsAsync()).Count);
     }
 
     [Fact]
@@ -387,6 +388,22 @@ public abstract class EventIngestContract : IAsyncLifetime
         await CommitAsync(Message("of a friend"));
 
         Assert.Equal(120, (await relay.RowsAsync()).Max(r => (int)Math.Round((r.DueAt - r.CreatedAt).TotalSeconds)));
+    }
+
+    [Fact]
+    public async Task When_it_was_is_clamped_by_the_database_s_clock()
+    {
+        await relay.RegisterAsync();
+        var now = await relay.NowAsync();
+
+        await CommitAsync(
+            Message(null) with { Class = EventClass.Call, CallId = "c1", At = DateTimeOffset.MaxValue },
+            Message(null) with { Class = EventClass.Call, CallId = "c2", At = DateTimeOffset.UnixEpoch });
+
+        var rows = await relay.RowsAsync();
+        Assert.All(rows, r => Assert.InRange(r.CreatedAt, now, now.AddMinutes(1)));
+        Assert.Equal([TimeSpan.Zero, TimeSpan.FromMinutes(-15)], rows.Select(r => r.EventAt - r.CreatedAt));
+        Assert.All(rows, r => Assert.Equal(TimeSpan.FromSeconds(30), r.ExpiresAt - r.EventAt));
     }
 
     [Fact]

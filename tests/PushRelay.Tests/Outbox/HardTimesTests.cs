@@ -196,6 +196,25 @@ public sealed class HardTimesTests(PostgreSqlServer server)
     }
 
     [Fact]
+    public async Task A_process_that_dies_after_each_start_does_not_use_up_its_attempts_at_once()
+    {
+        await using var relay = await TestRelay.OpenAsync();
+        await relay.RegisterAsync();
+        await relay.CommitMessageAsync("hello");
+        var lease = TimeSpan.FromSeconds(30);
+        Assert.Single(await ClaimAsync(relay));
+        await relay.Outbox.ForsakeAsync(8, lease, Token);
+        Assert.Single(await ClaimAsync(relay));
+
+        await relay.Outbox.ForsakeAsync(8, lease, Token);
+
+        Assert.Empty(await ClaimAsync(relay));
+        relay.Advance(lease);
+        Assert.Equal(1, await relay.Outbox.ReleaseExpiredAsync(8, Token));
+        Assert.Equal(3, Assert.Single(await ClaimAsync(relay)).Head.Attempts);
+    }
+
+    [Fact]
     public async Task A_device_whose_row_cannot_be_read_holds_up_no_other()
     {
         await using var apns = await ApnsSimulator.StartAsync(new ApnsSimulatorOptions { Topics = [TestRelay.App] }, Token);

@@ -163,15 +163,22 @@ public abstract class OutboxContract : IAsyncLifetime
         var slot = Guid.NewGuid();
         var first = await AppendAsync(slot);
         var second = await AppendAsync(slot);
-        await AppendAsync(slot);
+        var third = await AppendAsync(slot);
+        var claimed = Assert.Single(await ClaimAsync(10));
 
-        await SettleAsync(Assert.Single(await ClaimAsync(10)), new Settlement.Rejected("apns_PayloadTooLarge"), null);
+        await SettleAsync(claimed, new Settlement.Rejected("apns_PayloadTooLarge"), Refused(claimed));
 
         var next = Assert.Single(await ClaimAsync(10));
         Assert.Equal([first, second], next.Rows.Select(r => r.Id));
         // tried once more, and none of its chances used up
         Assert.Equal((2, 1), (next.Head.Attempts, next.Head.AttemptsExcused));
-        Assert.Equal((DeliveryState.Rejected, "apns_PayloadTooLarge"), (await relay.RowsAsync()).Select(r => (r.State, r.Reason)).Last());
+        var refused = (await relay.RowsAsync()).Single(r => r.Id == third);
+        Assert.Equal((DeliveryState.Rejected, "apns_PayloadTooLarge", 1), (refused.State, refused.Reason, refused.Attempts));
+        // the request is told of both: with the id of the one, for the text of the other
+        await using var db = relay.NewDb();
+        var told = await db.Set<Attempt>().OrderBy(a => a.DeliveryId).ToListAsync(Token);
+        Assert.Equal([(first, 1), (third, 1)], told.Select(a => (a.DeliveryId, a.Number)));
+        Assert.All(told, a => Assert.Equal((413, first.ToString()), (a.Status, a.ProviderId)));
     }
 
     [Fact]
@@ -421,6 +428,18 @@ public abstract class OutboxContract : IAsyncLifetime
 
     private Task<IReadOnlyList<ClaimedAlert>> ClaimAsync(int max, TimeSpan horizon = default) =>
         relay.Outbox.ClaimAsync(new Dictionary<Lane, int> { [new(TestRelay.App, Sandbox: false)] = max }, Lease, horizon, Token);
+
+    private static Attempt Refused(ClaimedAlert alert) => new()
+    {
+        DeliveryId = alert.Head.Id,
+        Number = alert.Head.Attempts,
+        At = alert.Head.CreatedAt,
+        DurationMs = 1,
+        Status = 413,
+        Reason = "PayloadTooLarge",
+        Outcome = "rejected",
+        ProviderId = alert.Head.Id.ToString(),
+    };
 
     private async Task<bool> SettleAsync(ClaimedAlert alert, Settlement settlement, Attempt? attempt) =>
         (await relay.Outbox.SettleAsync([new SettledAlert(alert, settlement, attempt)], Token)).Count == 0;

@@ -261,7 +261,7 @@ public abstract class OutboxModelContract : IAsyncLifetime
                     _ => DeliveryState.Pending,
                 };
                 row.Into = row.State == DeliveryState.Coalesced ? alert.Head.Id : null;
-                row.Attempts -= head && settlement is Settlement.HandBack ? 1 : 0;
+                row.Attempts += (head, settlement) switch { (true, Settlement.HandBack) => -1, (false, Settlement.Rejected) when row.Id == alert.Newest.Id => 1, _ => 0 };
                 row.Excused += head && (settlement is Settlement.Retry { Excused: true } || (settlement is Settlement.Rejected && alert.Rows.Count > 1)) ? 1 : 0;
                 row.Due = settlement is Settlement.Retry retry ? now + retry.Delay : now;
             }
