@@ -355,14 +355,14 @@ public abstract class SessionScenarios(ScenarioBed bed)
             + $"<field var='secret'><value>{push["secret"]}</value></field></x></enable>";
     }
 
-    /// <summary>12 MB of events: more than the kernel keeps for a process that does not read, less than makes the module give the link up.</summary>
+    /// <summary>12 MB of events: more than the kernel keeps for a process that does not read, less than makes the module give the link up. Not archived: that takes long.</summary>
     private async Task FillLinkAsync(WireClient to)
     {
         var alice = await bed.AliceAsync();
         var text = new string('x', 8_000);
         for (var n = 0; n < 1_500; n++)
         {
-            await alice.SendAsync($"<message to='{to.Jid}' type='chat' id='{bed.NextId()}'><body>{text}</body></message>");
+            await alice.SendAsync($"<message to='{to.Jid}' type='chat' id='{bed.NextId()}'><body>{text}</body><no-store xmlns='urn:xmpp:hints'/></message>");
         }
 
         await LatenciesAsync(to, []);
