@@ -67,13 +67,14 @@
                 shared :: shared()}).
 
 %% What the processes of clients and senders share with that of the host: a letter box, and counters, side by side in
-%% memory: the number of the last letter, the last one read, messages for which the box had no place, and whether
-%% somebody has rung since it was emptied.
+%% memory: the number of the last letter, the last one read, messages for which the box had no place, whether somebody
+%% has rung since it was emptied, and whether the relay is stuck.
 -record(shared, {pid :: pid(), box :: ets:tid(), counters :: atomics:atomics_ref()}).
 -define(WRITTEN, 1).
 -define(READ, 2).
 -define(LOST, 3).
 -define(RUNG, 4).
+-define(STUCK, 5).
 -type shared() :: #shared{}.
 -type attrs() :: [{binary(), binary()}].
 
@@ -563,8 +564,14 @@ host_receives(#message{from = #jid{lserver = Component}, to = #jid{lserver = Hos
     end;
 host_receives(_) -> ok.
 
-%% Nobody waits for it: it is read with whatever comes next.
-acknowledge(Process, Host, Ack) when is_atom(Process) -> try put_letter(Ack, shared(Host)) catch error:badarg -> true end;
+%% Nobody waits for it: it is read with whatever comes next. But where the relay was stuck, nothing else may come.
+acknowledge(Process, Host, Ack) when is_atom(Process) ->
+    try
+        #shared{counters = Counters} = Shared = shared(Host),
+        put_letter(Ack, Shared),
+        atomics:get(Counters, ?STUCK) == 1 andalso ring(Shared)
+    catch error:badarg -> true
+    end;
 acknowledge({_, Node} = Process, Host, Ack) when Node == node() -> acknowledge(element(1, Process), Host, Ack);
 acknowledge(Process, _Host, Ack) -> gen_server:cast(Process, Ack).
 
@@ -576,7 +583,7 @@ user_removed(User, Server) ->
 init([Host | _]) ->
     process_flag(trap_exit, true),
     process_flag(min_heap_size, ?HEAP_MIN),
-    Shared = #shared{pid = self(), counters = atomics:new(4, []), box = ets:new(?MODULE, [public])},
+    Shared = #shared{pid = self(), counters = atomics:new(5, []), box = ets:new(?MODULE, [public])},
     persistent_term:put({?MODULE, Host}, Shared),
     State = configured(gen_mod:get_module_opts(Host, ?MODULE),
                        #state{host = Host, shared = Shared, known = ets:new(?MODULE, []), component = <<>>,
@@ -699,7 +706,11 @@ said({nick, User, Room, Nick}, #state{node = Node} = State) ->
                    end, State);
 said({wrote, Account, Room, Id}, State) -> remember({wrote, Account, Room, Id}, true, State);
 said({snapshot, Link, IQ, El}, State) -> snapshot(Link, IQ, El, State);
-said({ack, Epoch, Seq}, #state{epoch = Epoch} = State) -> release(position(Seq, State), State);
+said({ack, Epoch, Seq}, #state{epoch = Epoch, link = Link, in_flight = Before} = State) ->
+    case release(position(Seq, State), State) of
+        #state{in_flight = 0} = State1 when Link == undefined, Before > 0 -> say_hello(flush(no_longer_stuck(State1)));
+        State1 -> State1
+    end;
 said(hello, State) -> hello(State);
 said({reload, Opts}, State) -> configured(Opts, State);
 said(_Msg, State) -> State.
@@ -927,15 +938,15 @@ numbered(Batch, State) ->
     Kept = [Child || {true, Child} <- Batch],
     Xml = to_text(Kept),
     AtMost = lists:foldl(fun(Child, Sum) -> Sum + size_at_most(Child) end, 0, All),
-    Size = if AtMost =< ?STANZA_MAX -> AtMost;
-              length(Kept) == length(All) -> byte_size(Xml);
+    Size = if length(Kept) == length(All) -> byte_size(Xml);
+              AtMost =< ?STANZA_MAX -> AtMost;
               true -> byte_size(to_text(All))
            end,
     case Batch of
         [_, _ | _] when Size > ?STANZA_MAX ->
             {First, Second} = lists:split(length(Batch) div 2, Batch),
             numbered(Second, numbered(First, State));
-        _ -> numbered(All, Kept, Xml, AtMost, linked(State))
+        _ -> numbered(All, Kept, Xml, Size, linked(State))
     end.
 
 numbered(_All, [], _Xml, _Bytes, #state{link = undefined} = State) -> State;
@@ -952,13 +963,19 @@ numbered(All, Kept, Xml, Bytes, #state{seq = Last, link = Link} = State) ->
 %% As one binary, outside the heap: terms would be copied by every garbage collection until they are acknowledged.
 to_text(Children) -> fxml:element_to_binary(#xmlel{name = <<"held">>, children = Children}).
 
-%% A connection buffers for a peer that does not read. When the relay is stuck it gets nothing more; it misses the
-%% heartbeats, asks for a snapshot when it is well again, and gets what is held.
-linked(#state{link = {_, Ref}, in_flight = Bytes} = State) when Bytes >= ?IN_FLIGHT_MAX ->
+%% A connection buffers for a peer that does not read. When the relay is stuck it gets nothing more. Once it has acknowledged
+%% what it got it is greeted with a number that does not follow the last: it asks for a snapshot, and gets what is held.
+linked(#state{link = {_, Ref}, in_flight = Bytes, seq = Seq, shared = #shared{counters = Counters} = Shared} = State) when Bytes >= ?IN_FLIGHT_MAX ->
     ?WARNING_MSG("~ts left ~B bytes unacknowledged: nothing more until its next snapshot", [State#state.component, Bytes]),
     demonitor(Ref, [flush]),
-    State#state{link = undefined};
+    atomics:put(Counters, ?STUCK, 1),
+    ring(Shared),  % what was acknowledged just before
+    State#state{link = undefined, seq = Seq + 1};
 linked(State) -> State.
+
+no_longer_stuck(#state{shared = #shared{counters = Counters}} = State) ->
+    atomics:put(Counters, ?STUCK, 0),
+    State.
 
 hold(_Seq, 0, _Xml, State) -> State;
 hold(Seq, Count, Xml, #state{held = Held, held_count = All, held_bytes = Bytes} = State) ->
@@ -1014,7 +1031,7 @@ position(Text, #state{seq = Last}) ->
 
 %% All in one go: sessions, the result, what is held, and from then on whatever happens.
 snapshot(Link, IQ, El, Gathered) ->
-    #state{epoch = Epoch, link = Before} = State = flush(Gathered),
+    #state{epoch = Epoch, link = Before} = State = no_longer_stuck(flush(Gathered)),
     Position = case attribute(<<"epoch">>, El) of
                    Epoch -> position(attribute(<<"seq">>, El), State);
                    _ -> 0

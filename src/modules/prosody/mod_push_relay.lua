@@ -128,13 +128,14 @@ local function enforce_bound()
 	end
 end
 
--- Prosody buffers without bound for a peer that does not read. When the relay is stuck it gets nothing more; it misses
--- the heartbeats, asks for a snapshot when it is well again, and gets what is held.
+-- Prosody buffers without bound for a peer that does not read. When the relay is stuck it gets nothing more. Once it has
+-- acknowledged what it got it is greeted with a number that does not follow the last: it asks for a snapshot, and gets
+-- what is held.
 local function linked()
 	if link and link.destroyed then link = nil; end
 	if link and in_flight >= in_flight_max then
 		module:log("warn", "%s left %d bytes unacknowledged: nothing more until its next snapshot", component, in_flight);
-		link = nil;
+		link, seq = nil, seq + 1;
 	end
 	return link ~= nil;
 end
@@ -708,10 +709,25 @@ local function snapshot_requested(event)
 	return true;
 end
 
+-- To a relay that is connected and has no snapshot: it will ask.
+local function say_hello()
+	local other = prosody.hosts[component];
+	local connected = other and other.modules and other.modules.component and other.modules.component.session;
+	if connected then
+		seq = seq + 1;
+		connected.send(events("seq='" .. seq .. "'", heartbeat_event()));
+	end
+end
+
 local function acknowledged(event)
 	local ack = is_relay(event.origin) and event.stanza:get_child("ack", xmlns_bridge);
 	if not ack then return; end
+	local before = in_flight;
 	release(position_in(ack.attr));
+	if not link and before > 0 and in_flight == 0 then -- no longer stuck
+		flush();
+		say_hello();
+	end
 	return true;
 end
 
@@ -763,13 +779,7 @@ module:add_timer(heartbeat, function ()
 end);
 
 function module.load()
-	-- Loaded beside a link that is already up: say so, and the relay will ask.
-	local other = prosody.hosts[component];
-	local connected = other and other.modules and other.modules.component and other.modules.component.session;
-	if connected and not module.reloading then
-		seq = seq + 1;
-		connected.send(events("seq='1'", heartbeat_event()));
-	end
+	if not module.reloading then say_hello(); end
 end
 
 function module.save()

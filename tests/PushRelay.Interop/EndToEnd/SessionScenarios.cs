@@ -336,6 +336,12 @@ public abstract class SessionScenarios(ScenarioBed bed)
             await FillLinkAsync(client);
             await LatenciesAsync(client, still);
             await bed.Relay.ContinueAsync(Token);
+            // what it has missed is with it soon
+            var continued = TimeProvider.System.GetTimestamp();
+            await client.CsiAsync("inactive");
+            await bob.SessionsAsync("phone inactive available 0");
+            Assert.InRange(TimeProvider.System.GetElapsedTime(continued), TimeSpan.Zero, TimeSpan.FromSeconds(15));
+            await client.CsiAsync("active");
         }
 
         var (p50, p99, p50Still, p99Still) = (Part(reading, 0.5), Part(reading, 0.99), Part(still, 0.5), Part(still, 0.99));

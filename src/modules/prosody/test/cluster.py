@@ -72,14 +72,14 @@ class Link(Bridge):
         super().__init__(node.component, servers.COMPONENT, servers.SECRET, servers.HOST)
         self.streams, self.taken = {}, []  # node: [epoch, last]; (node, Event)
 
-    def ask(self, node=None, epoch=None, seq=None):
+    def ask(self, node=None, epoch=None, seq=None, timeout=TIMEOUT):
         """Asks one node; returns (sessions, result). What other nodes say meanwhile stays."""
         request = uuid.uuid4().hex
         attributes = ''.join(f" {name}='{value}'" for name, value in (('node', node), ('epoch', epoch), ('seq', seq)) if value is not None)
         self.send(f"<iq type='get' id='{request}' to='{self.host}' from='{self.to}'><snapshot xmlns='{BRIDGE}'{attributes}/></iq>")
         sessions = []
         while True:
-            stanza = self.wait(self.oldest)
+            stanza = self.wait(self.oldest, timeout)
             if local(stanza.tag) == 'iq' and stanza.get('id') == request:
                 break
             events = stanza.find(f'{{{BRIDGE}}}events')
