@@ -1,5 +1,6 @@
 using System.Text;
 using Microsoft.Extensions.Configuration.CommandLine;
+using Microsoft.Extensions.Configuration.EnvironmentVariables;
 using Microsoft.Extensions.Configuration.Json;
 using Microsoft.Extensions.Options;
 using PushRelay.Access;
@@ -125,10 +126,15 @@ internal static class RelayApp
         return configuration;
     }
 
-    /// <summary>The names in the settings file and on the command line; an environment has much that is no setting.</summary>
-    private static IEnumerable<string> Written(IConfigurationRoot configuration) => configuration.Providers
-        .Where(provider => provider is JsonConfigurationProvider or CommandLineConfigurationProvider)
-        .SelectMany(provider => Leaves(provider, null));
+    /// <summary>The names in the settings file and on the command line; of an environment, which has much that is no setting, those below our sections.</summary>
+    private static IEnumerable<string> Written(IConfigurationRoot configuration) => configuration.Providers.SelectMany(provider => provider switch
+    {
+        JsonConfigurationProvider or CommandLineConfigurationProvider => Leaves(provider, null),
+        EnvironmentVariablesConfigurationProvider => Sections.Where(s => s.Value is not null && s.Value != typeof(string)).SelectMany(s => Leaves(provider, s.Key)).Where(IsBelow),
+        _ => [],
+    });
+
+    private static bool IsBelow(string name) => name.Contains(ConfigurationPath.KeyDelimiter, StringComparison.Ordinal);
 
     private static IEnumerable<string> Leaves(IConfigurationProvider provider, string? parent)
     {
@@ -179,7 +185,7 @@ internal static class RelayApp
         }
         catch (InvalidDataException exception)
         {
-            throw new SettingsException($"The settings file {file.Path} is no valid JSON: {exception.InnerException?.Message ?? exception.Message}", exception);
+            throw new SettingsException($"The settings file {file.Path} is no valid JSON: {exception.GetBaseException().Message}", exception);
         }
     }
 }

@@ -47,8 +47,9 @@ internal static class RelayCommands
         }
         catch (Exception exception) when (exception is SettingsException || exception.InnerException is SettingsException)
         {
-            await errors.WriteLineAsync(RelayApp.Explain(exception as SettingsException ?? (SettingsException)exception.InnerException!, parsed.GetValue(Config), [.. parsed.UnmatchedTokens]));
-            return Usage;
+            var wrong = exception as SettingsException ?? (SettingsException)exception.InnerException!;
+            await errors.WriteLineAsync(RelayApp.Explain(wrong, parsed.GetValue(Config), [.. parsed.UnmatchedTokens]));
+            return wrong.MayPass ? Failed : Usage;
         }
         catch (Exception exception) when (exception is not OperationCanceledException)
         {

@@ -89,9 +89,9 @@ internal static partial class DeliveryEndpoints
             return ApiProblem.NotFound();
         }
 
-        if (!await log.RetryAsync(delivery, ApiCaller.Of(http).ActorOf(http), cancellationToken))
+        if (await log.RetryAsync(delivery, ApiCaller.Of(http).ActorOf(http), cancellationToken) is { } why)
         {
-            return ApiProblem.Of(409, "not_retryable", "The delivery cannot be sent again.", $"It is {Names.Of(delivery.State)}; only what is dead, rejected or expired can.");
+            return ApiProblem.Of(409, "not_retryable", "The delivery cannot be sent again.", why);
         }
 
         return await log.FindAsync(null, key, cancellationToken) is var (again, _)

@@ -1,4 +1,7 @@
 using Microsoft.EntityFrameworkCore;
+using Microsoft.Extensions.Options;
+using PushRelay.Decision;
+using PushRelay.Devices;
 using PushRelay.Outbox;
 using PushRelay.Storage;
 
@@ -23,7 +26,8 @@ internal sealed record DeliveryFilter
 }
 
 /// <summary>Reads the ledger.</summary>
-internal sealed class DeliveryLog(IDbContextFactory<RelayDb> databases, OutboxQueue outbox, DatabaseClock clock, AuditTrail audit)
+internal sealed class DeliveryLog(
+    IDbContextFactory<RelayDb> databases, OutboxQueue outbox, DatabaseClock clock, AuditTrail audit, IOptions<AlertsOptions> alerts)
 {
     /// <summary>Newest first.</summary>
     public async Task<IReadOnlyList<Delivery>> ListAsync(DeliveryFilter filter, int limit, CancellationToken cancellationToken)
@@ -68,14 +72,22 @@ internal sealed class DeliveryLog(IDbContextFactory<RelayDb> databases, OutboxQu
         return (delivery, attempts);
     }
 
-    /// <summary>Sends it again, as <see cref="OutboxQueue.RetryAsync"/> says.</summary>
-    public async Task<bool> RetryAsync(Delivery ended, Actor actor, CancellationToken cancellationToken)
+    /// <summary>Sends it again, as <see cref="OutboxQueue.RetryAsync"/> says, where its device can be reached.</summary>
+    /// <returns>Null, or why it is not sent.</returns>
+    public async Task<string?> RetryAsync(Delivery ended, Actor actor, CancellationToken cancellationToken)
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
         await using var transaction = await db.Database.BeginTransactionAsync(cancellationToken);
-        if (!await outbox.RetryAsync(db, ended, cancellationToken))
+        if (await db.Set<Device>().Where(d => d.Key == ended.DeviceKey).Select(d => (DeviceStatus?)d.Status).SingleOrDefaultAsync(cancellationToken) is var device
+            && device != DeviceStatus.Active)
         {
-            return false;
+            return device is null ? "Its device is removed." : "Its device is invalid: its token was refused, and it has not registered since.";
+        }
+
+        var life = ended.Class == EventClass.Call ? alerts.Value.CallTimeToLive : alerts.Value.TimeToLive;
+        if (!await outbox.RetryAsync(db, ended, life, cancellationToken))
+        {
+            return $"It is {Names.Of(ended.State)}; only what is dead, rejected or expired can.";
         }
 
         var record = audit.Note(db, await clock.NowAsync(db, cancellationToken), actor, "delivery.retry", ended.Account, ended.Id.ToString("D"));
@@ -83,6 +95,6 @@ internal sealed class DeliveryLog(IDbContextFactory<RelayDb> databases, OutboxQu
         await transaction.CommitAsync(cancellationToken);
         audit.Tell(record);
         outbox.Wake();
-        return true;
+        return null;
     }
 }

@@ -1,6 +1,7 @@
 using System.Buffers.Text;
 using System.Security.Cryptography;
 using Microsoft.EntityFrameworkCore;
+using PushRelay.Access;
 using PushRelay.Outbox;
 using PushRelay.Storage;
 
@@ -103,9 +104,22 @@ internal sealed class DeviceRegistry(
         return records.Count > 0;
     }
 
-    /// <summary>The account is gone: its devices go with it, in the caller's transaction.</summary>
-    public async Task RemoveAccountAsync(RelayDb db, string account, CancellationToken cancellationToken) =>
+    /// <summary>
+    /// The account is gone: its devices go with it, in the caller's transaction, and its tokens, which would be another's who takes the name.
+    /// </summary>
+    public async Task RemoveAccountAsync(RelayDb db, string account, CancellationToken cancellationToken)
+    {
         Tell(await RemoveAsync(db, db.Set<Device>().Where(d => d.Account == account), Reasons.AccountRemoved, Actor.Relay, cancellationToken));
+        var tokens = await db.Set<AccountToken>().Where(t => t.Account == account).Select(t => t.Id).ToListAsync(cancellationToken);
+        if (tokens.Count > 0)
+        {
+            await db.Set<AccountToken>().Where(t => tokens.Contains(t.Id)).ExecuteDeleteAsync(cancellationToken);
+            var now = await clock.NowAsync(db, cancellationToken);
+            var records = tokens.ConvertAll(id => audit.Note(db, now, Actor.Relay, "token.revoke", account, id.ToString("D")));
+            await db.SaveChangesAsync(cancellationToken);
+            Tell(records);
+        }
+    }
 
     /// <summary>
     /// Marks a device whose token the push network refused, and cancels what is pending for it; unless the device was registered

@@ -272,7 +272,8 @@ internal sealed partial class PushDispatcher(
             DurationMs = (int)answer.Duration.TotalMilliseconds,
             Status = answer.Status,
             Reason = answer.Reason,
-            Outcome = OutcomeName(answer.Outcome),
+            // a token that died before it was registered here, as an old answer may say, is not believed dead
+            Outcome = OutcomeName(settlement is Settlement.Retry && !notification.UsesVoip && answer.Outcome == PushOutcome.DeviceInvalid ? PushOutcome.Deferred : answer.Outcome),
             ProviderId = answer.ProviderId,
         });
         Report(settled.Attempts().LastOrDefault() ?? settled.Attempt!, answer, settlement);

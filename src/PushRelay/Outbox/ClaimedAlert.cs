@@ -28,7 +28,7 @@ internal sealed record SettledAlert(ClaimedAlert Alert, Settlement Settlement, A
             _ when IsRefusedText => Change(head, DeliveryState.Pending) with { Excused = 1 },
             Settlement.Rejected rejected => Change(head, DeliveryState.Rejected, rejected.Reason),
             Settlement.Dead => Change(head, DeliveryState.Dead, Reasons.AttemptsExhausted),
-            Settlement.Cancelled cancelled => Change(head, DeliveryState.Cancelled, cancelled.Reason),
+            Settlement.Cancelled cancelled => Change(head, DeliveryState.Cancelled, cancelled.Reason) with { Attempts = Attempt is null ? -1 : 0 },
             Settlement.Retry retry => Change(head, DeliveryState.Pending) with { Delay = retry.Delay, Excused = retry.Excused ? 1 : 0 },
             Settlement.HandBack => Change(head, DeliveryState.Pending) with { Attempts = -1 },
             _ => throw new System.Diagnostics.UnreachableException(),

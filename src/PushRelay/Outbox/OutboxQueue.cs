@@ -282,13 +282,13 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
 
     /// <summary>
     /// An operator wants what has ended as <c>dead</c>, <c>rejected</c> or <c>expired</c> sent after all: due now, with a budget of attempts
-    /// as if it were new, for as long again as it lived. Its text is gone.
+    /// as if it were new, for <paramref name="life"/> from now. Its text is gone.
     /// </summary>
     /// <returns>False: it has not ended so.</returns>
-    public async Task<bool> RetryAsync(RelayDb db, Delivery ended, CancellationToken cancellationToken)
+    public async Task<bool> RetryAsync(RelayDb db, Delivery ended, TimeSpan life, CancellationToken cancellationToken)
     {
         var now = await clock.NowAsync(db, cancellationToken);
-        var expires = now + (ended.ExpiresAt - ended.EventAt);
+        var expires = now + life;
         return await db.Set<Delivery>()
             .Where(d => d.Id == ended.Id && (d.State == DeliveryState.Dead || d.State == DeliveryState.Rejected || d.State == DeliveryState.Expired))
             .ExecuteUpdateAsync(

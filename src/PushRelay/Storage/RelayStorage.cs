@@ -150,11 +150,10 @@ internal sealed partial class RelayStorage(
                 exception);
         }
 
-        return new SettingsException(
-            $"Storage:ConnectionString ({Describe()}) could not be opened: {reason} Cure: " + (options.Value.Provider == StorageProvider.Sqlite
-                ? "name a file in a folder that this user may write, as \"Data Source=/var/lib/pushrelay/pushrelay.db\"."
-                : "check host, port, database, user and password, and that PostgreSQL 15 or later is running there."),
-            exception);
+        var text = $"Storage:ConnectionString ({Describe()}) could not be opened: {reason} Cure: " + (options.Value.Provider == StorageProvider.Sqlite
+            ? "name a file in a folder that this user may write, as \"Data Source=/var/lib/pushrelay/pushrelay.db\"."
+            : "check host, port, database, user and password, and that PostgreSQL 15 or later is running there.");
+        return new SettingsException(text, exception) { MayPass = options.Value.Provider == StorageProvider.PostgreSql && DatabaseOutage.Is(exception) };
     }
 
     /// <summary>

@@ -216,7 +216,7 @@ internal static partial class SettingsReader
         "System.TimeSpan" => "a duration such as 00:00:30 (days.hours:minutes:seconds)",
         "System.Int32" => "a whole number",
         "System.Boolean" => "true or false",
-        _ => typeof(SettingsReader).Assembly.GetType(typeName) is { IsEnum: true } type ? Choices(type) : "of another kind",
+        _ => AppDomain.CurrentDomain.GetAssemblies().Select(a => a.GetType(typeName)).FirstOrDefault(t => t is { IsEnum: true }) is { } type ? Choices(type) : "of another kind",
     };
 
     private static string Choices(Type type) => string.Join(" or ", Enum.GetNames(type));

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using Microsoft.Extensions.DependencyInjection;
 using PushRelay.Cli;
 using PushRelay.Dispatch;
@@ -182,6 +183,36 @@ public sealed class SettingsTests : IDisposable
     [InlineData("apns-sim --listen everywhere")]
     public async Task Wrong_usage_and_wrong_settings_end_with_exit_code_2(string arguments) =>
         Assert.Equal(2, await RelayCommands.RunAsync(arguments.Split(' '), TextWriter.Null));
+
+    [Fact]
+    public async Task A_misspelt_setting_in_the_environment_stops_the_start_too()
+    {
+        // a process of its own: the environment of this one is that of all tests
+        var start = new ProcessStartInfo("dotnet", [Path.Combine(AppContext.BaseDirectory, "pushrelay.dll"), "migrate", .. TestRelay.Settings(folder)])
+        {
+            RedirectStandardError = true,
+            Environment = { ["Dispatch__Concurency"] = "100", ["ALERTS__TIMETOLIVE"] = "00:05:00", ["SERILOG__WHATEVER"] = "x" },
+        };
+        using var process = Process.Start(start)!;
+
+        var said = await process.StandardError.ReadToEndAsync(Token);
+        await process.WaitForExitAsync(Token);
+
+        Assert.Equal((2, "There is no setting Dispatch:Concurency. The nearest name is Dispatch:Concurrency."), (process.ExitCode, said.Trim()));
+    }
+
+    [Fact]
+    public async Task A_database_that_is_away_ends_with_exit_code_1_since_it_may_come_back()
+    {
+        await using var errors = new StringWriter();
+
+        var code = await RelayCommands.RunAsync(
+            ["migrate", .. TestRelay.Settings(folder, "Host=127.0.0.1;Port=1;Username=relay;Password=hunter2;Timeout=3")], errors);
+
+        Assert.Equal(1, code);
+        Assert.StartsWith("Storage:ConnectionString (host 127.0.0.1, port 1", errors.ToString(), StringComparison.Ordinal);
+        Assert.DoesNotContain("hunter2", errors.ToString(), StringComparison.Ordinal);
+    }
 
     [Fact]
     public async Task The_shipped_settings_file_is_read_and_relative_paths_count_from_its_folder()

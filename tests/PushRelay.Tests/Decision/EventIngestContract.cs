@@ -1,7 +1,9 @@
 using Microsoft.EntityFrameworkCore;
+using PushRelay.Access;
 using PushRelay.Decision;
 using PushRelay.Outbox;
 using PushRelay.Presence;
+using PushRelay.Storage;
 using PushRelay.Tests.Storage;
 
 namespace PushRelay.Tests.Decision;
@@ -314,11 +316,15 @@ public abstract class EventIngestContract : IAsyncLifetime
     public async Task A_removed_account_loses_its_devices_and_what_is_pending()
     {
         await relay.RegisterAsync();
+        await relay.Get<AccountTokens>().TryIssue(TestRelay.Bob, new Actor("tests", null), out _, Token)!;
+        await relay.Get<AccountTokens>().TryIssue(TestRelay.Alice, new Actor("tests", null), out _, Token)!;
         await CommitAsync(Message("hello"), new RelayEvent.AccountRemoved(TestRelay.Bob, relay.Clock.GetUtcNow()), Message("too late"));
 
         var rows = await relay.RowsAsync();
         Assert.Equal([(DeliveryState.Cancelled, Reasons.AccountRemoved), (DeliveryState.Suppressed, Reasons.NoDevice)], rows.Select(r => (r.State, r.Reason)));
         Assert.Empty(await relay.Devices.ListAsync(TestRelay.Bob, null, 10, Token));
+        // who takes the name next does not share it
+        Assert.Equal(TestRelay.Alice, Assert.Single(await relay.Get<AccountTokens>().ListAsync(null, null, 10, Token)).Account);
     }
 
     [Fact]

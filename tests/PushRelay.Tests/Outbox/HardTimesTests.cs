@@ -1,3 +1,4 @@
+using System.Net;
 using Microsoft.EntityFrameworkCore;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Options;
@@ -252,6 +253,32 @@ public sealed class HardTimesTests(PostgreSqlServer server)
     }
 
     [Fact]
+    public async Task What_a_dead_token_ended_is_sent_again_once_the_device_has_registered_and_lives_as_long_as_a_new_one()
+    {
+        await using var apns = await ApnsSimulator.StartAsync(new ApnsSimulatorOptions { Topics = [TestRelay.App] }, Token);
+        apns.AnswerNext(400, "BadDeviceToken");
+        await using var relay = await ServedAsync(apns);
+        var device = await relay.RegisterAsync();
+        await relay.ServeAsync();
+        using var client = relay.NewClient();
+        await relay.CommitMessageAsync("hello");
+        var row = Assert.Single(await relay.WaitForRowsAsync(rows => rows.All(r => r.State == DeliveryState.Rejected)));
+
+        using var early = await client.PostAsync($"/v1/deliveries/{row.Id}/retry", null, Token);
+        Assert.Equal(HttpStatusCode.Conflict, early.StatusCode);
+        Assert.Contains("invalid", await early.Content.ReadAsStringAsync(Token), StringComparison.Ordinal);
+        await relay.RegisterAsync(id: device.Id);
+        using var again = await client.PostAsync($"/v1/deliveries/{row.Id}/retry", null, Token);
+        Assert.Equal(HttpStatusCode.Accepted, again.StatusCode);
+
+        row = Assert.Single(await relay.WaitForRowsAsync(rows => rows.All(r => r.State == DeliveryState.Accepted)));
+        Assert.Equal((2, TimeSpan.FromDays(1)), (row.Attempts, row.ExpiresAt - row.DueAt));
+        await client.DeleteAsync($"/v1/devices/{device.Id}", Token);
+        using var late = await client.PostAsync($"/v1/deliveries/{row.Id}/retry", null, Token);
+        Assert.Contains("removed", await late.Content.ReadAsStringAsync(Token), StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task A_delivery_that_an_operator_sends_again_is_not_pruned_in_that_moment()
     {
         await using var relay = await PostgreSqlAsync();
@@ -261,7 +288,7 @@ public sealed class HardTimesTests(PostgreSqlServer server)
         var dead = Assert.Single(await relay.RowsAsync());
         await using var @operator = relay.NewDb();
         await using var transaction = await @operator.Database.BeginTransactionAsync(Token);
-        Assert.True(await relay.Outbox.RetryAsync(@operator, dead, Token));
+        Assert.True(await relay.Outbox.RetryAsync(@operator, dead, TimeSpan.FromDays(1), Token));
 
         await using var keeper = relay.NewDb();
         var pruned = OutboxQueue.PruneAsync(keeper, await relay.NowAsync() + TimeSpan.FromHours(1), 100, Token);
