@@ -29,6 +29,11 @@ internal sealed class ApiOptions
     {
         for (var i = 0; i < OperatorKeys.Count; i++)
         {
+            if (OperatorKeys.FindIndex(key => key.Name == OperatorKeys[i].Name) is var first && first < i)
+            {
+                throw new SettingsException($"Api:OperatorKeys:{i}:Name is '{OperatorKeys[i].Name}', as that of Api:OperatorKeys:{first}; it must be another, the log tells keys apart by it.");
+            }
+
             OperatorKeys[i].Check($"Api:OperatorKeys:{i}");
         }
 

@@ -14,7 +14,7 @@ internal sealed class DispatchOptions
     /// <summary>Bound of the random wait after the first attempt, doubled for each further one; 100 ms to 1 minute.</summary>
     public TimeSpan BaseDelay { get; set; } = TimeSpan.FromSeconds(1);
 
-    /// <summary>The most that <see cref="BaseDelay"/> grows to; 1 second to 1 hour.</summary>
+    /// <summary>The most that <see cref="BaseDelay"/> grows to; 1 second, and no less than that, to 1 hour.</summary>
     public TimeSpan MaxDelay { get; set; } = TimeSpan.FromMinutes(10);
 
     /// <summary>After this long a claimed delivery belongs to nobody again: longer than the slowest send; 15 seconds to 10 minutes.</summary>
@@ -27,7 +27,7 @@ internal sealed class DispatchOptions
     {
         SettingsReader.Require("Dispatch:MaxAttempts", MaxAttempts, 1, 100);
         SettingsReader.Require("Dispatch:BaseDelay", BaseDelay, TimeSpan.FromMilliseconds(100), TimeSpan.FromMinutes(1));
-        SettingsReader.Require("Dispatch:MaxDelay", MaxDelay, TimeSpan.FromSeconds(1), TimeSpan.FromHours(1));
+        SettingsReader.Require("Dispatch:MaxDelay", MaxDelay, TimeSpan.FromTicks(Math.Max(BaseDelay.Ticks, TimeSpan.TicksPerSecond)), TimeSpan.FromHours(1));
         SettingsReader.Require("Dispatch:LeaseDuration", LeaseDuration, TimeSpan.FromSeconds(15), TimeSpan.FromMinutes(10));
         SettingsReader.Require("Dispatch:Concurrency", Concurrency, 1, 3600);
     }

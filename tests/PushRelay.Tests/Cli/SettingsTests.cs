@@ -37,6 +37,7 @@ public sealed class SettingsTests : IDisposable
     [InlineData("Dispatch:MaxAttempts=0", "Dispatch:MaxAttempts", "from 1 to 100")]
     [InlineData("Dispatch:LeaseDuration=00:00:01", "Dispatch:LeaseDuration", "00:00:15")]
     [InlineData("Dispatch:BaseDelay=soon", "Dispatch:BaseDelay", "soon")]
+    [InlineData("Dispatch:BaseDelay=00:00:20 and Dispatch:MaxDelay=00:00:10", "Dispatch:MaxDelay", "from 00:00:20")]
     [InlineData("Alerts:OtherDeviceForeground=7", "Alerts:OtherDeviceForeground", "Push or Delay or Suppress")]
     [InlineData("Alerts:OtherDeviceForeground=Maybe", "Alerts:OtherDeviceForeground", "Push or Delay or Suppress")]
     [InlineData("Xmpp:Components:0:Host= ", "Xmpp:Components:0:Host", "XMPP server's host")]
@@ -44,6 +45,7 @@ public sealed class SettingsTests : IDisposable
     [InlineData("Alerts:TimeToLive=00:00:00", "Alerts:TimeToLive", "28")]
     [InlineData("Retention:Deliveries=00:00:01", "Retention:Deliveries", "01:00:00")]
     [InlineData("Api:OperatorKeys:0:Key=short", "Api:OperatorKeys:0:Key", "openssl")]
+    [InlineData("Api:OperatorKeys:1:Name=tests", "Api:OperatorKeys:1:Name", "another")]
     [InlineData("Api:OperatorKeys:0:KeySha256=xyz", "Api:OperatorKeys:0", "one of")]
     [InlineData("Xmpp:Component:0:Host=127.0.0.1", "Xmpp:Component:0:Host", "Xmpp:Components")]
     [InlineData("Xmpp:Components:0:Hots=127.0.0.1", "Xmpp:Components:0:Hots", "Xmpp:Components:0:Host")]
@@ -55,7 +57,7 @@ public sealed class SettingsTests : IDisposable
     public async Task A_wrong_setting_stops_the_start_with_its_name_and_the_cure(string setting, string name, string cure)
     {
         var exception = await Assert.ThrowsAsync<SettingsException>(
-            () => RelayApp.OpenAsync(null, [.. TestRelay.Settings(folder), $"--{setting}"], TimeProvider.System, Token));
+            () => RelayApp.OpenAsync(null, [.. TestRelay.Settings(folder), .. setting.Split(" and ").Select(one => $"--{one}")], TimeProvider.System, Token));
 
         Assert.Contains(name, exception.Message, StringComparison.Ordinal);
         Assert.Contains(cure, exception.Message, StringComparison.Ordinal);

@@ -162,7 +162,8 @@ public abstract class PushDispatcherContract : IAsyncLifetime
         await relay.WaitForRowsAsync(rows => rows.Any(r => r is { State: DeliveryState.Pending, Attempts: 1 }));
         relay.Advance(TimeSpan.FromSeconds(2));
 
-        await relay.WaitForRowsAsync(rows => rows.All(r => r.State == DeliveryState.Accepted));
+        var row = Assert.Single(await relay.WaitForRowsAsync(rows => rows.All(r => r.State == DeliveryState.Accepted)));
+        Assert.Equal(["deferred", "accepted"], (await relay.AttemptsAsync(row.Id)).Select(a => a.Outcome));
         Assert.Equal(DeviceStatus.Active, (await relay.Devices.FindAsync(null, device.Id, Token))[0].Status);
     }
 
