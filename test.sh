@@ -147,8 +147,8 @@ if [ "$faults" = yes ]; then
   fi
 elif check "Packages are the locked ones" dotnet restore --locked-mode PushRelay.sln \
   && check "Build, warnings are errors" dotnet build PushRelay.sln --nologo -v minimal; then
-  check "Formatting" dotnet format whitespace --folder . --verify-no-changes --exclude artifacts
   if check "Tools are restored" dotnet tool restore; then
+    check "Formatting" dotnet csharpier check .
     check "Migrations of SQLite match the model" no_pending_migration SqliteRelayDb
     check "Migrations of PostgreSQL match the model" no_pending_migration PostgreSqlRelayDb
   fi

@@ -30,11 +30,16 @@ internal sealed record Verdict
 
 /// <summary>Decides the answer to each request: Apple's rules first, then the script. Keeps what came in.</summary>
 internal sealed class AnswerDesk(
-    ApnsSimulatorOptions options, CredentialCheck credentials, DeviceRegister devices, Script script, ReceivedLog log)
+    ApnsSimulatorOptions options,
+    CredentialCheck credentials,
+    DeviceRegister devices,
+    Script script,
+    ReceivedLog log
+)
 {
-    private readonly FrozenSet<string> _topics = options.Topics.ToFrozenSet(StringComparer.Ordinal);
-    private readonly Lock _dating = new();
-    private (long Second, string Text) _date;
+    private readonly FrozenSet<string> topics = options.Topics.ToFrozenSet(StringComparer.Ordinal);
+    private readonly Lock dating = new();
+    private (long Second, string Text) date;
 
     public Verdict Decide(ApnsRequest request)
     {
@@ -47,7 +52,7 @@ internal sealed class AnswerDesk(
         {
             refusal = credentials.Check(request, now);
             letIn = refusal is null;
-            refusal ??= RequestCheck.Check(request, _topics);
+            refusal ??= RequestCheck.Check(request, topics);
             if (refusal is null && devices.Check(Token(request), RequestCheck.BundleId(request), now) is var (refused, at))
             {
                 (refusal, since) = (refused, at);
@@ -62,7 +67,8 @@ internal sealed class AnswerDesk(
         }
 
         var id = Guid.TryParse(request.Header("apns-id"), out var given) ? given : Guid.NewGuid();
-        var processed = rule is null or { Fault: ApnsFault.None or ApnsFault.CutAnswer } || (rule.Processed && rule.Fault != ApnsFault.Refuse);
+        var processed =
+            rule is null or { Fault: ApnsFault.None or ApnsFault.CutAnswer } || (rule.Processed && rule.Fault != ApnsFault.Refuse);
         if (processed && request.Path.StartsWith(RequestCheck.PathStart, StringComparison.Ordinal))
         {
             Keep(request, now, id, refusal, rule);
@@ -72,7 +78,10 @@ internal sealed class AnswerDesk(
         {
             Status = refusal?.Status ?? 200,
             Headers = Headers(id, now, rule),
-            Body = rule?.Body is { } text ? Encoding.UTF8.GetBytes(text) : refusal is null ? default : Body(refusal, since),
+            Body =
+                rule?.Body is { } text ? Encoding.UTF8.GetBytes(text)
+                : refusal is null ? default
+                : Body(refusal, since),
             Delay = options.Latency + (rule?.Delay ?? TimeSpan.Zero),
             Fault = rule is { Fault: not ApnsFault.None } ? rule : null,
             IsProcessed = processed,
@@ -155,14 +164,14 @@ internal sealed class AnswerDesk(
     private string Date(DateTimeOffset now)
     {
         var second = now.ToUnixTimeSeconds();
-        lock (_dating)
+        lock (dating)
         {
-            if (_date.Text is null || _date.Second != second)
+            if (date.Text is null || date.Second != second)
             {
-                _date = (second, now.ToString("r", CultureInfo.InvariantCulture));
+                date = (second, now.ToString("r", CultureInfo.InvariantCulture));
             }
 
-            return _date.Text;
+            return date.Text;
         }
     }
 
@@ -170,22 +179,27 @@ internal sealed class AnswerDesk(
     {
         var reason = JsonEncodedText.Encode(refusal.Reason);
         // Milliseconds since the epoch: what Apple really sends.
-        var json = refusal.Status == 410
-            ? string.Create(CultureInfo.InvariantCulture, $$"""{"reason":"{{reason}}","timestamp":{{since.ToUnixTimeMilliseconds()}}}""")
-            : $$"""{"reason":"{{reason}}"}""";
+        var json =
+            refusal.Status == 410
+                ? string.Create(
+                    CultureInfo.InvariantCulture,
+                    $$"""{"reason":"{{reason}}","timestamp":{{since.ToUnixTimeMilliseconds()}}}"""
+                )
+                : $$"""{"reason":"{{reason}}"}""";
         return Encoding.UTF8.GetBytes(json);
     }
 
-    private static string UsualReason(int status) => status switch
-    {
-        400 => "BadDeviceToken",
-        403 => "Forbidden",
-        404 => "BadPath",
-        405 => "MethodNotAllowed",
-        410 => "Unregistered",
-        413 => "PayloadTooLarge",
-        429 => "TooManyRequests",
-        503 => "ServiceUnavailable",
-        _ => "InternalServerError",
-    };
+    private static string UsualReason(int status) =>
+        status switch
+        {
+            400 => "BadDeviceToken",
+            403 => "Forbidden",
+            404 => "BadPath",
+            405 => "MethodNotAllowed",
+            410 => "Unregistered",
+            413 => "PayloadTooLarge",
+            429 => "TooManyRequests",
+            503 => "ServiceUnavailable",
+            _ => "InternalServerError",
+        };
 }

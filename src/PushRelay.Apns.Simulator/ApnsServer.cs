@@ -13,28 +13,28 @@ internal sealed partial class ApnsServer : IAsyncDisposable
     private const int ConnectionsMax = 1000;
     private static readonly TimeSpan HandshakeMax = TimeSpan.FromSeconds(10);
 
-    private readonly ApnsSimulatorOptions _options;
-    private readonly AnswerDesk _desk;
-    private readonly SslServerAuthenticationOptions _tls;
-    private readonly TcpListener _listener;
-    private readonly DelayLine _delays;
-    private readonly ILogger _logger;
-    private readonly CancellationTokenSource _stopping = new();
-    private readonly Lock _lock = new();
-    private readonly Dictionary<ServerConnection, Task> _connections = [];
-    private readonly Task _accepting;
-    private int _accepted;
-    private int _refusedBefore;
-    private volatile int _streamsMax;
+    private readonly ApnsSimulatorOptions options;
+    private readonly AnswerDesk desk;
+    private readonly SslServerAuthenticationOptions tls;
+    private readonly TcpListener listener;
+    private readonly DelayLine delays;
+    private readonly ILogger logger;
+    private readonly CancellationTokenSource stopping = new();
+    private readonly Lock sync = new();
+    private readonly Dictionary<ServerConnection, Task> connections = [];
+    private readonly Task accepting;
+    private int accepted;
+    private int refusedBefore;
+    private volatile int streamsMax;
 
     public ApnsServer(ApnsSimulatorOptions options, X509Certificate2 certificate, AnswerDesk desk)
     {
-        _options = options;
-        _desk = desk;
-        _logger = options.Logger;
-        _streamsMax = options.StreamsMax;
-        _delays = new DelayLine(options.Clock);
-        _tls = new SslServerAuthenticationOptions
+        this.options = options;
+        this.desk = desk;
+        logger = options.Logger;
+        this.streamsMax = options.StreamsMax;
+        delays = new DelayLine(options.Clock);
+        this.tls = new SslServerAuthenticationOptions
         {
             ServerCertificateContext = SslStreamCertificateContext.Create(certificate, null, offline: true),
             ApplicationProtocols = [SslApplicationProtocol.Http2],
@@ -42,23 +42,23 @@ internal sealed partial class ApnsServer : IAsyncDisposable
             // Which certificate may push is judged at each request, with Apple's reason: the handshake takes any, or none.
             RemoteCertificateValidationCallback = (_, certificate, _, _) => certificate is null || options.ClientCertificates.Count > 0,
         };
-        _listener = new TcpListener(options.Address, options.Port);
-        _listener.Start(512);
-        _accepting = AcceptAsync();
+        listener = new TcpListener(options.Address, options.Port);
+        listener.Start(512);
+        accepting = AcceptAsync();
     }
 
-    public IPEndPoint EndPoint => (IPEndPoint)_listener.LocalEndpoint;
+    public IPEndPoint EndPoint => (IPEndPoint)listener.LocalEndpoint;
 
     /// <summary>TCP connections since the start.</summary>
-    public int Accepted => Volatile.Read(ref _accepted);
+    public int Accepted => Volatile.Read(ref accepted);
 
     public int StreamsRefused
     {
         get
         {
-            lock (_lock)
+            lock (sync)
             {
-                return _refusedBefore + _connections.Keys.Sum(connection => connection.Streams.StreamsRefused);
+                return refusedBefore + connections.Keys.Sum(connection => connection.Streams.StreamsRefused);
             }
         }
     }
@@ -67,9 +67,9 @@ internal sealed partial class ApnsServer : IAsyncDisposable
     {
         get
         {
-            lock (_lock)
+            lock (sync)
             {
-                return [.. _connections.Keys];
+                return [.. connections.Keys];
             }
         }
     }
@@ -77,8 +77,8 @@ internal sealed partial class ApnsServer : IAsyncDisposable
     /// <summary>From now on, for connections that are let in, those open included.</summary>
     public void SetStreamsMax(int streamsMax)
     {
-        _streamsMax = streamsMax;
-        foreach (var connection in Connections.Where(connection => connection.Streams.StreamsMax != _options.StreamsBeforeFirstAnswer))
+        this.streamsMax = streamsMax;
+        foreach (var connection in Connections.Where(connection => connection.Streams.StreamsMax != this.options.StreamsBeforeFirstAnswer))
         {
             connection.Streams.SetStreamsMax(streamsMax);
         }
@@ -104,14 +104,14 @@ internal sealed partial class ApnsServer : IAsyncDisposable
 
     public async ValueTask DisposeAsync()
     {
-        await _stopping.CancelAsync();
-        _listener.Dispose();
-        await _accepting;
-        await _delays.DisposeAsync();
+        await stopping.CancelAsync();
+        listener.Dispose();
+        await accepting;
+        await delays.DisposeAsync();
         Task[] running;
-        lock (_lock)
+        lock (sync)
         {
-            running = [.. _connections.Values];
+            running = [.. connections.Values];
         }
 
         foreach (var connection in Connections)
@@ -120,24 +120,24 @@ internal sealed partial class ApnsServer : IAsyncDisposable
         }
 
         await Task.WhenAll(running);
-        _stopping.Dispose();
+        stopping.Dispose();
     }
 
     private async Task AcceptAsync()
     {
-        while (!_stopping.IsCancellationRequested)
+        while (!stopping.IsCancellationRequested)
         {
             Socket socket;
             try
             {
-                socket = await _listener.AcceptSocketAsync(_stopping.Token);
+                socket = await listener.AcceptSocketAsync(stopping.Token);
             }
             catch (Exception exception) when (exception is OperationCanceledException or SocketException or ObjectDisposedException)
             {
                 continue;
             }
 
-            var number = Interlocked.Increment(ref _accepted);
+            var number = Interlocked.Increment(ref accepted);
             if (Connections.Count >= ConnectionsMax)
             {
                 socket.Dispose();
@@ -154,15 +154,16 @@ internal sealed partial class ApnsServer : IAsyncDisposable
         var tls = new SslStream(new NetworkStream(socket, ownsSocket: true));
         try
         {
-            using var patience = CancellationTokenSource.CreateLinkedTokenSource(_stopping.Token);
+            using var patience = CancellationTokenSource.CreateLinkedTokenSource(stopping.Token);
             patience.CancelAfter(HandshakeMax);
-            await tls.AuthenticateAsServerAsync(_tls, patience.Token);
+            await tls.AuthenticateAsServerAsync(this.tls, patience.Token);
             if (tls.NegotiatedApplicationProtocol != SslApplicationProtocol.Http2)
             {
                 throw new IOException("The peer does not speak HTTP/2.");
             }
         }
-        catch (Exception exception) when (exception is IOException or OperationCanceledException or System.Security.Authentication.AuthenticationException)
+        catch (Exception exception)
+            when (exception is IOException or OperationCanceledException or System.Security.Authentication.AuthenticationException)
         {
             HandshakeFailed(number, exception.Message);
             await tls.DisposeAsync();
@@ -171,23 +172,23 @@ internal sealed partial class ApnsServer : IAsyncDisposable
 
         var certificate = tls.RemoteCertificate as X509Certificate2;
         var peer = new Peer(this, new Caller(number, certificate));
-        using var connection = new ServerConnection(number, socket, tls, _options.StreamsBeforeFirstAnswer, peer, _logger);
+        using var connection = new ServerConnection(number, socket, tls, this.options.StreamsBeforeFirstAnswer, peer, logger);
         var over = new TaskCompletionSource();
-        lock (_lock)
+        lock (sync)
         {
-            if (_stopping.IsCancellationRequested)
+            if (stopping.IsCancellationRequested)
             {
                 return;
             }
 
-            _connections.Add(connection, over.Task);
+            connections.Add(connection, over.Task);
         }
 
         await connection.RunAsync();
-        lock (_lock)
+        lock (sync)
         {
-            _connections.Remove(connection);
-            _refusedBefore += connection.Streams.StreamsRefused;
+            connections.Remove(connection);
+            refusedBefore += connection.Streams.StreamsRefused;
         }
 
         over.SetResult();
@@ -197,9 +198,9 @@ internal sealed partial class ApnsServer : IAsyncDisposable
     {
         try
         {
-            if (verdict.LetIn && connection.Streams.StreamsMax != _streamsMax)
+            if (verdict.LetIn && connection.Streams.StreamsMax != this.streamsMax)
             {
-                connection.Streams.SetStreamsMax(_streamsMax);
+                connection.Streams.SetStreamsMax(this.streamsMax);
             }
 
             switch (verdict.Fault?.Fault ?? ApnsFault.None)
@@ -251,7 +252,12 @@ internal sealed partial class ApnsServer : IAsyncDisposable
     private static void GoAway(ServerConnection connection, int streamId, ScriptRule rule)
     {
         var debugData = rule.Reason is { } reason ? $$"""{"reason":"{{reason}}"}""" : null;
-        var last = connection.Streams.GoAway(rule.Processed ? streamId : streamId - 2, (Http2Error)(rule.ErrorCode ?? 0), debugData, rule.Fault == ApnsFault.GoAwayTwice);
+        var last = connection.Streams.GoAway(
+            rule.Processed ? streamId : streamId - 2,
+            (Http2Error)(rule.ErrorCode ?? 0),
+            debugData,
+            rule.Fault == ApnsFault.GoAwayTwice
+        );
         if (!rule.Processed && last >= streamId)
         {
             connection.Streams.Reset(streamId, Http2Error.RefusedStream);
@@ -282,7 +288,7 @@ internal sealed partial class ApnsServer : IAsyncDisposable
                 };
             }
 
-            var verdict = server._desk.Decide(new ApnsRequest(method, path, stream.Headers, stream.Body, stream.BodyBytes, caller));
+            var verdict = server.desk.Decide(new ApnsRequest(method, path, stream.Headers, stream.Body, stream.BodyBytes, caller));
             if (verdict.IsProcessed)
             {
                 connection.Streams.MarkProcessed(stream.Id);
@@ -299,11 +305,14 @@ internal sealed partial class ApnsServer : IAsyncDisposable
             }
             else
             {
-                server._delays.Add(verdict.Delay, () =>
-                {
-                    server.Perform(connection, stream.Id, verdict);
-                    connection.Flush();
-                });
+                server.delays.Add(
+                    verdict.Delay,
+                    () =>
+                    {
+                        server.Perform(connection, stream.Id, verdict);
+                        connection.Flush();
+                    }
+                );
             }
         }
     }

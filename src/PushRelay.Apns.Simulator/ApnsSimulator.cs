@@ -17,17 +17,19 @@ namespace PushRelay.Apns.Simulator;
 /// </summary>
 public sealed class ApnsSimulator : IAsyncDisposable
 {
-    private readonly WebApplication _control;
-    private readonly ApnsServer _server;
-    private readonly Parts _parts;
+    private readonly WebApplication control;
+    private readonly ApnsServer server;
+    private readonly Parts parts;
 
     private ApnsSimulator(WebApplication control, ApnsServer server, Parts parts)
     {
-        _control = control;
-        _server = server;
-        _parts = parts;
+        this.control = control;
+        this.server = server;
+        this.parts = parts;
         Endpoint = Reachable("https", server.EndPoint.Address, server.EndPoint.Port);
-        var controlPort = new Uri(control.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.First()).Port;
+        var controlPort = new Uri(
+            control.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.First()
+        ).Port;
         ControlEndpoint = Reachable("http", parts.Options.ControlAddress, controlPort);
     }
 
@@ -38,28 +40,28 @@ public sealed class ApnsSimulator : IAsyncDisposable
     public Uri ControlEndpoint { get; }
 
     /// <summary>The authority that signed the endpoint's certificate, for the sender to trust. New with each start.</summary>
-    public string CaPem => _parts.Certificates.CaPem;
+    public string CaPem => this.parts.Certificates.CaPem;
 
     /// <summary>What came in, oldest first; a copy. What a fault kept from being processed is not in it.</summary>
-    public IReadOnlyList<ReceivedNotification> Received => _parts.Log.Snapshot();
+    public IReadOnlyList<ReceivedNotification> Received => this.parts.Log.Snapshot();
 
     /// <summary>How many came in since the start or the last <see cref="Clear"/>, also those no longer kept.</summary>
-    public long ReceivedCount => _parts.Log.Count;
+    public long ReceivedCount => this.parts.Log.Count;
 
     /// <summary>How many different provider tokens were shown since the start.</summary>
-    public int ProviderTokensSeen => _parts.Tokens.Seen;
+    public int ProviderTokensSeen => this.parts.Tokens.Seen;
 
     /// <summary>How many TCP connections came since the start.</summary>
-    public int ConnectionsSeen => _server.Accepted;
+    public int ConnectionsSeen => this.server.Accepted;
 
     /// <summary>How many are open now, HTTP/2 spoken.</summary>
-    public int ConnectionsOpen => _server.Connections.Count;
+    public int ConnectionsOpen => this.server.Connections.Count;
 
     /// <summary>How many streams came above the limit and were refused, since the start.</summary>
-    public int StreamsRefused => _server.StreamsRefused;
+    public int StreamsRefused => this.server.StreamsRefused;
 
     /// <summary>The rules in force, with what is left of each; a copy.</summary>
-    public IReadOnlyList<ScriptRule> Rules => _parts.Script.Snapshot();
+    public IReadOnlyList<ScriptRule> Rules => this.parts.Script.Snapshot();
 
     /// <exception cref="SocketException">The APNs port is taken.</exception>
     /// <exception cref="IOException">The control port is taken.</exception>
@@ -108,65 +110,78 @@ public sealed class ApnsSimulator : IAsyncDisposable
 
     /// <summary>Adds a rule behind those in force.</summary>
     /// <exception cref="ArgumentException">A value is out of its bounds.</exception>
-    public void AnswerNext(ScriptRule rule) => _parts.Script.Add(rule);
+    public void AnswerNext(ScriptRule rule) => this.parts.Script.Add(rule);
 
     /// <summary>The next <paramref name="times"/> requests that Apple would take get this instead.</summary>
     public void AnswerNext(int status, string? reason = null, int times = 1) =>
-        _parts.Script.Add(new ScriptRule { Status = status, Reason = reason, Times = times });
+        this.parts.Script.Add(
+            new ScriptRule
+            {
+                Status = status,
+                Reason = reason,
+                Times = times,
+            }
+        );
 
-    public void ClearScript() => _parts.Script.Clear();
+    public void ClearScript() => this.parts.Script.Clear();
 
     /// <summary>Forgets what came in and counts from 1 again.</summary>
-    public void Clear() => _parts.Log.Clear();
+    public void Clear() => this.parts.Log.Clear();
 
     /// <summary>The notification with that number, once it has come in; its answer may still be on its way.</summary>
     public Task<ReceivedNotification> WaitForAsync(long number, CancellationToken cancellationToken) =>
-        _parts.Log.WaitAsync(number, cancellationToken);
+        this.parts.Log.WaitAsync(number, cancellationToken);
 
     /// <summary>Makes a device known, or changes it: takes it out of reach, back into it, removes the app.</summary>
     public void SetDevice(SimulatedDevice device)
     {
         ArgumentNullException.ThrowIfNull(device);
-        _parts.Devices.Set(device, _parts.Options.Clock.GetUtcNow());
+        this.parts.Devices.Set(device, this.parts.Options.Clock.GetUtcNow());
     }
 
     /// <summary>What a known device shows: a push with the collapse id of an earlier one has replaced it.</summary>
-    public IReadOnlyList<ReceivedNotification> Screen(string token) => _parts.Devices.Screen(token);
+    public IReadOnlyList<ReceivedNotification> Screen(string token) => this.parts.Devices.Screen(token);
 
     /// <summary>What is stored for a known device that is out of reach: one for each app.</summary>
-    public IReadOnlyList<ReceivedNotification> Stored(string token) => _parts.Devices.Stored(token);
+    public IReadOnlyList<ReceivedNotification> Stored(string token) => this.parts.Devices.Stored(token);
 
     /// <summary>Changes SETTINGS_MAX_CONCURRENT_STREAMS, on open connections too.</summary>
     public void SetStreamsMax(int streamsMax)
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(streamsMax, 1);
-        _server.SetStreamsMax(streamsMax);
+        this.server.SetStreamsMax(streamsMax);
     }
 
-    /// <summary>On every open connection: <see cref="ApnsFault.GoAway"/>, <see cref="ApnsFault.Close"/>, <see cref="ApnsFault.Abort"/>, <see cref="ApnsFault.HalfClose"/> or <see cref="ApnsFault.Freeze"/>.</summary>
-    public void Strike(ApnsFault fault) => _server.Strike(fault);
+    /// <summary>On every open connection: <see cref="ApnsFault.GoAway"/>, <see cref="ApnsFault.Close"/>, <see cref="ApnsFault.Abort"/>,
+    /// <see cref="ApnsFault.HalfClose"/> or <see cref="ApnsFault.Freeze"/>.</summary>
+    public void Strike(ApnsFault fault) => this.server.Strike(fault);
 
     public async ValueTask DisposeAsync()
     {
         // What still waits is cut off, not waited for.
         using var now = new CancellationTokenSource();
         await now.CancelAsync();
-        await _control.StopAsync(now.Token);
-        await _control.DisposeAsync();
-        await _server.DisposeAsync();
-        _parts.Dispose();
+        await this.control.StopAsync(now.Token);
+        await this.control.DisposeAsync();
+        await this.server.DisposeAsync();
+        this.parts.Dispose();
     }
 
     /// <summary>Bound to every address it is reached on loopback.</summary>
     private static Uri Reachable(string scheme, IPAddress address, int port)
     {
-        var host = address.Equals(IPAddress.Any) ? IPAddress.Loopback : address.Equals(IPAddress.IPv6Any) ? IPAddress.IPv6Loopback : address;
+        var host =
+            address.Equals(IPAddress.Any) ? IPAddress.Loopback
+            : address.Equals(IPAddress.IPv6Any) ? IPAddress.IPv6Loopback
+            : address;
         return new UriBuilder(scheme, host.ToString(), port).Uri;
     }
 
     private static WebApplication BuildControl(ApnsSimulatorOptions options, ApnsServer server, Parts parts)
     {
-        var builder = WebApplication.CreateSlimBuilder(new WebApplicationOptions { ApplicationName = typeof(ApnsSimulator).Assembly.GetName().Name });
+        var builder = WebApplication.CreateSlimBuilder(
+            new WebApplicationOptions { ApplicationName = typeof(ApnsSimulator).Assembly.GetName().Name }
+        );
         builder.Logging.ClearProviders();
         builder.WebHost.ConfigureKestrel(kestrel =>
         {

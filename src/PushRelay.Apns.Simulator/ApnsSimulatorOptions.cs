@@ -11,7 +11,8 @@ public sealed record ApnsSimulatorOptions
     /// <summary>The APNs port; 0 takes a free one.</summary>
     public int Port { get; init; }
 
-    /// <summary>The plain HTTP port for scripts and inspection, always on loopback unless <see cref="ControlAddress"/> says otherwise; 0 takes a free one.</summary>
+    /// <summary>The plain HTTP port for scripts and inspection, always on loopback unless <see cref="ControlAddress"/> says otherwise; 0
+    /// takes a free one.</summary>
     public int ControlPort { get; init; }
 
     /// <summary>The address the APNs port is bound to.</summary>
@@ -29,19 +30,23 @@ public sealed record ApnsSimulatorOptions
     /// <summary>The bundle ids that may be pushed to. Empty: any.</summary>
     public IReadOnlyList<string> Topics { get; init; } = [];
 
-    /// <summary>So many received notifications are kept for inspection, the newest; 0 only counts: no waiting, no screens. At most 1,000,000; 100,000 by default.</summary>
+    /// <summary>So many received notifications are kept for inspection, the newest; 0 only counts: no waiting, no screens. At most
+    /// 1,000,000; 100,000 by default.</summary>
     public int KeepMax { get; init; } = 100_000;
 
     /// <summary>
-    /// Called with each notification as it is received, before it is answered, kept or not: for whoever records more than fits in memory here.
+    /// Called with each notification as it is received, before it is answered, kept or not: for whoever records more than fits in memory
+    /// here.
     /// It holds up the answer, may be called concurrently, and must not throw.
     /// </summary>
     public Action<ReceivedNotification>? OnReceived { get; init; }
 
-    /// <summary>Sandbox instead of production: a device of the other one is unknown here, and answers bear an <c>apns-unique-id</c>.</summary>
+    /// <summary>Sandbox instead of production: a device of the other one is unknown here, and answers bear an
+    /// <c>apns-unique-id</c>.</summary>
     public bool Sandbox { get; init; }
 
-    /// <summary>Only devices made known by <see cref="ApnsSimulator.SetDevice"/> are pushed to; others get <c>BadDeviceToken</c>. Otherwise any token is a device.</summary>
+    /// <summary>Only devices made known by <see cref="ApnsSimulator.SetDevice"/> are pushed to; others get <c>BadDeviceToken</c>. Otherwise
+    /// any token is a device.</summary>
     public bool KnownDevicesOnly { get; init; }
 
     /// <summary>Client certificates that are taken instead of a provider token, compared byte for byte.</summary>
@@ -59,7 +64,8 @@ public sealed record ApnsSimulatorOptions
     /// <summary>Streams that a connection may have before a request with good credentials was answered; 1 as at Apple.</summary>
     public int StreamsBeforeFirstAnswer { get; init; } = 1;
 
-    /// <summary>Streams that it may have after; <see cref="ApnsSimulator.SetStreamsMax"/> changes it while running. 1000 by default.</summary>
+    /// <summary>Streams that it may have after; <see cref="ApnsSimulator.SetStreamsMax"/> changes it while running. 1000 by
+    /// default.</summary>
     public int StreamsMax { get; init; } = 1000;
 
     /// <summary>Every answer comes this much later. Zero by default.</summary>

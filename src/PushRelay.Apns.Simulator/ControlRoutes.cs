@@ -23,56 +23,91 @@ internal static class ControlRoutes
     public static void Map(WebApplication app, ApnsServer server, Parts parts)
     {
         var (script, log) = (parts.Script, parts.Log);
-        app.MapGet("/health", () => TypedResults.Json(new JsonObject
-        {
-            ["status"] = "ok",
-            ["received"] = log.Count,
-            ["connections"] = server.Connections.Count,
-            ["connectionsSeen"] = server.Accepted,
-            ["streamsRefused"] = server.StreamsRefused,
-            ["providerTokensSeen"] = parts.Tokens.Seen,
-        }));
+        app.MapGet(
+            "/health",
+            () =>
+                TypedResults.Json(
+                    new JsonObject
+                    {
+                        ["status"] = "ok",
+                        ["received"] = log.Count,
+                        ["connections"] = server.Connections.Count,
+                        ["connectionsSeen"] = server.Accepted,
+                        ["streamsRefused"] = server.StreamsRefused,
+                        ["providerTokensSeen"] = parts.Tokens.Seen,
+                    }
+                )
+        );
         app.MapGet("/ca.pem", () => TypedResults.Text(parts.Certificates.CaPem, "application/x-pem-file"));
-        app.MapGet("/notifications", (string? token) =>
-            TypedResults.Json(new JsonObject { ["items"] = new JsonArray([.. log.Snapshot(token).Select(Show)]) }));
-        app.MapDelete("/notifications", () =>
-        {
-            log.Clear();
-            return TypedResults.NoContent();
-        });
-        app.MapGet("/script", () => TypedResults.Text(
-            JsonSerializer.Serialize(new { rules = script.Snapshot() }, Json), "application/json"));
-        app.MapPost("/script", (HttpRequest request, CancellationToken cancellationToken) => AddAsync(request, script, cancellationToken));
-        app.MapDelete("/script", () =>
-        {
-            script.Clear();
-            return TypedResults.NoContent();
-        });
-        app.MapPut("/streams/{max:int:min(1)}", (int max) =>
-        {
-            server.SetStreamsMax(max);
-            return TypedResults.NoContent();
-        });
-        app.MapPost("/connections/{fault}", Results<NoContent, ProblemHttpResult> (string fault) =>
-        {
-            if (!Enum.TryParse<ApnsFault>(fault, ignoreCase: true, out var parsed)
-                || parsed is not (ApnsFault.GoAway or ApnsFault.Close or ApnsFault.Abort or ApnsFault.HalfClose or ApnsFault.Freeze))
+        app.MapGet(
+            "/notifications",
+            (string? token) => TypedResults.Json(new JsonObject { ["items"] = new JsonArray([.. log.Snapshot(token).Select(Show)]) })
+        );
+        app.MapDelete(
+            "/notifications",
+            () =>
             {
-                return TypedResults.Problem("Expected goAway, close, abort, halfClose or freeze.", statusCode: 400);
+                log.Clear();
+                return TypedResults.NoContent();
             }
+        );
+        app.MapGet(
+            "/script",
+            () => TypedResults.Text(JsonSerializer.Serialize(new { rules = script.Snapshot() }, Json), "application/json")
+        );
+        app.MapPost("/script", (HttpRequest request, CancellationToken cancellationToken) => AddAsync(request, script, cancellationToken));
+        app.MapDelete(
+            "/script",
+            () =>
+            {
+                script.Clear();
+                return TypedResults.NoContent();
+            }
+        );
+        app.MapPut(
+            "/streams/{max:int:min(1)}",
+            (int max) =>
+            {
+                server.SetStreamsMax(max);
+                return TypedResults.NoContent();
+            }
+        );
+        app.MapPost(
+            "/connections/{fault}",
+            Results<NoContent, ProblemHttpResult> (string fault) =>
+            {
+                if (
+                    !Enum.TryParse<ApnsFault>(fault, ignoreCase: true, out var parsed)
+                    || parsed is not (ApnsFault.GoAway or ApnsFault.Close or ApnsFault.Abort or ApnsFault.HalfClose or ApnsFault.Freeze)
+                )
+                {
+                    return TypedResults.Problem("Expected goAway, close, abort, halfClose or freeze.", statusCode: 400);
+                }
 
-            server.Strike(parsed);
-            return TypedResults.NoContent();
-        });
-        app.MapPut("/devices/{token}", (string token, HttpRequest request, CancellationToken cancellationToken) =>
-            SetDeviceAsync(token, request, parts, cancellationToken));
-        app.MapGet("/devices/{token}", Results<ContentHttpResult, NotFound> (string token) => parts.Devices.Find(token) is { } device
-            ? TypedResults.Text(ShowDevice(device, parts.Devices), "application/json")
-            : TypedResults.NotFound());
+                server.Strike(parsed);
+                return TypedResults.NoContent();
+            }
+        );
+        app.MapPut(
+            "/devices/{token}",
+            (string token, HttpRequest request, CancellationToken cancellationToken) =>
+                SetDeviceAsync(token, request, parts, cancellationToken)
+        );
+        app.MapGet(
+            "/devices/{token}",
+            Results<ContentHttpResult, NotFound> (string token) =>
+                parts.Devices.Find(token) is { } device
+                    ? TypedResults.Text(ShowDevice(device, parts.Devices), "application/json")
+                    : TypedResults.NotFound()
+        );
     }
 
     /// <summary>One rule, a list of rules, or <c>{"rules":[...]}</c>: all are taken, or none.</summary>
-    private static async Task<Results<NoContent, ProblemHttpResult>> AddAsync(HttpRequest request, Script script, CancellationToken cancellationToken)
+    private static async Task<Results<NoContent, ProblemHttpResult>> AddAsync(
+        HttpRequest request,
+        Script script,
+        CancellationToken cancellationToken
+    )
     {
         try
         {
@@ -104,7 +139,11 @@ internal static class ControlRoutes
     }
 
     private static async Task<Results<NoContent, ProblemHttpResult>> SetDeviceAsync(
-        string token, HttpRequest request, Parts parts, CancellationToken cancellationToken)
+        string token,
+        HttpRequest request,
+        Parts parts,
+        CancellationToken cancellationToken
+    )
     {
         try
         {
@@ -166,13 +205,16 @@ internal static class ControlRoutes
     /// <summary>A duration is a number of milliseconds, or <c>hh:mm:ss.fff</c>.</summary>
     private sealed class DurationConverter : JsonConverter<TimeSpan>
     {
-        public override TimeSpan Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options) => reader.TokenType switch
-        {
-            JsonTokenType.Number when reader.TryGetDouble(out var milliseconds) && Math.Abs(milliseconds) < 1e10 => TimeSpan.FromMilliseconds(milliseconds),
-            JsonTokenType.String when TimeSpan.TryParse(reader.GetString(), CultureInfo.InvariantCulture, out var duration) => duration,
-            _ => throw new JsonException("A duration is a number of milliseconds or a text hh:mm:ss.fff."),
-        };
+        public override TimeSpan Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options) =>
+            reader.TokenType switch
+            {
+                JsonTokenType.Number when reader.TryGetDouble(out var milliseconds) && Math.Abs(milliseconds) < 1e10 =>
+                    TimeSpan.FromMilliseconds(milliseconds),
+                JsonTokenType.String when TimeSpan.TryParse(reader.GetString(), CultureInfo.InvariantCulture, out var duration) => duration,
+                _ => throw new JsonException("A duration is a number of milliseconds or a text hh:mm:ss.fff."),
+            };
 
-        public override void Write(Utf8JsonWriter writer, TimeSpan value, JsonSerializerOptions options) => writer.WriteNumberValue(value.TotalMilliseconds);
+        public override void Write(Utf8JsonWriter writer, TimeSpan value, JsonSerializerOptions options) =>
+            writer.WriteNumberValue(value.TotalMilliseconds);
     }
 }

@@ -7,7 +7,7 @@ internal sealed class CredentialCheck(ApnsSimulatorOptions options, TokenCheck t
 {
     private static readonly TimeSpan UpdatesWindow = TimeSpan.FromMinutes(20);
 
-    private readonly ConcurrentDictionary<(string TeamId, string KeyId), KeyUse> _keys = new();
+    private readonly ConcurrentDictionary<(string TeamId, string KeyId), KeyUse> keys = new();
 
     /// <summary>Null: yes.</summary>
     public Refusal? Check(ApnsRequest request, DateTimeOffset now)
@@ -38,8 +38,10 @@ internal sealed class CredentialCheck(ApnsSimulatorOptions options, TokenCheck t
             return new Refusal(403, "UnrelatedKeyIdInToken");
         }
 
-        if (options.ProviderTokensMax > 0
-            && !_keys.GetOrAdd((identity.TeamId, identity.KeyId), _ => new KeyUse()).Take(identity.Token, now, options.ProviderTokensMax))
+        if (
+            options.ProviderTokensMax > 0
+            && !keys.GetOrAdd((identity.TeamId, identity.KeyId), _ => new KeyUse()).Take(identity.Token, now, options.ProviderTokensMax)
+        )
         {
             return caller.Wedged = new Refusal(429, "TooManyProviderTokenUpdates");
         }
@@ -50,23 +52,23 @@ internal sealed class CredentialCheck(ApnsSimulatorOptions options, TokenCheck t
 
     private sealed class KeyUse
     {
-        private readonly Dictionary<string, DateTimeOffset> _firstSeen = [];
+        private readonly Dictionary<string, DateTimeOffset> firstSeen = [];
 
         public bool Take(string token, DateTimeOffset now, int tokensMax)
         {
-            lock (_firstSeen)
+            lock (firstSeen)
             {
-                if (_firstSeen.ContainsKey(token))
+                if (firstSeen.ContainsKey(token))
                 {
                     return true;
                 }
 
-                if (_firstSeen.Values.Count(at => now - at < UpdatesWindow) >= tokensMax)
+                if (firstSeen.Values.Count(at => now - at < UpdatesWindow) >= tokensMax)
                 {
                     return false;
                 }
 
-                _firstSeen.Add(token, now);
+                firstSeen.Add(token, now);
                 return true;
             }
         }

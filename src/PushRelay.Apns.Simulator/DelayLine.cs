@@ -1,42 +1,43 @@
 namespace PushRelay.Apns.Simulator;
 
-/// <summary>Runs actions when they are due, in the order of their times; one timer for thousands of them. Safe for concurrent use.</summary>
+/// <summary>Runs actions when they are due, in the order of their times; one timer for thousands of them. Safe for concurrent
+/// use.</summary>
 internal sealed class DelayLine : IAsyncDisposable
 {
-    private readonly TimeProvider _clock;
-    private readonly Lock _lock = new();
-    private readonly PriorityQueue<Action, long> _waiting = new();
-    private readonly ITimer _timer;
-    private long _armedFor = long.MaxValue;
+    private readonly TimeProvider clock;
+    private readonly Lock sync = new();
+    private readonly PriorityQueue<Action, long> waiting = new();
+    private readonly ITimer timer;
+    private long armedFor = long.MaxValue;
 
     public DelayLine(TimeProvider clock)
     {
-        _clock = clock;
-        _timer = clock.CreateTimer(_ => RunDue(), null, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
+        this.clock = clock;
+        timer = clock.CreateTimer(_ => RunDue(), null, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
     }
 
     public void Add(TimeSpan delay, Action action)
     {
-        var due = _clock.GetTimestamp() + (long)(delay.TotalSeconds * _clock.TimestampFrequency);
-        lock (_lock)
+        var due = this.clock.GetTimestamp() + (long)(delay.TotalSeconds * this.clock.TimestampFrequency);
+        lock (sync)
         {
-            _waiting.Enqueue(action, due);
+            waiting.Enqueue(action, due);
             Arm();
         }
     }
 
-    public ValueTask DisposeAsync() => _timer.DisposeAsync();
+    public ValueTask DisposeAsync() => timer.DisposeAsync();
 
     private void RunDue()
     {
         List<Action> due = [];
-        lock (_lock)
+        lock (sync)
         {
-            _armedFor = long.MaxValue;
-            var now = _clock.GetTimestamp();
-            while (_waiting.TryPeek(out _, out var at) && at <= now)
+            armedFor = long.MaxValue;
+            var now = this.clock.GetTimestamp();
+            while (waiting.TryPeek(out _, out var at) && at <= now)
             {
-                due.Add(_waiting.Dequeue());
+                due.Add(waiting.Dequeue());
             }
 
             Arm();
@@ -51,14 +52,17 @@ internal sealed class DelayLine : IAsyncDisposable
     /// <summary>Called under the lock.</summary>
     private void Arm()
     {
-        if (!_waiting.TryPeek(out _, out var at) || at >= _armedFor)
+        if (!waiting.TryPeek(out _, out var at) || at >= armedFor)
         {
             return;
         }
 
-        _armedFor = at;
-        var wait = _clock.GetElapsedTime(_clock.GetTimestamp(), at);
+        armedFor = at;
+        var wait = this.clock.GetElapsedTime(this.clock.GetTimestamp(), at);
         // A whole millisecond: the timer of the system rounds down, and would fire again and again just before the time.
-        _timer.Change(wait > TimeSpan.Zero ? TimeSpan.FromMilliseconds(Math.Ceiling(wait.TotalMilliseconds)) : TimeSpan.Zero, Timeout.InfiniteTimeSpan);
+        timer.Change(
+            wait > TimeSpan.Zero ? TimeSpan.FromMilliseconds(Math.Ceiling(wait.TotalMilliseconds)) : TimeSpan.Zero,
+            Timeout.InfiniteTimeSpan
+        );
     }
 }

@@ -23,18 +23,18 @@ public sealed record SimulatedDevice
 /// <summary>The phones that are known, what lies on their screens and what is stored for them. Safe for concurrent use.</summary>
 internal sealed class DeviceRegister(ApnsSimulatorOptions options)
 {
-    private readonly Lock _lock = new();
-    private readonly Dictionary<string, Phone> _phones = new(StringComparer.OrdinalIgnoreCase);
-    private readonly Dictionary<string, Queue<DateTimeOffset>> _requests = new(StringComparer.OrdinalIgnoreCase);
+    private readonly Lock sync = new();
+    private readonly Dictionary<string, Phone> phones = new(StringComparer.OrdinalIgnoreCase);
+    private readonly Dictionary<string, Queue<DateTimeOffset>> requests = new(StringComparer.OrdinalIgnoreCase);
 
     /// <summary>New, or changed; coming back into reach it gets what was stored and has not expired.</summary>
     public void Set(SimulatedDevice device, DateTimeOffset now)
     {
-        lock (_lock)
+        lock (sync)
         {
-            if (!_phones.TryGetValue(device.Token, out var phone))
+            if (!phones.TryGetValue(device.Token, out var phone))
             {
-                _phones.Add(device.Token, phone = new Phone());
+                phones.Add(device.Token, phone = new Phone());
             }
 
             phone.Device = device;
@@ -54,34 +54,34 @@ internal sealed class DeviceRegister(ApnsSimulatorOptions options)
 
     public SimulatedDevice? Find(string token)
     {
-        lock (_lock)
+        lock (sync)
         {
-            return _phones.GetValueOrDefault(token)?.Device;
+            return phones.GetValueOrDefault(token)?.Device;
         }
     }
 
     public IReadOnlyList<ReceivedNotification> Screen(string token)
     {
-        lock (_lock)
+        lock (sync)
         {
-            return _phones.TryGetValue(token, out var phone) ? [.. phone.Screen] : [];
+            return phones.TryGetValue(token, out var phone) ? [.. phone.Screen] : [];
         }
     }
 
     public IReadOnlyList<ReceivedNotification> Stored(string token)
     {
-        lock (_lock)
+        lock (sync)
         {
-            return _phones.TryGetValue(token, out var phone) ? [.. phone.Stored.Values] : [];
+            return phones.TryGetValue(token, out var phone) ? [.. phone.Stored.Values] : [];
         }
     }
 
     /// <summary>Null: the device takes it. With a 410: since when.</summary>
     public (Refusal Refusal, DateTimeOffset Since)? Check(string token, string bundleId, DateTimeOffset now)
     {
-        lock (_lock)
+        lock (sync)
         {
-            if (_phones.TryGetValue(token, out var phone))
+            if (phones.TryGetValue(token, out var phone))
             {
                 var device = phone.Device;
                 if (device.Sandbox != options.Sandbox)
@@ -111,9 +111,9 @@ internal sealed class DeviceRegister(ApnsSimulatorOptions options)
     /// <summary>An accepted push reaches the phone, or is stored for it.</summary>
     public void Deliver(ReceivedNotification notification, string bundleId, DateTimeOffset now)
     {
-        lock (_lock)
+        lock (sync)
         {
-            if (!_phones.TryGetValue(notification.DeviceToken, out var phone))
+            if (!phones.TryGetValue(notification.DeviceToken, out var phone))
             {
                 return;
             }
@@ -131,9 +131,9 @@ internal sealed class DeviceRegister(ApnsSimulatorOptions options)
 
     private bool IsTooMany(string token, DateTimeOffset now)
     {
-        if (!_requests.TryGetValue(token, out var times))
+        if (!requests.TryGetValue(token, out var times))
         {
-            _requests.Add(token, times = new Queue<DateTimeOffset>());
+            requests.Add(token, times = new Queue<DateTimeOffset>());
         }
 
         while (times.TryPeek(out var oldest) && now - oldest >= TimeSpan.FromMinutes(1))

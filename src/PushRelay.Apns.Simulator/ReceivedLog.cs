@@ -3,39 +3,39 @@ namespace PushRelay.Apns.Simulator;
 /// <summary>What came in, the newest <paramref name="keepMax"/> of it, and who waits for the n-th. Safe for concurrent use.</summary>
 internal sealed class ReceivedLog(int keepMax)
 {
-    private readonly Lock _lock = new();
-    private readonly Queue<ReceivedNotification> _kept = new();
-    private readonly List<(long Number, TaskCompletionSource<ReceivedNotification> Waiter)> _waiting = [];
-    private long _count;
+    private readonly Lock sync = new();
+    private readonly Queue<ReceivedNotification> kept = new();
+    private readonly List<(long Number, TaskCompletionSource<ReceivedNotification> Waiter)> waiting = [];
+    private long count;
 
-    public long Count => Interlocked.Read(ref _count);
+    public long Count => Interlocked.Read(ref count);
 
-    public void CountOnly() => Interlocked.Increment(ref _count);
+    public void CountOnly() => Interlocked.Increment(ref count);
 
     /// <summary>Gives it the next number.</summary>
     public ReceivedNotification Add(Func<long, ReceivedNotification> make)
     {
-        lock (_lock)
+        lock (sync)
         {
-            var received = make(++_count);
+            var received = make(++count);
             if (keepMax == 0)
             {
                 return received;
             }
 
-            if (_kept.Count == keepMax)
+            if (kept.Count == keepMax)
             {
-                _kept.Dequeue();
+                kept.Dequeue();
             }
 
-            _kept.Enqueue(received);
+            kept.Enqueue(received);
 
-            for (var i = _waiting.Count - 1; i >= 0; i--)
+            for (var i = waiting.Count - 1; i >= 0; i--)
             {
-                if (_waiting[i].Number == received.Number)
+                if (waiting[i].Number == received.Number)
                 {
-                    _waiting[i].Waiter.TrySetResult(received);
-                    _waiting.RemoveAt(i);
+                    waiting[i].Waiter.TrySetResult(received);
+                    waiting.RemoveAt(i);
                 }
             }
 
@@ -45,11 +45,11 @@ internal sealed class ReceivedLog(int keepMax)
 
     public IReadOnlyList<ReceivedNotification> Snapshot(string? token = null)
     {
-        lock (_lock)
+        lock (sync)
         {
             return token is null
-                ? [.. _kept]
-                : [.. _kept.Where(received => received.DeviceToken.Equals(token, StringComparison.OrdinalIgnoreCase))];
+                ? [.. kept]
+                : [.. kept.Where(received => received.DeviceToken.Equals(token, StringComparison.OrdinalIgnoreCase))];
         }
     }
 
@@ -62,16 +62,16 @@ internal sealed class ReceivedLog(int keepMax)
         }
 
         TaskCompletionSource<ReceivedNotification> waiter;
-        lock (_lock)
+        lock (sync)
         {
-            if (number <= _count)
+            if (number <= count)
             {
-                return _kept.FirstOrDefault(received => received.Number == number)
+                return kept.FirstOrDefault(received => received.Number == number)
                     ?? throw new InvalidOperationException($"Notification {number} came, but is no longer kept.");
             }
 
             waiter = new TaskCompletionSource<ReceivedNotification>(TaskCreationOptions.RunContinuationsAsynchronously);
-            _waiting.Add((number, waiter));
+            waiting.Add((number, waiter));
         }
 
         await using (cancellationToken.UnsafeRegister((_, token) => Forget(waiter, token), null))
@@ -83,18 +83,18 @@ internal sealed class ReceivedLog(int keepMax)
     /// <summary>Counts from 1 again. Who waits, waits for the new count.</summary>
     public void Clear()
     {
-        lock (_lock)
+        lock (sync)
         {
-            _kept.Clear();
-            _count = 0;
+            kept.Clear();
+            count = 0;
         }
     }
 
     private void Forget(TaskCompletionSource<ReceivedNotification> waiter, CancellationToken token)
     {
-        lock (_lock)
+        lock (sync)
         {
-            _waiting.RemoveAll(entry => entry.Waiter == waiter);
+            waiting.RemoveAll(entry => entry.Waiter == waiter);
         }
 
         waiter.TrySetCanceled(token);

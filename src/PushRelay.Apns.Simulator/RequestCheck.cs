@@ -7,7 +7,13 @@ namespace PushRelay.Apns.Simulator;
 
 /// <summary>One request as the rules see it; header names in lower case.</summary>
 internal sealed record ApnsRequest(
-    string Method, string Path, IReadOnlyList<HeaderField> Headers, ReadOnlyMemory<byte> Body, long BodyBytes, Caller Caller)
+    string Method,
+    string Path,
+    IReadOnlyList<HeaderField> Headers,
+    ReadOnlyMemory<byte> Body,
+    long BodyBytes,
+    Caller Caller
+)
 {
     public string? Header(string name)
     {
@@ -47,12 +53,13 @@ internal static class RequestCheck
     };
 
     /// <summary>Method and path, which come before everything else. Null: fine.</summary>
-    public static Refusal? CheckLine(ApnsRequest request) => request switch
-    {
-        { Method: not "POST" } => new(405, "MethodNotAllowed"),
-        _ when !request.Path.StartsWith(PathStart, StringComparison.Ordinal) => new(404, "BadPath"),
-        _ => null,
-    };
+    public static Refusal? CheckLine(ApnsRequest request) =>
+        request switch
+        {
+            { Method: not "POST" } => new(405, "MethodNotAllowed"),
+            _ when !request.Path.StartsWith(PathStart, StringComparison.Ordinal) => new(404, "BadPath"),
+            _ => null,
+        };
 
     /// <summary>Everything that follows the credentials. Null: Apple would take it.</summary>
     public static Refusal? Check(ApnsRequest request, IReadOnlySet<string> topics)
@@ -126,14 +133,19 @@ internal static class RequestCheck
             return Bad("BadMessageId");
         }
 
-        if (request.Header("apns-expiration") is { } expiration
-            && !(long.TryParse(expiration, NumberStyles.None, CultureInfo.InvariantCulture, out var seconds) && seconds <= 253_402_300_799))
+        if (
+            request.Header("apns-expiration") is { } expiration
+            && !(long.TryParse(expiration, NumberStyles.None, CultureInfo.InvariantCulture, out var seconds) && seconds <= 253_402_300_799)
+        )
         {
             return Bad("BadExpirationDate");
         }
 
         var priority = request.Header("apns-priority") ?? "10";
-        if (priority is not ("10" or "5" or "1") || (PushType(request) == "background" && request.Header("apns-priority") is not (null or "5")))
+        if (
+            priority is not ("10" or "5" or "1")
+            || (PushType(request) == "background" && request.Header("apns-priority") is not (null or "5"))
+        )
         {
             return Bad("BadPriority");
         }
@@ -169,9 +181,7 @@ internal static class RequestCheck
                 return false;
             }
 
-            while (json.Read())
-            {
-            }
+            while (json.Read()) { }
 
             return true;
         }

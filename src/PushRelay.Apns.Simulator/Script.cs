@@ -6,9 +6,9 @@ internal sealed class Script(int seed)
     /// <summary>More rules than any test needs; a bound for the control port.</summary>
     public const int RulesMax = 10_000;
 
-    private readonly Lock _lock = new();
-    private readonly List<Entry> _entries = [];
-    private readonly Random _chance = new(seed);
+    private readonly Lock sync = new();
+    private readonly List<Entry> entries = [];
+    private readonly Random chance = new(seed);
 
     /// <summary>All of them, or none.</summary>
     /// <exception cref="ArgumentException">A value is out of its bounds, or there are too many rules.</exception>
@@ -16,26 +16,28 @@ internal sealed class Script(int seed)
     {
         if (rules.Any(IsOutOfBounds))
         {
-            throw new ArgumentException("skip is not negative, times at least 1, rate above 0 and up to 1, status 200 to 599, delay between 0 and 1 hour.");
+            throw new ArgumentException(
+                "skip is not negative, times at least 1, rate above 0 and up to 1, status 200 to 599, delay between 0 and 1 hour."
+            );
         }
 
-        lock (_lock)
+        lock (sync)
         {
-            if (_entries.Count + rules.Count > RulesMax)
+            if (entries.Count + rules.Count > RulesMax)
             {
                 throw new ArgumentException($"A script has at most {RulesMax} rules.");
             }
 
-            _entries.AddRange(rules.Select(rule => new Entry(rule)));
+            entries.AddRange(rules.Select(rule => new Entry(rule)));
         }
     }
 
     /// <summary>The rule for this request, used up once more; null: none.</summary>
     public ScriptRule? Next(string token)
     {
-        lock (_lock)
+        lock (sync)
         {
-            foreach (var entry in _entries)
+            foreach (var entry in entries)
             {
                 if (entry.Rule.Token is { } wanted && !wanted.Equals(token, StringComparison.OrdinalIgnoreCase))
                 {
@@ -48,14 +50,14 @@ internal sealed class Script(int seed)
                     continue;
                 }
 
-                if (entry.Rule.Rate < 1 && _chance.NextDouble() >= entry.Rule.Rate)
+                if (entry.Rule.Rate < 1 && chance.NextDouble() >= entry.Rule.Rate)
                 {
                     continue;
                 }
 
                 if (entry.Times != int.MaxValue && --entry.Times == 0)
                 {
-                    _entries.Remove(entry);
+                    entries.Remove(entry);
                 }
 
                 return entry.Rule;
@@ -68,23 +70,27 @@ internal sealed class Script(int seed)
     /// <summary>What is left, with what is left of each.</summary>
     public IReadOnlyList<ScriptRule> Snapshot()
     {
-        lock (_lock)
+        lock (sync)
         {
-            return [.. _entries.Select(entry => entry.Rule with { Skip = entry.Skip, Times = entry.Times })];
+            return [.. entries.Select(entry => entry.Rule with { Skip = entry.Skip, Times = entry.Times })];
         }
     }
 
     public void Clear()
     {
-        lock (_lock)
+        lock (sync)
         {
-            _entries.Clear();
+            entries.Clear();
         }
     }
 
     private static bool IsOutOfBounds(ScriptRule rule) =>
-        rule.Skip < 0 || rule.Times < 1 || rule.Rate is not (> 0 and <= 1)
-        || rule.Status is < 200 or > 599 || rule.Delay < TimeSpan.Zero || rule.Delay > TimeSpan.FromHours(1);
+        rule.Skip < 0
+        || rule.Times < 1
+        || rule.Rate is not (> 0 and <= 1)
+        || rule.Status is < 200 or > 599
+        || rule.Delay < TimeSpan.Zero
+        || rule.Delay > TimeSpan.FromHours(1);
 
     private sealed class Entry(ScriptRule rule)
     {

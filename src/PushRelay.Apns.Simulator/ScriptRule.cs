@@ -15,20 +15,23 @@ public sealed record ScriptRule
     /// <summary>For so many requests, then the rule is gone; <see cref="int.MaxValue"/>: for ever.</summary>
     public int Times { get; init; } = 1;
 
-    /// <summary>Which part of the fitting requests it strikes, by chance (see <see cref="ApnsSimulatorOptions.Seed"/>): above 0, up to 1.</summary>
+    /// <summary>Which part of the fitting requests it strikes, by chance (see <see cref="ApnsSimulatorOptions.Seed"/>): above 0, up to
+    /// 1.</summary>
     public double Rate { get; init; } = 1;
 
     /// <summary>What happens instead of, or around, the answer.</summary>
     public ApnsFault Fault { get; init; }
 
     /// <summary>
-    /// With a fault: whether the push counts as processed all the same, as if the phone got it. Of <see cref="ApnsFault.GoAway"/> it decides
+    /// With a fault: whether the push counts as processed all the same, as if the phone got it. Of <see cref="ApnsFault.GoAway"/> it
+    /// decides
     /// the last stream id: this request's, or the one before. A <see cref="ApnsFault.Refuse"/>d one never is, one whose
     /// answer is cut always.
     /// </summary>
     public bool Processed { get; init; } = true;
 
-    /// <summary>The HTTP/2 error code of a <see cref="ApnsFault.Reset"/> (default 2, INTERNAL_ERROR) or <see cref="ApnsFault.GoAway"/> (default 0, NO_ERROR).</summary>
+    /// <summary>The HTTP/2 error code of a <see cref="ApnsFault.Reset"/> (default 2, INTERNAL_ERROR) or <see cref="ApnsFault.GoAway"/>
+    /// (default 0, NO_ERROR).</summary>
     public uint? ErrorCode { get; init; }
 
     public int Status { get; init; } = 200;
@@ -67,7 +70,8 @@ public enum ApnsFault
     /// <summary>GOAWAY: streams up to the last id are answered, those above are not processed; then the connection closes.</summary>
     GoAway,
 
-    /// <summary>The same in two steps, as RFC 9113 section 6.8 has it for a graceful shutdown: first a GOAWAY that forbids nothing yet.</summary>
+    /// <summary>The same in two steps, as RFC 9113 section 6.8 has it for a graceful shutdown: first a GOAWAY that forbids nothing
+    /// yet.</summary>
     GoAwayTwice,
 
     /// <summary>The headers of the answer, half of its body, then the connection is cut.</summary>
@@ -82,6 +86,7 @@ public enum ApnsFault
     /// <summary>The simulator closes its own direction and goes on reading.</summary>
     HalfClose,
 
-    /// <summary>The connection falls silent for good: nothing is read, answered or acknowledged, not even a PING; it is not closed.</summary>
+    /// <summary>The connection falls silent for good: nothing is read, answered or acknowledged, not even a PING; it is not
+    /// closed.</summary>
     Freeze,
 }

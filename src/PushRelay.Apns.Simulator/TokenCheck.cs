@@ -11,9 +11,9 @@ internal sealed class TokenCheck : IDisposable
     private static readonly TimeSpan AgeMax = TimeSpan.FromHours(1);
     private static readonly TimeSpan FutureMax = TimeSpan.FromMinutes(1);
 
-    private readonly Dictionary<(string TeamId, string KeyId), ECDsa> _keys = [];
-    private readonly Lock _lock = new();
-    private readonly Dictionary<string, Known> _known = [];
+    private readonly Dictionary<(string TeamId, string KeyId), ECDsa> keys = [];
+    private readonly Lock sync = new();
+    private readonly Dictionary<string, Known> known = [];
 
     /// <exception cref="FormatException">A key cannot be read.</exception>
     public TokenCheck(IEnumerable<ApnsSimulatorKey> keys)
@@ -31,7 +31,7 @@ internal sealed class TokenCheck : IDisposable
                 throw new FormatException($"The key {key} is not a PEM with a P-256 key: {exception.Message}");
             }
 
-            if (!_keys.TryAdd((key.TeamId, key.KeyId), ecdsa))
+            if (!this.keys.TryAdd((key.TeamId, key.KeyId), ecdsa))
             {
                 ecdsa.Dispose();
             }
@@ -43,9 +43,9 @@ internal sealed class TokenCheck : IDisposable
     {
         get
         {
-            lock (_lock)
+            lock (sync)
             {
-                return _known.Count;
+                return this.known.Count;
             }
         }
     }
@@ -61,17 +61,17 @@ internal sealed class TokenCheck : IDisposable
 
         var token = authorization[Scheme.Length..];
         Known? known;
-        lock (_lock)
+        lock (sync)
         {
-            if (!_known.TryGetValue(token, out known))
+            if (!this.known.TryGetValue(token, out known))
             {
                 known = Verify(token);
-                if (_known.Count >= 10_000)
+                if (this.known.Count >= 10_000)
                 {
-                    _known.Clear();
+                    this.known.Clear();
                 }
 
-                _known.Add(token, known);
+                this.known.Add(token, known);
             }
         }
 
@@ -85,7 +85,7 @@ internal sealed class TokenCheck : IDisposable
 
     public void Dispose()
     {
-        foreach (var key in _keys.Values)
+        foreach (var key in this.keys.Values)
         {
             key.Dispose();
         }
@@ -102,17 +102,25 @@ internal sealed class TokenCheck : IDisposable
 
         using var head = Parse(parts[0]);
         using var claims = Parse(parts[1]);
-        if (Text(head, "alg") != "ES256" || Text(head, "kid") is not { Length: > 0 } keyId || Text(claims, "iss") is not { Length: > 0 } teamId
-            || !claims!.RootElement.TryGetProperty("iat", out var iat) || iat.ValueKind != JsonValueKind.Number
-            || !iat.TryGetInt64(out var seconds) || seconds is < 0 or > 253_402_300_799)
+        if (
+            Text(head, "alg") != "ES256"
+            || Text(head, "kid") is not { Length: > 0 } keyId
+            || Text(claims, "iss") is not { Length: > 0 } teamId
+            || !claims!.RootElement.TryGetProperty("iat", out var iat)
+            || iat.ValueKind != JsonValueKind.Number
+            || !iat.TryGetInt64(out var seconds)
+            || seconds is < 0 or > 253_402_300_799
+        )
         {
             return invalid;
         }
 
-        if (_keys.Count > 0)
+        if (this.keys.Count > 0)
         {
-            if (!_keys.TryGetValue((teamId, keyId), out var key)
-                || !key.VerifyData(Encoding.ASCII.GetBytes($"{parts[0]}.{parts[1]}"), signature, HashAlgorithmName.SHA256))
+            if (
+                !this.keys.TryGetValue((teamId, keyId), out var key)
+                || !key.VerifyData(Encoding.ASCII.GetBytes($"{parts[0]}.{parts[1]}"), signature, HashAlgorithmName.SHA256)
+            )
             {
                 return invalid;
             }
@@ -125,7 +133,9 @@ internal sealed class TokenCheck : IDisposable
     {
         try
         {
-            return Decode(part) is { } bytes && JsonDocument.Parse(bytes) is { RootElement.ValueKind: JsonValueKind.Object } json ? json : null;
+            return Decode(part) is { } bytes && JsonDocument.Parse(bytes) is { RootElement.ValueKind: JsonValueKind.Object } json
+                ? json
+                : null;
         }
         catch (JsonException)
         {
@@ -152,7 +162,9 @@ internal sealed class TokenCheck : IDisposable
     }
 
     private static string? Text(JsonDocument? json, string name) =>
-        json is not null && json.RootElement.TryGetProperty(name, out var value) && value.ValueKind == JsonValueKind.String ? value.GetString() : null;
+        json is not null && json.RootElement.TryGetProperty(name, out var value) && value.ValueKind == JsonValueKind.String
+            ? value.GetString()
+            : null;
 
     private sealed record Known(Identity? Identity, DateTimeOffset IssuedAt);
 }

@@ -14,11 +14,11 @@ public sealed partial class ApnsClient : IAsyncDisposable
     /// <summary>Of one push, over connections that Apple closed before processing it.</summary>
     private const int SendsMax = 10;
 
-    private readonly ApnsClientOptions _options;
-    private readonly ILogger _logger;
-    private readonly ConnectionPool _pool;
-    private readonly ProviderTokens? _tokens;
-    private readonly string _devicePath;
+    private readonly ApnsClientOptions options;
+    private readonly ILogger logger;
+    private readonly ConnectionPool pool;
+    private readonly ProviderTokens? tokens;
+    private readonly string devicePath;
 
     /// <exception cref="ArgumentException">The options contradict each other or are out of their bounds.</exception>
     public ApnsClient(ApnsClientOptions options)
@@ -34,10 +34,17 @@ public sealed partial class ApnsClient : IAsyncDisposable
             throw new ArgumentException("The certificate comes without its private key.", nameof(options));
         }
 
-        var endpoint = options.Endpoint ?? new Uri(options.Environment == ApnsEnvironment.Sandbox
-            ? "https://api.sandbox.push.apple.com"
-            : "https://api.push.apple.com");
-        if (!endpoint.IsAbsoluteUri || endpoint.Scheme != Uri.UriSchemeHttps || endpoint.PathAndQuery != "/" || endpoint.UserInfo.Length > 0)
+        var endpoint =
+            options.Endpoint
+            ?? new Uri(
+                options.Environment == ApnsEnvironment.Sandbox ? "https://api.sandbox.push.apple.com" : "https://api.push.apple.com"
+            );
+        if (
+            !endpoint.IsAbsoluteUri
+            || endpoint.Scheme != Uri.UriSchemeHttps
+            || endpoint.PathAndQuery != "/"
+            || endpoint.UserInfo.Length > 0
+        )
         {
             throw new ArgumentException("The endpoint must be https://host or https://host:port, without path or user.", nameof(options));
         }
@@ -50,43 +57,46 @@ public sealed partial class ApnsClient : IAsyncDisposable
         ArgumentOutOfRangeException.ThrowIfGreaterThan(options.ConnectionsMax, 16);
         ArgumentOutOfRangeException.ThrowIfLessThan(options.StreamsMax, 1);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(options.StreamsMax, 1000);
-        _options = options;
-        _logger = options.Logger;
-        _devicePath = endpoint.GetLeftPart(UriPartial.Authority) + "/3/device/";
-        _tokens = options.Key is { } key ? new ProviderTokens(key, options.TokenStore ?? key.OwnTokens, options.Clock, options.Logger) : null;
-        _pool = new ConnectionPool(options);
+        this.options = options;
+        logger = options.Logger;
+        devicePath = endpoint.GetLeftPart(UriPartial.Authority) + "/3/device/";
+        tokens = options.Key is { } key
+            ? new ProviderTokens(key, options.TokenStore ?? key.OwnTokens, options.Clock, options.Logger)
+            : null;
+        pool = new ConnectionPool(options);
     }
 
     /// <summary>Apple's clock minus this machine's; zero while they differ by less than 5 minutes.</summary>
-    public TimeSpan ClockSkew => _tokens?.Skew ?? TimeSpan.Zero;
+    public TimeSpan ClockSkew => tokens?.Skew ?? TimeSpan.Zero;
 
     /// <summary>
     /// Sends one push and waits for Apple's answer, at most <see cref="ApnsClientOptions.RequestTimeout"/>. What Apple certainly has not
     /// processed (a stream it refused, a connection it closed first) is sent again, at most three times in all, within that time; what
     /// it may have processed never is.
     /// </summary>
-    /// <exception cref="ArgumentException">The notification is one that Apple would refuse whatever the device; the message says why.</exception>
+    /// <exception cref="ArgumentException">The notification is one that Apple would refuse whatever the device; the message says
+    /// why.</exception>
     /// <exception cref="OperationCanceledException">The caller cancelled: whether Apple processed it is then not known.</exception>
     /// <exception cref="ObjectDisposedException">The client is closed or closing.</exception>
     public Task<ApnsResponse> SendAsync(ApnsNotification notification, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(notification);
-        NotificationRules.Check(notification, byCertificate: _tokens is null);
+        NotificationRules.Check(notification, byCertificate: tokens is null);
         return SendCheckedAsync(notification, cancellationToken);
     }
 
     /// <summary>Takes no more pushes, waits for those in flight, closes the connections.</summary>
     public async ValueTask DisposeAsync()
     {
-        await _pool.DisposeAsync().ConfigureAwait(false);
-        _tokens?.Dispose();
+        await pool.DisposeAsync().ConfigureAwait(false);
+        tokens?.Dispose();
     }
 
     private async Task<ApnsResponse> SendCheckedAsync(ApnsNotification notification, CancellationToken cancellationToken)
     {
-        var start = _options.Clock.GetTimestamp();
+        var start = this.options.Clock.GetTimestamp();
         using var activity = ApnsTelemetry.Start(notification);
-        using var deadline = new CancellationTokenSource(_options.RequestTimeout, _options.Clock);
+        using var deadline = new CancellationTokenSource(this.options.RequestTimeout, this.options.Clock);
         using var link = cancellationToken.UnsafeRegister(static state => ((CancellationTokenSource)state!).Cancel(), deadline);
         var renewed = false;
         ApnsResponse response;
@@ -97,18 +107,19 @@ public sealed partial class ApnsClient : IAsyncDisposable
             BearerToken? bearer = null;
             try
             {
-                bearer = _tokens is null ? null : await _tokens.GetAsync(deadline.Token).ConfigureAwait(false);
-                connection = (await _pool.TakeAsync(deadline.Token).ConfigureAwait(false)).Connection;
+                bearer = tokens is null ? null : await tokens.GetAsync(deadline.Token).ConfigureAwait(false);
+                connection = (await pool.TakeAsync(deadline.Token).ConfigureAwait(false)).Connection;
                 exchange = connection is null
                     ? Exchange.NoWay
                     : await connection.SendAsync(Request(notification, bearer), deadline.Token, cancellationToken).ConfigureAwait(false);
-                _tokens?.Observe(exchange.Answer);
+                tokens?.Observe(exchange.Answer);
             }
             catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
             {
                 exchange = Exchange.NoPlace;
             }
-            catch (Exception exception) when (bearer is null && connection is null && exception is not (OperationCanceledException or ObjectDisposedException))
+            catch (Exception exception)
+                when (bearer is null && connection is null && exception is not (OperationCanceledException or ObjectDisposedException))
             {
                 exchange = Exchange.NoToken;
                 NoProviderToken(exception);
@@ -117,7 +128,7 @@ public sealed partial class ApnsClient : IAsyncDisposable
             {
                 if (connection is not null)
                 {
-                    _pool.Return(connection, exchange);
+                    pool.Return(connection, exchange);
                 }
             }
 
@@ -129,10 +140,10 @@ public sealed partial class ApnsClient : IAsyncDisposable
             response = Response(notification, start, exchange);
             if (Retires(response.KnownReason))
             {
-                _pool.Drop(connection!);
+                pool.Drop(connection!);
             }
 
-            if (renewed || bearer is null || !_tokens!.MayReplace(bearer, response.KnownReason))
+            if (renewed || bearer is null || !tokens!.MayReplace(bearer, response.KnownReason))
             {
                 break;
             }
@@ -149,7 +160,7 @@ public sealed partial class ApnsClient : IAsyncDisposable
 
     private HttpRequestMessage Request(ApnsNotification notification, BearerToken? bearer)
     {
-        var request = new HttpRequestMessage(HttpMethod.Post, _devicePath + notification.DeviceToken)
+        var request = new HttpRequestMessage(HttpMethod.Post, devicePath + notification.DeviceToken)
         {
             Version = HttpVersion.Version20,
             VersionPolicy = HttpVersionPolicy.RequestVersionExact,
@@ -163,7 +174,15 @@ public sealed partial class ApnsClient : IAsyncDisposable
 
         headers.TryAddWithoutValidation("apns-topic", NotificationRules.Topic(notification));
         headers.TryAddWithoutValidation("apns-push-type", NotificationRules.HeaderValue(notification.PushType));
-        headers.TryAddWithoutValidation("apns-priority", notification.Priority switch { 10 => "10", 5 => "5", _ => "1" });
+        headers.TryAddWithoutValidation(
+            "apns-priority",
+            notification.Priority switch
+            {
+                10 => "10",
+                5 => "5",
+                _ => "1",
+            }
+        );
         if (notification.Expiration is { } expiration)
         {
             headers.TryAddWithoutValidation("apns-expiration", expiration.ToUnixTimeSeconds().ToString(CultureInfo.InvariantCulture));
@@ -184,7 +203,7 @@ public sealed partial class ApnsClient : IAsyncDisposable
 
     private ApnsResponse Response(ApnsNotification notification, long start, Exchange exchange)
     {
-        var duration = _options.Clock.GetElapsedTime(start);
+        var duration = this.options.Clock.GetElapsedTime(start);
         if (exchange.End != ExchangeEnd.Answered)
         {
             return new ApnsResponse
@@ -207,7 +226,7 @@ public sealed partial class ApnsClient : IAsyncDisposable
             ApnsId = answer.ApnsId ?? notification.Id,
             ApnsUniqueId = answer.ApnsUniqueId,
             InvalidSince = answer.Status == 410 ? answer.Timestamp : null,
-            RetryAfter = answer.RetryAfter is null ? null : answer.RetryDelay(_options.Clock.GetUtcNow()),
+            RetryAfter = answer.RetryAfter is null ? null : answer.RetryDelay(this.options.Clock.GetUtcNow()),
             Duration = duration,
         };
     }

@@ -14,15 +14,18 @@ public sealed record ApnsClientOptions
     public ApnsSigningKey? Key { get; init; }
 
     /// <summary>
-    /// An APNs certificate with its private key (<see cref="X509CertificateLoader.LoadPkcs12FromFile(string, string?, X509KeyStorageFlags, Pkcs12LoaderLimits?)"/>
-    /// or <see cref="X509Certificate2.CreateFromPemFile(string, string?)"/>), instead of a key. Location and Live Activity pushes need a key.
+    /// An APNs certificate with its private key (<see cref="X509CertificateLoader.LoadPkcs12FromFile(string, string?, X509KeyStorageFlags,
+    /// Pkcs12LoaderLimits?)"/>
+    /// or <see cref="X509Certificate2.CreateFromPemFile(string, string?)"/>), instead of a key. Location and Live Activity pushes need a
+    /// key.
     /// The caller disposes of it, after the client.
     /// </summary>
     public X509Certificate2? Certificate { get; init; }
 
     public ApnsEnvironment Environment { get; init; } = ApnsEnvironment.Production;
 
-    /// <summary>Overrides Apple's host, for example <c>https://127.0.0.1:2197</c>: https, no path. Null: Apple's host of <see cref="Environment"/>, port 443.</summary>
+    /// <summary>Overrides Apple's host, for example <c>https://127.0.0.1:2197</c>: https, no path. Null: Apple's host of <see
+    /// cref="Environment"/>, port 443.</summary>
     public Uri? Endpoint { get; init; }
 
     /// <summary>
@@ -49,7 +52,8 @@ public sealed record ApnsClientOptions
     /// </summary>
     public TimeSpan ConnectionLifetime { get; init; } = TimeSpan.FromHours(1);
 
-    /// <summary>Shares the provider token with other processes. Null: it is shared only by clients with the same <see cref="Key"/> object.</summary>
+    /// <summary>Shares the provider token with other processes. Null: it is shared only by clients with the same <see cref="Key"/>
+    /// object.</summary>
     public IApnsTokenStore? TokenStore { get; init; }
 
     public TimeProvider Clock { get; init; } = TimeProvider.System;

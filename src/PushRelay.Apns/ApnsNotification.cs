@@ -26,13 +26,15 @@ public enum ApnsPushType
     Controls,
 }
 
-/// <summary>One push to one device. What it may not contain is refused before anything is sent: see <see cref="ApnsClient.SendAsync"/>.</summary>
+/// <summary>One push to one device. What it may not contain is refused before anything is sent: see <see
+/// cref="ApnsClient.SendAsync"/>.</summary>
 public sealed record ApnsNotification
 {
     /// <summary>The device token in hexadecimal, 64 to 400 digits.</summary>
     public required string DeviceToken { get; init; }
 
-    /// <summary>The app's bundle id; the client adds the suffix that <see cref="PushType"/> asks for. For MDM: the topic of the MDM certificate.</summary>
+    /// <summary>The app's bundle id; the client adds the suffix that <see cref="PushType"/> asks for. For MDM: the topic of the MDM
+    /// certificate.</summary>
     public required string Topic { get; init; }
 
     public ApnsPushType PushType { get; init; } = ApnsPushType.Alert;

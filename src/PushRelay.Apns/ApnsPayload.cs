@@ -56,7 +56,8 @@ public sealed class ApnsPayload
     /// <summary>A file in the app, or <c>default</c>.</summary>
     public string? Sound { get; set; }
 
-    /// <summary>Between 0 and 1: makes the sound a critical one, heard also when the phone is muted (needs an entitlement of the app).</summary>
+    /// <summary>Between 0 and 1: makes the sound a critical one, heard also when the phone is muted (needs an entitlement of the
+    /// app).</summary>
     public double? CriticalVolume { get; set; }
 
     public string? ThreadId { get; set; }
@@ -74,17 +75,24 @@ public sealed class ApnsPayload
     /// <summary>Between 0 and 1.</summary>
     public double? RelevanceScore { get; set; }
 
-    /// <summary>Further members of <c>aps</c>, for example <c>content-state</c> of a Live Activity. None that has a property here.</summary>
+    /// <summary>Further members of <c>aps</c>, for example <c>content-state</c> of a Live Activity. None that has a property
+    /// here.</summary>
     public IDictionary<string, JsonNode?> Aps { get; init; } = new Dictionary<string, JsonNode?>();
 
     /// <summary>The app's own members, beside <c>aps</c>.</summary>
     public IDictionary<string, JsonNode?> Custom { get; init; } = new Dictionary<string, JsonNode?>();
 
-    private bool HasAlert => Title is not null || TitleLocKey is not null || Subtitle is not null || SubtitleLocKey is not null
-        || Body is not null || LocKey is not null;
+    private bool HasAlert =>
+        Title is not null
+        || TitleLocKey is not null
+        || Subtitle is not null
+        || SubtitleLocKey is not null
+        || Body is not null
+        || LocKey is not null;
 
     /// <summary>Adds an own member from a type known to a source-generated context.</summary>
-    public void SetCustom<T>(string name, T value, JsonTypeInfo<T> typeInfo) => Custom[name] = JsonSerializer.SerializeToNode(value, typeInfo);
+    public void SetCustom<T>(string name, T value, JsonTypeInfo<T> typeInfo) =>
+        Custom[name] = JsonSerializer.SerializeToNode(value, typeInfo);
 
     /// <summary>
     /// The JSON in UTF-8, never more than <paramref name="bytesMax"/> bytes: if need be the text of <paramref name="cut"/> is cut between
@@ -92,7 +100,8 @@ public sealed class ApnsPayload
     /// A lone surrogate becomes U+FFFD.
     /// </summary>
     /// <exception cref="ArgumentException">It does not fit even with that text empty, or the members contradict each other.</exception>
-    public byte[] ToBytes(int bytesMax = 4096, ApnsPayloadField cut = ApnsPayloadField.Body) => ToBytes(bytesMax, cut, ApnsPayloadField.None);
+    public byte[] ToBytes(int bytesMax = 4096, ApnsPayloadField cut = ApnsPayloadField.Body) =>
+        ToBytes(bytesMax, cut, ApnsPayloadField.None);
 
     /// <summary>The same; where it does not fit even with <paramref name="cut"/> empty, <paramref name="thenCut"/> is cut too.</summary>
     /// <exception cref="ArgumentException">It does not fit even with both empty, or the members contradict each other.</exception>
@@ -118,7 +127,10 @@ public sealed class ApnsPayload
 
         return written.WrittenCount <= bytesMax
             ? written.WrittenSpan.ToArray()
-            : throw new ArgumentException($"The payload does not fit into {bytesMax} bytes: {written.WrittenCount} are left with its text cut away.", nameof(bytesMax));
+            : throw new ArgumentException(
+                $"The payload does not fit into {bytesMax} bytes: {written.WrittenCount} are left with its text cut away.",
+                nameof(bytesMax)
+            );
     }
 
     private void Check()
@@ -182,13 +194,16 @@ public sealed class ApnsPayload
 
         if (InterruptionLevel is { } level)
         {
-            json.WriteString("interruption-level"u8, level switch
-            {
-                ApnsInterruptionLevel.Passive => "passive"u8,
-                ApnsInterruptionLevel.Active => "active"u8,
-                ApnsInterruptionLevel.TimeSensitive => "time-sensitive"u8,
-                ApnsInterruptionLevel.Critical => "critical"u8,
-            });
+            json.WriteString(
+                "interruption-level"u8,
+                level switch
+                {
+                    ApnsInterruptionLevel.Passive => "passive"u8,
+                    ApnsInterruptionLevel.Active => "active"u8,
+                    ApnsInterruptionLevel.TimeSensitive => "time-sensitive"u8,
+                    ApnsInterruptionLevel.Critical => "critical"u8,
+                }
+            );
         }
 
         if (RelevanceScore is { } score)
@@ -220,7 +235,12 @@ public sealed class ApnsPayload
     }
 
     private static void WriteLocalised(
-        Utf8JsonWriter json, ReadOnlySpan<byte> keyName, string? key, ReadOnlySpan<byte> argsName, IReadOnlyList<string>? args)
+        Utf8JsonWriter json,
+        ReadOnlySpan<byte> keyName,
+        string? key,
+        ReadOnlySpan<byte> argsName,
+        IReadOnlyList<string>? args
+    )
     {
         WriteText(json, keyName, key);
         if (args is not { Count: > 0 })
@@ -264,20 +284,22 @@ public sealed class ApnsPayload
     /// <summary>What may be cut, as far as it is.</summary>
     private readonly record struct Texts(string? Title, string? Subtitle, string? Body)
     {
-        public string? this[ApnsPayloadField field] => field switch
-        {
-            ApnsPayloadField.None => null,
-            ApnsPayloadField.Body => Body,
-            ApnsPayloadField.Title => Title,
-            ApnsPayloadField.Subtitle => Subtitle,
-        };
+        public string? this[ApnsPayloadField field] =>
+            field switch
+            {
+                ApnsPayloadField.None => null,
+                ApnsPayloadField.Body => Body,
+                ApnsPayloadField.Title => Title,
+                ApnsPayloadField.Subtitle => Subtitle,
+            };
 
-        public Texts With(ApnsPayloadField field, string text) => field switch
-        {
-            ApnsPayloadField.None => this,
-            ApnsPayloadField.Body => this with { Body = text },
-            ApnsPayloadField.Title => this with { Title = text },
-            ApnsPayloadField.Subtitle => this with { Subtitle = text },
-        };
+        public Texts With(ApnsPayloadField field, string text) =>
+            field switch
+            {
+                ApnsPayloadField.None => this,
+                ApnsPayloadField.Body => this with { Body = text },
+                ApnsPayloadField.Title => this with { Title = text },
+                ApnsPayloadField.Subtitle => this with { Subtitle = text },
+            };
     }
 }

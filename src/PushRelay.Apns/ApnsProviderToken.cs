@@ -19,32 +19,39 @@ public interface IApnsTokenStore
     /// The kept token if <paramref name="isUsable"/> says so; else keeps and returns what <paramref name="sign"/> makes. Of concurrent
     /// callers, on whatever node, one signs and the others get its token: hold a lock (a row's) over test, signing and keeping.
     /// </summary>
-    /// <remarks>Called about once in 50 minutes. May throw: the pushes are then deferred with the reason <c>no_provider_token</c>.</remarks>
-    public ValueTask<ApnsProviderToken> GetAsync(
+    /// <remarks>Called about once in 50 minutes. May throw: the pushes are then deferred with the reason
+    /// <c>no_provider_token</c>.</remarks>
+    ValueTask<ApnsProviderToken> GetAsync(
         string teamId,
         string keyId,
         Func<ApnsProviderToken, bool> isUsable,
         Func<ApnsProviderToken> sign,
-        CancellationToken cancellationToken);
+        CancellationToken cancellationToken
+    );
 }
 
 /// <summary>Keeps the token of the one key it belongs to in memory.</summary>
 internal sealed class MemoryTokenStore : IApnsTokenStore
 {
-    private readonly Lock _lock = new();
-    private ApnsProviderToken? _kept;
+    private readonly Lock sync = new();
+    private ApnsProviderToken? kept;
 
     public ValueTask<ApnsProviderToken> GetAsync(
-        string teamId, string keyId, Func<ApnsProviderToken, bool> isUsable, Func<ApnsProviderToken> sign, CancellationToken cancellationToken)
+        string teamId,
+        string keyId,
+        Func<ApnsProviderToken, bool> isUsable,
+        Func<ApnsProviderToken> sign,
+        CancellationToken cancellationToken
+    )
     {
-        lock (_lock)
+        lock (sync)
         {
-            if (_kept is null || !isUsable(_kept))
+            if (kept is null || !isUsable(kept))
             {
-                _kept = sign();
+                kept = sign();
             }
 
-            return ValueTask.FromResult(_kept);
+            return ValueTask.FromResult(kept);
         }
     }
 }

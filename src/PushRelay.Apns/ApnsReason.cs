@@ -111,42 +111,44 @@ public enum ApnsReason
 public static class ApnsReasons
 {
     /// <summary>The HTTP status Apple sends this reason with.</summary>
-    public static int Status(this ApnsReason reason) => reason switch
-    {
-        <= ApnsReason.TopicDisallowed => 400,
-        <= ApnsReason.UnrelatedKeyIdInToken => 403,
-        ApnsReason.BadPath => 404,
-        ApnsReason.MethodNotAllowed => 405,
-        ApnsReason.ExpiredToken or ApnsReason.Unregistered => 410,
-        ApnsReason.PayloadTooLarge => 413,
-        ApnsReason.TooManyProviderTokenUpdates or ApnsReason.TooManyRequests => 429,
-        ApnsReason.InternalServerError => 500,
-        _ => 503,
-    };
+    public static int Status(this ApnsReason reason) =>
+        reason switch
+        {
+            <= ApnsReason.TopicDisallowed => 400,
+            <= ApnsReason.UnrelatedKeyIdInToken => 403,
+            ApnsReason.BadPath => 404,
+            ApnsReason.MethodNotAllowed => 405,
+            ApnsReason.ExpiredToken or ApnsReason.Unregistered => 410,
+            ApnsReason.PayloadTooLarge => 413,
+            ApnsReason.TooManyProviderTokenUpdates or ApnsReason.TooManyRequests => 429,
+            ApnsReason.InternalServerError => 500,
+            _ => 503,
+        };
 }
 
 internal static class ApnsAnswers
 {
-    private static readonly FrozenDictionary<string, ApnsReason> ByText =
-        Enum.GetValues<ApnsReason>().ToFrozenDictionary(reason => reason.ToString(), StringComparer.Ordinal);
+    private static readonly FrozenDictionary<string, ApnsReason> ByText = Enum.GetValues<ApnsReason>()
+        .ToFrozenDictionary(reason => reason.ToString(), StringComparer.Ordinal);
 
-    public static ApnsReason? Parse(string? reason) =>
-        reason is not null && ByText.TryGetValue(reason, out var known) ? known : null;
+    public static ApnsReason? Parse(string? reason) => reason is not null && ByText.TryGetValue(reason, out var known) ? known : null;
 
     /// <summary>The whole rule. The reason is asked only where Apple puts answers of different classes under one status.</summary>
-    public static ApnsOutcome Outcome(int status, ApnsReason? reason) => (status, reason) switch
-    {
-        (200, _) => ApnsOutcome.Accepted,
-        (410, _) => ApnsOutcome.DeviceInvalid,
-        (400, ApnsReason.BadDeviceToken or ApnsReason.DeviceTokenNotForTopic) => ApnsOutcome.DeviceInvalid,
-        (400, ApnsReason.BadTopic or ApnsReason.TopicDisallowed) => ApnsOutcome.Misconfigured,
-        (400, ApnsReason.IdleTimeout) => ApnsOutcome.Deferred,
-        (401 or 403 or 407, _) => ApnsOutcome.Misconfigured,
-        // Without Apple's reason, as with any status Apple does not use, it was not Apple who answered, but what the endpoint setting points to.
-        (404 or 405, null) => ApnsOutcome.Misconfigured,
-        (408 or 425 or 429, _) => ApnsOutcome.Deferred,
-        ( >= 400 and < 500, _) => ApnsOutcome.Refused,
-        ( >= 500, _) => ApnsOutcome.Deferred,
-        _ => ApnsOutcome.Misconfigured,
-    };
+    public static ApnsOutcome Outcome(int status, ApnsReason? reason) =>
+        (status, reason) switch
+        {
+            (200, _) => ApnsOutcome.Accepted,
+            (410, _) => ApnsOutcome.DeviceInvalid,
+            (400, ApnsReason.BadDeviceToken or ApnsReason.DeviceTokenNotForTopic) => ApnsOutcome.DeviceInvalid,
+            (400, ApnsReason.BadTopic or ApnsReason.TopicDisallowed) => ApnsOutcome.Misconfigured,
+            (400, ApnsReason.IdleTimeout) => ApnsOutcome.Deferred,
+            (401 or 403 or 407, _) => ApnsOutcome.Misconfigured,
+            // Without Apple's reason, as with any status Apple does not use, it was not Apple who answered, but what the endpoint setting
+            // points to.
+            (404 or 405, null) => ApnsOutcome.Misconfigured,
+            (408 or 425 or 429, _) => ApnsOutcome.Deferred,
+            (>= 400 and < 500, _) => ApnsOutcome.Refused,
+            (>= 500, _) => ApnsOutcome.Deferred,
+            _ => ApnsOutcome.Misconfigured,
+        };
 }

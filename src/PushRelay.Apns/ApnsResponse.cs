@@ -6,7 +6,8 @@ public enum ApnsOutcome
     /// <summary>Apple took it. Whether the phone gets it, nobody tells.</summary>
     Accepted,
 
-    /// <summary>The device token is of no use (any more): compare <see cref="ApnsResponse.InvalidSince"/> with the time of its registration.</summary>
+    /// <summary>The device token is of no use (any more): compare <see cref="ApnsResponse.InvalidSince"/> with the time of its
+    /// registration.</summary>
     DeviceInvalid,
 
     /// <summary>This very notification is wrong; sent again it would be refused again.</summary>
@@ -15,10 +16,12 @@ public enum ApnsOutcome
     /// <summary>Certainly not processed; the same push may succeed later. <see cref="ApnsResponse.RetryAfter"/> is a floor.</summary>
     Deferred,
 
-    /// <summary>Credentials, topic or endpoint are wrong: no push of this app will pass until an operator mends it. Says nothing about the device.</summary>
+    /// <summary>Credentials, topic or endpoint are wrong: no push of this app will pass until an operator mends it. Says nothing about the
+    /// device.</summary>
     Misconfigured,
 
-    /// <summary>It was written out and no answer came: Apple may have processed it. Sending it again may show it twice, unless it has a collapse id.</summary>
+    /// <summary>It was written out and no answer came: Apple may have processed it. Sending it again may show it twice, unless it has a
+    /// collapse id.</summary>
     Unknown,
 }
 

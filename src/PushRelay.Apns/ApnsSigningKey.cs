@@ -12,14 +12,14 @@ public sealed class ApnsSigningKey : IDisposable
 {
     private const string P256 = "1.2.840.10045.3.1.7";
 
-    private readonly ECDsa _key;
-    private readonly Lock _signing = new();
+    private readonly ECDsa key;
+    private readonly Lock signing = new();
 
     private ApnsSigningKey(string teamId, string keyId, ECDsa key)
     {
         TeamId = teamId;
         KeyId = keyId;
-        _key = key;
+        this.key = key;
         OwnTokens = new MemoryTokenStore();
     }
 
@@ -31,7 +31,8 @@ public sealed class ApnsSigningKey : IDisposable
     internal IApnsTokenStore OwnTokens { get; }
 
     /// <summary>Reads a <c>.p8</c>: PKCS#8 (or SEC 1) PEM, P-256, not encrypted.</summary>
-    /// <exception cref="FormatException">It is not such a key; the message names what it is instead, and never shows its content.</exception>
+    /// <exception cref="FormatException">It is not such a key; the message names what it is instead, and never shows its
+    /// content.</exception>
     public static ApnsSigningKey FromPem(string teamId, string keyId, string pem)
     {
         CheckId(teamId, "team id");
@@ -48,10 +49,14 @@ public sealed class ApnsSigningKey : IDisposable
         var claims = Encode($$"""{"iss":"{{TeamId}}","iat":{{seconds}}}""");
         var signed = $"{head}.{claims}";
         byte[] signature;
-        lock (_signing)
+        lock (signing)
         {
             // RFC 7518 section 3.4: r and s side by side, 32 bytes each, not the DER that OpenSSL writes.
-            signature = _key.SignData(Encoding.ASCII.GetBytes(signed), HashAlgorithmName.SHA256, DSASignatureFormat.IeeeP1363FixedFieldConcatenation);
+            signature = this.key.SignData(
+                Encoding.ASCII.GetBytes(signed),
+                HashAlgorithmName.SHA256,
+                DSASignatureFormat.IeeeP1363FixedFieldConcatenation
+            );
         }
 
         return new ApnsProviderToken($"{signed}.{Base64Url.EncodeToString(signature)}", DateTimeOffset.FromUnixTimeSeconds(seconds));
@@ -59,7 +64,7 @@ public sealed class ApnsSigningKey : IDisposable
         static string Encode(string json) => Base64Url.EncodeToString(Encoding.ASCII.GetBytes(json));
     }
 
-    public void Dispose() => _key.Dispose();
+    public void Dispose() => this.key.Dispose();
 
     private static void CheckId(string id, string what)
     {
@@ -78,19 +83,24 @@ public sealed class ApnsSigningKey : IDisposable
 
         if (FindKey(pem) is not var (label, der))
         {
-            throw new FormatException("The key file is not PEM: it has no '-----BEGIN PRIVATE KEY-----' block. Use the .p8 file as Apple gave it.");
+            throw new FormatException(
+                "The key file is not PEM: it has no '-----BEGIN PRIVATE KEY-----' block. Use the .p8 file as Apple gave it."
+            );
         }
 
         if (label is not ("PRIVATE KEY" or "EC PRIVATE KEY"))
         {
-            throw new FormatException(label switch
-            {
-                "ENCRYPTED PRIVATE KEY" => "The key is encrypted with a password; Apple's .p8 files are not. Use the file as Apple gave it.",
-                "RSA PRIVATE KEY" => "The key is an RSA key; a P-256 (ES256) key is needed.",
-                "CERTIFICATE" => "The file holds a certificate, not a private key. Use the .p8 file of an APNs authentication key.",
-                "PUBLIC KEY" => "The file holds a public key, not a private key. Use the .p8 file of an APNs authentication key.",
-                _ => $"The file holds a PEM block of another kind ({label}), not a private key.",
-            });
+            throw new FormatException(
+                label switch
+                {
+                    "ENCRYPTED PRIVATE KEY" =>
+                        "The key is encrypted with a password; Apple's .p8 files are not. Use the file as Apple gave it.",
+                    "RSA PRIVATE KEY" => "The key is an RSA key; a P-256 (ES256) key is needed.",
+                    "CERTIFICATE" => "The file holds a certificate, not a private key. Use the .p8 file of an APNs authentication key.",
+                    "PUBLIC KEY" => "The file holds a public key, not a private key. Use the .p8 file of an APNs authentication key.",
+                    _ => $"The file holds a PEM block of another kind ({label}), not a private key.",
+                }
+            );
         }
 
         var key = ECDsa.Create();
@@ -111,9 +121,11 @@ public sealed class ApnsSigningKey : IDisposable
         catch (CryptographicException)
         {
             key.Dispose();
-            throw new FormatException(IsRsa(der)
-                ? "The key is an RSA key; a P-256 (ES256) key is needed."
-                : "The private key cannot be read: the file is damaged, or the key is of a kind other than P-256 (ES256).");
+            throw new FormatException(
+                IsRsa(der)
+                    ? "The key is an RSA key; a P-256 (ES256) key is needed."
+                    : "The private key cannot be read: the file is damaged, or the key is of a kind other than P-256 (ES256)."
+            );
         }
         catch (FormatException)
         {
@@ -152,12 +164,13 @@ public sealed class ApnsSigningKey : IDisposable
             throw new FormatException($"The key is on the curve {Named(name)}; a P-256 (ES256) key is needed.");
         }
 
-        static string? Named(string? name) => name switch
-        {
-            "ECDSA_P384" or "nistP384" => "P-384",
-            "ECDSA_P521" or "nistP521" => "P-521",
-            _ => name,
-        };
+        static string? Named(string? name) =>
+            name switch
+            {
+                "ECDSA_P384" or "nistP384" => "P-384",
+                "ECDSA_P521" or "nistP521" => "P-521",
+                _ => name,
+            };
     }
 
     private static bool IsRsa(byte[] der)

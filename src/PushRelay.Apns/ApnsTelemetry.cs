@@ -13,19 +13,34 @@ public static class ApnsTelemetry
     private static readonly ActivitySource Source = new(Name);
 
     private static readonly Counter<long> Requests = Meter.CreateCounter<long>(
-        "pushrelay.apns.requests", "{request}", "Pushes by outcome, status and reason.");
+        "pushrelay.apns.requests",
+        "{request}",
+        "Pushes by outcome, status and reason."
+    );
 
     private static readonly Histogram<double> Duration = Meter.CreateHistogram<double>(
-        "pushrelay.apns.request.duration", "s", "From the call to the answer, by outcome; waiting for a free stream included.");
+        "pushrelay.apns.request.duration",
+        "s",
+        "From the call to the answer, by outcome; waiting for a free stream included."
+    );
 
     internal static readonly UpDownCounter<long> Connections = Meter.CreateUpDownCounter<long>(
-        "pushrelay.apns.connections", "{connection}", "Open TCP connections to APNs.");
+        "pushrelay.apns.connections",
+        "{connection}",
+        "Open TCP connections to APNs."
+    );
 
     internal static readonly UpDownCounter<long> Streams = Meter.CreateUpDownCounter<long>(
-        "pushrelay.apns.streams", "{stream}", "Requests in flight on these connections.");
+        "pushrelay.apns.streams",
+        "{stream}",
+        "Requests in flight on these connections."
+    );
 
     internal static readonly Counter<long> Renewals = Meter.CreateCounter<long>(
-        "pushrelay.apns.provider_token.signed", "{token}", "Provider tokens signed by this process.");
+        "pushrelay.apns.provider_token.signed",
+        "{token}",
+        "Provider tokens signed by this process."
+    );
 
     internal static Activity? Start(ApnsNotification notification)
     {
@@ -57,21 +72,23 @@ public static class ApnsTelemetry
     }
 
     /// <summary>A closed set: a reason we do not know is "other", so that no peer can make up time series.</summary>
-    private static string ReasonText(ApnsResponse response) => response switch
-    {
-        { Reason: null } => "",
-        { Status: null, Reason: { } ours } => ours,
-        { KnownReason: null } => "other",
-        { Reason: { } known } => known,
-    };
+    private static string ReasonText(ApnsResponse response) =>
+        response switch
+        {
+            { Reason: null } => "",
+            { Status: null, Reason: { } ours } => ours,
+            { KnownReason: null } => "other",
+            { Reason: { } known } => known,
+        };
 
-    private static string OutcomeText(ApnsOutcome outcome) => outcome switch
-    {
-        ApnsOutcome.Accepted => "accepted",
-        ApnsOutcome.DeviceInvalid => "device_invalid",
-        ApnsOutcome.Refused => "refused",
-        ApnsOutcome.Deferred => "deferred",
-        ApnsOutcome.Misconfigured => "misconfigured",
-        ApnsOutcome.Unknown => "unknown",
-    };
+    private static string OutcomeText(ApnsOutcome outcome) =>
+        outcome switch
+        {
+            ApnsOutcome.Accepted => "accepted",
+            ApnsOutcome.DeviceInvalid => "device_invalid",
+            ApnsOutcome.Refused => "refused",
+            ApnsOutcome.Deferred => "deferred",
+            ApnsOutcome.Misconfigured => "misconfigured",
+            ApnsOutcome.Unknown => "unknown",
+        };
 }

@@ -45,37 +45,42 @@ internal static class NotificationRules
         var payloadBytesMax = notification.PushType == ApnsPushType.Voip ? 5120 : 4096;
         if (notification.Payload.Length == 0 || notification.Payload.Length > payloadBytesMax)
         {
-            throw Refuse(nameof(notification.Payload), $"must have between 1 and {payloadBytesMax} bytes, not {notification.Payload.Length}");
+            throw Refuse(
+                nameof(notification.Payload),
+                $"must have between 1 and {payloadBytesMax} bytes, not {notification.Payload.Length}"
+            );
         }
     }
 
-    public static string Topic(ApnsNotification notification) => notification.PushType switch
-    {
-        ApnsPushType.Alert or ApnsPushType.Background or ApnsPushType.Mdm => notification.Topic,
-        ApnsPushType.Voip => notification.Topic + ".voip",
-        ApnsPushType.Complication => notification.Topic + ".complication",
-        ApnsPushType.FileProvider => notification.Topic + ".pushkit.fileprovider",
-        ApnsPushType.Location => notification.Topic + ".location-query",
-        ApnsPushType.LiveActivity => notification.Topic + ".push-type.liveactivity",
-        ApnsPushType.PushToTalk => notification.Topic + ".voip-ptt",
-        ApnsPushType.Widgets => notification.Topic + ".push-type.widgets",
-        ApnsPushType.Controls => notification.Topic + ".push-type.controls",
-    };
+    public static string Topic(ApnsNotification notification) =>
+        notification.PushType switch
+        {
+            ApnsPushType.Alert or ApnsPushType.Background or ApnsPushType.Mdm => notification.Topic,
+            ApnsPushType.Voip => notification.Topic + ".voip",
+            ApnsPushType.Complication => notification.Topic + ".complication",
+            ApnsPushType.FileProvider => notification.Topic + ".pushkit.fileprovider",
+            ApnsPushType.Location => notification.Topic + ".location-query",
+            ApnsPushType.LiveActivity => notification.Topic + ".push-type.liveactivity",
+            ApnsPushType.PushToTalk => notification.Topic + ".voip-ptt",
+            ApnsPushType.Widgets => notification.Topic + ".push-type.widgets",
+            ApnsPushType.Controls => notification.Topic + ".push-type.controls",
+        };
 
-    public static string HeaderValue(ApnsPushType type) => type switch
-    {
-        ApnsPushType.Alert => "alert",
-        ApnsPushType.Background => "background",
-        ApnsPushType.Voip => "voip",
-        ApnsPushType.Complication => "complication",
-        ApnsPushType.FileProvider => "fileprovider",
-        ApnsPushType.Mdm => "mdm",
-        ApnsPushType.Location => "location",
-        ApnsPushType.LiveActivity => "liveactivity",
-        ApnsPushType.PushToTalk => "pushtotalk",
-        ApnsPushType.Widgets => "widgets",
-        ApnsPushType.Controls => "controls",
-    };
+    public static string HeaderValue(ApnsPushType type) =>
+        type switch
+        {
+            ApnsPushType.Alert => "alert",
+            ApnsPushType.Background => "background",
+            ApnsPushType.Voip => "voip",
+            ApnsPushType.Complication => "complication",
+            ApnsPushType.FileProvider => "fileprovider",
+            ApnsPushType.Mdm => "mdm",
+            ApnsPushType.Location => "location",
+            ApnsPushType.LiveActivity => "liveactivity",
+            ApnsPushType.PushToTalk => "pushtotalk",
+            ApnsPushType.Widgets => "widgets",
+            ApnsPushType.Controls => "controls",
+        };
 
     /// <summary>Printable ASCII only: nothing that could end the header and begin another.</summary>
     private static void CheckHeaderText(string? text, string member, int bytesMax)

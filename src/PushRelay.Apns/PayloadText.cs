@@ -76,12 +76,13 @@ internal sealed unsafe class PayloadEncoder : JavaScriptEncoder
 
     public override int MaxOutputCharactersPerInputCharacter => 6;
 
-    public static int EncodedBytes(Rune rune) => rune.Value switch
-    {
-        '"' or '\\' or '\b' or '\t' or '\n' or '\f' or '\r' => 2,
-        < 0x20 => 6,
-        _ => rune.Utf8SequenceLength,
-    };
+    public static int EncodedBytes(Rune rune) =>
+        rune.Value switch
+        {
+            '"' or '\\' or '\b' or '\t' or '\n' or '\f' or '\r' => 2,
+            < 0x20 => 6,
+            _ => rune.Utf8SequenceLength,
+        };
 
     public override bool WillEncode(int unicodeScalar) => unicodeScalar is < 0x20 or '"' or '\\';
 

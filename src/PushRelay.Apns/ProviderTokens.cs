@@ -17,26 +17,27 @@ internal sealed partial class ProviderTokens(ApnsSigningKey key, IApnsTokenStore
 
     private static readonly TimeSpan ObserveGap = TimeSpan.FromMinutes(1);
 
-    private readonly SemaphoreSlim _renewing = new(1, 1);
-    private volatile BearerToken? _current;
-    private long? _renewedAt;
-    private long _skewTicks;
-    private long _observedAt;
+    private readonly SemaphoreSlim renewing = new(1, 1);
+    private volatile BearerToken? current;
+    private long? renewedAt;
+    private long skewTicks;
+    private long observedAt;
 
     /// <summary>Apple's clock minus ours; zero while they differ by less than <see cref="SkewMax"/>.</summary>
-    public TimeSpan Skew => TimeSpan.FromTicks(Interlocked.Read(ref _skewTicks));
+    public TimeSpan Skew => TimeSpan.FromTicks(Interlocked.Read(ref skewTicks));
 
     private DateTimeOffset Now => clock.GetUtcNow() + Skew;
 
     /// <summary>Throws what the store throws.</summary>
     public ValueTask<BearerToken> GetAsync(CancellationToken cancellationToken)
     {
-        var current = _current;
+        var current = this.current;
         return current is not null && IsUsable(current) ? new(current) : new(RenewAsync(cancellationToken));
     }
 
     /// <summary>
-    /// Apple refused a push with this token. True: for the token's sake, and another one can be had; send again once. A token younger than <see cref="RenewalGap"/> is never replaced for being refused, unless the clock was wrong.
+    /// Apple refused a push with this token. True: for the token's sake, and another one can be had; send again once. A token younger than
+    /// <see cref="RenewalGap"/> is never replaced for being refused, unless the clock was wrong.
     /// </summary>
     public bool MayReplace(BearerToken refused, ApnsReason? reason)
     {
@@ -45,7 +46,7 @@ internal sealed partial class ProviderTokens(ApnsSigningKey key, IApnsTokenStore
             return false;
         }
 
-        var current = _current;
+        var current = this.current;
         if (!ReferenceEquals(current, refused))
         {
             // One of many pushes that were refused together; another of them has seen to it.
@@ -66,11 +67,16 @@ internal sealed partial class ProviderTokens(ApnsSigningKey key, IApnsTokenStore
         return false;
     }
 
-    /// <summary>Compares the clocks by the <c>Date</c> header of an answer that has just come: a refusal's always, else once a minute.</summary>
+    /// <summary>Compares the clocks by the <c>Date</c> header of an answer that has just come: a refusal's always, else once a
+    /// minute.</summary>
     public void Observe(Answer answer)
     {
         var now = clock.GetTimestamp();
-        if (answer.Status == 200 && clock.GetElapsedTime(Volatile.Read(ref _observedAt), now) < ObserveGap && Volatile.Read(ref _observedAt) != 0)
+        if (
+            answer.Status == 200
+            && clock.GetElapsedTime(Volatile.Read(ref observedAt), now) < ObserveGap
+            && Volatile.Read(ref observedAt) != 0
+        )
         {
             return;
         }
@@ -80,14 +86,14 @@ internal sealed partial class ProviderTokens(ApnsSigningKey key, IApnsTokenStore
             return;
         }
 
-        Volatile.Write(ref _observedAt, now);
+        Volatile.Write(ref observedAt, now);
         var skew = serverDate - clock.GetUtcNow();
         if (skew.Duration() <= SkewMax)
         {
             skew = TimeSpan.Zero;
         }
 
-        var before = TimeSpan.FromTicks(Interlocked.Exchange(ref _skewTicks, skew.Ticks));
+        var before = TimeSpan.FromTicks(Interlocked.Exchange(ref skewTicks, skew.Ticks));
         if ((skew - before).Duration() > TimeSpan.FromMinutes(1))
         {
             if (skew == TimeSpan.Zero)
@@ -101,9 +107,9 @@ internal sealed partial class ProviderTokens(ApnsSigningKey key, IApnsTokenStore
         }
     }
 
-    public void Dispose() => _renewing.Dispose();
+    public void Dispose() => renewing.Dispose();
 
-    private bool MayRenew => _renewedAt is not { } at || clock.GetElapsedTime(at) >= RenewalGap;
+    private bool MayRenew => renewedAt is not { } at || clock.GetElapsedTime(at) >= RenewalGap;
 
     private bool IsUsable(BearerToken bearer) => !bearer.Dead && IsFresh(bearer.Token);
 
@@ -115,41 +121,47 @@ internal sealed partial class ProviderTokens(ApnsSigningKey key, IApnsTokenStore
 
     private async Task<BearerToken> RenewAsync(CancellationToken cancellationToken)
     {
-        await _renewing.WaitAsync(cancellationToken).ConfigureAwait(false);
+        await renewing.WaitAsync(cancellationToken).ConfigureAwait(false);
         try
         {
-            var last = _current;
+            var last = this.current;
             if (last is not null && (IsUsable(last) || !MayRenew))
             {
                 return last;
             }
 
             var signed = false;
-            var token = await store.GetAsync(
-                key.TeamId,
-                key.KeyId,
-                kept => IsFresh(kept) && !(last is { Dead: true } && kept.Value == last.Token.Value),
-                () =>
-                {
-                    signed = true;
-                    ApnsTelemetry.Renewals.Add(1);
-                    return key.Sign(Now);
-                },
-                cancellationToken).ConfigureAwait(false);
+            var token = await store
+                .GetAsync(
+                    key.TeamId,
+                    key.KeyId,
+                    kept => IsFresh(kept) && !(last is { Dead: true } && kept.Value == last.Token.Value),
+                    () =>
+                    {
+                        signed = true;
+                        ApnsTelemetry.Renewals.Add(1);
+                        return key.Sign(Now);
+                    },
+                    cancellationToken
+                )
+                .ConfigureAwait(false);
             if (signed && last is not null)
             {
-                _renewedAt = clock.GetTimestamp();
+                renewedAt = clock.GetTimestamp();
             }
 
-            return _current = new BearerToken(token);
+            return this.current = new BearerToken(token);
         }
         finally
         {
-            _renewing.Release();
+            renewing.Release();
         }
     }
 
-    [LoggerMessage(Level = LogLevel.Warning, Message = "This machine's clock differs from Apple's by {Skew}: provider tokens are dated by Apple's clock until it is set right")]
+    [LoggerMessage(
+        Level = LogLevel.Warning,
+        Message = "This machine's clock differs from Apple's by {Skew}: provider tokens are dated by Apple's clock until it is set right"
+    )]
     private partial void ClockIsWrong(TimeSpan skew);
 
     [LoggerMessage(Level = LogLevel.Information, Message = "This machine's clock agrees with Apple's again")]

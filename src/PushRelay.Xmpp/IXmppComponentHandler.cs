@@ -9,7 +9,7 @@ namespace PushRelay.Xmpp;
 public interface IXmppComponentHandler
 {
     /// <summary>The handshake is over and sending works. No stanza is read before this returns; an exception ends the link.</summary>
-    public ValueTask ConnectedAsync(CancellationToken cancellationToken);
+    ValueTask ConnectedAsync(CancellationToken cancellationToken);
 
     /// <summary>
     /// One stanza: <c>message</c>, <c>iq</c> or <c>presence</c> in <see cref="XmppStanza.Component"/>, with a <c>from</c> of
@@ -19,8 +19,8 @@ public interface IXmppComponentHandler
     /// False if it is none of the handler's: an IQ get or set is then answered with <c>service-unavailable</c>. An exception is
     /// logged, an IQ get or set answered with <c>internal-server-error</c>, and the link goes on.
     /// </returns>
-    public ValueTask<bool> StanzaAsync(XElement stanza, CancellationToken cancellationToken);
+    ValueTask<bool> StanzaAsync(XElement stanza, CancellationToken cancellationToken);
 
     /// <summary>The link is over; also when the component was stopped, then without a reason. The token ends after five seconds.</summary>
-    public ValueTask DisconnectedAsync(Exception? reason, CancellationToken cancellationToken);
+    ValueTask DisconnectedAsync(Exception? reason, CancellationToken cancellationToken);
 }

@@ -69,10 +69,13 @@ public sealed record Jid
         var bare = slash < 0 ? text : text[..slash];
         var at = bare.IndexOf('@', StringComparison.Ordinal);
 
-        string? local = null, resource = null;
-        if (!TryDomain(bare[(at + 1)..], out var domain)
+        string? local = null,
+            resource = null;
+        if (
+            !TryDomain(bare[(at + 1)..], out var domain)
             || (at >= 0 && !TryLocal(bare[..at], out local))
-            || (slash >= 0 && !TryResource(text[(slash + 1)..], out resource)))
+            || (slash >= 0 && !TryResource(text[(slash + 1)..], out resource))
+        )
         {
             return false;
         }
@@ -85,8 +88,10 @@ public sealed record Jid
     {
         local = null;
         // Lower case can leave the normal form and the normal form can leave lower case, hence twice.
-        if (!TryNormalize(part, NormalizationForm.FormKC, out var normal)
-            || !TryNormalize(LowerCase(normal), NormalizationForm.FormKC, out normal))
+        if (
+            !TryNormalize(part, NormalizationForm.FormKC, out var normal)
+            || !TryNormalize(LowerCase(normal), NormalizationForm.FormKC, out normal)
+        )
         {
             return false;
         }
@@ -115,8 +120,11 @@ public sealed record Jid
         if (part is ['[', .. var literal, ']'])
         {
             // RFC 7622 section 3.2: an IPv6 literal stands in brackets; one spelling of it is kept.
-            if (literal.Contains('%', StringComparison.Ordinal)
-                || !IPAddress.TryParse(literal, out var address) || address.AddressFamily != AddressFamily.InterNetworkV6)
+            if (
+                literal.Contains('%', StringComparison.Ordinal)
+                || !IPAddress.TryParse(literal, out var address)
+                || address.AddressFamily != AddressFamily.InterNetworkV6
+            )
             {
                 return false;
             }
@@ -130,8 +138,13 @@ public sealed record Jid
             domain = Ascii.IsValid(part) ? part.ToLowerInvariant() : Idn.GetAscii(part).ToLowerInvariant();
             domain = domain.EndsWith('.') ? domain[..^1] : domain;
             // Of A-labels only: the check below is on what DNS would see.
-            if (!HasLength(domain) || domain.AsSpan().ContainsAnyExcept(DomainAscii)
-                || domain.StartsWith('.') || domain.EndsWith('.') || domain.Contains("..", StringComparison.Ordinal))
+            if (
+                !HasLength(domain)
+                || domain.AsSpan().ContainsAnyExcept(DomainAscii)
+                || domain.StartsWith('.')
+                || domain.EndsWith('.')
+                || domain.Contains("..", StringComparison.Ordinal)
+            )
             {
                 return false;
             }

@@ -9,7 +9,8 @@ internal sealed class ReconnectPolicy(XmppComponentOptions options)
     private int failures;
 
     /// <summary>True for a refusal that trying again does not cure.</summary>
-    public static bool IsRefusal(Exception? reason) => reason is XmppStreamException { FromServer: true, Condition: "not-authorized" or "host-unknown" };
+    public static bool IsRefusal(Exception? reason) =>
+        reason is XmppStreamException { FromServer: true, Condition: "not-authorized" or "host-unknown" };
 
     /// <param name="reason">Why the link ended; null if the server closed it in order.</param>
     /// <param name="held">How long it was there.</param>
@@ -27,7 +28,10 @@ internal sealed class ReconnectPolicy(XmppComponentOptions options)
         }
 
         failures = held >= options.ReconnectDelayMax ? 1 : Math.Min(failures + 1, 31);
-        var ceiling = Math.Min(options.ReconnectDelayMin.TotalMilliseconds * Math.Pow(2, failures - 1), options.ReconnectDelayMax.TotalMilliseconds);
+        var ceiling = Math.Min(
+            options.ReconnectDelayMin.TotalMilliseconds * Math.Pow(2, failures - 1),
+            options.ReconnectDelayMax.TotalMilliseconds
+        );
         return TimeSpan.FromMilliseconds(Math.Max(jitter * ceiling, DelayMillisecondsMin));
     }
 }

@@ -61,9 +61,13 @@ internal sealed class StanzaGate(XmppComponentOptions options)
         }
 
         // From ourselves would be a loop. An IQ without id cannot be answered (RFC 6120 section 8.1.3).
-        if (!isKnownSender || from!.Domain == domain
-            || !Jid.TryParse((string?)stanza.Attribute("to"), out var to) || to.Domain != domain
-            || (isIq && id is null))
+        if (
+            !isKnownSender
+            || from!.Domain == domain
+            || !Jid.TryParse((string?)stanza.Attribute("to"), out var to)
+            || to.Domain != domain
+            || (isIq && id is null)
+        )
         {
             return StanzaVerdict.Misaddressed;
         }
@@ -72,7 +76,8 @@ internal sealed class StanzaGate(XmppComponentOptions options)
         return admission is XmppAdmission.Refuse ? StanzaVerdict.TooMany
             : admission is XmppAdmission.Ignore ? StanzaVerdict.Flood
             : !isWhole ? StanzaVerdict.TooManyNames
-            : isIq && (string?)stanza.Attribute("type") == "get" && stanza.Element(XmppStanza.Ping + "ping") is not null ? StanzaVerdict.Ping
+            : isIq && (string?)stanza.Attribute("type") == "get" && stanza.Element(XmppStanza.Ping + "ping") is not null
+                ? StanzaVerdict.Ping
             : StanzaVerdict.HandOver;
     }
 
@@ -90,12 +95,16 @@ internal sealed class StanzaGate(XmppComponentOptions options)
     }
 
     /// <summary>What an IQ request gets; null for everything else.</summary>
-    public static XElement? Answer(XElement stanza, StanzaVerdict verdict) => !XmppStanza.IsIqRequest(stanza) ? null : verdict switch
-    {
-        StanzaVerdict.Ping => XmppStanza.IqResult(stanza, null),
-        StanzaVerdict.Unhandled => XmppStanza.IqError(stanza, "cancel", "service-unavailable", null),
-        StanzaVerdict.TooMany or StanzaVerdict.TooManyNames => XmppStanza.IqError(stanza, "wait", "resource-constraint", null),
-        StanzaVerdict.Failed => XmppStanza.IqError(stanza, "wait", "internal-server-error", null),
-        StanzaVerdict.HandOver or StanzaVerdict.Done or StanzaVerdict.Pong or StanzaVerdict.Misaddressed or StanzaVerdict.Flood => null,
-    };
+    public static XElement? Answer(XElement stanza, StanzaVerdict verdict) =>
+        !XmppStanza.IsIqRequest(stanza)
+            ? null
+            : verdict switch
+            {
+                StanzaVerdict.Ping => XmppStanza.IqResult(stanza, null),
+                StanzaVerdict.Unhandled => XmppStanza.IqError(stanza, "cancel", "service-unavailable", null),
+                StanzaVerdict.TooMany or StanzaVerdict.TooManyNames => XmppStanza.IqError(stanza, "wait", "resource-constraint", null),
+                StanzaVerdict.Failed => XmppStanza.IqError(stanza, "wait", "internal-server-error", null),
+                StanzaVerdict.HandOver or StanzaVerdict.Done or StanzaVerdict.Pong or StanzaVerdict.Misaddressed or StanzaVerdict.Flood =>
+                    null,
+            };
 }

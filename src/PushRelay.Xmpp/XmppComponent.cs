@@ -36,7 +36,8 @@ public sealed partial class XmppComponent : IAsyncDisposable
         gate = new StanzaGate(options);
     }
 
-    /// <summary>Connects, shakes hands and closes the stream again; the link that another component of the domain may have can suffer by it.</summary>
+    /// <summary>Connects, shakes hands and closes the stream again; the link that another component of the domain may have can suffer by
+    /// it.</summary>
     /// <exception cref="XmppStreamException">The server refused, or is no component port.</exception>
     /// <exception cref="SocketException">No connection.</exception>
     /// <exception cref="TimeoutException">One of the two time limits passed.</exception>
@@ -45,7 +46,9 @@ public sealed partial class XmppComponent : IAsyncDisposable
     {
         ArgumentNullException.ThrowIfNull(options);
         options.Validate();
-        var link = await ComponentLink.OpenAsync(options, new XmppNames(options.KnownNames, options.NamesMax), clock, cancellationToken).ConfigureAwait(false);
+        var link = await ComponentConnection
+            .OpenAsync(options, new XmppNames(options.KnownNames, options.NamesMax), clock, cancellationToken)
+            .ConfigureAwait(false);
         await using (link.ConfigureAwait(false))
         {
             await link.CloseAsync(null).ConfigureAwait(false);
@@ -100,10 +103,12 @@ public sealed partial class XmppComponent : IAsyncDisposable
     /// the bytes are on their way, not when the server has them. Without a <c>from</c> the component's domain is written. Once
     /// cancelled it may still go out.
     /// </summary>
-    /// <param name="stanza"><c>message</c>, <c>iq</c> or <c>presence</c> in <see cref="XmppStanza.Component"/>, with a <c>to</c>. Not changed.</param>
+    /// <param name="stanza"><c>message</c>, <c>iq</c> or <c>presence</c> in <see cref="XmppStanza.Component"/>, with a <c>to</c>. Not
+    /// changed.</param>
     /// <param name="cancellationToken">Ends the wait for room in the send buffer.</param>
     /// <exception cref="XmppNotConnectedException">There is no link, or it broke meanwhile.</exception>
-    /// <exception cref="ArgumentException">It is no such stanza, over <see cref="XmppComponentOptions.StanzaBytesMax"/>, or holds what XML cannot.</exception>
+    /// <exception cref="ArgumentException">It is no such stanza, over <see cref="XmppComponentOptions.StanzaBytesMax"/>, or holds what XML
+    /// cannot.</exception>
     public ValueTask SendAsync(XElement stanza, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(stanza);
@@ -123,12 +128,13 @@ public sealed partial class XmppComponent : IAsyncDisposable
 
     private async Task<(Exception? Reason, TimeSpan Held)> RunLinkAsync(CancellationToken stopping)
     {
-        ComponentLink link;
+        ComponentConnection link;
         try
         {
-            link = await ComponentLink.OpenAsync(options, names, clock, stopping).ConfigureAwait(false);
+            link = await ComponentConnection.OpenAsync(options, names, clock, stopping).ConfigureAwait(false);
         }
-        catch (Exception exception) when (exception is SocketException or IOException or TimeoutException or XmppStreamException or XmppNotConnectedException)
+        catch (Exception exception)
+            when (exception is SocketException or IOException or TimeoutException or XmppStreamException or XmppNotConnectedException)
         {
             return (exception, TimeSpan.Zero);
         }
@@ -168,7 +174,7 @@ public sealed partial class XmppComponent : IAsyncDisposable
         return (reason, clock.GetElapsedTime(since));
     }
 
-    private async ValueTask HandleAsync(ComponentLink link, XElement stanza, bool isWhole, CancellationToken stopping)
+    private async ValueTask HandleAsync(ComponentConnection link, XElement stanza, bool isWhole, CancellationToken stopping)
     {
         var verdict = gate.Judge(stanza, isWhole);
         if (verdict is StanzaVerdict.HandOver)
@@ -260,7 +266,7 @@ public sealed partial class XmppComponent : IAsyncDisposable
         }
     }
 
-    private sealed record Connection(ComponentLink Link, DateTimeOffset Since);
+    private sealed record Connection(ComponentConnection Link, DateTimeOffset Since);
 
     [LoggerMessage(Level = LogLevel.Information, Message = "The component {Domain} is linked to the server at {Host}:{Port}")]
     private partial void LogConnected(string domain, string host, int port);
@@ -268,28 +274,52 @@ public sealed partial class XmppComponent : IAsyncDisposable
     [LoggerMessage(Level = LogLevel.Information, Message = "The component {Domain} is stopping")]
     private partial void LogStopping(string domain);
 
-    [LoggerMessage(Level = LogLevel.Error, Message = "The server at {Host}:{Port} refuses the secret of the component {Domain}: the component's setting Secret must be what the server has (Prosody: component_secret, ejabberd: password). Next attempt in {Delay}")]
+    [LoggerMessage(
+        Level = LogLevel.Error,
+        Message = "The server at {Host}:{Port} refuses the secret of the component {Domain}: the component's setting Secret must be "
+            + "what the server has (Prosody: component_secret, ejabberd: password). Next attempt in {Delay}"
+    )]
     private partial void LogWrongSecret(string domain, string host, int port, TimeSpan delay);
 
-    [LoggerMessage(Level = LogLevel.Error, Message = "The server at {Host}:{Port} knows no component {Domain}: the component's setting Domain must be what the server has (Prosody: Component \"...\", ejabberd: hosts of ejabberd_service). Next attempt in {Delay}")]
+    [LoggerMessage(
+        Level = LogLevel.Error,
+        Message = "The server at {Host}:{Port} knows no component {Domain}: the component's setting Domain must be what the server has "
+            + "(Prosody: Component \"...\", ejabberd: hosts of ejabberd_service). Next attempt in {Delay}"
+    )]
     private partial void LogUnknownDomain(string domain, string host, int port, TimeSpan delay);
 
-    [LoggerMessage(Level = LogLevel.Warning, Message = "Another link holds the component {Domain} at {Host}:{Port}. Next attempt in {Delay}")]
+    [LoggerMessage(
+        Level = LogLevel.Warning,
+        Message = "Another link holds the component {Domain} at {Host}:{Port}. Next attempt in {Delay}"
+    )]
     private partial void LogConflict(string domain, string host, int port, TimeSpan delay);
 
-    [LoggerMessage(Level = LogLevel.Warning, Message = "The server at {Host}:{Port} closed the link of the component {Domain}. Next attempt in {Delay}")]
+    [LoggerMessage(
+        Level = LogLevel.Warning,
+        Message = "The server at {Host}:{Port} closed the link of the component {Domain}. Next attempt in {Delay}"
+    )]
     private partial void LogClosed(string domain, string host, int port, TimeSpan delay);
 
-    [LoggerMessage(Level = LogLevel.Warning, Message = "The component {Domain} has no link to the server at {Host}:{Port}: {Reason}. Next attempt in {Delay}")]
+    [LoggerMessage(
+        Level = LogLevel.Warning,
+        Message = "The component {Domain} has no link to the server at {Host}:{Port}: {Reason}. Next attempt in {Delay}"
+    )]
     private partial void LogLost(string domain, string host, int port, string reason, TimeSpan delay);
 
-    [LoggerMessage(Level = LogLevel.Error, Message = "The link of the component {Domain} to {Host}:{Port} was given up because of a fault on this side. Next attempt in {Delay}")]
+    [LoggerMessage(
+        Level = LogLevel.Error,
+        Message = "The link of the component {Domain} to {Host}:{Port} was given up because of a fault on this side. Next attempt "
+            + "in {Delay}"
+    )]
     private partial void LogFailed(string domain, string host, int port, TimeSpan delay, Exception reason);
 
     [LoggerMessage(Level = LogLevel.Debug, Message = "The stream error's text: {Text}")]
     private partial void LogServerText(string text);
 
-    [LoggerMessage(Level = LogLevel.Information, Message = "A stanza is not handled ({Verdict}), and others of its kind will not be told of: {Kind}")]
+    [LoggerMessage(
+        Level = LogLevel.Information,
+        Message = "A stanza is not handled ({Verdict}), and others of its kind will not be told of: {Kind}"
+    )]
     private partial void LogNotHandled(string kind, StanzaVerdict verdict);
 
     [LoggerMessage(Level = LogLevel.Error, Message = "The handler failed at {Call}: it is passed over, the link stays")]

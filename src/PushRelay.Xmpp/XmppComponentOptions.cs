@@ -11,7 +11,8 @@ public enum XmppAdmission
     /// <summary>It is answered <c>resource-constraint</c>, of type <c>wait</c> (RFC 6120 section 8.3.3.18), and goes no further.</summary>
     Refuse,
 
-    /// <summary>It is passed over: RFC 6120 section 8.2.3 wants an answer to every request, and in a flood that would be a second flood.</summary>
+    /// <summary>It is passed over: RFC 6120 section 8.2.3 wants an answer to every request, and in a flood that would be a second
+    /// flood.</summary>
     Ignore,
 }
 
@@ -104,7 +105,8 @@ public sealed record XmppComponentOptions
     /// </summary>
     public IReadOnlyCollection<XName> KnownNames { get; init; } = [];
 
-    /// <summary>Distinct element and attribute names taken from the wire besides <see cref="KnownNames"/> in the life of a component.</summary>
+    /// <summary>Distinct element and attribute names taken from the wire besides <see cref="KnownNames"/> in the life of a
+    /// component.</summary>
     public int NamesMax { get; init; } = 4096;
 
     /// <exception cref="ArgumentException">A value is missing or out of its range; the message names it.</exception>
@@ -122,13 +124,21 @@ public sealed record XmppComponentOptions
             }
         }
 
-        foreach (var (name, value) in new[]
-        {
-            (nameof(ConnectTimeout), ConnectTimeout), (nameof(HandshakeTimeout), HandshakeTimeout),
-            (nameof(PingInterval), PingInterval), (nameof(PingTimeout), PingTimeout), (nameof(WriteTimeout), WriteTimeout),
-            (nameof(ReconnectDelayMin), ReconnectDelayMin), (nameof(ReconnectDelayMax), ReconnectDelayMax),
-            (nameof(RefusedDelay), RefusedDelay), (nameof(ConflictDelay), ConflictDelay), (nameof(CloseTimeout), CloseTimeout),
-        })
+        foreach (
+            var (name, value) in new[]
+            {
+                (nameof(ConnectTimeout), ConnectTimeout),
+                (nameof(HandshakeTimeout), HandshakeTimeout),
+                (nameof(PingInterval), PingInterval),
+                (nameof(PingTimeout), PingTimeout),
+                (nameof(WriteTimeout), WriteTimeout),
+                (nameof(ReconnectDelayMin), ReconnectDelayMin),
+                (nameof(ReconnectDelayMax), ReconnectDelayMax),
+                (nameof(RefusedDelay), RefusedDelay),
+                (nameof(ConflictDelay), ConflictDelay),
+                (nameof(CloseTimeout), CloseTimeout),
+            }
+        )
         {
             if (value <= TimeSpan.Zero || value > TimeSpan.FromDays(1))
             {
@@ -136,13 +146,21 @@ public sealed record XmppComponentOptions
             }
         }
 
-        foreach (var (name, value) in new[]
-        {
-            (nameof(HandshakeBytesMax), HandshakeBytesMax), (nameof(StanzaBytesMax), StanzaBytesMax), (nameof(DepthMax), DepthMax),
-            (nameof(AttributesMax), AttributesMax), (nameof(NameCharsMax), NameCharsMax), (nameof(NamespaceCharsMax), NamespaceCharsMax),
-            (nameof(TextBytesMax), TextBytesMax), (nameof(NodesMax), NodesMax), (nameof(SendBufferBytesMax), SendBufferBytesMax),
-            (nameof(NamesMax), NamesMax),
-        })
+        foreach (
+            var (name, value) in new[]
+            {
+                (nameof(HandshakeBytesMax), HandshakeBytesMax),
+                (nameof(StanzaBytesMax), StanzaBytesMax),
+                (nameof(DepthMax), DepthMax),
+                (nameof(AttributesMax), AttributesMax),
+                (nameof(NameCharsMax), NameCharsMax),
+                (nameof(NamespaceCharsMax), NamespaceCharsMax),
+                (nameof(TextBytesMax), TextBytesMax),
+                (nameof(NodesMax), NodesMax),
+                (nameof(SendBufferBytesMax), SendBufferBytesMax),
+                (nameof(NamesMax), NamesMax),
+            }
+        )
         {
             ArgumentOutOfRangeException.ThrowIfLessThan(value, 1, name);
         }

@@ -30,19 +30,56 @@ public static class XmppStanza
 
     /// <summary>What this library itself must be able to read, whatever else a peer has sent before.</summary>
     internal static IReadOnlyList<XName> Names =>
-    [
-        Iq, Message, Presence, Error, Handshake, Stream, StreamError, Ping + "ping", XNamespace.Xml + "lang",
-        "from", "to", "id", "type", "version", "by", "code", StreamErrors + "text", StanzaErrors + "text",
-        .. StreamConditions.Select(condition => StreamErrors + condition),
-    ];
+        [
+            Iq,
+            Message,
+            Presence,
+            Error,
+            Handshake,
+            Stream,
+            StreamError,
+            Ping + "ping",
+            XNamespace.Xml + "lang",
+            "from",
+            "to",
+            "id",
+            "type",
+            "version",
+            "by",
+            "code",
+            StreamErrors + "text",
+            StanzaErrors + "text",
+            .. StreamConditions.Select(condition => StreamErrors + condition),
+        ];
 
     // RFC 6120 section 4.9.3.
     private static readonly string[] StreamConditions =
     [
-        "bad-format", "bad-namespace-prefix", "conflict", "connection-timeout", "host-gone", "host-unknown", "improper-addressing",
-        "internal-server-error", "invalid-from", "invalid-id", "invalid-namespace", "invalid-xml", "not-authorized", "not-well-formed",
-        "policy-violation", "remote-connection-failed", "reset", "resource-constraint", "restricted-xml", "see-other-host",
-        "system-shutdown", "undefined-condition", "unsupported-encoding", "unsupported-stanza-type", "unsupported-version",
+        "bad-format",
+        "bad-namespace-prefix",
+        "conflict",
+        "connection-timeout",
+        "host-gone",
+        "host-unknown",
+        "improper-addressing",
+        "internal-server-error",
+        "invalid-from",
+        "invalid-id",
+        "invalid-namespace",
+        "invalid-xml",
+        "not-authorized",
+        "not-well-formed",
+        "policy-violation",
+        "remote-connection-failed",
+        "reset",
+        "resource-constraint",
+        "restricted-xml",
+        "see-other-host",
+        "system-shutdown",
+        "undefined-condition",
+        "unsupported-encoding",
+        "unsupported-stanza-type",
+        "unsupported-version",
     ];
 
     /// <summary>True for an IQ of type get or set: one that wants exactly one answer.</summary>
@@ -55,7 +92,8 @@ public static class XmppStanza
     /// <summary>The result for a request: its id byte for byte, its addresses swapped, with the child if there is one.</summary>
     public static XElement IqResult(XElement request, XElement? child) => Reply(request, "result", child);
 
-    /// <summary>The error for a request (RFC 6120 section 8.3): its id byte for byte, its addresses swapped; the request is not repeated.</summary>
+    /// <summary>The error for a request (RFC 6120 section 8.3): its id byte for byte, its addresses swapped; the request is not
+    /// repeated.</summary>
     /// <param name="request">The IQ get or set.</param>
     /// <param name="type"><c>auth</c>, <c>cancel</c>, <c>continue</c>, <c>modify</c> or <c>wait</c>.</param>
     /// <param name="condition">Such as <c>item-not-found</c>.</param>

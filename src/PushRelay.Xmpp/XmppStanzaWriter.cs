@@ -12,18 +12,22 @@ internal static class XmppStanzaWriter
 {
     private static readonly SearchValues<char> Special = SearchValues.Create(
         "\u0000\u0001\u0002\u0003\u0004\u0005\u0006\u0007\u0008\t\n\u000B\u000C\r\u000E\u000F\u0010\u0011\u0012\u0013\u0014\u0015\u0016"
-        + "\u0017\u0018\u0019\u001A\u001B\u001C\u001D\u001E\u001F<>&'\"\uFFFE\uFFFF");
+            + "\u0017\u0018\u0019\u001A\u001B\u001C\u001D\u001E\u001F<>&'\"\uFFFE\uFFFF"
+    );
 
     private static readonly UTF8Encoding Strict = new(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true);
 
     /// <summary>The stanza with the component's own address as <c>from</c> if it has none.</summary>
-    /// <exception cref="ArgumentException">It is no stanza of the component namespace, has no <c>to</c>, is over a bound, or holds what XML cannot.</exception>
+    /// <exception cref="ArgumentException">It is no stanza of the component namespace, has no <c>to</c>, is over a bound, or holds what XML
+    /// cannot.</exception>
     public static byte[] Write(XElement stanza, XmppComponentOptions options)
     {
         if (stanza.Name != XmppStanza.Message && stanza.Name != XmppStanza.Iq && stanza.Name != XmppStanza.Presence)
         {
             throw new ArgumentException(
-                $"A stanza is message, iq or presence in the namespace {XmppStanza.Component}, not {stanza.Name}.", nameof(stanza));
+                $"A stanza is message, iq or presence in the namespace {XmppStanza.Component}, not {stanza.Name}.",
+                nameof(stanza)
+            );
         }
 
         if (string.IsNullOrEmpty((string?)stanza.Attribute("to")))
@@ -39,7 +43,10 @@ internal static class XmppStanzaWriter
             var bytes = Strict.GetBytes(text.ToString());
             return bytes.Length <= options.StanzaBytesMax
                 ? bytes
-                : throw new ArgumentException($"The stanza has {bytes.Length} bytes, {options.StanzaBytesMax} are allowed.", nameof(stanza));
+                : throw new ArgumentException(
+                    $"The stanza has {bytes.Length} bytes, {options.StanzaBytesMax} are allowed.",
+                    nameof(stanza)
+                );
         }
         catch (EncoderFallbackException unpaired)
         {
@@ -128,19 +135,21 @@ internal static class XmppStanzaWriter
         while (value.IndexOfAny(Special) is >= 0 and var at)
         {
             text.Append(value[..at]);
-            text.Append(value[at] switch
-            {
-                '<' => "&lt;",
-                '>' => "&gt;",
-                '&' => "&amp;",
-                '\'' => "&apos;",
-                '"' => "&quot;",
-                // As it stands a reader would make a line feed of it (XML 1.0 section 2.11), or in an attribute a space (3.3.3).
-                '\r' => "&#xD;",
-                '\n' => isAttribute ? "&#xA;" : "\n",
-                '\t' => isAttribute ? "&#x9;" : "\t",
-                _ => throw new ArgumentException("The stanza holds a character that XML does not have.", nameof(value)),
-            });
+            text.Append(
+                value[at] switch
+                {
+                    '<' => "&lt;",
+                    '>' => "&gt;",
+                    '&' => "&amp;",
+                    '\'' => "&apos;",
+                    '"' => "&quot;",
+                    // As it stands a reader would make a line feed of it (XML 1.0 section 2.11), or in an attribute a space (3.3.3).
+                    '\r' => "&#xD;",
+                    '\n' => isAttribute ? "&#xA;" : "\n",
+                    '\t' => isAttribute ? "&#x9;" : "\t",
+                    _ => throw new ArgumentException("The stanza holds a character that XML does not have.", nameof(value)),
+                }
+            );
             value = value[(at + 1)..];
         }
 

@@ -28,7 +28,5 @@ public sealed class XmppStreamException : Exception
 public sealed class XmppNotConnectedException : Exception
 {
     internal XmppNotConnectedException(Exception? reason = null)
-        : base("The component has no link to its server.", reason)
-    {
-    }
+        : base("The component has no link to its server.", reason) { }
 }

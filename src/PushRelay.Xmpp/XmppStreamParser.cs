@@ -30,18 +30,18 @@ internal sealed class XmppStreamParser(XmppComponentOptions options, XmppNames n
 
     private readonly XmppTagReader tags = new(options, names);
     private readonly XmppText text = new(options.TextBytesMax);
-    private readonly List<Open> open = [];                  // the stream, then the stanza, then its descendants
-    private readonly List<byte> openNames = [];             // their names as written, one after the other
+    private readonly List<Open> open = []; // the stream, then the stanza, then its descendants
+    private readonly List<byte> openNames = []; // their names as written, one after the other
     private byte[] buffer = new byte[ReadBytes];
-    private int start;              // of the token that comes next
-    private int scanned;            // so far its end was looked for
+    private int start; // of the token that comes next
+    private int scanned; // so far its end was looked for
     private int end;
-    private byte quote;             // of the attribute value in which that search stands, or 0
+    private byte quote; // of the attribute value in which that search stands, or 0
     private bool markSeen;
-    private bool begun;             // something was consumed: an XML declaration may no longer come
+    private bool begun; // something was consumed: an XML declaration may no longer come
     private bool closed;
     private bool authenticated;
-    private int bytes;              // consumed of this stanza, or in all before the handshake is over
+    private int bytes; // consumed of this stanza, or in all before the handshake is over
     private int nodes;
 
     /// <summary>The header or stanza that <see cref="Next"/> found.</summary>
@@ -80,7 +80,10 @@ internal sealed class XmppStreamParser(XmppComponentOptions options, XmppNames n
     {
         while (!closed)
         {
-            var found = !begun && !Begin() || start == end ? null : buffer[start] == '<' ? ReadMarkup() : ReadText();
+            var found =
+                !begun && !Begin() || start == end ? null
+                : buffer[start] == '<' ? ReadMarkup()
+                : ReadText();
             if (found is null)
             {
                 CheckBytes(end - start);
@@ -121,13 +124,14 @@ internal sealed class XmppStreamParser(XmppComponentOptions options, XmppNames n
     }
 
     // Of this and the next four: null, the token is not complete; Incomplete, read on.
-    private XmppStreamItem? ReadMarkup() => (end - start < 2 ? (byte)0 : buffer[start + 1]) switch
-    {
-        0 when end - start < 2 => null,
-        (byte)'?' => ReadDeclaration(),
-        (byte)'!' => ReadCharacterData(),
-        _ => ReadTag(),
-    };
+    private XmppStreamItem? ReadMarkup() =>
+        (end - start < 2 ? (byte)0 : buffer[start + 1]) switch
+        {
+            0 when end - start < 2 => null,
+            (byte)'?' => ReadDeclaration(),
+            (byte)'!' => ReadCharacterData(),
+            _ => ReadTag(),
+        };
 
     private XmppStreamItem? ReadDeclaration()
     {
@@ -187,7 +191,11 @@ internal sealed class XmppStreamParser(XmppComponentOptions options, XmppNames n
         {
             // Whitespace between stanzas keeps the link alive (RFC 6120 section 4.6.1) and is part of none.
             var blank = token.IndexOfAnyExcept(" \t\r\n"u8);
-            return Consumed(blank < 0 ? token.Length : blank > 0 ? blank : throw Outside());
+            return Consumed(
+                blank < 0 ? token.Length
+                : blank > 0 ? blank
+                : throw Outside()
+            );
         }
 
         var from = scanned - start;
@@ -351,9 +359,10 @@ internal sealed class XmppStreamParser(XmppComponentOptions options, XmppNames n
         }
     }
 
-    private XmppStreamException Outside() => open.Count == 0
-        ? new XmppStreamException("not-well-formed", "text outside the stream")
-        : new XmppStreamException("bad-format", "text between stanzas");
+    private XmppStreamException Outside() =>
+        open.Count == 0
+            ? new XmppStreamException("not-well-formed", "text outside the stream")
+            : new XmppStreamException("bad-format", "text between stanzas");
 
     private readonly record struct Open(XElement Element, int NameStart, int Scope);
 }

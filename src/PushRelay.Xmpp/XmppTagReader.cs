@@ -81,7 +81,11 @@ internal sealed class XmppTagReader(XmppComponentOptions options, XmppNames name
         {
             var name = content[attributes[i].Name];
             var value = values.Attribute(content[attributes[i].Value]);
-            var next = name.SequenceEqual("version"u8) ? 0 : name.SequenceEqual("encoding"u8) ? 1 : name.SequenceEqual("standalone"u8) ? 2 : -1;
+            var next =
+                name.SequenceEqual("version"u8) ? 0
+                : name.SequenceEqual("encoding"u8) ? 1
+                : name.SequenceEqual("standalone"u8) ? 2
+                : -1;
             if (next <= position || (position < 0 && next != 0) || (next == 2 && value is not ("yes" or "no")))
             {
                 throw Malformed("the XML declaration");
@@ -171,8 +175,11 @@ internal sealed class XmppTagReader(XmppComponentOptions options, XmppNames name
             }
 
             // Namespaces in XML 1.0 section 3: reserved prefixes and namespace names; only the default can be taken back.
-            var isBad = (prefix.Length > 0 && (uri.Length == 0 || !IsNcName(prefix)))
-                || prefix == "xmlns" || uri == XmlnsUri || (prefix == "xml") != (uri == xml.Uri)
+            var isBad =
+                (prefix.Length > 0 && (uri.Length == 0 || !IsNcName(prefix)))
+                || prefix == "xmlns"
+                || uri == XmlnsUri
+                || (prefix == "xml") != (uri == xml.Uri)
                 || declared.FindIndex(outer, declaration => declaration.Prefix == prefix) >= 0;
             if (isBad)
             {
@@ -209,7 +216,9 @@ internal sealed class XmppTagReader(XmppComponentOptions options, XmppNames name
             }
         }
 
-        return prefix is "" ? none : prefix is "xml" ? xml : throw Malformed("a prefix without declaration");
+        return prefix is "" ? none
+            : prefix is "xml" ? xml
+            : throw Malformed("a prefix without declaration");
     }
 
     private ReadOnlySpan<char> Decode(ReadOnlySpan<byte> name) =>

@@ -22,7 +22,8 @@ internal sealed class XmppText(int textBytesMax)
     // What makes a second look needful. Everything else stands for itself.
     private static readonly SearchValues<char> Special = SearchValues.Create(
         "\u0000\u0001\u0002\u0003\u0004\u0005\u0006\u0007\u0008\t\n\u000B\u000C\r\u000E\u000F\u0010\u0011\u0012\u0013\u0014\u0015\u0016"
-        + "\u0017\u0018\u0019\u001A\u001B\u001C\u001D\u001E\u001F&]\uFFFE\uFFFF");
+            + "\u0017\u0018\u0019\u001A\u001B\u001C\u001D\u001E\u001F&]\uFFFE\uFFFF"
+    );
 
     private char[] chars = new char[256];
     private string? first;
@@ -88,7 +89,7 @@ internal sealed class XmppText(int textBytesMax)
 
         // In place: nothing gets longer (the shortest reference has four characters and stands for two at most).
         var written = special;
-        for (var at = special; at < source.Length;)
+        for (var at = special; at < source.Length; )
         {
             var character = source[at++];
             switch (character)
@@ -123,24 +124,33 @@ internal sealed class XmppText(int textBytesMax)
     {
         switch (name)
         {
-            case "lt": return '<';
-            case "gt": return '>';
-            case "amp": return '&';
-            case "quot": return '"';
-            case "apos": return '\'';
+            case "lt":
+                return '<';
+            case "gt":
+                return '>';
+            case "amp":
+                return '&';
+            case "quot":
+                return '"';
+            case "apos":
+                return '\'';
         }
 
         if (name is not ['#', .. var number])
         {
             // RFC 6120 section 11.1: other entities could only come from a document type.
             throw name.IsEmpty || !XmlConvert.IsStartNCNameChar(name[0])
-                ? Malformed("a reference") : new XmppStreamException("restricted-xml", "an entity reference");
+                ? Malformed("a reference")
+                : new XmppStreamException("restricted-xml", "an entity reference");
         }
 
         var isHex = number is ['x', ..];
         var digits = isHex ? number[1..] : number;
-        if (!int.TryParse(digits, isHex ? NumberStyles.AllowHexSpecifier : NumberStyles.None, CultureInfo.InvariantCulture, out var code)
-            || !Rune.IsValid(code) || code is < ' ' and not ('\t' or '\n' or '\r') or 0xFFFE or 0xFFFF)
+        if (
+            !int.TryParse(digits, isHex ? NumberStyles.AllowHexSpecifier : NumberStyles.None, CultureInfo.InvariantCulture, out var code)
+            || !Rune.IsValid(code)
+            || code is < ' ' and not ('\t' or '\n' or '\r') or 0xFFFE or 0xFFFF
+        )
         {
             throw Malformed("a character reference");
         }

@@ -4,14 +4,18 @@ using Microsoft.Extensions.Configuration.EnvironmentVariables;
 using Microsoft.Extensions.Configuration.Json;
 using Microsoft.Extensions.Options;
 using PushRelay.Access;
-using PushRelay.Component;
-using PushRelay.Decision;
-using PushRelay.Deliveries;
+using PushRelay.Api;
+using PushRelay.Apps;
 using PushRelay.Devices;
 using PushRelay.Dispatch;
+using PushRelay.Ingest;
+using PushRelay.Ingest.Policy;
+using PushRelay.Ledger;
+using PushRelay.Links;
 using PushRelay.Outbox;
 using PushRelay.Presence;
-using PushRelay.Providers;
+using PushRelay.Push;
+using PushRelay.Settings;
 using PushRelay.Storage;
 using PushRelay.Telemetry;
 
@@ -45,7 +49,12 @@ internal static class RelayApp
     /// <param name="clock">The time that everything here goes by.</param>
     /// <param name="cancellationToken">Stops the start.</param>
     /// <exception cref="SettingsException">A setting is wrong or missing.</exception>
-    public static async Task<WebApplication> OpenAsync(string? settingsFile, string[] arguments, TimeProvider clock, CancellationToken cancellationToken)
+    public static async Task<WebApplication> OpenAsync(
+        string? settingsFile,
+        string[] arguments,
+        TimeProvider clock,
+        CancellationToken cancellationToken
+    )
     {
         var app = Build(settingsFile, arguments, clock);
         try
@@ -66,7 +75,10 @@ internal static class RelayApp
     {
         if ("e\u0301".Normalize(NormalizationForm.FormC) != "\u00e9")
         {
-            throw new SettingsException("This machine has no ICU library, so account names cannot be compared. Cure: install it (Debian: libicu72; Alpine: icu-libs) and unset DOTNET_SYSTEM_GLOBALIZATION_INVARIANT.");
+            throw new SettingsException(
+                "This machine has no ICU library, so account names cannot be compared. Cure: install it (Debian: libicu72; Alpine: "
+                    + "icu-libs) and unset DOTNET_SYSTEM_GLOBALIZATION_INVARIANT."
+            );
         }
 
         var builder = WebApplication.CreateBuilder(new WebApplicationOptions { ContentRootPath = AppContext.BaseDirectory });
@@ -99,7 +111,7 @@ internal static class RelayApp
             json.SerializerOptions.Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping;
         });
         builder.Services.AddStorage().AddAccess();
-        builder.Services.AddPresence().AddComponent().AddDecision().AddOutbox().AddDispatch().AddProviders().AddDeliveries().AddDevices();
+        builder.Services.AddPresence().AddLinks().AddIngest().AddOutbox().AddDispatch().AddPush().AddLedger().AddDevices();
         var app = Finish(builder);
         app.Services.GetRequiredService<IStartupValidator>().Validate();
         return app;
@@ -126,13 +138,20 @@ internal static class RelayApp
         return configuration;
     }
 
-    /// <summary>The names in the settings file and on the command line; of an environment, which has much that is no setting, those below our sections.</summary>
-    private static IEnumerable<string> Written(IConfigurationRoot configuration) => configuration.Providers.SelectMany(provider => provider switch
-    {
-        JsonConfigurationProvider or CommandLineConfigurationProvider => Leaves(provider, null),
-        EnvironmentVariablesConfigurationProvider => Sections.Where(s => s.Value is not null && s.Value != typeof(string)).SelectMany(s => Leaves(provider, s.Key)).Where(IsBelow),
-        _ => [],
-    });
+    /// <summary>The names in the settings file and on the command line; of an environment, which has much that is no setting, those below
+    /// our sections.</summary>
+    private static IEnumerable<string> Written(IConfigurationRoot configuration) =>
+        configuration.Providers.SelectMany(provider =>
+            provider switch
+            {
+                JsonConfigurationProvider or CommandLineConfigurationProvider => Leaves(provider, null),
+                EnvironmentVariablesConfigurationProvider => Sections
+                    .Where(s => s.Value is not null && s.Value != typeof(string))
+                    .SelectMany(s => Leaves(provider, s.Key))
+                    .Where(IsBelow),
+                _ => [],
+            }
+        );
 
     private static bool IsBelow(string name) => name.Contains(ConfigurationPath.KeyDelimiter, StringComparison.Ordinal);
 
@@ -185,7 +204,10 @@ internal static class RelayApp
         }
         catch (InvalidDataException exception)
         {
-            throw new SettingsException($"The settings file {file.Path} is no valid JSON: {exception.GetBaseException().Message}", exception);
+            throw new SettingsException(
+                $"The settings file {file.Path} is no valid JSON: {exception.GetBaseException().Message}",
+                exception
+            );
         }
     }
 }

@@ -45,7 +45,10 @@ internal static class ApnsBenchmark
             return 0;
         }
 
-        Console.WriteLine($"{pushes} pushes of {notifications[0].Payload.Length} bytes, {connections} connection(s), {connections * streams} in flight, {latency} ms");
+        Console.WriteLine(
+            $"{pushes} pushes of {notifications[0].Payload.Length} bytes, {connections} connection(s), {connections * streams} in "
+                + $"flight, {latency} ms"
+        );
         Console.WriteLine("sender                    pushes/s   CPU s/100k   alloc B/push   p50 ms   p99 ms   not 200");
         var own = new List<Measure>();
         var plain = new List<Measure>();
@@ -53,21 +56,33 @@ internal static class ApnsBenchmark
         {
             await using (var client = new ApnsClient(options))
             {
-                var measure = await MeasureAsync(notifications, pushes, connections * streams, async notification =>
-                    (await client.SendAsync(notification, CancellationToken.None)).Status == 200);
+                var measure = await MeasureAsync(
+                    notifications,
+                    pushes,
+                    connections * streams,
+                    async notification => (await client.SendAsync(notification, CancellationToken.None)).Status == 200
+                );
                 Print("PushRelay.Apns", measure, run, own);
             }
 
             using (var loop = new PlainLoop(sink, key, connections))
             {
-                Print("SocketsHttpHandler loop", await MeasureAsync(notifications, pushes, connections * streams, loop.SendAsync), run, plain);
+                Print(
+                    "SocketsHttpHandler loop",
+                    await MeasureAsync(notifications, pushes, connections * streams, loop.SendAsync),
+                    run,
+                    plain
+                );
             }
         }
 
         var (ours, theirs) = (Median(own.Select(measure => measure.CpuPer100k)), Median(plain.Select(measure => measure.CpuPer100k)));
-        Console.WriteLine(string.Create(
-            CultureInfo.InvariantCulture,
-            $"median CPU s per 100,000: PushRelay.Apns {ours:F2}, plain loop {theirs:F2}, ratio {ours / theirs:F2}"));
+        Console.WriteLine(
+            string.Create(
+                CultureInfo.InvariantCulture,
+                $"median CPU s per 100,000: PushRelay.Apns {ours:F2}, plain loop {theirs:F2}, ratio {ours / theirs:F2}"
+            )
+        );
         return 0;
     }
 
@@ -82,12 +97,11 @@ internal static class ApnsBenchmark
                 KeepMax = 0,
                 Latency = TimeSpan.FromMilliseconds(int.Parse(args[1], CultureInfo.InvariantCulture)),
             },
-            CancellationToken.None);
+            CancellationToken.None
+        );
         await File.WriteAllTextAsync(args[0] + ".ca", simulator.CaPem);
         Console.WriteLine(simulator.Endpoint);
-        while (await Console.In.ReadLineAsync() is not null)
-        {
-        }
+        while (await Console.In.ReadLineAsync() is not null) { }
 
         return 0;
     }
@@ -98,16 +112,29 @@ internal static class ApnsBenchmark
         Console.WriteLine("   pushes   pushes/s   heap MB   working set MB");
         for (var sent = 0; sent < pushes; sent += 100_000)
         {
-            var measure = await MeasureAsync(notifications, 100_000, inFlight, async notification =>
-                (await client.SendAsync(notification, CancellationToken.None)).Status == 200);
+            var measure = await MeasureAsync(
+                notifications,
+                100_000,
+                inFlight,
+                async notification => (await client.SendAsync(notification, CancellationToken.None)).Status == 200
+            );
             GC.Collect();
-            Console.WriteLine(string.Create(
-                CultureInfo.InvariantCulture,
-                $"{sent + 100_000,9} {measure.PushesPerSecond,10:F0} {GC.GetTotalMemory(true) / 1e6,9:F1} {Environment.WorkingSet / 1e6,16:F1}"));
+            Console.WriteLine(
+                string.Create(
+                    CultureInfo.InvariantCulture,
+                    $"{sent + 100_000, 9} {measure.PushesPerSecond, 10:F0} {GC.GetTotalMemory(true) / 1e6, 9:F1} "
+                        + $"{Environment.WorkingSet / 1e6, 16:F1}"
+                )
+            );
         }
     }
 
-    private static async Task<Measure> MeasureAsync(ApnsNotification[] notifications, int pushes, int inFlight, Func<ApnsNotification, Task<bool>> send)
+    private static async Task<Measure> MeasureAsync(
+        ApnsNotification[] notifications,
+        int pushes,
+        int inFlight,
+        Func<ApnsNotification, Task<bool>> send
+    )
     {
         await send(notifications[0]);
         var next = 0;
@@ -118,19 +145,25 @@ internal static class ApnsBenchmark
         var cpu = process.TotalProcessorTime;
         var allocated = GC.GetTotalAllocatedBytes();
         var start = Stopwatch.GetTimestamp();
-        await Task.WhenAll(Enumerable.Range(0, inFlight).Select(_ => Task.Run(async () =>
-        {
-            while (Interlocked.Increment(ref next) is var number && number <= pushes)
-            {
-                var sent = Stopwatch.GetTimestamp();
-                if (!await send(notifications[number % notifications.Length]))
-                {
-                    Interlocked.Increment(ref failed);
-                }
+        await Task.WhenAll(
+            Enumerable
+                .Range(0, inFlight)
+                .Select(_ =>
+                    Task.Run(async () =>
+                    {
+                        while (Interlocked.Increment(ref next) is var number && number <= pushes)
+                        {
+                            var sent = Stopwatch.GetTimestamp();
+                            if (!await send(notifications[number % notifications.Length]))
+                            {
+                                Interlocked.Increment(ref failed);
+                            }
 
-                ticks[number - 1] = Stopwatch.GetTimestamp() - sent;
-            }
-        })));
+                            ticks[number - 1] = Stopwatch.GetTimestamp() - sent;
+                        }
+                    })
+                )
+        );
         var elapsed = Stopwatch.GetElapsedTime(start);
         process.Refresh();
         Array.Sort(ticks);
@@ -140,22 +173,26 @@ internal static class ApnsBenchmark
             (GC.GetTotalAllocatedBytes() - allocated) / pushes,
             ticks[pushes / 2] * 1000.0 / Stopwatch.Frequency,
             ticks[(int)(pushes * 0.99)] * 1000.0 / Stopwatch.Frequency,
-            failed);
+            failed
+        );
     }
 
     private static ApnsNotification[] Notifications() =>
-    [
-        .. Enumerable.Range(0, 10_000).Select(number => new ApnsNotification
-        {
-            DeviceToken = number.ToString("x64", CultureInfo.InvariantCulture),
-            Topic = Topic,
-            CollapseId = "0123456789abcdefghijkl",
-            Expiration = DateTimeOffset.FromUnixTimeSeconds(1_900_000_000),
-            Id = Guid.NewGuid(),
-            Payload = Encoding.UTF8.GetBytes(
-                $$$"""{"aps":{"alert":{"title":"alice@example.com","body":"{{{new string('x', 90)}}}"},"badge":3,"sound":"default","thread-id":"0123456789abcdefghijkl","mutable-content":1},"account":"bob@example.com","from":"alice@example.com","id":"{{{number:D16}}}","type":"chat"}"""),
-        }),
-    ];
+        [
+            .. Enumerable
+                .Range(0, 10_000)
+                .Select(number => new ApnsNotification
+                {
+                    DeviceToken = number.ToString("x64", CultureInfo.InvariantCulture),
+                    Topic = Topic,
+                    CollapseId = "0123456789abcdefghijkl",
+                    Expiration = DateTimeOffset.FromUnixTimeSeconds(1_900_000_000),
+                    Id = Guid.NewGuid(),
+                    Payload = Encoding.UTF8.GetBytes(
+                        $$$"""{"aps":{"alert":{"title":"alice@example.com","body":"{{{new string('x', 90)}}}"},"badge":3,"sound":"default","thread-id":"0123456789abcdefghijkl","mutable-content":1},"account":"bob@example.com","from":"alice@example.com","id":"{{{number:D16}}}","type":"chat"}"""
+                    ),
+                }),
+        ];
 
     private static void Print(string sender, Measure measure, int run, List<Measure> kept)
     {
@@ -165,9 +202,13 @@ internal static class ApnsBenchmark
             kept.Add(measure);
         }
 
-        Console.WriteLine(string.Create(
-            CultureInfo.InvariantCulture,
-            $"{sender,-24} {measure.PushesPerSecond,9:F0} {measure.CpuPer100k,12:F2} {measure.BytesPerPush,14} {measure.P50,8:F1} {measure.P99,8:F1} {measure.Failed,9}{(run == 0 ? "   (warm-up)" : "")}"));
+        Console.WriteLine(
+            string.Create(
+                CultureInfo.InvariantCulture,
+                $"{sender, -24} {measure.PushesPerSecond, 9:F0} {measure.CpuPer100k, 12:F2} {measure.BytesPerPush, 14} "
+                    + $"{measure.P50, 8:F1} {measure.P99, 8:F1} {measure.Failed, 9}{(run == 0 ? "   (warm-up)" : "")}"
+            )
+        );
     }
 
     private static double Median(IEnumerable<double> values)
@@ -184,40 +225,47 @@ internal static class ApnsBenchmark
     /// <summary>What one writes in half an hour: no pool, no outcome, no time-out but HttpClient's.</summary>
     private sealed class PlainLoop : IDisposable
     {
-        private readonly HttpClient[] _clients;
-        private readonly string _authorization;
-        private readonly string _path;
-        private int _next;
+        private readonly HttpClient[] clients;
+        private readonly string authorization;
+        private readonly string path;
+        private int next;
 
         public PlainLoop(Sink sink, ApnsSigningKey key, int connections)
         {
-            _authorization = "bearer " + key.Sign(TimeProvider.System.GetUtcNow()).Value;
-            _path = new Uri(sink.Endpoint, "/3/device/").ToString();
-            _clients = [.. Enumerable.Range(0, connections).Select(_ => new HttpClient(new SocketsHttpHandler
-            {
-                EnableMultipleHttp2Connections = false,
-                SslOptions = new SslClientAuthenticationOptions
-                {
-                    CertificateChainPolicy = new X509ChainPolicy
-                    {
-                        TrustMode = X509ChainTrustMode.CustomRootTrust,
-                        RevocationMode = X509RevocationMode.NoCheck,
-                        CustomTrustStore = { sink.Trusted[0] },
-                    },
-                },
-            }))];
+            authorization = "bearer " + key.Sign(TimeProvider.System.GetUtcNow()).Value;
+            path = new Uri(sink.Endpoint, "/3/device/").ToString();
+            clients =
+            [
+                .. Enumerable
+                    .Range(0, connections)
+                    .Select(_ => new HttpClient(
+                        new SocketsHttpHandler
+                        {
+                            EnableMultipleHttp2Connections = false,
+                            SslOptions = new SslClientAuthenticationOptions
+                            {
+                                CertificateChainPolicy = new X509ChainPolicy
+                                {
+                                    TrustMode = X509ChainTrustMode.CustomRootTrust,
+                                    RevocationMode = X509RevocationMode.NoCheck,
+                                    CustomTrustStore = { sink.Trusted[0] },
+                                },
+                            },
+                        }
+                    )),
+            ];
         }
 
         public async Task<bool> SendAsync(ApnsNotification notification)
         {
-            var client = _clients[(uint)Interlocked.Increment(ref _next) % (uint)_clients.Length];
-            using var request = new HttpRequestMessage(HttpMethod.Post, _path + notification.DeviceToken)
+            var client = clients[(uint)Interlocked.Increment(ref this.next) % (uint)clients.Length];
+            using var request = new HttpRequestMessage(HttpMethod.Post, path + notification.DeviceToken)
             {
                 Version = HttpVersion.Version20,
                 VersionPolicy = HttpVersionPolicy.RequestVersionExact,
                 Content = new ReadOnlyMemoryContent(notification.Payload),
             };
-            request.Headers.TryAddWithoutValidation("authorization", _authorization);
+            request.Headers.TryAddWithoutValidation("authorization", authorization);
             request.Headers.TryAddWithoutValidation("apns-topic", notification.Topic);
             request.Headers.TryAddWithoutValidation("apns-push-type", "alert");
             request.Headers.TryAddWithoutValidation("apns-priority", "10");
@@ -228,7 +276,7 @@ internal static class ApnsBenchmark
             return response.StatusCode == HttpStatusCode.OK;
         }
 
-        public void Dispose() => Array.ForEach(_clients, client => client.Dispose());
+        public void Dispose() => Array.ForEach(clients, client => client.Dispose());
     }
 
     private sealed class Sink(Process process, string folder, Uri endpoint, X509Certificate2Collection trusted) : IAsyncDisposable
@@ -242,12 +290,16 @@ internal static class ApnsBenchmark
             var folder = Directory.CreateTempSubdirectory("apns-bench").FullName;
             var file = Path.Combine(folder, "key.p8");
             await File.WriteAllTextAsync(file, pem);
-            var process = Process.Start(new ProcessStartInfo(Environment.ProcessPath!, ["apns-sink", file, latency.ToString(CultureInfo.InvariantCulture)])
-            {
-                RedirectStandardInput = true,
-                RedirectStandardOutput = true,
-            })!;
-            var endpoint = new Uri(await process.StandardOutput.ReadLineAsync() ?? throw new InvalidOperationException("The sink did not start."));
+            var process = Process.Start(
+                new ProcessStartInfo(Environment.ProcessPath!, ["apns-sink", file, latency.ToString(CultureInfo.InvariantCulture)])
+                {
+                    RedirectStandardInput = true,
+                    RedirectStandardOutput = true,
+                }
+            )!;
+            var endpoint = new Uri(
+                await process.StandardOutput.ReadLineAsync() ?? throw new InvalidOperationException("The sink did not start.")
+            );
             var trusted = new X509Certificate2Collection();
             trusted.ImportFromPemFile(file + ".ca");
             return new Sink(process, folder, endpoint, trusted);

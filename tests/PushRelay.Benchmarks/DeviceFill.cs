@@ -3,12 +3,13 @@ using System.Globalization;
 using System.Security.Cryptography;
 using PushRelay.Devices;
 using PushRelay.Rig;
-using PushRelay.Storage;
+using PushRelay.Secrets;
 
 namespace PushRelay.Benchmarks;
 
 /// <summary>
-/// Devices by the hundred thousand, beside the running relay: each is the row that the first one got over REST, under its own account, id and
+/// Devices by the hundred thousand, beside the running relay: each is the row that the first one got over REST, under its own account, id
+/// and
 /// node, with its own token sealed with the relay's master key. One request for each would take longer than what is measured.
 /// </summary>
 internal static class DeviceFill
@@ -22,7 +23,7 @@ internal static class DeviceFill
     /// <param name="masterKeyFile">The relay's.</param>
     /// <param name="devices">So many in all; device 0 is there.</param>
     /// <param name="cancellationToken">Stops it; nothing is added then.</param>
-    public static async Task FillAsync(Ledger ledger, string masterKeyFile, int devices, CancellationToken cancellationToken)
+    public static async Task FillAsync(LedgerReader ledger, string masterKeyFile, int devices, CancellationToken cancellationToken)
     {
         var masterKey = new MasterKey(Convert.FromHexString((await File.ReadAllTextAsync(masterKeyFile, cancellationToken)).Trim()));
         await using var connection = await ledger.OpenAsync(cancellationToken);
@@ -36,11 +37,16 @@ internal static class DeviceFill
         insert.CommandText = $"""
             INSERT INTO devices ({string.Join(", ", columns.Select(c => $"\"{c}\""))})
             SELECT {string.Join(", ", columns.Select(c => $"{(Own.Contains(c) ? "u" : "d")}.\"{c}\""))}
-            FROM {rows} AS u{(ledger.IsSqlite ? "" : $"({string.Join(", ", Own)})")}, (SELECT * FROM devices WHERE account = '{Rehearsal.Account(0)}') AS d
+            FROM {rows} AS u{(
+                ledger.IsSqlite ? "" : $"({string.Join(", ", Own)})"
+            )}, (SELECT * FROM devices WHERE account = '{Rehearsal.Account(0)}') AS d
             """;
         for (var first = 1; first < devices; first += TogetherMax)
         {
-            var values = Enumerable.Range(first, Math.Min(TogetherMax, devices - first)).Select(device => Values(masterKey, device)).ToArray();
+            var values = Enumerable
+                .Range(first, Math.Min(TogetherMax, devices - first))
+                .Select(device => Values(masterKey, device))
+                .ToArray();
             foreach (var row in ledger.IsSqlite ? values : [Columns(values)])
             {
                 insert.Parameters.Clear();
@@ -63,24 +69,36 @@ internal static class DeviceFill
         var (key, token) = (Guid.CreateVersion7(), Rehearsal.Token(device));
         return
         [
-            key, string.Create(CultureInfo.InvariantCulture, $"d{device}"), Rehearsal.Account(device), masterKey.Mac("token", Rehearsal.App, token),
-            masterKey.Seal(token, Device.TableName, key, nameof(Device.Token)), $"{token[..4]}…{token[^4..]}",
+            key,
+            string.Create(CultureInfo.InvariantCulture, $"d{device}"),
+            Rehearsal.Account(device),
+            masterKey.Mac("token", Rehearsal.App, token),
+            masterKey.Seal(token, Device.TableName, key, nameof(Device.Token)),
+            $"{token[..4]}…{token[^4..]}",
             Convert.ToHexStringLower(RandomNumberGenerator.GetBytes(16)),
         ];
     }
 
     /// <summary>Rows as PostgreSQL takes them fastest: an array for each column.</summary>
     private static object[] Columns(object[][] rows) =>
-    [
-        .. Enumerable.Range(0, Own.Length).Select(column => rows[0][column] switch
-        {
-            Guid => (object)rows.Select(r => (Guid)r[column]).ToArray(),
-            byte[] => rows.Select(r => (byte[])r[column]).ToArray(),
-            _ => rows.Select(r => (string)r[column]).ToArray(),
-        }),
-    ];
+        [
+            .. Enumerable
+                .Range(0, Own.Length)
+                .Select(column =>
+                    rows[0][column] switch
+                    {
+                        Guid => (object)rows.Select(r => (Guid)r[column]).ToArray(),
+                        byte[] => rows.Select(r => (byte[])r[column]).ToArray(),
+                        _ => rows.Select(r => (string)r[column]).ToArray(),
+                    }
+                ),
+        ];
 
-    private static async Task<List<string>> ColumnsAsync(DbConnection connection, DbTransaction transaction, CancellationToken cancellationToken)
+    private static async Task<List<string>> ColumnsAsync(
+        DbConnection connection,
+        DbTransaction transaction,
+        CancellationToken cancellationToken
+    )
     {
         await using var look = connection.CreateCommand();
         look.Transaction = transaction;

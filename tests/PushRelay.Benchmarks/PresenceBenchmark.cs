@@ -3,12 +3,13 @@ using System.Globalization;
 using System.Runtime.CompilerServices;
 using Microsoft.Extensions.DependencyInjection;
 using PushRelay.Apns.Simulator;
+using PushRelay.Cluster;
 using PushRelay.Presence;
-using PushRelay.Storage;
 
 namespace PushRelay.Benchmarks;
 
-/// <summary>What the sessions of a large server cost: memory for each, the time of a snapshot, and of its copy for the other nodes.</summary>
+/// <summary>What the sessions of a large server cost: memory for each, the time of a snapshot, and of its copy for the other
+/// nodes.</summary>
 internal static class PresenceBenchmark
 {
     private static readonly StreamName Stream = new("example.com", "");
@@ -21,10 +22,16 @@ internal static class PresenceBenchmark
         var before = Settled();
         var (_, took) = Take(tracker, sessions);
         var after = Settled();
-        Say($"{sessions} sessions, one an account: {(after - before) / (double)sessions:0} bytes each; taken in {took.TotalMilliseconds:0} ms");
+        Say(
+            $"{sessions} sessions, one an account: {(after - before) / (double)sessions:0} bytes each; taken in "
+                + $"{took.TotalMilliseconds:0} ms"
+        );
 
         (var changes, took) = Take(tracker, sessions);
-        Say($"the same snapshot again: {changes} changes in {took.TotalMilliseconds:0} ms; {(Settled() - before) / (double)sessions:0} bytes each");
+        Say(
+            $"the same snapshot again: {changes} changes in {took.TotalMilliseconds:0} ms; {(Settled() - before) / (double)sessions:0} "
+                + $"bytes each"
+        );
 
         var began = Stopwatch.GetTimestamp();
         for (var i = 0; i < sessions; i++)
@@ -56,12 +63,23 @@ internal static class PresenceBenchmark
             await using var app = await RelayApp.OpenAsync(
                 null,
                 [
-                    $"--Storage:ConnectionString=Data Source={folder}/relay.db", $"--Storage:MasterKeyFile={folder}/master.key", "--Xmpp:Components:0:Domain=push.example.com",
-                    "--Xmpp:Components:0:Secret=secret", "--Xmpp:Components:0:Servers:0=example.com", "--Apps:0:Id=app", "--Apps:0:Apns:TeamId=ABCDE12345",
-                    "--Apps:0:Apns:KeyId=FGHIJ67890", $"--Apps:0:Apns:KeyFile={key}", "--Apps:0:Apns:BundleId=app", "--Api:OperatorKeys:0:Name=bench",
-                    "--Api:OperatorKeys:0:Key=0123456789abcdef", "--Serilog:MinimumLevel:Default=Fatal",
+                    $"--Storage:ConnectionString=Data Source={folder}/relay.db",
+                    $"--Storage:MasterKeyFile={folder}/master.key",
+                    "--Xmpp:Components:0:Domain=push.example.com",
+                    "--Xmpp:Components:0:Secret=secret",
+                    "--Xmpp:Components:0:Servers:0=example.com",
+                    "--Apps:0:Id=app",
+                    "--Apps:0:Apns:TeamId=ABCDE12345",
+                    "--Apps:0:Apns:KeyId=FGHIJ67890",
+                    $"--Apps:0:Apns:KeyFile={key}",
+                    "--Apps:0:Apns:BundleId=app",
+                    "--Api:OperatorKeys:0:Name=bench",
+                    "--Api:OperatorKeys:0:Key=0123456789abcdef",
+                    "--Serilog:MinimumLevel:Default=Fatal",
                 ],
-                TimeProvider.System, CancellationToken.None);
+                TimeProvider.System,
+                CancellationToken.None
+            );
             var store = app.Services.GetRequiredService<PresenceStore>();
             var term = await app.Services.GetRequiredService<LeaseTable>().TakeAsync("link:push.example.com", CancellationToken.None);
             store.Begin(Stream.Server, term!.Value);
@@ -74,7 +92,10 @@ internal static class PresenceBenchmark
                 longest = Stopwatch.GetElapsedTime(start) is var this_ && this_ > longest ? this_ : longest;
             }
 
-            Say($"written to SQLite in {writes} transactions, {Stopwatch.GetElapsedTime(began).TotalMilliseconds:0} ms together, the longest {longest.TotalMilliseconds:0} ms");
+            Say(
+                $"written to SQLite in {writes} transactions, {Stopwatch.GetElapsedTime(began).TotalMilliseconds:0} ms together, the "
+                    + $"longest {longest.TotalMilliseconds:0} ms"
+            );
         }
         finally
         {
@@ -83,10 +104,19 @@ internal static class PresenceBenchmark
         }
     }
 
-    private static List<(string Account, Session Session)> Snapshot(int sessions) => [.. Enumerable.Range(0, sessions).Select(i => (Account(i), Session(i)))];
+    private static List<(string Account, Session Session)> Snapshot(int sessions) =>
+        [.. Enumerable.Range(0, sessions).Select(i => (Account(i), Session(i)))];
 
     private static Session Session(int i) =>
-        new(Sid(i), $"Conversations.{i * 7919L % 100_000:x4}", SessionState.Active, true, 0, null, DateTimeOffset.FromUnixTimeSeconds(1_800_000_000 + i));
+        new(
+            Sid(i),
+            $"Conversations.{i * 7919L % 100_000:x4}",
+            SessionState.Active,
+            true,
+            0,
+            null,
+            DateTimeOffset.FromUnixTimeSeconds(1_800_000_000 + i)
+        );
 
     private static string Account(int i) => string.Create(CultureInfo.InvariantCulture, $"user{i:000000}@example.com");
 

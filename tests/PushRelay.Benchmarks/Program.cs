@@ -16,11 +16,13 @@ switch (args)
     case ["registrations", .. var rest]:
         return await RegistrationBenchmark.RunAsync(rest);
     default:
-        Console.Error.WriteLine($"""
+        Console.Error.WriteLine(
+            $"""
             usage: PushRelay.Benchmarks relay {RelayBenchmarkOptions.Usage}
                    PushRelay.Benchmarks apns [--pushes 200000] [--runs 3] [--connections 1] [--streams 900] [--latency 0] [--soak 0]
                    PushRelay.Benchmarks registrations {RegistrationBenchmark.Usage}
                    PushRelay.Benchmarks presence [--sessions 100000]
-            """);
+            """
+        );
         return 2;
 }

@@ -27,42 +27,61 @@ internal sealed class RegistrationClient(Uri address, int connections)
 
     /// <summary>Registers the devices <paramref name="first"/> and following, each connection its share.</summary>
     /// <returns>For each its status, and the time from when it was due (with a rate) or sent until the whole answer was there.</returns>
-    public async Task<IReadOnlyList<(int Status, double Milliseconds)>> RunAsync(int first, int count, double? perSecond, CancellationToken cancellationToken)
+    public async Task<IReadOnlyList<(int Status, double Milliseconds)>> RunAsync(
+        int first,
+        int count,
+        double? perSecond,
+        CancellationToken cancellationToken
+    )
     {
         var answers = new (int Status, double Milliseconds)[count];
         var started = Stopwatch.GetTimestamp();
-        await Task.WhenAll(streams.Select((stream, connection) => Task.Run(
-            async () =>
-            {
-                var buffer = new byte[16 * 1024];
-                for (var i = connection; i < count; i += streams.Count)
-                {
-                    var due = Stopwatch.GetTimestamp();
-                    if (perSecond is { } rate)
-                    {
-                        due = started + (long)(i / rate * Stopwatch.Frequency);
-                        var early = Stopwatch.GetElapsedTime(Stopwatch.GetTimestamp(), due);
-                        if (early > TimeSpan.Zero)
+        await Task.WhenAll(
+            streams.Select(
+                (stream, connection) =>
+                    Task.Run(
+                        async () =>
                         {
-                            await Task.Delay(early, TimeProvider.System, cancellationToken);
-                        }
-                    }
+                            var buffer = new byte[16 * 1024];
+                            for (var i = connection; i < count; i += streams.Count)
+                            {
+                                var due = Stopwatch.GetTimestamp();
+                                if (perSecond is { } rate)
+                                {
+                                    due = started + (long)(i / rate * Stopwatch.Frequency);
+                                    var early = Stopwatch.GetElapsedTime(Stopwatch.GetTimestamp(), due);
+                                    if (early > TimeSpan.Zero)
+                                    {
+                                        await Task.Delay(early, TimeProvider.System, cancellationToken);
+                                    }
+                                }
 
-                    await stream.WriteAsync(Request(first + i), cancellationToken);
-                    answers[i] = (await ReadAsync(stream, buffer, cancellationToken), Stopwatch.GetElapsedTime(due).TotalMilliseconds);
-                }
-            },
-            cancellationToken)));
+                                await stream.WriteAsync(Request(first + i), cancellationToken);
+                                answers[i] = (
+                                    await ReadAsync(stream, buffer, cancellationToken),
+                                    Stopwatch.GetElapsedTime(due).TotalMilliseconds
+                                );
+                            }
+                        },
+                        cancellationToken
+                    )
+            )
+        );
         return answers;
     }
 
     private byte[] Request(int device)
     {
-        var body = $$"""{"account":"{{Rehearsal.Account(device)}}","app":"{{Rehearsal.App}}","platform":"apns","token":"{{Rehearsal.Token(device)}}","resource":"phone","timeZone":"Asia/Shanghai"}""";
+        var body =
+            $$"""{"account":"{{Rehearsal.Account(device)}}","app":"{{Rehearsal.App}}","platform":"apns","token":"{{Rehearsal.Token(device)}}","resource":"phone","timeZone":"Asia/Shanghai"}""";
         var line = device % 2 == 0 ? "POST /v1/devices" : string.Create(CultureInfo.InvariantCulture, $"PUT /v1/devices/phone-{device}");
-        return Encoding.ASCII.GetBytes(string.Create(
-            CultureInfo.InvariantCulture,
-            $"{line} HTTP/1.1\r\nHost: {address.Authority}\r\nAuthorization: Bearer {Rehearsal.OperatorKey}\r\nContent-Type: application/json\r\nContent-Length: {body.Length}\r\n\r\n{body}"));
+        return Encoding.ASCII.GetBytes(
+            string.Create(
+                CultureInfo.InvariantCulture,
+                $"{line} HTTP/1.1\r\nHost: {address.Authority}\r\nAuthorization: Bearer {Rehearsal.OperatorKey}\r\nContent-Type: "
+                    + $"application/json\r\nContent-Length: {body.Length}\r\n\r\n{body}"
+            )
+        );
     }
 
     /// <summary>One whole answer, in chunks or of a length.</summary>
@@ -75,7 +94,9 @@ internal sealed class RegistrationClient(Uri address, int connections)
             length += read > 0 ? read : throw new IOException("The relay closed a connection.");
             if (IsWhole(buffer.AsSpan(0, length)))
             {
-                return Utf8Parser.TryParse(buffer.AsSpan("HTTP/1.1 ".Length), out int status, out _) ? status : throw new IOException("The relay answered no HTTP.");
+                return Utf8Parser.TryParse(buffer.AsSpan("HTTP/1.1 ".Length), out int status, out _)
+                    ? status
+                    : throw new IOException("The relay answered no HTTP.");
             }
         }
     }

@@ -6,7 +6,8 @@ using PushRelay.Rig;
 namespace PushRelay.Benchmarks;
 
 /// <summary>
-/// The whole way with load on it: a scripted XMPP server sends bridge events over the real link, real relay processes decide, store and send,
+/// The whole way with load on it: a scripted XMPP server sends bridge events over the real link, real relay processes decide, store and
+/// send,
 /// the simulator receives; every event is then looked up in the ledger and in the simulator's record. Run by docs/performance.md.
 /// </summary>
 internal sealed class RelayBenchmark : IAsyncDisposable
@@ -21,7 +22,7 @@ internal sealed class RelayBenchmark : IAsyncDisposable
     private SimulatorProcess simulator = null!;
     private PostgreSqlCluster? cluster;
     private BridgePeer peer = null!;
-    private Ledger ledger = null!;
+    private LedgerReader ledger = null!;
     private long inFlightAtKills;
     private double databaseCpuBefore;
 
@@ -87,7 +88,10 @@ internal sealed class RelayBenchmark : IAsyncDisposable
     private async Task<bool> RunAsync()
     {
         var database = options.PostgreSql ? "PostgreSQL" : "SQLite";
-        Say($"{options.Events} events, {options.Devices} devices, {database}, {options.Nodes} node(s), seed {options.Seed}{(options.Keep ? $", in {folder}" : "")}");
+        Say(
+            $"{options.Events} events, {options.Devices} devices, {database}, {options.Nodes} node(s), seed "
+                + $"{options.Seed}{(options.Keep ? $", in {folder}" : "")}"
+        );
         await StartAsync();
         await PrepareAsync();
         await SendAsync("warm-up", options.Warmup, null, null);
@@ -103,7 +107,12 @@ internal sealed class RelayBenchmark : IAsyncDisposable
         Report(load, alerts, before, steadyFrom);
         var rows = await ledger.ReadAsync(stop.Token);
         var verdict = Oracle.Judge(
-            peer.Events, number => peer[number], rows, alerts, new OracleTerms { RepeatedMax = inFlightAtKills, LogFiles = [.. nodes.Select(n => n.LogFile)] });
+            peer.Events,
+            number => peer[number],
+            rows,
+            alerts,
+            new OracleTerms { RepeatedMax = inFlightAtKills, LogFiles = [.. nodes.Select(n => n.LogFile)] }
+        );
         Say(verdict.ToString());
         if (options.Kills)
         {
@@ -123,7 +132,7 @@ internal sealed class RelayBenchmark : IAsyncDisposable
             database = cluster.ConnectionString(await cluster.NewDatabaseAsync(stop.Token));
         }
 
-        ledger = new Ledger(database, folder);
+        ledger = new LedgerReader(database, folder);
         // a device's events come from different people: conversations of their own, none merged into another's alert
         peer = new BridgePeer(number => new RehearsedEvent(number % options.Devices, number / options.Devices), options.PerStanza);
         for (var i = 0; i < options.Nodes; i++)
@@ -190,8 +199,12 @@ internal sealed class RelayBenchmark : IAsyncDisposable
         await peer.AcknowledgedAsync(stop.Token);
         var acknowledged = Stopwatch.GetElapsedTime(part.Started);
         await Until.TrueAsync(
-            async () => await simulator.ReceivedAsync(stop.Token) >= part.ReceivedBefore + events, "every alert arrived", Patience, stop.Token,
-            TimeSpan.FromMilliseconds(200));
+            async () => await simulator.ReceivedAsync(stop.Token) >= part.ReceivedBefore + events,
+            "every alert arrived",
+            Patience,
+            stop.Token,
+            TimeSpan.FromMilliseconds(200)
+        );
         await ledger.DrainedAsync(Patience, stop.Token);
         part.CpuAfter = Cpu();
         part.Load = ProcessFigures.LoadAverage();
@@ -208,13 +221,21 @@ internal sealed class RelayBenchmark : IAsyncDisposable
         }
 
         // moments by the part of the work that is done, then some milliseconds more
-        var moments = Enumerable.Range(0, options.KillRelay).Select(_ => Kill.Relay).Concat(Enumerable.Repeat(Kill.Database, options.KillDatabase))
-            .Concat(options.KillNode ? [Kill.Node] : []).Select(kill => (Kill: kill, At: 0.02 + (random.NextDouble() * 0.9))).OrderBy(m => m.At);
+        var moments = Enumerable
+            .Range(0, options.KillRelay)
+            .Select(_ => Kill.Relay)
+            .Concat(Enumerable.Repeat(Kill.Database, options.KillDatabase))
+            .Concat(options.KillNode ? [Kill.Node] : [])
+            .Select(kill => (Kill: kill, At: 0.02 + (random.NextDouble() * 0.9)))
+            .OrderBy(m => m.At);
         foreach (var (kill, at) in moments)
         {
             await Until.TrueAsync(
-                async () => await simulator.ReceivedAsync(stop.Token) - part.ReceivedBefore >= at * part.Events, $"{at:P0} of the alerts arrived",
-                Patience, stop.Token);
+                async () => await simulator.ReceivedAsync(stop.Token) - part.ReceivedBefore >= at * part.Events,
+                $"{at:P0} of the alerts arrived",
+                Patience,
+                stop.Token
+            );
             await Task.Delay(TimeSpan.FromMilliseconds(random.Next(200)), TimeProvider.System, stop.Token);
             await KillAsync(kill);
         }
@@ -255,11 +276,19 @@ internal sealed class RelayBenchmark : IAsyncDisposable
         var during = await simulator.ReceivedAsync(stop.Token) - part.ReceivedBefore;
         await simulator.ClearScriptAsync(stop.Token);
         var (healed, due) = (Stopwatch.GetTimestamp(), peer.Events - part.First);
-        Say($"outage of {options.Outage.TotalSeconds} s: {due} events came, {during} requests were made; open rows {await ledger.OpenRowsAsync(stop.Token)}");
+        Say(
+            $"outage of {options.Outage.TotalSeconds} s: {due} events came, {during} requests were made; open rows "
+                + $"{await ledger.OpenRowsAsync(stop.Token)}"
+        );
         // events go on arriving: drained is, when no row is older than a second
         await Until.TrueAsync(
-            async () => await simulator.ReceivedAsync(stop.Token) - part.ReceivedBefore - during >= peer.Events - part.First - options.Rate!.Value,
-            "the backlog is gone", Patience, stop.Token, TimeSpan.FromMilliseconds(200));
+            async () =>
+                await simulator.ReceivedAsync(stop.Token) - part.ReceivedBefore - during >= peer.Events - part.First - options.Rate!.Value,
+            "the backlog is gone",
+            Patience,
+            stop.Token,
+            TimeSpan.FromMilliseconds(200)
+        );
         Say($"backlog gone {Stopwatch.GetElapsedTime(healed).TotalSeconds:F1} s after the end of the outage");
     }
 
@@ -277,21 +306,34 @@ internal sealed class RelayBenchmark : IAsyncDisposable
         Say($"sustained {load.Events / seconds:F0} events/s to accepted over {seconds:F1} s; load average {load.Load}");
         var cpu = load.CpuAfter - load.CpuBefore;
         var per = 100_000.0 / load.Events;
-        Say($"CPU s per 100,000: relay {cpu.Relay * per:F2}, database {cpu.Database * per:F2}, simulator {cpu.Simulator * per:F2}, peer {cpu.Peer * per:F2}");
+        Say(
+            $"CPU s per 100,000: relay {cpu.Relay * per:F2}, database {cpu.Database * per:F2}, simulator {cpu.Simulator * per:F2}, "
+                + $"peer {cpu.Peer * per:F2}"
+        );
         Say($"peak memory of the relay {nodes.Max(n => n.PeakBytes) / 1e6:F0} MB");
         if (peer.Events > steadyFrom)
         {
-            var waits = Enumerable.Range(steadyFrom, peer.Events - steadyFrom).Where(answered.ContainsKey)
-                .Select(number => Stopwatch.GetElapsedTime(due[number], answered[number]).TotalMilliseconds).Order().ToArray();
+            var waits = Enumerable
+                .Range(steadyFrom, peer.Events - steadyFrom)
+                .Where(answered.ContainsKey)
+                .Select(number => Stopwatch.GetElapsedTime(due[number], answered[number]).TotalMilliseconds)
+                .Order()
+                .ToArray();
             var (half, most) = (waits[waits.Length / 2], waits[(int)(waits.Length * 0.99)]);
-            Say($"event to accepted at {options.Steady}/s: p50 {half:F1} ms, p99 {most:F1} ms, most {waits[^1]:F1} ms; load average {ProcessFigures.LoadAverage()}");
+            Say(
+                $"event to accepted at {options.Steady}/s: p50 {half:F1} ms, p99 {most:F1} ms, most {waits[^1]:F1} ms; load average "
+                    + $"{ProcessFigures.LoadAverage()}"
+            );
         }
     }
 
-    private CpuSeconds Cpu() => new(
-        nodes.Sum(n => n.CpuSeconds),
-        databaseCpuBefore + (cluster is null ? 0 : ProcessFigures.CpuSecondsOfTree(cluster.ProcessId)),
-        ProcessFigures.CpuSeconds(simulator.ProcessId), ProcessFigures.CpuSeconds(Environment.ProcessId));
+    private CpuSeconds Cpu() =>
+        new(
+            nodes.Sum(n => n.CpuSeconds),
+            databaseCpuBefore + (cluster is null ? 0 : ProcessFigures.CpuSecondsOfTree(cluster.ProcessId)),
+            ProcessFigures.CpuSeconds(simulator.ProcessId),
+            ProcessFigures.CpuSeconds(Environment.ProcessId)
+        );
 
     private readonly long began = Stopwatch.GetTimestamp();
 

@@ -150,16 +150,19 @@ internal sealed record RelayBenchmarkOptions
                 Seed = Number(value);
                 break;
             case "--setting":
-                Settings.Add(value.Split('=', 2) is [var path, var text]
-                    ? (path, text)
-                    : throw new ArgumentException($"--setting is '{value}'; it must be Section:Key=VALUE."));
+                Settings.Add(
+                    value.Split('=', 2) is [var path, var text]
+                        ? (path, text)
+                        : throw new ArgumentException($"--setting is '{value}'; it must be Section:Key=VALUE.")
+                );
                 break;
             default:
                 throw new ArgumentException($"{name} is not known.");
         }
     }
 
-    private static int Number(string text) => int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var number)
-        ? number
-        : throw new ArgumentException($"'{text}' is no number.");
+    private static int Number(string text) =>
+        int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var number)
+            ? number
+            : throw new ArgumentException($"'{text}' is no number.");
 }

@@ -15,7 +15,15 @@ namespace PushRelay.Rig;
 /// <param name="AtMilliseconds">When it came, Unix time.</param>
 /// <param name="AnsweredTicks">When its answer was due, by the machine's monotonic clock, which all its processes share.</param>
 [StructLayout(LayoutKind.Sequential, Pack = 8)]
-internal readonly record struct AlertRecord(Guid ApnsId, int Device, int Event, int Status, long Expiration, long AtMilliseconds, long AnsweredTicks);
+internal readonly record struct AlertRecord(
+    Guid ApnsId,
+    int Device,
+    int Event,
+    int Status,
+    long Expiration,
+    long AtMilliseconds,
+    long AnsweredTicks
+);
 
 /// <summary>Keeps an <see cref="AlertRecord"/> of each request of a simulator; safe for concurrent use.</summary>
 internal sealed class AlertRecorder(TimeSpan latency)
@@ -27,9 +35,14 @@ internal sealed class AlertRecorder(TimeSpan latency)
     public void Receive(ReceivedNotification received)
     {
         var record = new AlertRecord(
-            received.ApnsId, Rehearsal.DeviceOf(received.DeviceToken), Rehearsal.EventOf(received.Payload), received.Status,
-            long.Parse(received.Headers.GetValueOrDefault("apns-expiration", "0"), CultureInfo.InvariantCulture), received.At.ToUnixTimeMilliseconds(),
-            Stopwatch.GetTimestamp() + (long)(latency.TotalSeconds * Stopwatch.Frequency));
+            received.ApnsId,
+            Rehearsal.DeviceOf(received.DeviceToken),
+            Rehearsal.EventOf(received.Payload),
+            received.Status,
+            long.Parse(received.Headers.GetValueOrDefault("apns-expiration", "0"), CultureInfo.InvariantCulture),
+            received.At.ToUnixTimeMilliseconds(),
+            Stopwatch.GetTimestamp() + (long)(latency.TotalSeconds * Stopwatch.Frequency)
+        );
         lock (reading)
         {
             records.Add(record);

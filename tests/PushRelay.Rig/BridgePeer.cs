@@ -102,7 +102,7 @@ internal sealed partial class BridgePeer : IAsyncDisposable
         // not on the caller's stack: who has it sent goes on with what disturbs it
         await Task.Yield();
         var start = Stopwatch.GetTimestamp();
-        for (var made = 0; made < count;)
+        for (var made = 0; made < count; )
         {
             Task acknowledgement;
             lock (state)
@@ -234,7 +234,8 @@ internal sealed partial class BridgePeer : IAsyncDisposable
             await ended.CancelAsync();
             await writing;
         }
-        catch (Exception exception) when (exception is IOException or SocketException or OperationCanceledException or ObjectDisposedException)
+        catch (Exception exception)
+            when (exception is IOException or SocketException or OperationCanceledException or ObjectDisposedException)
         {
             // the link fell
         }
@@ -252,11 +253,17 @@ internal sealed partial class BridgePeer : IAsyncDisposable
         }
     }
 
-    private async Task<bool> HandshakeAsync(TcpClient client, NetworkStream stream, StanzaReader reader, CancellationToken cancellationToken)
+    private async Task<bool> HandshakeAsync(
+        TcpClient client,
+        NetworkStream stream,
+        StanzaReader reader,
+        CancellationToken cancellationToken
+    )
     {
         await reader.HeaderAsync(cancellationToken);
         var id = Convert.ToHexStringLower(RandomNumberGenerator.GetBytes(8));
-        const string Open = "<?xml version='1.0'?><stream:stream xmlns:stream='http://etherx.jabber.org/streams' xmlns='jabber:component:accept'";
+        const string Open =
+            "<?xml version='1.0'?><stream:stream xmlns:stream='http://etherx.jabber.org/streams' xmlns='jabber:component:accept'";
         await WriteAsync(stream, $"{Open} from='{Rehearsal.Component}' id='{id}'>", cancellationToken);
         var handshake = await reader.NextAsync(cancellationToken) ?? "";
 #pragma warning disable CA5350 // XEP-0114 has it so
@@ -304,7 +311,10 @@ internal sealed partial class BridgePeer : IAsyncDisposable
                 lock (state)
                 {
                     request = new Request(
-                        Attribute(stanza, "id")!, Attribute(stanza, "epoch"), long.Parse(Attribute(stanza, "seq") ?? "0", CultureInfo.InvariantCulture));
+                        Attribute(stanza, "id")!,
+                        Attribute(stanza, "epoch"),
+                        long.Parse(Attribute(stanza, "seq") ?? "0", CultureInfo.InvariantCulture)
+                    );
                     Changed();
                 }
             }

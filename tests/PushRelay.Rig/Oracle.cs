@@ -40,13 +40,17 @@ internal sealed record Verdict
     /// <summary>Each invariant that does not hold, with the first of what breaks it.</summary>
     public required IReadOnlyList<string> Broken { get; init; }
 
-    public override string ToString() => string.Create(
-        CultureInfo.InvariantCulture,
-        $"events {Events}, lost {Lost}, doubled {Doubled}, repeated with the same apns-id {Repeated}; ")
-        + string.Join(", ", Ends.Select(e => $"{e.Key} {e.Value}")) + string.Concat(Broken.Select(b => $"\n  BROKEN {b}"));
+    public override string ToString() =>
+        string.Create(
+            CultureInfo.InvariantCulture,
+            $"events {Events}, lost {Lost}, doubled {Doubled}, repeated with the same apns-id {Repeated}; "
+        )
+        + string.Join(", ", Ends.Select(e => $"{e.Key} {e.Value}"))
+        + string.Concat(Broken.Select(b => $"\n  BROKEN {b}"));
 }
 
-/// <summary>Compares what the peer sent, what the ledger says and what APNs got: the invariants that every fault must leave standing.</summary>
+/// <summary>Compares what the peer sent, what the ledger says and what APNs got: the invariants that every fault must leave
+/// standing.</summary>
 internal static class Oracle
 {
     /// <param name="events">Every event that the relay acknowledged, by number.</param>
@@ -87,7 +91,10 @@ internal static class Oracle
             if (byEvent[number] is not { } row || row.State is DeliveryStateNumber.Pending or DeliveryStateNumber.Sending)
             {
                 lost++;
-                Break("I1 every acknowledged event ends in a final row", $"event {number} is {byEvent[number]?.State.ToString() ?? "absent"}");
+                Break(
+                    "I1 every acknowledged event ends in a final row",
+                    $"event {number} is {byEvent[number]?.State.ToString() ?? "absent"}"
+                );
             }
             else if (!terms.Ends.Contains(row.State))
             {
@@ -115,18 +122,30 @@ internal static class Oracle
             Doubled = doubled,
             Repeated = repeated,
             Ends = rows.GroupBy(r => $"{r.State.ToString().ToLowerInvariant()}/{r.Reason}")
-                .OrderBy(g => g.Key, StringComparer.Ordinal).ToDictionary(g => g.Key, g => g.Count()),
+                .OrderBy(g => g.Key, StringComparer.Ordinal)
+                .ToDictionary(g => g.Key, g => g.Count()),
             Broken = [.. broken.Select(b => $"{b.Key}: {b.Value.Count} times, first {b.Value[0]}")],
         };
     }
 
     private static bool Arrived(LedgerRow row, Dictionary<Guid, LedgerRow> byId, Dictionary<Guid, int> accepted) =>
-        row.State is not (DeliveryStateNumber.Accepted or DeliveryStateNumber.Received or DeliveryStateNumber.Opened or DeliveryStateNumber.Coalesced)
+        row.State
+            is not (
+                DeliveryStateNumber.Accepted
+                or DeliveryStateNumber.Received
+                or DeliveryStateNumber.Opened
+                or DeliveryStateNumber.Coalesced
+            )
         || (accepted.ContainsKey(row.CoalescedInto ?? row.Id) && byId.ContainsKey(row.CoalescedInto ?? row.Id));
 
     /// <returns>Events that were shown under two apns-ids.</returns>
     private static int JudgeAlerts(
-        AlertRecord[] alerts, Dictionary<Guid, LedgerRow> byId, Func<int, RehearsedEvent> plan, OracleTerms terms, Action<string, string> breaks)
+        AlertRecord[] alerts,
+        Dictionary<Guid, LedgerRow> byId,
+        Func<int, RehearsedEvent> plan,
+        OracleTerms terms,
+        Action<string, string> breaks
+    )
     {
         var shown = new Dictionary<int, Guid>();
         var newest = new Dictionary<RehearsedEvent, (int Event, long At)>();
@@ -171,7 +190,14 @@ internal static class Oracle
 
     private static void JudgeLogs(IReadOnlyList<string> files, Action<string, string> breaks)
     {
-        string[] secrets = [Rehearsal.Token(0)[..60], "a seat near the window", Rehearsal.Secret, Rehearsal.OperatorKey, "@" + Rehearsal.Server];
+        string[] secrets =
+        [
+            Rehearsal.Token(0)[..60],
+            "a seat near the window",
+            Rehearsal.Secret,
+            Rehearsal.OperatorKey,
+            "@" + Rehearsal.Server,
+        ];
         foreach (var line in files.SelectMany(File.ReadLines))
         {
             foreach (var secret in secrets.Where(s => line.Contains(s, StringComparison.Ordinal)))

@@ -6,7 +6,8 @@ using Npgsql;
 
 namespace PushRelay.Rig;
 
-/// <summary>A private PostgreSQL that may be killed: a new cluster in a temporary folder, synchronous_commit and fsync on, a free port of the loopback.</summary>
+/// <summary>A private PostgreSQL that may be killed: a new cluster in a temporary folder, synchronous_commit and fsync on, a free port of
+/// the loopback.</summary>
 internal sealed class PostgreSqlCluster : IAsyncDisposable
 {
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
@@ -35,7 +36,10 @@ internal sealed class PostgreSqlCluster : IAsyncDisposable
             await RunAsync(new ProcessStartInfo("chown", ["postgres", cluster.folder]), cancellationToken);
         }
 
-        await RunAsync(cluster.Command("initdb", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"), cancellationToken);
+        await RunAsync(
+            cluster.Command("initdb", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"),
+            cancellationToken
+        );
         await cluster.StartAsync(cancellationToken);
         return cluster;
     }
@@ -63,7 +67,9 @@ internal sealed class PostgreSqlCluster : IAsyncDisposable
             // the children of a postmaster that was killed may still hold its shared memory for a moment
             if (TimeProvider.System.GetElapsedTime(started) > Patience)
             {
-                throw new InvalidOperationException($"PostgreSQL does not start: {await File.ReadAllTextAsync(Path.Combine(folder, "log"), cancellationToken)}");
+                throw new InvalidOperationException(
+                    $"PostgreSQL does not start: {await File.ReadAllTextAsync(Path.Combine(folder, "log"), cancellationToken)}"
+                );
             }
 
             await Task.Delay(TimeSpan.FromMilliseconds(100), TimeProvider.System, cancellationToken);
@@ -102,7 +108,10 @@ internal sealed class PostgreSqlCluster : IAsyncDisposable
         server?.Dispose();
         string[] all = ["listen_addresses=127.0.0.1", "logging_collector=off", "max_connections=200", .. settings];
         var given = all.SelectMany(setting => (string[])["-c", setting]);
-        var postgres = Command("postgres", ["-p", port.ToString(CultureInfo.InvariantCulture), "-c", $"unix_socket_directories={folder}", .. given]);
+        var postgres = Command(
+            "postgres",
+            ["-p", port.ToString(CultureInfo.InvariantCulture), "-c", $"unix_socket_directories={folder}", .. given]
+        );
         postgres.RedirectStandardError = true;
         postgres.RedirectStandardOutput = true;
         server = Process.Start(postgres)!;
@@ -130,12 +139,19 @@ internal sealed class PostgreSqlCluster : IAsyncDisposable
         var path = Path.Combine(Bin(), program);
         string[] all = ["-D", Path.Combine(folder, "data"), .. arguments];
         return Environment.IsPrivilegedProcess
-            ? new ProcessStartInfo("setpriv", ["--reuid=postgres", "--regid=postgres", "--clear-groups", "--", path, .. all]) { WorkingDirectory = "/" }
+            ? new ProcessStartInfo("setpriv", ["--reuid=postgres", "--regid=postgres", "--clear-groups", "--", path, .. all])
+            {
+                WorkingDirectory = "/",
+            }
             : new ProcessStartInfo(path, all);
     }
 
-    private static string Bin() => (Directory.Exists("/usr/lib/postgresql") ? Directory.GetDirectories("/usr/lib/postgresql") : [])
-        .Select(version => Path.Combine(version, "bin")).Where(bin => File.Exists(Path.Combine(bin, "initdb"))).Order(StringComparer.Ordinal).LastOrDefault()
+    private static string Bin() =>
+        (Directory.Exists("/usr/lib/postgresql") ? Directory.GetDirectories("/usr/lib/postgresql") : [])
+            .Select(version => Path.Combine(version, "bin"))
+            .Where(bin => File.Exists(Path.Combine(bin, "initdb")))
+            .Order(StringComparer.Ordinal)
+            .LastOrDefault()
         ?? throw new InvalidOperationException("PostgreSQL is not installed; ./test.sh installs what the tests need.");
 
     private static async Task RunAsync(ProcessStartInfo start, CancellationToken cancellationToken)

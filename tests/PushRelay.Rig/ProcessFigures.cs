@@ -22,7 +22,9 @@ internal static class ProcessFigures
         try
         {
             var line = File.ReadLines($"/proc/{Text(pid)}/status").FirstOrDefault(l => l.StartsWith("VmHWM:", StringComparison.Ordinal));
-            return line is null ? 0 : 1024 * long.Parse(line.Split([' ', '\t'], StringSplitOptions.RemoveEmptyEntries)[1], CultureInfo.InvariantCulture);
+            return line is null
+                ? 0
+                : 1024 * long.Parse(line.Split([' ', '\t'], StringSplitOptions.RemoveEmptyEntries)[1], CultureInfo.InvariantCulture);
         }
         catch (IOException)
         {
@@ -36,8 +38,10 @@ internal static class ProcessFigures
         {
             return
             [
-                .. Directory.GetDirectories($"/proc/{Text(pid)}/task").SelectMany(task => File.ReadAllText(Path.Combine(task, "children"))
-                    .Split(' ', StringSplitOptions.RemoveEmptyEntries)).Select(child => int.Parse(child, CultureInfo.InvariantCulture)),
+                .. Directory
+                    .GetDirectories($"/proc/{Text(pid)}/task")
+                    .SelectMany(task => File.ReadAllText(Path.Combine(task, "children")).Split(' ', StringSplitOptions.RemoveEmptyEntries))
+                    .Select(child => int.Parse(child, CultureInfo.InvariantCulture)),
             ];
         }
         catch (IOException)

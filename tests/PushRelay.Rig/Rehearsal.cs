@@ -2,7 +2,8 @@ using System.Globalization;
 
 namespace PushRelay.Rig;
 
-/// <summary>The names that peer, devices and oracle agree on: device <c>n</c> belongs to account <c>n</c>, event <c>n</c> has message id <c>m-n</c>.</summary>
+/// <summary>The names that peer, devices and oracle agree on: device <c>n</c> belongs to account <c>n</c>, event <c>n</c> has message id
+/// <c>m-n</c>.</summary>
 internal static class Rehearsal
 {
     public const string Server = "example.com";
@@ -21,7 +22,9 @@ internal static class Rehearsal
 
     /// <returns>-1: none of ours.</returns>
     public static int DeviceOf(string token) =>
-        token.Length == 64 && int.TryParse(token.AsSpan(56), NumberStyles.HexNumber, CultureInfo.InvariantCulture, out var device) ? device : -1;
+        token.Length == 64 && int.TryParse(token.AsSpan(56), NumberStyles.HexNumber, CultureInfo.InvariantCulture, out var device)
+            ? device
+            : -1;
 
     /// <summary>The event that a payload names.</summary>
     /// <returns>-1: none of ours.</returns>
@@ -35,5 +38,7 @@ internal static class Rehearsal
 
     /// <param name="messageId">Such as <c>m-17</c>.</param>
     public static int EventOfId(ReadOnlySpan<char> messageId) =>
-        messageId.StartsWith("m-") && int.TryParse(messageId[2..], NumberStyles.None, CultureInfo.InvariantCulture, out var number) ? number : -1;
+        messageId.StartsWith("m-") && int.TryParse(messageId[2..], NumberStyles.None, CultureInfo.InvariantCulture, out var number)
+            ? number
+            : -1;
 }

@@ -6,7 +6,8 @@ using System.Text.Json.Nodes;
 
 namespace PushRelay.Rig;
 
-/// <summary>One relay as an operator runs it: a process with a settings file and a log file, which can be killed, stopped and started again.</summary>
+/// <summary>One relay as an operator runs it: a process with a settings file and a log file, which can be killed, stopped and started
+/// again.</summary>
 /// <param name="folder">Settings, master key, SQLite database and log are in here; nodes of one PostgreSQL share it.</param>
 /// <param name="name">Tells the files of nodes apart.</param>
 internal sealed class RelayNode(string folder, string name) : IAsyncDisposable
@@ -36,50 +37,61 @@ internal sealed class RelayNode(string folder, string name) : IAsyncDisposable
     /// <param name="componentPort">The peer's.</param>
     /// <param name="apns">Where it pushes to; its authority must stand in <c>ca.pem</c>, the signing key in <c>key.p8</c>.</param>
     /// <param name="postgreSql">A connection string; null: SQLite in the folder.</param>
-    public static JsonObject Settings(int componentPort, Uri apns, string? postgreSql) => new()
-    {
-        ["Urls"] = "http://127.0.0.1:0",
-        ["Storage"] = new JsonObject
+    public static JsonObject Settings(int componentPort, Uri apns, string? postgreSql) =>
+        new()
         {
-            ["Provider"] = postgreSql is null ? "Sqlite" : "PostgreSql",
-            ["ConnectionString"] = postgreSql ?? "Data Source=pushrelay.db",
-            ["MasterKeyFile"] = "master.key",
-        },
-        ["Xmpp"] = new JsonObject
-        {
-            ["Components"] = new JsonArray(new JsonObject
+            ["Urls"] = "http://127.0.0.1:0",
+            ["Storage"] = new JsonObject
             {
-                ["Host"] = "127.0.0.1",
-                ["Port"] = componentPort,
-                ["Domain"] = Rehearsal.Component,
-                ["Secret"] = Rehearsal.Secret,
-                ["Servers"] = new JsonArray(Rehearsal.Server),
-            }),
-        },
-        ["Apps"] = new JsonArray(App(Rehearsal.App, apns)),
-        ["Dispatch"] = new JsonObject(),
-        ["Api"] = new JsonObject { ["OperatorKeys"] = new JsonArray(new JsonObject { ["Name"] = "rehearsal", ["Key"] = Rehearsal.OperatorKey }) },
-    };
+                ["Provider"] = postgreSql is null ? "Sqlite" : "PostgreSql",
+                ["ConnectionString"] = postgreSql ?? "Data Source=pushrelay.db",
+                ["MasterKeyFile"] = "master.key",
+            },
+            ["Xmpp"] = new JsonObject
+            {
+                ["Components"] = new JsonArray(
+                    new JsonObject
+                    {
+                        ["Host"] = "127.0.0.1",
+                        ["Port"] = componentPort,
+                        ["Domain"] = Rehearsal.Component,
+                        ["Secret"] = Rehearsal.Secret,
+                        ["Servers"] = new JsonArray(Rehearsal.Server),
+                    }
+                ),
+            },
+            ["Apps"] = new JsonArray(App(Rehearsal.App, apns)),
+            ["Dispatch"] = new JsonObject(),
+            ["Api"] = new JsonObject
+            {
+                ["OperatorKeys"] = new JsonArray(new JsonObject { ["Name"] = "rehearsal", ["Key"] = Rehearsal.OperatorKey }),
+            },
+        };
 
-    public static JsonObject App(string id, Uri apns) => new()
-    {
-        ["Id"] = id,
-        ["Apns"] = new JsonObject
+    public static JsonObject App(string id, Uri apns) =>
+        new()
         {
-            ["TeamId"] = Rehearsal.TeamId,
-            ["KeyId"] = Rehearsal.KeyId,
-            ["KeyFile"] = "key.p8",
-            ["BundleId"] = id,
-            ["Endpoint"] = apns.GetLeftPart(UriPartial.Authority),
-            ["TrustedCertificateFile"] = "ca.pem",
-        },
-    };
+            ["Id"] = id,
+            ["Apns"] = new JsonObject
+            {
+                ["TeamId"] = Rehearsal.TeamId,
+                ["KeyId"] = Rehearsal.KeyId,
+                ["KeyFile"] = "key.p8",
+                ["BundleId"] = id,
+                ["Endpoint"] = apns.GetLeftPart(UriPartial.Authority),
+                ["TrustedCertificateFile"] = "ca.pem",
+            },
+        };
 
     /// <summary>Starts it and waits until it answers requests; that a link is up is not waited for.</summary>
     /// <param name="settings">As <see cref="Settings"/> made them; null: those of before.</param>
     /// <param name="cancellationToken">Stops the wait.</param>
     /// <param name="environment">Further variables, such as a failpoint.</param>
-    public async Task StartAsync(JsonObject? settings, CancellationToken cancellationToken, params (string Name, string Value)[] environment)
+    public async Task StartAsync(
+        JsonObject? settings,
+        CancellationToken cancellationToken,
+        params (string Name, string Value)[] environment
+    )
     {
         var file = Path.Combine(folder, $"{name}.json");
         if (settings is not null)
@@ -100,10 +112,16 @@ internal sealed class RelayNode(string folder, string name) : IAsyncDisposable
         process = Process.Start(start)!;
         Uri? address = null;
         await Until.TrueAsync(
-            async () => (address = await AddressAsync(logged, cancellationToken)) is not null || !IsRunning, "the relay listens", Patience, cancellationToken);
+            async () => (address = await AddressAsync(logged, cancellationToken)) is not null || !IsRunning,
+            "the relay listens",
+            Patience,
+            cancellationToken
+        );
         if (address is null)
         {
-            throw new InvalidOperationException($"The relay ended with exit code {ExitCode.ToString(CultureInfo.InvariantCulture)}: {Tail()}");
+            throw new InvalidOperationException(
+                $"The relay ended with exit code {ExitCode.ToString(CultureInfo.InvariantCulture)}: {Tail()}"
+            );
         }
 
         Client?.Dispose();
@@ -130,7 +148,8 @@ internal sealed class RelayNode(string folder, string name) : IAsyncDisposable
     }
 
     /// <summary>Waits until it ended by itself or by a failpoint.</summary>
-    public Task ExitAsync(CancellationToken cancellationToken) => process!.WaitForExitAsync(cancellationToken).WaitAsync(Patience, cancellationToken);
+    public Task ExitAsync(CancellationToken cancellationToken) =>
+        process!.WaitForExitAsync(cancellationToken).WaitAsync(Patience, cancellationToken);
 
     public void Signal(string signal) => ProcessFigures.Signal(ProcessId, signal);
 
@@ -156,13 +175,24 @@ internal sealed class RelayNode(string folder, string name) : IAsyncDisposable
     public async Task RegisterAsync(int first, int count, CancellationToken cancellationToken, string app = Rehearsal.App)
     {
         await Parallel.ForEachAsync(
-            Enumerable.Range(first, count), new ParallelOptions { MaxDegreeOfParallelism = 64, CancellationToken = cancellationToken }, async (device, token) =>
+            Enumerable.Range(first, count),
+            new ParallelOptions { MaxDegreeOfParallelism = 64, CancellationToken = cancellationToken },
+            async (device, token) =>
             {
                 using var answer = await Client.PostAsJsonAsync(
                     new Uri("/v1/devices", UriKind.Relative),
-                    new { account = Rehearsal.Account(device), app, platform = "apns", token = Rehearsal.Token(device) }, token);
+                    new
+                    {
+                        account = Rehearsal.Account(device),
+                        app,
+                        platform = "apns",
+                        token = Rehearsal.Token(device),
+                    },
+                    token
+                );
                 answer.EnsureSuccessStatusCode();
-            });
+            }
+        );
     }
 
     public string Log() => File.Exists(LogFile) ? ReadLog(0) : "";
@@ -200,7 +230,9 @@ internal sealed class RelayNode(string folder, string name) : IAsyncDisposable
         var at = text.IndexOf(Listening, StringComparison.Ordinal);
         var end = at < 0 ? -1 : text.IndexOf('\n', at);
         // a member of a line of JSON
-        return Task.FromResult(end < 0 ? null : new Uri(text[(at + Listening.Length)..end].Split(['"', '\\', ' '], StringSplitOptions.RemoveEmptyEntries)[0]));
+        return Task.FromResult(
+            end < 0 ? null : new Uri(text[(at + Listening.Length)..end].Split(['"', '\\', ' '], StringSplitOptions.RemoveEmptyEntries)[0])
+        );
     }
 }
 
@@ -211,14 +243,21 @@ internal static class Until
 
     /// <exception cref="TimeoutException">It did not come true in that time.</exception>
     public static async Task TrueAsync(
-        Func<Task<bool>> holds, string what, TimeSpan patience, CancellationToken cancellationToken, TimeSpan? pause = null)
+        Func<Task<bool>> holds,
+        string what,
+        TimeSpan patience,
+        CancellationToken cancellationToken,
+        TimeSpan? pause = null
+    )
     {
         var started = TimeProvider.System.GetTimestamp();
         while (!await holds())
         {
             if (TimeProvider.System.GetElapsedTime(started) > patience)
             {
-                throw new TimeoutException($"It did not come true within {patience.TotalSeconds.ToString(CultureInfo.InvariantCulture)} s that {what}.");
+                throw new TimeoutException(
+                    $"It did not come true within {patience.TotalSeconds.ToString(CultureInfo.InvariantCulture)} s that {what}."
+                );
             }
 
             await Task.Delay(pause ?? Pause, TimeProvider.System, cancellationToken);

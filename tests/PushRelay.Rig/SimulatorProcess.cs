@@ -6,7 +6,8 @@ using PushRelay.Apns.Simulator;
 
 namespace PushRelay.Rig;
 
-/// <summary>The simulator in a child of the program that measures, with a record of every request that the child keeps and hands over at the end.</summary>
+/// <summary>The simulator in a child of the program that measures, with a record of every request that the child keeps and hands over at
+/// the end.</summary>
 internal sealed class SimulatorProcess : IAsyncDisposable
 {
     public const string Command = "simulator-child";
@@ -32,13 +33,20 @@ internal sealed class SimulatorProcess : IAsyncDisposable
     /// <param name="cancellationToken">Stops the start.</param>
     public static async Task<SimulatorProcess> StartAsync(string folder, TimeSpan latency, CancellationToken cancellationToken)
     {
-        var process = Process.Start(new ProcessStartInfo(
-            Environment.ProcessPath!, [Command, folder, latency.TotalMilliseconds.ToString(CultureInfo.InvariantCulture)])
-        {
-            RedirectStandardInput = true,
-            RedirectStandardOutput = true,
-        })!;
-        var said = (await process.StandardOutput.ReadLineAsync(cancellationToken) ?? throw new InvalidOperationException("The simulator did not start.")).Split(' ');
+        var process = Process.Start(
+            new ProcessStartInfo(
+                Environment.ProcessPath!,
+                [Command, folder, latency.TotalMilliseconds.ToString(CultureInfo.InvariantCulture)]
+            )
+            {
+                RedirectStandardInput = true,
+                RedirectStandardOutput = true,
+            }
+        )!;
+        var said = (
+            await process.StandardOutput.ReadLineAsync(cancellationToken)
+            ?? throw new InvalidOperationException("The simulator did not start.")
+        ).Split(' ');
         return new SimulatorProcess(process, folder, new Uri(said[0]), new Uri(said[1]));
     }
 
@@ -56,7 +64,8 @@ internal sealed class SimulatorProcess : IAsyncDisposable
                 Latency = latency,
                 OnReceived = recorder.Receive,
             },
-            CancellationToken.None);
+            CancellationToken.None
+        );
         await File.WriteAllTextAsync(Path.Combine(folder, "key.p8"), pem);
         await File.WriteAllTextAsync(Path.Combine(folder, "ca.pem"), simulator.CaPem);
         Console.WriteLine($"{simulator.Endpoint} {simulator.ControlEndpoint}");
@@ -76,7 +85,9 @@ internal sealed class SimulatorProcess : IAsyncDisposable
         using var answer = await control.PostAsync(new Uri("/script", UriKind.Relative), content, cancellationToken);
         if (!answer.IsSuccessStatusCode)
         {
-            throw new InvalidOperationException($"The simulator does not take the script: {await answer.Content.ReadAsStringAsync(cancellationToken)}");
+            throw new InvalidOperationException(
+                $"The simulator does not take the script: {await answer.Content.ReadAsStringAsync(cancellationToken)}"
+            );
         }
     }
 

@@ -41,7 +41,9 @@ internal sealed class StanzaBuffer(int bytes)
             Number(sender);
             Text("@"u8, Rehearsal.Server, "/phone' type='chat' class='text' id='m-"u8);
             Number(number);
-            buffer.Write("'><body>Are you coming tonight? I have kept you a seat near the window, and the bread is still warm.</body></message>"u8);
+            buffer.Write(
+                "'><body>Are you coming tonight? I have kept you a seat near the window, and the bread is still warm.</body></message>"u8
+            );
         }
 
         if (count == 0)
@@ -107,7 +109,10 @@ internal sealed class StanzaReader(NetworkStream stream)
             if (nameEnd > 0 && tagEnd > 0)
             {
                 var close = $"</{text[1..nameEnd]}>";
-                var end = text[tagEnd - 1] == '/' ? tagEnd + 1 : text.IndexOf(close, StringComparison.Ordinal) is >= 0 and var at ? at + close.Length : -1;
+                var end =
+                    text[tagEnd - 1] == '/' ? tagEnd + 1
+                    : text.IndexOf(close, StringComparison.Ordinal) is >= 0 and var at ? at + close.Length
+                    : -1;
                 if (end > 0)
                 {
                     var stanza = text[..end];
@@ -127,6 +132,8 @@ internal sealed class StanzaReader(NetworkStream stream)
     {
         var read = await stream.ReadAsync(bytes, cancellationToken);
         text += Encoding.UTF8.GetString(bytes, 0, read);
-        return read > 0 ? true : text.Length == 0 ? false : throw new IOException("The relay's stream ended within a stanza.");
+        return read > 0 ? true
+            : text.Length == 0 ? false
+            : throw new IOException("The relay's stream ended within a stanza.");
     }
 }

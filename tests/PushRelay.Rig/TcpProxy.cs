@@ -108,7 +108,9 @@ internal sealed class TcpProxy : IAsyncDisposable
             await far.ConnectAsync(IPAddress.Loopback, target, stop.Token);
             (near.NoDelay, far.NoDelay) = (true, true);
             await Task.WhenAny(
-                CopyAsync(near.GetStream(), far.GetStream(), connection), CopyAsync(far.GetStream(), near.GetStream(), connection));
+                CopyAsync(near.GetStream(), far.GetStream(), connection),
+                CopyAsync(far.GetStream(), near.GetStream(), connection)
+            );
         }
         catch (Exception exception) when (exception is SocketException or OperationCanceledException or ObjectDisposedException)
         {

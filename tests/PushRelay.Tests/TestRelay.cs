@@ -5,11 +5,13 @@ using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Time.Testing;
 using PushRelay.Access;
 using PushRelay.Apns.Simulator;
-using PushRelay.Decision;
-using PushRelay.Deliveries;
+using PushRelay.Audit;
 using PushRelay.Devices;
+using PushRelay.Ingest;
+using PushRelay.Ledger;
 using PushRelay.Outbox;
 using PushRelay.Presence;
+using PushRelay.Secrets;
 using PushRelay.Storage;
 
 namespace PushRelay.Tests;
@@ -50,7 +52,10 @@ internal sealed class TestRelay : IAsyncDisposable
         var folder = Directory.CreateTempSubdirectory("pushrelay-test-").FullName;
         // PostgreSQL goes by its own clock, which is the real one
         var clock = new FakeTimeProvider(
-            postgreSql is null ? DateTimeOffset.Parse("2026-03-01T12:00:00Z", CultureInfo.InvariantCulture) : TimeProvider.System.GetUtcNow());
+            postgreSql is null
+                ? DateTimeOffset.Parse("2026-03-01T12:00:00Z", CultureInfo.InvariantCulture)
+                : TimeProvider.System.GetUtcNow()
+        );
         string[] all = [.. Settings(folder, postgreSql), .. settings];
         try
         {
@@ -112,29 +117,38 @@ internal sealed class TestRelay : IAsyncDisposable
     }
 
     /// <summary>A message for this device, to be appended.</summary>
-    public Delivery NewRow(Device device, Guid id, DateTimeOffset now, Guid slot, TimeSpan? due = null, string? eventKey = null, string app = App) => new()
-    {
-        Id = id,
-        Server = Server,
-        Account = device.Account,
-        DeviceKey = device.Key,
-        Device = device.Id,
-        App = app,
-        Platform = device.Platform,
-        EventKey = eventKey ?? id.ToString(),
-        Source = EventSource.Bridge,
-        Class = EventClass.Text,
-        Sender = Alice,
-        Conversation = Alice,
-        EventAt = now,
-        Slot = slot,
-        Content = new AlertContent("hello", null).Seal(MasterKey, id),
-        State = DeliveryState.Pending,
-        Reason = Reasons.Offline,
-        CreatedAt = now,
-        DueAt = now + (due ?? TimeSpan.Zero),
-        ExpiresAt = now + TimeSpan.FromDays(1),
-    };
+    public Delivery NewRow(
+        Device device,
+        Guid id,
+        DateTimeOffset now,
+        Guid slot,
+        TimeSpan? due = null,
+        string? eventKey = null,
+        string app = App
+    ) =>
+        new()
+        {
+            Id = id,
+            Server = Server,
+            Account = device.Account,
+            DeviceKey = device.Key,
+            Device = device.Id,
+            App = app,
+            Platform = device.Platform,
+            EventKey = eventKey ?? id.ToString(),
+            Source = EventSource.Bridge,
+            Class = EventClass.Text,
+            Sender = Alice,
+            Conversation = Alice,
+            EventAt = now,
+            Slot = slot,
+            Content = new AlertContent("hello", null).Seal(MasterKey, id),
+            State = DeliveryState.Pending,
+            Reason = Reasons.Offline,
+            CreatedAt = now,
+            DueAt = now + (due ?? TimeSpan.Zero),
+            ExpiresAt = now + TimeSpan.FromDays(1),
+        };
 
     public async Task ServeAsync()
     {
@@ -170,14 +184,19 @@ internal sealed class TestRelay : IAsyncDisposable
                 Environment = DeviceEnvironment.Production,
                 Resource = resource,
             },
-            TestContext.Current.CancellationToken);
+            TestContext.Current.CancellationToken
+        );
         return Assert.IsType<RegistrationResult.Done>(registered).Device;
     }
 
     public async Task<List<Delivery>> RowsAsync(string account = Bob)
     {
         await using var db = NewDb();
-        return await db.Set<Delivery>().AsNoTracking().Where(d => d.Account == account).OrderBy(d => d.Id).ToListAsync(TestContext.Current.CancellationToken);
+        return await db.Set<Delivery>()
+            .AsNoTracking()
+            .Where(d => d.Account == account)
+            .OrderBy(d => d.Id)
+            .ToListAsync(TestContext.Current.CancellationToken);
     }
 
     /// <summary>The account's rows once <paramref name="settled"/> of them say so; fails after 20 seconds.</summary>
@@ -186,7 +205,8 @@ internal sealed class TestRelay : IAsyncDisposable
         List<Delivery> rows = [];
         await UntilAsync(
             async () => settled(rows = await RowsAsync(account)),
-            () => string.Join("; ", rows.Select(r => $"{r.State}/{r.Reason} attempts {r.Attempts} due {r.DueAt:O}")));
+            () => string.Join("; ", rows.Select(r => $"{r.State}/{r.Reason} attempts {r.Attempts} due {r.DueAt:O}"))
+        );
         return rows;
     }
 
@@ -217,8 +237,11 @@ internal sealed class TestRelay : IAsyncDisposable
             Body = body,
             Presence = new AccountPresence(AccountState.Offline, []),
         };
-        return Get<EventIngest>().CommitAsync(
-            [new EventBatch(new StreamName(Server, ""), [change is null ? message : change(message)], null)], TestContext.Current.CancellationToken);
+        return Get<EventIngest>()
+            .CommitAsync(
+                [new EventBatch(new StreamName(Server, ""), [change is null ? message : change(message)], null)],
+                TestContext.Current.CancellationToken
+            );
     }
 
     public static string NewToken() => Convert.ToHexStringLower(System.Security.Cryptography.RandomNumberGenerator.GetBytes(32));

@@ -112,17 +112,17 @@ internal readonly record struct Frame(FrameType Type, FrameFlags Flags, int Stre
 /// <summary>Cuts a byte stream into frames. One reader at a time.</summary>
 internal sealed class FrameReader(Stream stream)
 {
-    private readonly byte[] _buffer = new byte[4 * (Frame.HeaderBytes + Frame.PayloadBytesMax)];
-    private int _start;
-    private int _end;
+    private readonly byte[] buffer = new byte[4 * (Frame.HeaderBytes + Frame.PayloadBytesMax)];
+    private int start;
+    private int end;
 
     /// <summary>Whether <see cref="ReadAsync"/> would return without asking the stream.</summary>
-    public bool HasFrame => _end - _start >= Frame.HeaderBytes && _end - _start - Frame.HeaderBytes >= Length();
+    public bool HasFrame => end - start >= Frame.HeaderBytes && end - start - Frame.HeaderBytes >= Length();
 
     /// <summary>Takes so many bytes that are no frame (the connection preface). False: the stream ended before.</summary>
     public async ValueTask<bool> ReadExactlyAsync(Memory<byte> target, CancellationToken cancellationToken)
     {
-        while (_end - _start < target.Length)
+        while (end - start < target.Length)
         {
             if (!await FillAsync(cancellationToken))
             {
@@ -130,8 +130,8 @@ internal sealed class FrameReader(Stream stream)
             }
         }
 
-        _buffer.AsMemory(_start, target.Length).CopyTo(target);
-        _start += target.Length;
+        buffer.AsMemory(start, target.Length).CopyTo(target);
+        start += target.Length;
         return true;
     }
 
@@ -141,7 +141,7 @@ internal sealed class FrameReader(Stream stream)
     {
         while (!HasFrame)
         {
-            if (_end - _start >= Frame.HeaderBytes && Length() > Frame.PayloadBytesMax)
+            if (end - start >= Frame.HeaderBytes && Length() > Frame.PayloadBytesMax)
             {
                 throw new Http2ConnectionException(Http2Error.FrameSizeError, $"A frame of {Length()} bytes.");
             }
@@ -153,33 +153,34 @@ internal sealed class FrameReader(Stream stream)
         }
 
         var length = Length();
-        var header = _buffer.AsSpan(_start, Frame.HeaderBytes);
+        var header = buffer.AsSpan(start, Frame.HeaderBytes);
         var frame = new Frame(
             (FrameType)header[3],
             (FrameFlags)header[4],
             (int)(BinaryPrimitives.ReadUInt32BigEndian(header[5..]) & 0x7fff_ffff),
-            _buffer.AsMemory(_start + Frame.HeaderBytes, length));
-        _start += Frame.HeaderBytes + length;
+            buffer.AsMemory(start + Frame.HeaderBytes, length)
+        );
+        start += Frame.HeaderBytes + length;
         return frame;
     }
 
-    private int Length() => (_buffer[_start] << 16) | (_buffer[_start + 1] << 8) | _buffer[_start + 2];
+    private int Length() => (buffer[start] << 16) | (buffer[start + 1] << 8) | buffer[start + 2];
 
     private async ValueTask<bool> FillAsync(CancellationToken cancellationToken)
     {
-        if (_start == _end)
+        if (start == end)
         {
-            _start = _end = 0;
+            start = end = 0;
         }
-        else if (_buffer.Length - _start < Frame.HeaderBytes + Frame.PayloadBytesMax)
+        else if (buffer.Length - start < Frame.HeaderBytes + Frame.PayloadBytesMax)
         {
-            _buffer.AsSpan(_start, _end - _start).CopyTo(_buffer);
-            _end -= _start;
-            _start = 0;
+            buffer.AsSpan(start, end - start).CopyTo(buffer);
+            end -= start;
+            start = 0;
         }
 
-        var read = await stream.ReadAsync(_buffer.AsMemory(_end), cancellationToken);
-        _end += read;
+        var read = await stream.ReadAsync(buffer.AsMemory(end), cancellationToken);
+        end += read;
         return read > 0;
     }
 }
@@ -192,23 +193,25 @@ internal sealed class FrameWriter(Stream stream)
     /// <summary>A peer that asks and does not read is cut off here.</summary>
     private const int WaitingBytesMax = 4 * 1024 * 1024;
 
-    private readonly Lock _lock = new();
-    private readonly Channel<bool> _wanted = Channel.CreateBounded<bool>(new BoundedChannelOptions(1) { FullMode = BoundedChannelFullMode.DropWrite });
-    private ArrayBufferWriter<byte> _filling = new(16 * 1024);
-    private ArrayBufferWriter<byte> _writing = new(16 * 1024);
+    private readonly Lock sync = new();
+    private readonly Channel<bool> wanted = Channel.CreateBounded<bool>(
+        new BoundedChannelOptions(1) { FullMode = BoundedChannelFullMode.DropWrite }
+    );
+    private ArrayBufferWriter<byte> filling = new(16 * 1024);
+    private ArrayBufferWriter<byte> writing = new(16 * 1024);
 
     /// <summary>Appends; goes out with the next <see cref="Flush"/>.</summary>
     public void Write(FrameType type, FrameFlags flags, int streamId, ReadOnlySpan<byte> payload)
     {
         ArgumentOutOfRangeException.ThrowIfGreaterThan(payload.Length, Frame.PayloadBytesMax);
-        lock (_lock)
+        lock (sync)
         {
-            if (_filling.WrittenCount > WaitingBytesMax)
+            if (filling.WrittenCount > WaitingBytesMax)
             {
                 throw new Http2ConnectionException(Http2Error.EnhanceYourCalm, "The peer does not read what it asks for.");
             }
 
-            var target = _filling.GetSpan(Frame.HeaderBytes + payload.Length);
+            var target = filling.GetSpan(Frame.HeaderBytes + payload.Length);
             target[0] = (byte)(payload.Length >> 16);
             target[1] = (byte)(payload.Length >> 8);
             target[2] = (byte)payload.Length;
@@ -216,7 +219,7 @@ internal sealed class FrameWriter(Stream stream)
             target[4] = (byte)flags;
             BinaryPrimitives.WriteInt32BigEndian(target[5..], streamId);
             payload.CopyTo(target[Frame.HeaderBytes..]);
-            _filling.Advance(Frame.HeaderBytes + payload.Length);
+            filling.Advance(Frame.HeaderBytes + payload.Length);
         }
     }
 
@@ -248,15 +251,15 @@ internal sealed class FrameWriter(Stream stream)
         Write(FrameType.GoAway, FrameFlags.None, 0, payload);
     }
 
-    public void Flush() => _wanted.Writer.TryWrite(true);
+    public void Flush() => wanted.Writer.TryWrite(true);
 
     /// <summary>After what is gathered nothing more goes out, and <see cref="RunAsync"/> ends.</summary>
-    public void Complete() => _wanted.Writer.TryComplete();
+    public void Complete() => wanted.Writer.TryComplete();
 
     /// <summary>Writes until <see cref="Complete"/>; throws what the stream throws.</summary>
     public async Task RunAsync(CancellationToken cancellationToken)
     {
-        await foreach (var _ in _wanted.Reader.ReadAllAsync(cancellationToken))
+        await foreach (var _ in wanted.Reader.ReadAllAsync(cancellationToken))
         {
             await WriteGatheredAsync(cancellationToken);
         }
@@ -266,15 +269,15 @@ internal sealed class FrameWriter(Stream stream)
 
     private async Task WriteGatheredAsync(CancellationToken cancellationToken)
     {
-        lock (_lock)
+        lock (sync)
         {
-            (_filling, _writing) = (_writing, _filling);
+            (filling, writing) = (writing, filling);
         }
 
-        if (_writing.WrittenCount > 0)
+        if (writing.WrittenCount > 0)
         {
-            await stream.WriteAsync(_writing.WrittenMemory, cancellationToken);
-            _writing.ResetWrittenCount();
+            await stream.WriteAsync(writing.WrittenMemory, cancellationToken);
+            writing.ResetWrittenCount();
         }
     }
 }

@@ -11,9 +11,10 @@ internal sealed class HpackDecoder
     /// <summary>Of one block, decoded: a small block can name the same large field a thousand times.</summary>
     public const int HeaderListBytesMax = 16 * 1024;
 
-    private readonly HpackTable _table = new(TableBytesMax);
+    private readonly HpackTable table = new(TableBytesMax);
 
-    /// <exception cref="Http2ConnectionException">The two tables are no longer the same, or it is too much: the connection is over.</exception>
+    /// <exception cref="Http2ConnectionException">The two tables are no longer the same, or it is too much: the connection is
+    /// over.</exception>
     public List<HeaderField> Decode(ReadOnlySpan<byte> block)
     {
         var fields = new List<HeaderField>(12);
@@ -29,24 +30,24 @@ internal sealed class HpackDecoder
                     throw Broken("A table size that was not offered, or not at the beginning.");
                 }
 
-                _table.Resize(size);
+                table.Resize(size);
                 continue;
             }
 
             HeaderField field;
             if ((first & 0x80) != 0)
             {
-                field = _table[ReadInteger(ref block, 7)] ?? throw Broken("An index that is in no table.");
+                field = table[ReadInteger(ref block, 7)] ?? throw Broken("An index that is in no table.");
             }
             else
             {
                 var indexing = (first & 0x40) != 0;
                 var nameIndex = ReadInteger(ref block, indexing ? 6 : 4);
-                var name = nameIndex > 0 ? (_table[nameIndex] ?? throw Broken("A name that is in no table.")).Name : ReadText(ref block);
+                var name = nameIndex > 0 ? (table[nameIndex] ?? throw Broken("A name that is in no table.")).Name : ReadText(ref block);
                 field = new HeaderField(name, ReadText(ref block));
                 if (indexing)
                 {
-                    _table.Add(field);
+                    table.Add(field);
                 }
             }
 
@@ -129,23 +130,23 @@ internal sealed class HpackDecoder
 /// <summary>Writes header blocks, RFC 7541, without Huffman. One per connection and direction; blocks in the order they go out.</summary>
 internal sealed class HpackEncoder
 {
-    private readonly HpackTable _table = new(HpackDecoder.TableBytesMax);
-    private int? _newSize;
+    private readonly HpackTable table = new(HpackDecoder.TableBytesMax);
+    private int? newSize;
 
     /// <summary>The peer's SETTINGS_HEADER_TABLE_SIZE; more than 4096 is not used.</summary>
     public void Resize(uint bytesMax)
     {
-        _newSize = (int)Math.Min(bytesMax, HpackDecoder.TableBytesMax);
-        _table.Resize(_newSize.Value);
+        newSize = (int)Math.Min(bytesMax, HpackDecoder.TableBytesMax);
+        table.Resize(newSize.Value);
     }
 
     /// <summary>Before the first field of each block.</summary>
     public void Begin(IBufferWriter<byte> block)
     {
-        if (_newSize is { } size)
+        if (newSize is { } size)
         {
             WriteInteger(block, 0x20, 5, size);
-            _newSize = null;
+            newSize = null;
         }
     }
 
@@ -154,7 +155,7 @@ internal sealed class HpackEncoder
     /// <param name="keep">Worth a place in the table: it will come again just so.</param>
     public void Write(IBufferWriter<byte> block, HeaderField field, bool keep)
     {
-        var (exact, name) = _table.Find(field);
+        var (exact, name) = table.Find(field);
         if (exact > 0)
         {
             WriteInteger(block, 0x80, 7, exact);
@@ -170,7 +171,7 @@ internal sealed class HpackEncoder
         WriteText(block, field.Value);
         if (keep)
         {
-            _table.Add(field);
+            table.Add(field);
         }
     }
 

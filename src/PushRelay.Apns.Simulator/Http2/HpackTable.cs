@@ -14,32 +14,83 @@ internal sealed class HpackTable(int bytesMax)
 {
     public static readonly HeaderField[] Static =
     [
-        new(":authority", ""), new(":method", "GET"), new(":method", "POST"), new(":path", "/"), new(":path", "/index.html"),
-        new(":scheme", "http"), new(":scheme", "https"), new(":status", "200"), new(":status", "204"), new(":status", "206"),
-        new(":status", "304"), new(":status", "400"), new(":status", "404"), new(":status", "500"), new("accept-charset", ""),
-        new("accept-encoding", "gzip, deflate"), new("accept-language", ""), new("accept-ranges", ""), new("accept", ""),
-        new("access-control-allow-origin", ""), new("age", ""), new("allow", ""), new("authorization", ""), new("cache-control", ""),
-        new("content-disposition", ""), new("content-encoding", ""), new("content-language", ""), new("content-length", ""),
-        new("content-location", ""), new("content-range", ""), new("content-type", ""), new("cookie", ""), new("date", ""), new("etag", ""),
-        new("expect", ""), new("expires", ""), new("from", ""), new("host", ""), new("if-match", ""), new("if-modified-since", ""),
-        new("if-none-match", ""), new("if-range", ""), new("if-unmodified-since", ""), new("last-modified", ""), new("link", ""),
-        new("location", ""), new("max-forwards", ""), new("proxy-authenticate", ""), new("proxy-authorization", ""), new("range", ""),
-        new("referer", ""), new("refresh", ""), new("retry-after", ""), new("server", ""), new("set-cookie", ""),
-        new("strict-transport-security", ""), new("transfer-encoding", ""), new("user-agent", ""), new("vary", ""), new("via", ""),
+        new(":authority", ""),
+        new(":method", "GET"),
+        new(":method", "POST"),
+        new(":path", "/"),
+        new(":path", "/index.html"),
+        new(":scheme", "http"),
+        new(":scheme", "https"),
+        new(":status", "200"),
+        new(":status", "204"),
+        new(":status", "206"),
+        new(":status", "304"),
+        new(":status", "400"),
+        new(":status", "404"),
+        new(":status", "500"),
+        new("accept-charset", ""),
+        new("accept-encoding", "gzip, deflate"),
+        new("accept-language", ""),
+        new("accept-ranges", ""),
+        new("accept", ""),
+        new("access-control-allow-origin", ""),
+        new("age", ""),
+        new("allow", ""),
+        new("authorization", ""),
+        new("cache-control", ""),
+        new("content-disposition", ""),
+        new("content-encoding", ""),
+        new("content-language", ""),
+        new("content-length", ""),
+        new("content-location", ""),
+        new("content-range", ""),
+        new("content-type", ""),
+        new("cookie", ""),
+        new("date", ""),
+        new("etag", ""),
+        new("expect", ""),
+        new("expires", ""),
+        new("from", ""),
+        new("host", ""),
+        new("if-match", ""),
+        new("if-modified-since", ""),
+        new("if-none-match", ""),
+        new("if-range", ""),
+        new("if-unmodified-since", ""),
+        new("last-modified", ""),
+        new("link", ""),
+        new("location", ""),
+        new("max-forwards", ""),
+        new("proxy-authenticate", ""),
+        new("proxy-authorization", ""),
+        new("range", ""),
+        new("referer", ""),
+        new("refresh", ""),
+        new("retry-after", ""),
+        new("server", ""),
+        new("set-cookie", ""),
+        new("strict-transport-security", ""),
+        new("transfer-encoding", ""),
+        new("user-agent", ""),
+        new("vary", ""),
+        new("via", ""),
         new("www-authenticate", ""),
     ];
 
-    private static readonly FrozenDictionary<HeaderField, int> StaticFields =
-        Static.Index().ToFrozenDictionary(entry => entry.Item, entry => entry.Index + 1);
+    private static readonly FrozenDictionary<HeaderField, int> StaticFields = Static
+        .Index()
+        .ToFrozenDictionary(entry => entry.Item, entry => entry.Index + 1);
 
-    private static readonly FrozenDictionary<string, int> StaticNames =
-        Static.Index().DistinctBy(entry => entry.Item.Name).ToFrozenDictionary(entry => entry.Item.Name, entry => entry.Index + 1, StringComparer.Ordinal);
+    private static readonly FrozenDictionary<string, int> StaticNames = Static
+        .Index()
+        .DistinctBy(entry => entry.Item.Name)
+        .ToFrozenDictionary(entry => entry.Item.Name, entry => entry.Index + 1, StringComparer.Ordinal);
 
-    private readonly Queue<HeaderField> _oldestFirst = new();
-    private HeaderField[] _newestFirst = [];
-    private bool _stale;
-    private int _bytes;
-    private int _bytesMax = bytesMax;
+    private readonly Queue<HeaderField> oldestFirst = new();
+    private HeaderField[] newestFirst = [];
+    private bool stale;
+    private int bytes;
+    private int bytesMax = bytesMax;
 
     /// <summary>By index as on the wire, from 1 on.</summary>
     public HeaderField? this[int index]
@@ -51,27 +102,27 @@ internal sealed class HpackTable(int bytesMax)
                 return index > 0 ? Static[index - 1] : null;
             }
 
-            if (_stale)
+            if (stale)
             {
-                _newestFirst = [.. _oldestFirst.Reverse()];
-                _stale = false;
+                newestFirst = [.. oldestFirst.Reverse()];
+                stale = false;
             }
 
             index -= Static.Length + 1;
-            return index < _oldestFirst.Count ? _newestFirst[index] : null;
+            return index < oldestFirst.Count ? newestFirst[index] : null;
         }
     }
 
     public void Add(HeaderField field)
     {
-        _oldestFirst.Enqueue(field);
-        _bytes += field.Bytes;
+        oldestFirst.Enqueue(field);
+        bytes += field.Bytes;
         Evict();
     }
 
     public void Resize(int bytesMax)
     {
-        _bytesMax = bytesMax;
+        this.bytesMax = bytesMax;
         Evict();
     }
 
@@ -102,10 +153,10 @@ internal sealed class HpackTable(int bytesMax)
 
     private void Evict()
     {
-        _stale = true;
-        while (_bytes > _bytesMax && _oldestFirst.TryDequeue(out var oldest))
+        stale = true;
+        while (bytes > this.bytesMax && oldestFirst.TryDequeue(out var oldest))
         {
-            _bytes -= oldest.Bytes;
+            bytes -= oldest.Bytes;
         }
     }
 }

@@ -19,26 +19,26 @@ internal sealed partial class ServerConnection : IDisposable
 
     private static readonly byte[] Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"u8.ToArray();
 
-    private readonly Socket _socket;
-    private readonly SslStream _tls;
-    private readonly FrameReader _reader;
-    private readonly FrameWriter _writer;
-    private readonly HpackDecoder _decoder = new();
-    private readonly IRequestHandler _handler;
-    private readonly ILogger _logger;
-    private readonly CancellationTokenSource _over = new();
-    private int _unacknowledgedBytes;
+    private readonly Socket socket;
+    private readonly SslStream tls;
+    private readonly FrameReader reader;
+    private readonly FrameWriter writer;
+    private readonly HpackDecoder decoder = new();
+    private readonly IRequestHandler handler;
+    private readonly ILogger logger;
+    private readonly CancellationTokenSource over = new();
+    private int unacknowledgedBytes;
 
     public ServerConnection(int number, Socket socket, SslStream tls, int streamsMax, IRequestHandler handler, ILogger logger)
     {
         Number = number;
-        _socket = socket;
-        _tls = tls;
-        _reader = new FrameReader(tls);
-        _writer = new FrameWriter(tls);
-        Streams = new ServerStreams(_writer, streamsMax);
-        _handler = handler;
-        _logger = logger;
+        this.socket = socket;
+        this.tls = tls;
+        reader = new FrameReader(tls);
+        writer = new FrameWriter(tls);
+        Streams = new ServerStreams(writer, streamsMax);
+        this.handler = handler;
+        this.logger = logger;
     }
 
     /// <summary>Counted from 1.</summary>
@@ -61,28 +61,28 @@ internal sealed partial class ServerConnection : IDisposable
         }
         catch (Exception exception) when (IsOver(exception))
         {
-            await _over.CancelAsync();
+            await over.CancelAsync();
         }
 
-        _writer.Complete();
+        writer.Complete();
         await writing;
-        _socket.Dispose();
-        await _tls.DisposeAsync();
+        this.socket.Dispose();
+        await this.tls.DisposeAsync();
     }
 
-    public void Flush() => _writer.Flush();
+    public void Flush() => writer.Flush();
 
     /// <summary>Sends what is gathered, then ends the connection with FIN.</summary>
-    public void Close() => _writer.Complete();
+    public void Close() => writer.Complete();
 
     /// <summary>Ends it with a TCP reset, at once.</summary>
     public void Abort()
     {
         try
         {
-            _socket.LingerState = new LingerOption(true, 0);
-            _socket.Close();
-            _over.Cancel();
+            this.socket.LingerState = new LingerOption(true, 0);
+            this.socket.Close();
+            over.Cancel();
         }
         catch (ObjectDisposedException)
         {
@@ -95,18 +95,16 @@ internal sealed partial class ServerConnection : IDisposable
     {
         try
         {
-            _socket.Shutdown(SocketShutdown.Send);
+            this.socket.Shutdown(SocketShutdown.Send);
         }
-        catch (Exception exception) when (exception is SocketException or ObjectDisposedException)
-        {
-        }
+        catch (Exception exception) when (exception is SocketException or ObjectDisposedException) { }
     }
 
     public void Dispose()
     {
-        _over.Dispose();
-        _tls.Dispose();
-        _socket.Dispose();
+        over.Dispose();
+        this.tls.Dispose();
+        this.socket.Dispose();
     }
 
     /// <summary>The peer went away, or we cut it off.</summary>
@@ -118,31 +116,32 @@ internal sealed partial class ServerConnection : IDisposable
     {
         try
         {
-            await _writer.RunAsync(_over.Token);
-            await _tls.ShutdownAsync();
-            _socket.Shutdown(SocketShutdown.Send);
-            _over.CancelAfter(TimeSpan.FromSeconds(1));
+            await writer.RunAsync(over.Token);
+            await this.tls.ShutdownAsync();
+            this.socket.Shutdown(SocketShutdown.Send);
+            over.CancelAfter(TimeSpan.FromSeconds(1));
         }
         catch (Exception exception) when (IsOver(exception))
         {
-            await _over.CancelAsync();
+            await over.CancelAsync();
         }
     }
 
     private async Task ReadAsync()
     {
         var preface = new byte[Preface.Length];
-        if (!await _reader.ReadExactlyAsync(preface, _over.Token) || !preface.AsSpan().SequenceEqual(Preface))
+        if (!await reader.ReadExactlyAsync(preface, over.Token) || !preface.AsSpan().SequenceEqual(Preface))
         {
             throw new Http2ConnectionException(Http2Error.ProtocolError, "Not HTTP/2.");
         }
 
-        _writer.WriteSettings(
+        writer.WriteSettings(
             (SettingId.MaxConcurrentStreams, (uint)Streams.StreamsMax),
-            (SettingId.MaxHeaderListSize, (uint)HpackDecoder.HeaderListBytesMax));
-        _writer.Flush();
+            (SettingId.MaxHeaderListSize, (uint)HpackDecoder.HeaderListBytesMax)
+        );
+        writer.Flush();
         var isFirst = true;
-        while (await _reader.ReadAsync(_over.Token) is { } frame)
+        while (await reader.ReadAsync(over.Token) is { } frame)
         {
             if (isFirst && frame.Type != FrameType.Settings)
             {
@@ -156,9 +155,9 @@ internal sealed partial class ServerConnection : IDisposable
             }
 
             await TakeAsync(frame);
-            if (!_reader.HasFrame)
+            if (!reader.HasFrame)
             {
-                _writer.Flush();
+                writer.Flush();
             }
         }
     }
@@ -168,7 +167,7 @@ internal sealed partial class ServerConnection : IDisposable
         if (Streams.IsFrozen)
         {
             // Until the peer or the simulator gives up: not even the window is enlarged.
-            await Task.Delay(Timeout.InfiniteTimeSpan, TimeProvider.System, _over.Token);
+            await Task.Delay(Timeout.InfiniteTimeSpan, TimeProvider.System, over.Token);
         }
 
         switch (frame.Type)
@@ -190,7 +189,7 @@ internal sealed partial class ServerConnection : IDisposable
                 break;
             case FrameType.Ping when !frame.Has(Frame.Ack):
                 Demand(frame, bytes: 8);
-                _writer.Write(FrameType.Ping, Frame.Ack, 0, frame.Payload.Span);
+                writer.Write(FrameType.Ping, Frame.Ack, 0, frame.Payload.Span);
                 break;
             case FrameType.WindowUpdate:
                 Demand(frame, bytes: 4);
@@ -208,7 +207,7 @@ internal sealed partial class ServerConnection : IDisposable
     {
         var block = new ArrayBufferWriter<byte>();
         block.Write(first.Content().Span);
-        while (await _reader.ReadAsync(_over.Token) is { } next)
+        while (await reader.ReadAsync(over.Token) is { } next)
         {
             if (next.Type != FrameType.Continuation || next.StreamId != first.StreamId)
             {
@@ -232,7 +231,7 @@ internal sealed partial class ServerConnection : IDisposable
 
     private void TakeHeaders(Frame frame)
     {
-        var headers = _decoder.Decode(frame.Content().Span);
+        var headers = decoder.Decode(frame.Content().Span);
         if (Streams.Open(frame.StreamId, headers) is { } stream && frame.Has(FrameFlags.EndStream))
         {
             End(stream);
@@ -242,11 +241,11 @@ internal sealed partial class ServerConnection : IDisposable
     private void TakeData(Frame frame)
     {
         // The whole frame counts, padding too, also on a stream that is gone: section 6.9.
-        _unacknowledgedBytes += frame.Payload.Length;
-        if (_unacknowledgedBytes >= WindowUpdateBytes)
+        unacknowledgedBytes += frame.Payload.Length;
+        if (unacknowledgedBytes >= WindowUpdateBytes)
         {
-            _writer.Write(FrameType.WindowUpdate, FrameFlags.None, 0, (uint)_unacknowledgedBytes);
-            _unacknowledgedBytes = 0;
+            writer.Write(FrameType.WindowUpdate, FrameFlags.None, 0, (uint)unacknowledgedBytes);
+            unacknowledgedBytes = 0;
         }
 
         if (Streams.Append(frame.StreamId, frame.Content().Span) is not { } stream)
@@ -260,14 +259,14 @@ internal sealed partial class ServerConnection : IDisposable
         }
         else if (frame.Payload.Length > 0)
         {
-            _writer.Write(FrameType.WindowUpdate, FrameFlags.None, frame.StreamId, (uint)frame.Payload.Length);
+            writer.Write(FrameType.WindowUpdate, FrameFlags.None, frame.StreamId, (uint)frame.Payload.Length);
         }
     }
 
     private void End(ServerStream stream)
     {
         stream.Ended = true;
-        _handler.Handle(this, stream);
+        this.handler.Handle(this, stream);
     }
 
     private static void Demand(Frame frame, int bytes)
@@ -282,7 +281,7 @@ internal sealed partial class ServerConnection : IDisposable
     {
         try
         {
-            _writer.WriteGoAway(Streams.Highest, exception.Error, Encoding.UTF8.GetBytes(exception.Message));
+            writer.WriteGoAway(Streams.Highest, exception.Error, Encoding.UTF8.GetBytes(exception.Message));
         }
         catch (Http2ConnectionException)
         {
@@ -297,5 +296,5 @@ internal sealed partial class ServerConnection : IDisposable
 /// <summary>Takes each request once it is whole. Called on the connection's reading task: must not block.</summary>
 internal interface IRequestHandler
 {
-    public void Handle(ServerConnection connection, ServerStream stream);
+    void Handle(ServerConnection connection, ServerStream stream);
 }

@@ -8,7 +8,7 @@ internal sealed class ServerStream(int id, List<HeaderField> headers, long sendW
     /// <summary>More than any payload; what follows is counted, not kept.</summary>
     private const int KeptBytesMax = 16 * 1024;
 
-    private ArrayBufferWriter<byte>? _body;
+    private ArrayBufferWriter<byte>? body;
 
     public int Id { get; } = id;
 
@@ -16,7 +16,7 @@ internal sealed class ServerStream(int id, List<HeaderField> headers, long sendW
 
     public long BodyBytes { get; private set; }
 
-    public ReadOnlyMemory<byte> Body => _body?.WrittenMemory ?? default;
+    public ReadOnlyMemory<byte> Body => body?.WrittenMemory ?? default;
 
     /// <summary>The request is whole.</summary>
     public bool Ended { get; set; }
@@ -31,7 +31,7 @@ internal sealed class ServerStream(int id, List<HeaderField> headers, long sendW
         BodyBytes += data.Length;
         if (BodyBytes <= KeptBytesMax && data.Length > 0)
         {
-            (_body ??= new ArrayBufferWriter<byte>(Math.Max(512, data.Length))).Write(data);
+            (body ??= new ArrayBufferWriter<byte>(Math.Max(512, data.Length))).Write(data);
         }
     }
 }

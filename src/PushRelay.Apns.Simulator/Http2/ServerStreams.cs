@@ -6,7 +6,8 @@ using System.Text;
 namespace PushRelay.Apns.Simulator.Http2;
 
 /// <summary>
-/// The open streams of one connection, RFC 9113 section 5: how many there may be, what the peer's windows let out, and where a GOAWAY draws the
+/// The open streams of one connection, RFC 9113 section 5: how many there may be, what the peer's windows let out, and where a GOAWAY draws
+/// the
 /// line. Safe for concurrent use; what it writes goes out with the next <see cref="FrameWriter.Flush"/>.
 /// </summary>
 internal sealed class ServerStreams(FrameWriter writer, int streamsMax)
@@ -14,21 +15,21 @@ internal sealed class ServerStreams(FrameWriter writer, int streamsMax)
     private const int WindowBytes = 65535;
     private const long WindowMax = int.MaxValue;
 
-    private readonly Lock _lock = new();
-    private readonly HpackEncoder _encoder = new();
-    private readonly ArrayBufferWriter<byte> _block = new(256);
-    private readonly Dictionary<int, ServerStream> _streams = [];
+    private readonly Lock sync = new();
+    private readonly HpackEncoder encoder = new();
+    private readonly ArrayBufferWriter<byte> block = new(256);
+    private readonly Dictionary<int, ServerStream> streams = [];
 
     /// <summary>Limits announced and not acknowledged yet.</summary>
-    private readonly Queue<int> _announced = new([streamsMax]);
-    private int _streamsAllowed = streamsMax;
-    private long _sendWindow = WindowBytes;
-    private long _peerInitialWindow = WindowBytes;
-    private int _peerFrameMax = Frame.PayloadBytesMax;
-    private int _highestStreamId;
-    private int _highestProcessed;
-    private int _lastStreamId = int.MaxValue;
-    private bool _isFrozen;
+    private readonly Queue<int> announced = new([streamsMax]);
+    private int streamsAllowed = streamsMax;
+    private long sendWindow = WindowBytes;
+    private long peerInitialWindow = WindowBytes;
+    private int peerFrameMax = Frame.PayloadBytesMax;
+    private int highestStreamId;
+    private int highestProcessed;
+    private int lastStreamId = int.MaxValue;
+    private bool isFrozen;
 
     /// <summary>The limit announced last.</summary>
     public int StreamsMax { get; private set; } = streamsMax;
@@ -40,9 +41,9 @@ internal sealed class ServerStreams(FrameWriter writer, int streamsMax)
     {
         get
         {
-            lock (_lock)
+            lock (sync)
             {
-                return _isFrozen;
+                return isFrozen;
             }
         }
     }
@@ -52,22 +53,22 @@ internal sealed class ServerStreams(FrameWriter writer, int streamsMax)
     {
         get
         {
-            lock (_lock)
+            lock (sync)
             {
-                return _highestStreamId;
+                return highestStreamId;
             }
         }
     }
 
     public void SetStreamsMax(int streamsMax)
     {
-        lock (_lock)
+        lock (sync)
         {
             if (StreamsMax != streamsMax)
             {
                 StreamsMax = streamsMax;
-                _streamsAllowed = Math.Max(_streamsAllowed, streamsMax);
-                _announced.Enqueue(streamsMax);
+                streamsAllowed = Math.Max(streamsAllowed, streamsMax);
+                this.announced.Enqueue(streamsMax);
                 writer.WriteSettings((SettingId.MaxConcurrentStreams, (uint)streamsMax));
             }
         }
@@ -81,30 +82,41 @@ internal sealed class ServerStreams(FrameWriter writer, int streamsMax)
     /// <param name="headers">Without <c>:status</c> and <c>content-length</c>.</param>
     /// <param name="body">Goes out as far as the peer's windows let it.</param>
     /// <param name="sentBytesMax">Of the body, what is sent at all: less than its length cuts the answer short.</param>
-    public void Answer(int streamId, int status, IReadOnlyList<HeaderField> headers, ReadOnlyMemory<byte> body, int sentBytesMax = int.MaxValue)
+    public void Answer(
+        int streamId,
+        int status,
+        IReadOnlyList<HeaderField> headers,
+        ReadOnlyMemory<byte> body,
+        int sentBytesMax = int.MaxValue
+    )
     {
-        lock (_lock)
+        lock (sync)
         {
-            if (_isFrozen || !_streams.TryGetValue(streamId, out var stream))
+            if (isFrozen || !streams.TryGetValue(streamId, out var stream))
             {
                 return;
             }
 
-            _block.ResetWrittenCount();
-            _encoder.Begin(_block);
-            _encoder.Write(_block, new HeaderField(":status", status.ToString(CultureInfo.InvariantCulture)), keep: true);
+            block.ResetWrittenCount();
+            encoder.Begin(block);
+            encoder.Write(block, new HeaderField(":status", status.ToString(CultureInfo.InvariantCulture)), keep: true);
             foreach (var header in headers)
             {
-                _encoder.Write(_block, header, keep: header.Name == "date");
+                encoder.Write(block, header, keep: header.Name == "date");
             }
 
             if (body.Length > 0)
             {
-                _encoder.Write(_block, new HeaderField("content-type", "application/json"), keep: true);
-                _encoder.Write(_block, new HeaderField("content-length", body.Length.ToString(CultureInfo.InvariantCulture)), keep: false);
+                encoder.Write(block, new HeaderField("content-type", "application/json"), keep: true);
+                encoder.Write(block, new HeaderField("content-length", body.Length.ToString(CultureInfo.InvariantCulture)), keep: false);
             }
 
-            writer.Write(FrameType.Headers, FrameFlags.EndHeaders | (body.Length == 0 ? FrameFlags.EndStream : 0), streamId, _block.WrittenSpan);
+            writer.Write(
+                FrameType.Headers,
+                FrameFlags.EndHeaders | (body.Length == 0 ? FrameFlags.EndStream : 0),
+                streamId,
+                block.WrittenSpan
+            );
             if (body.Length == 0)
             {
                 Forget(stream);
@@ -123,9 +135,9 @@ internal sealed class ServerStreams(FrameWriter writer, int streamsMax)
 
     public void Reset(int streamId, Http2Error error)
     {
-        lock (_lock)
+        lock (sync)
         {
-            if (_streams.TryGetValue(streamId, out var stream))
+            if (streams.TryGetValue(streamId, out var stream))
             {
                 writer.Write(FrameType.ResetStream, FrameFlags.None, streamId, (uint)error);
                 Forget(stream);
@@ -141,39 +153,39 @@ internal sealed class ServerStreams(FrameWriter writer, int streamsMax)
     /// </summary>
     public int GoAway(int lastStreamId, Http2Error error, string? debugData, bool announced = false)
     {
-        lock (_lock)
+        lock (sync)
         {
-            lastStreamId = Math.Max(lastStreamId, _highestProcessed);
-            if (lastStreamId >= _lastStreamId)
+            lastStreamId = Math.Max(lastStreamId, highestProcessed);
+            if (lastStreamId >= this.lastStreamId)
             {
-                return _lastStreamId;
+                return this.lastStreamId;
             }
 
-            _lastStreamId = lastStreamId;
+            this.lastStreamId = lastStreamId;
             if (announced)
             {
                 writer.WriteGoAway(int.MaxValue, error, []);
             }
 
-            writer.WriteGoAway(_lastStreamId, error, Encoding.UTF8.GetBytes(debugData ?? ""));
-            foreach (var stream in _streams.Values.Where(stream => stream.Id > _lastStreamId).ToArray())
+            writer.WriteGoAway(this.lastStreamId, error, Encoding.UTF8.GetBytes(debugData ?? ""));
+            foreach (var stream in streams.Values.Where(stream => stream.Id > this.lastStreamId).ToArray())
             {
-                _streams.Remove(stream.Id);
+                streams.Remove(stream.Id);
             }
 
             CloseIfDone();
         }
 
         writer.Flush();
-        return _lastStreamId;
+        return this.lastStreamId;
     }
 
     /// <summary>No GOAWAY may say of this stream that it was not processed.</summary>
     public void MarkProcessed(int streamId)
     {
-        lock (_lock)
+        lock (sync)
         {
-            _highestProcessed = Math.Max(_highestProcessed, streamId);
+            highestProcessed = Math.Max(highestProcessed, streamId);
         }
     }
 
@@ -181,9 +193,9 @@ internal sealed class ServerStreams(FrameWriter writer, int streamsMax)
     public void GoAway()
     {
         int last;
-        lock (_lock)
+        lock (sync)
         {
-            last = _highestStreamId;
+            last = highestStreamId;
         }
 
         GoAway(last, Http2Error.NoError, null);
@@ -192,18 +204,18 @@ internal sealed class ServerStreams(FrameWriter writer, int streamsMax)
     /// <summary>Whether requests of that stream still count: not after a GOAWAY below it.</summary>
     public bool Takes(int streamId)
     {
-        lock (_lock)
+        lock (sync)
         {
-            return streamId <= _lastStreamId;
+            return streamId <= this.lastStreamId;
         }
     }
 
     /// <summary>Neither reads nor writes any more, and does not close.</summary>
     public void Freeze()
     {
-        lock (_lock)
+        lock (sync)
         {
-            _isFrozen = true;
+            isFrozen = true;
         }
     }
 
@@ -211,11 +223,11 @@ internal sealed class ServerStreams(FrameWriter writer, int streamsMax)
     /// <exception cref="Http2ConnectionException">The id is not the peer's to choose.</exception>
     public ServerStream? Open(int streamId, List<HeaderField> headers)
     {
-        lock (_lock)
+        lock (sync)
         {
-            if (streamId <= _highestStreamId)
+            if (streamId <= highestStreamId)
             {
-                return _streams.GetValueOrDefault(streamId);
+                return streams.GetValueOrDefault(streamId);
             }
 
             if (streamId % 2 == 0)
@@ -223,21 +235,21 @@ internal sealed class ServerStreams(FrameWriter writer, int streamsMax)
                 throw new Http2ConnectionException(Http2Error.ProtocolError, "A stream id that is not the peer's to choose.");
             }
 
-            _highestStreamId = streamId;
-            if (streamId > _lastStreamId)
+            highestStreamId = streamId;
+            if (streamId > this.lastStreamId)
             {
                 return null;
             }
 
-            if (_streams.Count >= _streamsAllowed)
+            if (streams.Count >= streamsAllowed)
             {
                 StreamsRefused++;
                 writer.Write(FrameType.ResetStream, FrameFlags.None, streamId, (uint)Http2Error.RefusedStream);
                 return null;
             }
 
-            var stream = new ServerStream(streamId, headers, _peerInitialWindow);
-            _streams.Add(streamId, stream);
+            var stream = new ServerStream(streamId, headers, peerInitialWindow);
+            streams.Add(streamId, stream);
             return stream;
         }
     }
@@ -245,9 +257,9 @@ internal sealed class ServerStreams(FrameWriter writer, int streamsMax)
     /// <summary>Null: the stream is gone, or has ended.</summary>
     public ServerStream? Append(int streamId, ReadOnlySpan<byte> data)
     {
-        lock (_lock)
+        lock (sync)
         {
-            if (!_streams.TryGetValue(streamId, out var stream) || stream.Ended)
+            if (!streams.TryGetValue(streamId, out var stream) || stream.Ended)
             {
                 return null;
             }
@@ -260,9 +272,9 @@ internal sealed class ServerStreams(FrameWriter writer, int streamsMax)
     /// <summary>The peer lost interest.</summary>
     public void Drop(int streamId)
     {
-        lock (_lock)
+        lock (sync)
         {
-            _streams.Remove(streamId);
+            streams.Remove(streamId);
             CloseIfDone();
         }
     }
@@ -270,9 +282,9 @@ internal sealed class ServerStreams(FrameWriter writer, int streamsMax)
     /// <summary>The peer knows of the limit announced first: a lower one holds from now on.</summary>
     public void Acknowledged()
     {
-        lock (_lock)
+        lock (sync)
         {
-            _streamsAllowed = _announced.TryDequeue(out var known) ? _announced.Append(known).Max() : _streamsAllowed;
+            streamsAllowed = this.announced.TryDequeue(out var known) ? this.announced.Append(known).Max() : streamsAllowed;
         }
     }
 
@@ -284,7 +296,7 @@ internal sealed class ServerStreams(FrameWriter writer, int streamsMax)
             throw new Http2ConnectionException(Http2Error.FrameSizeError, "SETTINGS of a wrong length.");
         }
 
-        lock (_lock)
+        lock (sync)
         {
             for (var rest = settings; rest.Length > 0; rest = rest[6..])
             {
@@ -292,20 +304,20 @@ internal sealed class ServerStreams(FrameWriter writer, int streamsMax)
                 switch ((SettingId)BinaryPrimitives.ReadUInt16BigEndian(rest))
                 {
                     case SettingId.HeaderTableSize:
-                        _encoder.Resize(value);
+                        encoder.Resize(value);
                         break;
                     case SettingId.InitialWindowSize when value > WindowMax:
                         throw new Http2ConnectionException(Http2Error.FlowControlError, "A window too large.");
                     case SettingId.InitialWindowSize:
-                        foreach (var stream in _streams.Values)
+                        foreach (var stream in streams.Values)
                         {
-                            stream.SendWindow += value - _peerInitialWindow;
+                            stream.SendWindow += value - peerInitialWindow;
                         }
 
-                        _peerInitialWindow = value;
+                        peerInitialWindow = value;
                         break;
                     case SettingId.MaxFrameSize:
-                        _peerFrameMax = (int)Math.Min(value, Frame.PayloadBytesMax);
+                        peerFrameMax = (int)Math.Min(value, Frame.PayloadBytesMax);
                         break;
                     default:
                         break;
@@ -319,22 +331,22 @@ internal sealed class ServerStreams(FrameWriter writer, int streamsMax)
     /// <summary>WINDOW_UPDATE, of the connection or of one stream.</summary>
     public void Widen(int streamId, long increment)
     {
-        lock (_lock)
+        lock (sync)
         {
             if (streamId == 0)
             {
-                _sendWindow += increment;
-                if (increment == 0 || _sendWindow > WindowMax)
+                sendWindow += increment;
+                if (increment == 0 || sendWindow > WindowMax)
                 {
                     throw new Http2ConnectionException(Http2Error.FlowControlError, "A window update out of bounds.");
                 }
 
-                foreach (var waiting in _streams.Values.Where(stream => stream.Unsent.Length > 0).ToArray())
+                foreach (var waiting in streams.Values.Where(stream => stream.Unsent.Length > 0).ToArray())
                 {
                     SendBody(waiting);
                 }
             }
-            else if (_streams.TryGetValue(streamId, out var stream))
+            else if (streams.TryGetValue(streamId, out var stream))
             {
                 stream.SendWindow += increment;
                 SendBody(stream);
@@ -347,7 +359,7 @@ internal sealed class ServerStreams(FrameWriter writer, int streamsMax)
     {
         while (stream.Unsent.Length > 0)
         {
-            var length = (int)Math.Min(Math.Min(_sendWindow, stream.SendWindow), Math.Min(_peerFrameMax, stream.Unsent.Length));
+            var length = (int)Math.Min(Math.Min(sendWindow, stream.SendWindow), Math.Min(peerFrameMax, stream.Unsent.Length));
             if (length <= 0)
             {
                 return;
@@ -357,7 +369,7 @@ internal sealed class ServerStreams(FrameWriter writer, int streamsMax)
             writer.Write(FrameType.Data, isLast ? FrameFlags.EndStream : FrameFlags.None, stream.Id, stream.Unsent.Span[..length]);
             stream.Unsent = stream.Unsent[length..];
             stream.SendWindow -= length;
-            _sendWindow -= length;
+            sendWindow -= length;
             if (isLast)
             {
                 Forget(stream);
@@ -368,14 +380,14 @@ internal sealed class ServerStreams(FrameWriter writer, int streamsMax)
     /// <summary>Called under the lock.</summary>
     private void Forget(ServerStream stream)
     {
-        _streams.Remove(stream.Id);
+        streams.Remove(stream.Id);
         CloseIfDone();
     }
 
     /// <summary>Called under the lock.</summary>
     private void CloseIfDone()
     {
-        if (_lastStreamId != int.MaxValue && _streams.Count == 0)
+        if (this.lastStreamId != int.MaxValue && streams.Count == 0)
         {
             writer.Complete();
         }

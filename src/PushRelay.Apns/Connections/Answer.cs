@@ -79,17 +79,25 @@ internal readonly record struct Answer
             return null;
         }
 
-        return delay < TimeSpan.Zero ? TimeSpan.Zero : delay > RetryAfterMax ? RetryAfterMax : delay;
+        return delay < TimeSpan.Zero ? TimeSpan.Zero
+            : delay > RetryAfterMax ? RetryAfterMax
+            : delay;
     }
 
-    private static async ValueTask<(ReadOnlyMemory<byte> Body, bool Cut)> BodyAsync(HttpResponseMessage response, CancellationToken cancellationToken)
+    private static async ValueTask<(ReadOnlyMemory<byte> Body, bool Cut)> BodyAsync(
+        HttpResponseMessage response,
+        CancellationToken cancellationToken
+    )
     {
         var body = new byte[response.Content.Headers.ContentLength is > 0 and <= BodyBytesMax and var length ? (int)length : BodyBytesMax];
         var read = 0;
         try
         {
             var stream = await response.Content.ReadAsStreamAsync(cancellationToken).ConfigureAwait(false);
-            while (read < body.Length && await stream.ReadAsync(body.AsMemory(read), cancellationToken).ConfigureAwait(false) is > 0 and var more)
+            while (
+                read < body.Length
+                && await stream.ReadAsync(body.AsMemory(read), cancellationToken).ConfigureAwait(false) is > 0 and var more
+            )
             {
                 read += more;
             }

@@ -15,16 +15,17 @@ internal sealed class ApnsConnection : IDisposable
     /// <summary>HTTP/2 error code REFUSED_STREAM, RFC 9113 section 8.7: not processed at all.</summary>
     private const long RefusedStream = 0x7;
 
-    /// <summary>PROTOCOL_ERROR. This and NO_ERROR are what the handler reports for a closed connection or a missing PING, not for one stream.</summary>
+    /// <summary>PROTOCOL_ERROR. This and NO_ERROR are what the handler reports for a closed connection or a missing PING, not for one
+    /// stream.</summary>
     private const long ProtocolError = 0x1;
 
-    private readonly SocketsHttpHandler _handler;
-    private readonly HttpMessageInvoker _invoker;
-    private int _connects;
+    private readonly SocketsHttpHandler handler;
+    private readonly HttpMessageInvoker invoker;
+    private int connects;
 
     public ApnsConnection(ApnsClientOptions options)
     {
-        _handler = new SocketsHttpHandler
+        handler = new SocketsHttpHandler
         {
             AllowAutoRedirect = false,
             UseCookies = false,
@@ -43,7 +44,7 @@ internal sealed class ApnsConnection : IDisposable
             ConnectCallback = ConnectAsync,
             SslOptions = TlsOptions(options),
         };
-        _invoker = new HttpMessageInvoker(_handler, disposeHandler: true);
+        invoker = new HttpMessageInvoker(handler, disposeHandler: true);
     }
 
     // Pool.
@@ -69,13 +70,23 @@ internal sealed class ApnsConnection : IDisposable
         ApnsTelemetry.Streams.Add(1);
         try
         {
-            using var response = await _invoker.SendAsync(request, deadline).ConfigureAwait(false);
+            using var response = await invoker.SendAsync(request, deadline).ConfigureAwait(false);
             var answer = await Answer.ReadAsync(response, deadline).ConfigureAwait(false);
-            return new Exchange { End = ExchangeEnd.Answered, Answer = answer, Broken = answer.Cut };
+            return new Exchange
+            {
+                End = ExchangeEnd.Answered,
+                Answer = answer,
+                Broken = answer.Cut,
+            };
         }
         catch (OperationCanceledException) when (!caller.IsCancellationRequested)
         {
-            return new Exchange { End = content.Written ? ExchangeEnd.Unknown : ExchangeEnd.Unsent, Reason = "timed_out", Late = true };
+            return new Exchange
+            {
+                End = content.Written ? ExchangeEnd.Unknown : ExchangeEnd.Unsent,
+                Reason = "timed_out",
+                Late = true,
+            };
         }
         catch (HttpRequestException exception)
         {
@@ -90,32 +101,62 @@ internal sealed class ApnsConnection : IDisposable
 
     public void Dispose()
     {
-        _invoker.Dispose();
-        _handler.Dispose();
+        invoker.Dispose();
+        handler.Dispose();
     }
 
     private static Exchange Failed(HttpRequestException exception, PushContent content)
     {
         if (Find<ConnectionSpentException>(exception) is not null)
         {
-            // The handler tries again only what the peer has certainly not processed (streams above a GOAWAY's last one), and must not here.
-            return new Exchange { End = ExchangeEnd.Resend, Reason = "connection_lost", Broken = true, Cause = exception };
+            // The handler tries again only what the peer has certainly not processed (streams above a GOAWAY's last one), and must not
+            // here.
+            return new Exchange
+            {
+                End = ExchangeEnd.Resend,
+                Reason = "connection_lost",
+                Broken = true,
+                Cause = exception,
+            };
         }
 
         if (Find<HttpProtocolException>(exception) is { } protocol && protocol.ErrorCode > ProtocolError)
         {
             return protocol.ErrorCode == RefusedStream
-                ? new Exchange { End = ExchangeEnd.Resend, Reason = "stream_refused", Cause = exception }
-                : new Exchange { End = content.Written ? ExchangeEnd.Unknown : ExchangeEnd.Resend, Reason = "stream_reset", Cause = exception };
+                ? new Exchange
+                {
+                    End = ExchangeEnd.Resend,
+                    Reason = "stream_refused",
+                    Cause = exception,
+                }
+                : new Exchange
+                {
+                    End = content.Written ? ExchangeEnd.Unknown : ExchangeEnd.Resend,
+                    Reason = "stream_reset",
+                    Cause = exception,
+                };
         }
 
-        if (exception.HttpRequestError is HttpRequestError.ConnectionError or HttpRequestError.NameResolutionError
-            or HttpRequestError.SecureConnectionError or HttpRequestError.VersionNegotiationError && !content.Written)
+        if (
+            exception.HttpRequestError
+                is HttpRequestError.ConnectionError
+                    or HttpRequestError.NameResolutionError
+                    or HttpRequestError.SecureConnectionError
+                    or HttpRequestError.VersionNegotiationError
+            && !content.Written
+        )
         {
             var reason = exception.HttpRequestError is HttpRequestError.SecureConnectionError or HttpRequestError.VersionNegotiationError
                 ? "tls_failed"
                 : "connect_failed";
-            return new Exchange { End = ExchangeEnd.Unsent, Reason = reason, Broken = true, ConnectFailed = true, Cause = exception };
+            return new Exchange
+            {
+                End = ExchangeEnd.Unsent,
+                Reason = reason,
+                Broken = true,
+                ConnectFailed = true,
+                Cause = exception,
+            };
         }
 
         return new Exchange
@@ -143,7 +184,7 @@ internal sealed class ApnsConnection : IDisposable
 
     private async ValueTask<Stream> ConnectAsync(SocketsHttpConnectionContext context, CancellationToken cancellationToken)
     {
-        if (Interlocked.Increment(ref _connects) > 1)
+        if (Interlocked.Increment(ref connects) > 1)
         {
             throw new ConnectionSpentException();
         }
@@ -186,14 +227,14 @@ internal sealed class ApnsConnection : IDisposable
     /// <summary>Open for as long as the handler has not closed it, whatever the reason.</summary>
     private sealed class CountedStream : NetworkStream
     {
-        private int _closed;
+        private int closed;
 
         public CountedStream(Socket socket)
             : base(socket, ownsSocket: true) => ApnsTelemetry.Connections.Add(1);
 
         protected override void Dispose(bool disposing)
         {
-            if (Interlocked.Exchange(ref _closed, 1) == 0)
+            if (Interlocked.Exchange(ref closed, 1) == 0)
             {
                 ApnsTelemetry.Connections.Add(-1);
             }
@@ -252,13 +293,14 @@ internal sealed class Exchange
     public Exception? Cause { get; init; }
 }
 
-/// <summary>The payload; knows whether all of it was handed to the connection. Before that Apple cannot have processed the request.</summary>
+/// <summary>The payload; knows whether all of it was handed to the connection. Before that Apple cannot have processed the
+/// request.</summary>
 internal sealed class PushContent(ReadOnlyMemory<byte> payload) : HttpContent
 {
-    private volatile bool _written;
+    private volatile bool written;
 
     /// <summary>END_STREAM goes out only after this.</summary>
-    public bool Written => _written;
+    public bool Written => written;
 
     protected override Task SerializeToStreamAsync(Stream stream, TransportContext? context) =>
         SerializeToStreamAsync(stream, context, CancellationToken.None);
@@ -268,7 +310,7 @@ internal sealed class PushContent(ReadOnlyMemory<byte> payload) : HttpContent
         var writing = stream.WriteAsync(payload, cancellationToken);
         if (writing.IsCompletedSuccessfully)
         {
-            _written = true;
+            written = true;
             return Task.CompletedTask;
         }
 
@@ -277,7 +319,7 @@ internal sealed class PushContent(ReadOnlyMemory<byte> payload) : HttpContent
         async Task AwaitAsync(ValueTask unfinished)
         {
             await unfinished.ConfigureAwait(false);
-            _written = true;
+            written = true;
         }
     }
 

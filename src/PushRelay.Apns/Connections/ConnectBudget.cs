@@ -11,49 +11,49 @@ internal sealed class ConnectBudget(TimeProvider clock)
     private static readonly TimeSpan PauseFirst = TimeSpan.FromMilliseconds(250);
     private static readonly TimeSpan PauseMax = TimeSpan.FromSeconds(10);
 
-    private readonly Queue<long> _attempts = new();
-    private int _failuresInARow;
-    private long _pausedAt;
-    private TimeSpan _pause;
+    private readonly Queue<long> attempts = new();
+    private int failuresInARow;
+    private long pausedAt;
+    private TimeSpan pause;
 
     public bool TrySpend()
     {
-        if (clock.GetElapsedTime(_pausedAt) < _pause)
+        if (clock.GetElapsedTime(pausedAt) < this.pause)
         {
             return false;
         }
 
-        while (_attempts.TryPeek(out var oldest) && clock.GetElapsedTime(oldest) >= TimeSpan.FromMinutes(1))
+        while (attempts.TryPeek(out var oldest) && clock.GetElapsedTime(oldest) >= TimeSpan.FromMinutes(1))
         {
-            _attempts.Dequeue();
+            attempts.Dequeue();
         }
 
-        if (_attempts.Count >= AttemptsPerMinuteMax)
+        if (attempts.Count >= AttemptsPerMinuteMax)
         {
             return false;
         }
 
-        _attempts.Enqueue(clock.GetTimestamp());
+        attempts.Enqueue(clock.GetTimestamp());
         return true;
     }
 
     public void Succeeded()
     {
-        _failuresInARow = 0;
-        _pause = TimeSpan.Zero;
+        failuresInARow = 0;
+        this.pause = TimeSpan.Zero;
     }
 
     public void Failed()
     {
         // After the first the next attempt follows at once: connections do end, and what waits should not pay for it.
-        if (++_failuresInARow == 1)
+        if (++failuresInARow == 1)
         {
             return;
         }
 
-        var pause = PauseFirst * Math.Pow(2, Math.Min(_failuresInARow - 2, 10));
+        var pause = PauseFirst * Math.Pow(2, Math.Min(failuresInARow - 2, 10));
         // Between half and all of it, so that the nodes of a cluster do not knock in step.
-        _pause = (pause < PauseMax ? pause : PauseMax) * (0.5 + (Random.Shared.NextDouble() / 2));
-        _pausedAt = clock.GetTimestamp();
+        this.pause = (pause < PauseMax ? pause : PauseMax) * (0.5 + (Random.Shared.NextDouble() / 2));
+        pausedAt = clock.GetTimestamp();
     }
 }

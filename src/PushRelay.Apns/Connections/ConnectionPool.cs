@@ -10,14 +10,14 @@ internal sealed partial class ConnectionPool(ApnsClientOptions options) : IAsync
 {
     private const int LateInARowMax = 3;
 
-    private readonly Lock _lock = new();
-    private readonly List<ApnsConnection> _open = [];
-    private readonly Queue<TaskCompletionSource<Place>> _waiting = new();
-    private readonly ConnectBudget _budget = new(options.Clock);
-    private readonly TaskCompletionSource _drained = new(TaskCreationOptions.RunContinuationsAsynchronously);
-    private readonly ILogger _logger = options.Logger;
-    private int _taken;
-    private bool _closed;
+    private readonly Lock sync = new();
+    private readonly List<ApnsConnection> open = [];
+    private readonly Queue<TaskCompletionSource<Place>> waiting = new();
+    private readonly ConnectBudget budget = new(options.Clock);
+    private readonly TaskCompletionSource drained = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private readonly ILogger logger = options.Logger;
+    private int taken;
+    private bool closed;
 
     /// <summary>
     /// A place on a connection, to be given back by <see cref="Return"/>; or none, with the reason, at once, while connecting is held
@@ -27,16 +27,16 @@ internal sealed partial class ConnectionPool(ApnsClientOptions options) : IAsync
     public ValueTask<Place> TakeAsync(CancellationToken deadline)
     {
         TaskCompletionSource<Place> turn;
-        lock (_lock)
+        lock (sync)
         {
-            ObjectDisposedException.ThrowIf(_closed, typeof(ApnsClient));
+            ObjectDisposedException.ThrowIf(closed, typeof(ApnsClient));
             if (TryTake() is { } place)
             {
                 return new(place);
             }
 
             turn = new TaskCompletionSource<Place>(TaskCreationOptions.RunContinuationsAsynchronously);
-            _waiting.Enqueue(turn);
+            waiting.Enqueue(turn);
         }
 
         return new(WaitAsync(turn, deadline));
@@ -46,13 +46,13 @@ internal sealed partial class ConnectionPool(ApnsClientOptions options) : IAsync
     {
         var wasWarm = connection.Warm;
         var wasRetired = connection.Retired;
-        lock (_lock)
+        lock (sync)
         {
             connection.InFlight--;
-            _taken--;
+            taken--;
             if (exchange.End == ExchangeEnd.Answered)
             {
-                _budget.Succeeded();
+                budget.Succeeded();
                 connection.LateInARow = 0;
                 // A refusal of the credentials does not open the door: Apple keeps the limit of one.
                 if (!connection.Warm && exchange.Answer.Status != 403)
@@ -72,7 +72,7 @@ internal sealed partial class ConnectionPool(ApnsClientOptions options) : IAsync
                 Retire(connection);
                 if (!wasWarm)
                 {
-                    _budget.Failed();
+                    budget.Failed();
                 }
 
                 if (exchange.ConnectFailed)
@@ -91,17 +91,18 @@ internal sealed partial class ConnectionPool(ApnsClientOptions options) : IAsync
             }
 
             ServeWaiting();
-            if (_closed && _taken == 0)
+            if (closed && taken == 0)
             {
-                _drained.TrySetResult();
+                drained.TrySetResult();
             }
         }
     }
 
-    /// <summary>No new request goes over it; those in flight may end. Apple "wedges" a connection after some refusals of a provider token.</summary>
+    /// <summary>No new request goes over it; those in flight may end. Apple "wedges" a connection after some refusals of a provider
+    /// token.</summary>
     public void Drop(ApnsConnection connection)
     {
-        lock (_lock)
+        lock (sync)
         {
             if (!connection.Retired)
             {
@@ -113,36 +114,40 @@ internal sealed partial class ConnectionPool(ApnsClientOptions options) : IAsync
     /// <summary>Takes no more, waits for what is in flight (each request has a deadline), closes.</summary>
     public async ValueTask DisposeAsync()
     {
-        lock (_lock)
+        lock (sync)
         {
-            _closed = true;
-            while (_waiting.TryDequeue(out var turn))
+            closed = true;
+            while (waiting.TryDequeue(out var turn))
             {
                 turn.TrySetException(new ObjectDisposedException(nameof(ApnsClient)));
             }
 
-            if (_taken == 0)
+            if (taken == 0)
             {
-                _drained.TrySetResult();
+                drained.TrySetResult();
             }
         }
 
-        await _drained.Task.ConfigureAwait(false);
-        lock (_lock)
+        await drained.Task.ConfigureAwait(false);
+        lock (sync)
         {
-            foreach (var connection in _open)
+            foreach (var connection in open)
             {
                 connection.Dispose();
             }
 
-            _open.Clear();
+            open.Clear();
         }
     }
 
     private static async Task<Place> WaitAsync(TaskCompletionSource<Place> turn, CancellationToken deadline)
     {
         // A turn that was cancelled stays in the queue and is passed over when it comes up.
-        await using (deadline.UnsafeRegister(static (state, token) => ((TaskCompletionSource<Place>)state!).TrySetCanceled(token), turn).ConfigureAwait(false))
+        await using (
+            deadline
+                .UnsafeRegister(static (state, token) => ((TaskCompletionSource<Place>)state!).TrySetCanceled(token), turn)
+                .ConfigureAwait(false)
+        )
         {
             return await turn.Task.ConfigureAwait(false);
         }
@@ -150,11 +155,11 @@ internal sealed partial class ConnectionPool(ApnsClientOptions options) : IAsync
 
     private void ServeWaiting()
     {
-        while (_waiting.TryPeek(out var turn))
+        while (waiting.TryPeek(out var turn))
         {
             if (turn.Task.IsCompleted)
             {
-                _waiting.Dequeue();
+                waiting.Dequeue();
                 continue;
             }
 
@@ -163,11 +168,11 @@ internal sealed partial class ConnectionPool(ApnsClientOptions options) : IAsync
                 return;
             }
 
-            _waiting.Dequeue();
+            waiting.Dequeue();
             if (!turn.TrySetResult(place) && place.Connection is { } connection)
             {
                 connection.InFlight--;
-                _taken--;
+                taken--;
             }
         }
     }
@@ -177,7 +182,7 @@ internal sealed partial class ConnectionPool(ApnsClientOptions options) : IAsync
     {
         ApnsConnection? best = null;
         ApnsConnection? cold = null;
-        foreach (var connection in _open)
+        foreach (var connection in open)
         {
             if (!connection.Warm)
             {
@@ -191,7 +196,7 @@ internal sealed partial class ConnectionPool(ApnsClientOptions options) : IAsync
 
         if (best is null)
         {
-            if (cold is { InFlight: > 0 } || (cold is null && _open.Count >= options.ConnectionsMax))
+            if (cold is { InFlight: > 0 } || (cold is null && open.Count >= options.ConnectionsMax))
             {
                 return null;
             }
@@ -199,7 +204,7 @@ internal sealed partial class ConnectionPool(ApnsClientOptions options) : IAsync
             best = cold ?? Open();
             if (best is null)
             {
-                return _open.Count > 0 ? null : new Place(null);
+                return open.Count > 0 ? null : new Place(null);
             }
         }
         else if (IsAged(best) && cold is null)
@@ -209,7 +214,7 @@ internal sealed partial class ConnectionPool(ApnsClientOptions options) : IAsync
         }
 
         best.InFlight++;
-        _taken++;
+        taken++;
         return new Place(best);
     }
 
@@ -218,7 +223,7 @@ internal sealed partial class ConnectionPool(ApnsClientOptions options) : IAsync
     /// <summary>Null: not now. Connects with its first request.</summary>
     private ApnsConnection? Open()
     {
-        if (!_budget.TrySpend())
+        if (!budget.TrySpend())
         {
             return null;
         }
@@ -228,13 +233,13 @@ internal sealed partial class ConnectionPool(ApnsClientOptions options) : IAsync
         {
             ReplaceAt = options.Clock.GetTimestamp() + (long)(lifetime.TotalSeconds * options.Clock.TimestampFrequency),
         };
-        _open.Add(connection);
+        open.Add(connection);
         return connection;
     }
 
     private void RetireAged(ApnsConnection except)
     {
-        foreach (var aged in _open.Where(connection => connection != except && IsAged(connection)).ToArray())
+        foreach (var aged in open.Where(connection => connection != except && IsAged(connection)).ToArray())
         {
             Retire(aged);
         }
@@ -243,7 +248,7 @@ internal sealed partial class ConnectionPool(ApnsClientOptions options) : IAsync
     private void Retire(ApnsConnection connection)
     {
         connection.Retired = true;
-        _open.Remove(connection);
+        open.Remove(connection);
         if (connection.InFlight == 0)
         {
             connection.Dispose();

@@ -5,6 +5,10 @@ using Microsoft.AspNetCore.Authentication.JwtBearer;
 using Microsoft.AspNetCore.Authorization;
 using Microsoft.AspNetCore.HttpOverrides;
 using Microsoft.Extensions.Options;
+using PushRelay.Api;
+using PushRelay.Apps;
+using PushRelay.Audit;
+using PushRelay.Settings;
 using PushRelay.Storage;
 
 namespace PushRelay.Access;
@@ -18,32 +22,60 @@ internal static class AccessServices
 
     public static IServiceCollection AddAccess(this IServiceCollection services)
     {
-        services.AddOptions<ApiOptions>().ValidateOnStart().Configure<IConfiguration>((options, configuration) =>
-        {
-            SettingsReader.Bind(configuration, "Api", options);
-            options.OperatorKeys = SettingsReader.BindList<OperatorKey>(configuration, "Api:OperatorKeys");
-            options.Check();
-        });
-        services.AddOptions<ServedOptions>().Configure<IConfiguration>((options, configuration) =>
-            options.Components = SettingsReader.BindList<ServedOptions.ServedComponent>(configuration, "Xmpp:Components"));
-        services.AddSingleton<ServedAccounts>().AddSingleton<RateLimits>().AddSingleton<AccountTokens>().AddSingleton<TokenEndpoints>().AddSingleton<Idempotency>();
-        services.AddSingleton<SettingsAudit>().AddSingleton<Refusals>().AddSingleton<AccessUpkeep>().AddHostedService(provider => provider.GetRequiredService<AccessUpkeep>());
+        services
+            .AddOptions<ApiOptions>()
+            .ValidateOnStart()
+            .Configure<IConfiguration>(
+                (options, configuration) =>
+                {
+                    SettingsReader.Bind(configuration, "Api", options);
+                    options.OperatorKeys = SettingsReader.BindList<OperatorKey>(configuration, "Api:OperatorKeys");
+                    options.Check();
+                }
+            );
+        services
+            .AddOptions<ServedOptions>()
+            .Configure<IConfiguration>(
+                (options, configuration) =>
+                    options.Components = SettingsReader.BindList<ServedOptions.ServedComponent>(configuration, "Xmpp:Components")
+            );
+        services
+            .AddSingleton<ServedAccounts>()
+            .AddSingleton<RateLimits>()
+            .AddSingleton<AccountTokens>()
+            .AddSingleton<TokenEndpoints>()
+            .AddSingleton<Idempotency>();
+        services
+            .AddSingleton<SettingsAudit>()
+            .AddSingleton<DeniedAudit>()
+            .AddSingleton<AccessUpkeep>()
+            .AddHostedService(provider => provider.GetRequiredService<AccessUpkeep>());
         services.AddProblemDetails(problems => problems.CustomizeProblemDetails = ApiProblem.Complete);
-        services.AddAuthentication(AnyCredential)
-            .AddPolicyScheme(AnyCredential, null, scheme =>
-            {
-                scheme.ForwardDefaultSelector = Choose;
-                scheme.ForwardChallenge = scheme.ForwardForbid = OperatorKeyHandler.SchemeName;
-            })
+        services
+            .AddAuthentication(AnyCredential)
+            .AddPolicyScheme(
+                AnyCredential,
+                null,
+                scheme =>
+                {
+                    scheme.ForwardDefaultSelector = Choose;
+                    scheme.ForwardChallenge = scheme.ForwardForbid = OperatorKeyHandler.SchemeName;
+                }
+            )
             .AddScheme<AuthenticationSchemeOptions, OperatorKeyHandler>(OperatorKeyHandler.SchemeName, null)
             .AddScheme<AuthenticationSchemeOptions, AccountTokenHandler>(AccountTokenHandler.SchemeName, null)
             .AddJwtBearer(JwtAuthentication.SchemeName, _ => { });
-        services.AddOptions<JwtBearerOptions>(JwtAuthentication.SchemeName)
+        services
+            .AddOptions<JwtBearerOptions>(JwtAuthentication.SchemeName)
             .Configure<IOptions<ApiOptions>, ServedAccounts, TimeProvider>(JwtAuthentication.Configure);
         // a route that says nothing needs a credential
-        services.AddAuthorizationBuilder()
+        services
+            .AddAuthorizationBuilder()
             .SetFallbackPolicy(new AuthorizationPolicyBuilder().RequireAuthenticatedUser().Build())
-            .AddPolicy(OperatorOnly, policy => policy.RequireAuthenticatedUser().RequireAssertion(context => ApiCaller.Of(context.User).IsOperator));
+            .AddPolicy(
+                OperatorOnly,
+                policy => policy.RequireAuthenticatedUser().RequireAssertion(context => ApiCaller.Of(context.User).IsOperator)
+            );
         services.AddCors();
         services.AddOpenApi(ApiDocument.Name, ApiDocument.Configure);
         services.AddOptions<ForwardedHeadersOptions>().Configure<IOptions<ApiOptions>>(TrustProxies);
@@ -60,18 +92,26 @@ internal static class AccessServices
         }
 
         app.Use(ApiHardening.Apply);
-        app.UseExceptionHandler(new ExceptionHandlerOptions
-        {
-            // a request that breaks while it is read is the caller's; a database that is away comes back
-            StatusCodeSelector = exception => exception is BadHttpRequestException bad ? bad.StatusCode
-                : DatabaseOutage.Is(exception) ? StatusCodes.Status503ServiceUnavailable : StatusCodes.Status500InternalServerError,
-        });
+        app.UseExceptionHandler(
+            new ExceptionHandlerOptions
+            {
+                // a request that breaks while it is read is the caller's; a database that is away comes back
+                StatusCodeSelector = exception =>
+                    exception is BadHttpRequestException bad ? bad.StatusCode
+                    : DatabaseErrors.Is(exception) ? StatusCodes.Status503ServiceUnavailable
+                    : StatusCodes.Status500InternalServerError,
+            }
+        );
         app.UseStatusCodePages();
         app.UseRouting();
         if (options.CorsOrigins.Count > 0)
         {
-            app.UseCors(cors => cors.WithOrigins([.. options.CorsOrigins]).WithMethods("GET", "POST", "PUT", "PATCH", "DELETE")
-                .WithHeaders("Authorization", "Content-Type", "If-Match", "If-None-Match", "Idempotency-Key").WithExposedHeaders("ETag", "Location", "Retry-After"));
+            app.UseCors(cors =>
+                cors.WithOrigins([.. options.CorsOrigins])
+                    .WithMethods("GET", "POST", "PUT", "PATCH", "DELETE")
+                    .WithHeaders("Authorization", "Content-Type", "If-Match", "If-None-Match", "Idempotency-Key")
+                    .WithExposedHeaders("ETag", "Location", "Retry-After")
+            );
         }
 
         app.Use(ApiHardening.AnswerPreflight);
@@ -81,21 +121,33 @@ internal static class AccessServices
         app.Use((context, next) => context.RequestServices.GetRequiredService<Idempotency>().ApplyAsync(context, next));
     }
 
-    private static string Choose(HttpContext context) => BearerCredential.Of(context.Request) switch
-    {
-        { } token when token.StartsWith(AccountTokens.Prefix, StringComparison.Ordinal) => AccountTokenHandler.SchemeName,
-        { } jwt when JwtAuthentication.LooksLikeOne(jwt) && context.RequestServices.GetRequiredService<IOptions<ApiOptions>>().Value.Jwt.IsOn => JwtAuthentication.SchemeName,
-        _ => OperatorKeyHandler.SchemeName,
-    };
+    private static string Choose(HttpContext context) =>
+        BearerCredential.Of(context.Request) switch
+        {
+            { } token when token.StartsWith(AccountTokens.Prefix, StringComparison.Ordinal) => AccountTokenHandler.SchemeName,
+            { } jwt
+                when JwtAuthentication.LooksLikeOne(jwt)
+                    && context.RequestServices.GetRequiredService<IOptions<ApiOptions>>().Value.Jwt.IsOn => JwtAuthentication.SchemeName,
+            _ => OperatorKeyHandler.SchemeName,
+        };
 
     private static Task LimitAsync(HttpContext context, RequestDelegate next)
     {
         var limits = context.RequestServices.GetRequiredService<RateLimits>();
         var caller = ApiCaller.Of(context);
-        var (known, isProbe) = (context.User.Identity?.IsAuthenticated == true, context.Request.Path.StartsWithSegments("/health", StringComparison.Ordinal));
+        var (known, isProbe) = (
+            context.User.Identity?.IsAuthenticated == true,
+            context.Request.Path.StartsWithSegments("/health", StringComparison.Ordinal)
+        );
         var wait = TimeSpan.Zero;
-        var free = isProbe || (known && caller.IsOperator)
-            || (known ? limits.Requests.TryTake(caller.Account!, out wait) : limits.Strangers.TryTake(RateLimit.KeyOf(context.Connection.RemoteIpAddress), out wait));
+        var free =
+            isProbe
+            || (known && caller.IsOperator)
+            || (
+                known
+                    ? limits.Requests.TryTake(caller.Account!, out wait)
+                    : limits.Strangers.TryTake(RateLimit.KeyOf(context.Connection.RemoteIpAddress), out wait)
+            );
         if (free)
         {
             return next(context);

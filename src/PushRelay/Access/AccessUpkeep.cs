@@ -1,11 +1,21 @@
+using PushRelay.Api;
+using PushRelay.Audit;
+using PushRelay.Settings;
 using PushRelay.Storage;
 
 namespace PushRelay.Access;
 
-/// <summary>Forgets expired tokens, used keys and old audit records, once an hour; any number of nodes may. At the start it says which settings are new.</summary>
+/// <summary>Forgets expired tokens, used keys and old audit records, once an hour; any number of nodes may. At the start it says which
+/// settings are new.</summary>
 internal sealed partial class AccessUpkeep(
-    AccountTokens tokens, Idempotency idempotency, AuditTrail audit, SettingsAudit settings, IConfiguration configuration,
-    TimeProvider clock, ILogger<AccessUpkeep> logger) : BackgroundService
+    AccountTokens tokens,
+    Idempotency idempotency,
+    AuditTrail audit,
+    SettingsAudit settings,
+    IConfiguration configuration,
+    TimeProvider clock,
+    ILogger<AccessUpkeep> logger
+) : BackgroundService
 {
     private static readonly TimeSpan Every = TimeSpan.FromHours(1);
 
@@ -28,12 +38,13 @@ internal sealed partial class AccessUpkeep(
         }
     }
 
-    internal Task RunOnceAsync(CancellationToken cancellationToken) => ToldAsync(async () =>
-    {
-        await tokens.PruneAsync(cancellationToken);
-        await idempotency.PruneAsync(cancellationToken);
-        await audit.PruneAsync(retention.Audit, cancellationToken);
-    });
+    internal Task RunOnceAsync(CancellationToken cancellationToken) =>
+        ToldAsync(async () =>
+        {
+            await tokens.PruneAsync(cancellationToken);
+            await idempotency.PruneAsync(cancellationToken);
+            await audit.PruneAsync(retention.Audit, cancellationToken);
+        });
 
     /// <summary>A database that is away ends nothing here.</summary>
     private async Task ToldAsync(Func<Task> work)
@@ -42,7 +53,7 @@ internal sealed partial class AccessUpkeep(
         {
             await work();
         }
-        catch (Exception exception) when (DatabaseOutage.Is(exception))
+        catch (Exception exception) when (DatabaseErrors.Is(exception))
         {
             Failed(exception.GetBaseException().Message);
         }
@@ -63,6 +74,9 @@ internal sealed partial class AccessUpkeep(
         public TimeSpan Audit { get; set; } = TimeSpan.FromDays(365);
     }
 
-    [LoggerMessage(Level = LogLevel.Warning, Message = "The audit lacks what this start changed, or what has expired could not be forgotten yet: {Problem}")]
+    [LoggerMessage(
+        Level = LogLevel.Warning,
+        Message = "The audit lacks what this start changed, or what has expired could not be forgotten yet: {Problem}"
+    )]
     private partial void Failed(string problem);
 }

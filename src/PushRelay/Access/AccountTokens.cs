@@ -4,6 +4,7 @@ using System.Text;
 using Microsoft.EntityFrameworkCore;
 using Microsoft.EntityFrameworkCore.Metadata.Builders;
 using Microsoft.Extensions.Options;
+using PushRelay.Audit;
 using PushRelay.Storage;
 
 namespace PushRelay.Access;
@@ -37,7 +38,13 @@ internal sealed class AccountToken
 
 /// <summary>Issues, knows and revokes account tokens; the only place that ever sees one.</summary>
 internal sealed class AccountTokens(
-    IDbContextFactory<RelayDb> databases, DatabaseClock clock, Sequence sequence, AuditTrail audit, RateLimits limits, IOptions<ApiOptions> options)
+    IDbContextFactory<RelayDb> databases,
+    DatabaseClock clock,
+    IdSequence sequence,
+    AuditTrail audit,
+    RateLimits limits,
+    IOptions<ApiOptions> options
+)
 {
     public const string Prefix = "pra_";
     private const int SecretBytes = 32;
@@ -45,13 +52,22 @@ internal sealed class AccountTokens(
     /// <summary>How long a renewed token still holds: the answer with the new one may be lost.</summary>
     private static readonly TimeSpan RenewedHolds = TimeSpan.FromMinutes(10);
 
-    /// <summary>A new token; the account's oldest makes room for it. Null: asked too often, again after <paramref name="retryAfter"/>.</summary>
-    public Task<(string Token, AccountToken Kept)>? TryIssue(string account, Actor actor, out TimeSpan retryAfter, CancellationToken cancellationToken) =>
-        limits.Tokens.TryTake(account, out retryAfter) ? IssueAsync(account, renewed: null, actor, cancellationToken) : null;
+    /// <summary>A new token; the account's oldest makes room for it. Null: asked too often, again after <paramref
+    /// name="retryAfter"/>.</summary>
+    public Task<(string Token, AccountToken Kept)>? TryIssue(
+        string account,
+        Actor actor,
+        out TimeSpan retryAfter,
+        CancellationToken cancellationToken
+    ) => limits.Tokens.TryTake(account, out retryAfter) ? IssueAsync(account, renewed: null, actor, cancellationToken) : null;
 
     /// <summary>A new token in place of a valid one, which ends soon after.</summary>
-    public Task<(string Token, AccountToken Kept)>? TryRenew(AccountToken renewed, Actor actor, out TimeSpan retryAfter, CancellationToken cancellationToken) =>
-        limits.Tokens.TryTake(renewed.Account, out retryAfter) ? IssueAsync(renewed.Account, renewed, actor, cancellationToken) : null;
+    public Task<(string Token, AccountToken Kept)>? TryRenew(
+        AccountToken renewed,
+        Actor actor,
+        out TimeSpan retryAfter,
+        CancellationToken cancellationToken
+    ) => limits.Tokens.TryTake(renewed.Account, out retryAfter) ? IssueAsync(renewed.Account, renewed, actor, cancellationToken) : null;
 
     /// <summary>The token that this is the secret of; null where there is none, or none any more.</summary>
     public async Task<AccountToken?> FindAsync(string secret, CancellationToken cancellationToken)
@@ -86,7 +102,8 @@ internal sealed class AccountTokens(
     public async Task<bool> RevokeAsync(string? account, Guid id, Actor actor, CancellationToken cancellationToken)
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
-        var token = await db.Set<AccountToken>().SingleOrDefaultAsync(t => t.Id == id && (account == null || t.Account == account), cancellationToken);
+        var token = await db.Set<AccountToken>()
+            .SingleOrDefaultAsync(t => t.Id == id && (account == null || t.Account == account), cancellationToken);
         if (token is null)
         {
             return false;
@@ -115,7 +132,12 @@ internal sealed class AccountTokens(
         return await db.Set<AccountToken>().Where(t => t.ExpiresAt <= now).ExecuteDeleteAsync(cancellationToken);
     }
 
-    private async Task<(string Token, AccountToken Kept)> IssueAsync(string account, AccountToken? renewed, Actor actor, CancellationToken cancellationToken)
+    private async Task<(string Token, AccountToken Kept)> IssueAsync(
+        string account,
+        AccountToken? renewed,
+        Actor actor,
+        CancellationToken cancellationToken
+    )
     {
         var secret = Prefix + Base64Url.EncodeToString(RandomNumberGenerator.GetBytes(SecretBytes));
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
@@ -135,11 +157,16 @@ internal sealed class AccountTokens(
         if (renewed is not null)
         {
             var end = now + RenewedHolds;
-            await db.Set<AccountToken>().Where(t => t.Id == renewed.Id && t.ExpiresAt > end)
+            await db.Set<AccountToken>()
+                .Where(t => t.Id == renewed.Id && t.ExpiresAt > end)
                 .ExecuteUpdateAsync(set => set.SetProperty(t => t.ExpiresAt, end), cancellationToken);
         }
 
-        var kept = db.Set<AccountToken>().Where(t => t.Account == account).OrderByDescending(t => t.Id).Take(options.Value.AccountTokens.Max).Select(t => t.Id);
+        var kept = db.Set<AccountToken>()
+            .Where(t => t.Account == account)
+            .OrderByDescending(t => t.Id)
+            .Take(options.Value.AccountTokens.Max)
+            .Select(t => t.Id);
         await db.Set<AccountToken>().Where(t => t.Account == account && !kept.Contains(t.Id)).ExecuteDeleteAsync(cancellationToken);
         await transaction.CommitAsync(cancellationToken);
         audit.Tell(record);

@@ -1,5 +1,6 @@
 using System.Security.Claims;
-using PushRelay.Storage;
+using PushRelay.Apps;
+using PushRelay.Audit;
 
 namespace PushRelay.Access;
 

@@ -1,7 +1,7 @@
 using System.Net;
 using System.Security.Cryptography;
 using System.Text;
-using PushRelay.Storage;
+using PushRelay.Settings;
 
 namespace PushRelay.Access;
 
@@ -31,7 +31,10 @@ internal sealed class ApiOptions
         {
             if (OperatorKeys.FindIndex(key => key.Name == OperatorKeys[i].Name) is var first && first < i)
             {
-                throw new SettingsException($"Api:OperatorKeys:{i}:Name is '{OperatorKeys[i].Name}', as that of Api:OperatorKeys:{first}; it must be another, the log tells keys apart by it.");
+                throw new SettingsException(
+                    $"Api:OperatorKeys:{i}:Name is '{OperatorKeys[i].Name}', as that of Api:OperatorKeys:{first}; it must be another, "
+                        + $"the log tells keys apart by it."
+                );
             }
 
             OperatorKeys[i].Check($"Api:OperatorKeys:{i}");
@@ -54,7 +57,9 @@ internal sealed class ApiOptions
         {
             if (!IsOrigin(CorsOrigins[i], mayHavePath: false))
             {
-                throw new SettingsException($"Api:CorsOrigins:{i} is '{CorsOrigins[i]}'; it must be an origin such as https://app.example.com.");
+                throw new SettingsException(
+                    $"Api:CorsOrigins:{i} is '{CorsOrigins[i]}'; it must be an origin such as https://app.example.com."
+                );
             }
         }
 
@@ -62,14 +67,18 @@ internal sealed class ApiOptions
         {
             if (!IPAddress.TryParse(TrustedProxies[i], out _) && !IPNetwork.TryParse(TrustedProxies[i], out _))
             {
-                throw new SettingsException($"Api:TrustedProxies:{i} is '{TrustedProxies[i]}'; it must be an address or a network such as 10.0.0.0/8.");
+                throw new SettingsException(
+                    $"Api:TrustedProxies:{i} is '{TrustedProxies[i]}'; it must be an address or a network such as 10.0.0.0/8."
+                );
             }
         }
     }
 
     private static bool IsOrigin(string text, bool mayHavePath) =>
-        Uri.TryCreate(text, UriKind.Absolute, out var uri) && uri.Scheme is "https" or "http"
-        && uri is { UserInfo: "", Query: "", Fragment: "" } && (mayHavePath || text == uri.GetLeftPart(UriPartial.Authority));
+        Uri.TryCreate(text, UriKind.Absolute, out var uri)
+        && uri.Scheme is "https" or "http"
+        && uri is { UserInfo: "", Query: "", Fragment: "" }
+        && (mayHavePath || text == uri.GetLeftPart(UriPartial.Authority));
 }
 
 /// <summary>Settings <c>Api:AccountTokens</c>.</summary>
@@ -115,7 +124,9 @@ internal sealed class OperatorKey
 
         if (Key is { Length: > 0 and < KeyCharsMin })
         {
-            throw new SettingsException($"{setting}:Key has {Key.Length} characters; it must have at least {KeyCharsMin}. Make one with: openssl rand -hex 32");
+            throw new SettingsException(
+                $"{setting}:Key has {Key.Length} characters; it must have at least {KeyCharsMin}. Make one with: openssl rand -hex 32"
+            );
         }
 
         if (Key?.StartsWith(Access.AccountTokens.Prefix, StringComparison.Ordinal) == true)

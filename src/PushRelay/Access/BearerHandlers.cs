@@ -3,6 +3,8 @@ using System.Security.Cryptography;
 using System.Text.Encodings.Web;
 using Microsoft.AspNetCore.Authentication;
 using Microsoft.Extensions.Options;
+using PushRelay.Apps;
+using PushRelay.Audit;
 
 namespace PushRelay.Access;
 
@@ -13,15 +15,22 @@ internal static class BearerCredential
 
     /// <summary>Null where there is none; several headers are none.</summary>
     public static string? Of(HttpRequest request) =>
-        request.Headers.Authorization is [{ } header] && header.StartsWith(Prefix, StringComparison.OrdinalIgnoreCase) && header.Length > Prefix.Length
+        request.Headers.Authorization is [{ } header]
+        && header.StartsWith(Prefix, StringComparison.OrdinalIgnoreCase)
+        && header.Length > Prefix.Length
             ? header[Prefix.Length..].Trim()
             : null;
 }
 
 /// <summary>Tells an operator by its key; compares in constant time, whichever key it is. Also says no for every scheme.</summary>
 internal sealed class OperatorKeyHandler(
-    IOptionsMonitor<AuthenticationSchemeOptions> options, ILoggerFactory loggers, UrlEncoder encoder, IOptions<ApiOptions> api, RateLimits limits, Refusals refusals)
-    : AuthenticationHandler<AuthenticationSchemeOptions>(options, loggers, encoder)
+    IOptionsMonitor<AuthenticationSchemeOptions> options,
+    ILoggerFactory loggers,
+    UrlEncoder encoder,
+    IOptions<ApiOptions> api,
+    RateLimits limits,
+    DeniedAudit refusals
+) : AuthenticationHandler<AuthenticationSchemeOptions>(options, loggers, encoder)
 {
     public const string SchemeName = "OperatorKey";
 
@@ -42,9 +51,11 @@ internal sealed class OperatorKeyHandler(
             }
         }
 
-        return Task.FromResult(name is null
-            ? AuthenticateResult.Fail("unknown key")
-            : AuthenticateResult.Success(new AuthenticationTicket(ApiCaller.Principal(SchemeName, name, account: null), SchemeName)));
+        return Task.FromResult(
+            name is null
+                ? AuthenticateResult.Fail("unknown key")
+                : AuthenticateResult.Success(new AuthenticationTicket(ApiCaller.Principal(SchemeName, name, account: null), SchemeName))
+        );
     }
 
     protected override async Task HandleChallengeAsync(AuthenticationProperties properties)
@@ -81,8 +92,12 @@ internal sealed class OperatorKeyHandler(
 
 /// <summary>Tells an account by the token that it got over its own XMPP stream.</summary>
 internal sealed class AccountTokenHandler(
-    IOptionsMonitor<AuthenticationSchemeOptions> options, ILoggerFactory loggers, UrlEncoder encoder, AccountTokens tokens, ServedAccounts accounts)
-    : AuthenticationHandler<AuthenticationSchemeOptions>(options, loggers, encoder)
+    IOptionsMonitor<AuthenticationSchemeOptions> options,
+    ILoggerFactory loggers,
+    UrlEncoder encoder,
+    AccountTokens tokens,
+    ServedAccounts accounts
+) : AuthenticationHandler<AuthenticationSchemeOptions>(options, loggers, encoder)
 {
     public const string SchemeName = "AccountToken";
 
@@ -94,14 +109,18 @@ internal sealed class AccountTokenHandler(
     protected override async Task<AuthenticateResult> HandleAuthenticateAsync()
     {
         // a server that is no longer configured takes its accounts' tokens with it
-        if (BearerCredential.Of(Request) is not { } credential
+        if (
+            BearerCredential.Of(Request) is not { } credential
             || await tokens.FindAsync(credential, Context.RequestAborted) is not { } token
-            || !accounts.TryName(token.Account, out _, out _))
+            || !accounts.TryName(token.Account, out _, out _)
+        )
         {
             return AuthenticateResult.Fail("unknown or expired token");
         }
 
         Context.Items[TokenItem] = token;
-        return AuthenticateResult.Success(new AuthenticationTicket(ApiCaller.Principal(SchemeName, "account-token", token.Account), SchemeName));
+        return AuthenticateResult.Success(
+            new AuthenticationTicket(ApiCaller.Principal(SchemeName, "account-token", token.Account), SchemeName)
+        );
     }
 }

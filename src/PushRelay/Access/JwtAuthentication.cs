@@ -3,6 +3,7 @@ using Microsoft.Extensions.Options;
 using Microsoft.IdentityModel.Protocols;
 using Microsoft.IdentityModel.Protocols.OpenIdConnect;
 using Microsoft.IdentityModel.Tokens;
+using PushRelay.Apps;
 
 namespace PushRelay.Access;
 
@@ -52,7 +53,11 @@ internal static class JwtAuthentication
             };
             bearer.Backchannel = http;
             bearer.ConfigurationManager = new ProviderKeys(
-                options.Authority.TrimEnd('/') + "/.well-known/openid-configuration", http, bearer.RequireHttpsMetadata, clock);
+                options.Authority.TrimEnd('/') + "/.well-known/openid-configuration",
+                http,
+                bearer.RequireHttpsMetadata,
+                clock
+            );
         }
 
         bearer.TokenValidationParameters = new TokenValidationParameters
@@ -70,7 +75,11 @@ internal static class JwtAuthentication
             OnTokenValidated = context =>
             {
                 var account = context.Principal!.FindAll(options.AccountClaim).Select(c => c.Value).ToList();
-                if (account.Count == 1 && accounts.TryName(account[0], out var name, out _) && !IdTokenClaims.Any(claim => context.Principal.HasClaim(c => c.Type == claim)))
+                if (
+                    account.Count == 1
+                    && accounts.TryName(account[0], out var name, out _)
+                    && !IdTokenClaims.Any(claim => context.Principal.HasClaim(c => c.Type == claim))
+                )
                 {
                     context.Principal = ApiCaller.Principal(SchemeName, "jwt", name);
                 }
@@ -94,7 +103,10 @@ internal static class JwtAuthentication
     }
 
     /// <summary>Without the provider's keys nobody can say whether a token is good. Once read they are kept.</summary>
-    private static async Task<bool> IsAwayAsync(IConfigurationManager<OpenIdConnectConfiguration> provider, CancellationToken cancellationToken)
+    private static async Task<bool> IsAwayAsync(
+        IConfigurationManager<OpenIdConnectConfiguration> provider,
+        CancellationToken cancellationToken
+    )
     {
         try
         {

@@ -4,10 +4,13 @@ using Microsoft.IdentityModel.Protocols.OpenIdConnect;
 namespace PushRelay.Access;
 
 /// <summary>
-/// What an identity provider publishes, its issuer and keys: read again after an hour, kept for a day while the provider is away, and then no
+/// What an identity provider publishes, its issuer and keys: read again after an hour, kept for a day while the provider is away, and then
+/// no
 /// longer believed. Whoever asks for it meanwhile does not make the provider be asked more than every ten seconds.
 /// </summary>
-internal sealed class ProviderKeys(string address, HttpClient http, bool requireHttps, TimeProvider clock) : IConfigurationManager<OpenIdConnectConfiguration>, IDisposable
+internal sealed class ProviderKeys(string address, HttpClient http, bool requireHttps, TimeProvider clock)
+    : IConfigurationManager<OpenIdConnectConfiguration>,
+        IDisposable
 {
     private static readonly TimeSpan Fresh = TimeSpan.FromHours(1);
     private static readonly TimeSpan Kept = TimeSpan.FromDays(1);
@@ -55,8 +58,10 @@ internal sealed class ProviderKeys(string address, HttpClient http, bool require
             known = await OpenIdConnectConfigurationRetriever.GetAsync(address, documents, cancellationToken);
             (readAt, wanted) = (clock.GetUtcNow(), false);
         }
-        catch (Exception exception) when (exception is IOException or InvalidOperationException or ArgumentException or HttpRequestException
-            || (exception is OperationCanceledException && !cancellationToken.IsCancellationRequested))
+        catch (Exception exception)
+            when (exception is IOException or InvalidOperationException or ArgumentException or HttpRequestException
+                || (exception is OperationCanceledException && !cancellationToken.IsCancellationRequested)
+            )
         {
             // what is known holds for its time
         }

@@ -21,6 +21,7 @@ internal sealed class RateLimit(int count, TimeSpan per, int burst, TimeProvider
 
     private readonly Lock sync = new();
     private readonly long start = clock.GetTimestamp();
+
     // when the key's burst will be whole again, in ticks
     private readonly Dictionary<string, long> whole = new(StringComparer.Ordinal);
     private readonly long interval = count == 0 ? 0 : per.Ticks / count;
@@ -96,7 +97,12 @@ internal sealed class RateLimits(IOptions<ApiOptions> options, TimeProvider cloc
 
     /// <summary>Registrations of an account, by itself.</summary>
     public RateLimit Registrations { get; } =
-        new(options.Value.RateLimits.RegistrationsPerMinute, TimeSpan.FromMinutes(1), 3 * options.Value.RateLimits.RegistrationsPerMinute, clock);
+        new(
+            options.Value.RateLimits.RegistrationsPerMinute,
+            TimeSpan.FromMinutes(1),
+            3 * options.Value.RateLimits.RegistrationsPerMinute,
+            clock
+        );
 
     /// <summary>Tokens issued to an account.</summary>
     public RateLimit Tokens { get; } =
@@ -112,7 +118,12 @@ internal sealed class RateLimits(IOptions<ApiOptions> options, TimeProvider cloc
 
     /// <summary>Requests without a good credential from an address.</summary>
     public RateLimit Strangers { get; } =
-        new(options.Value.RateLimits.StrangersPerSecond, TimeSpan.FromSeconds(1), RateLimitOptions.Burst * options.Value.RateLimits.StrangersPerSecond, clock);
+        new(
+            options.Value.RateLimits.StrangersPerSecond,
+            TimeSpan.FromSeconds(1),
+            RateLimitOptions.Burst * options.Value.RateLimits.StrangersPerSecond,
+            clock
+        );
 }
 
 /// <summary>Settings <c>Api:RateLimits</c>; 0: without limit. Operator keys have none.</summary>

@@ -2,9 +2,13 @@ using System.Globalization;
 using Microsoft.EntityFrameworkCore;
 using Microsoft.Extensions.Options;
 using PushRelay.Access;
-using PushRelay.Component;
+using PushRelay.Apps;
+using PushRelay.Cluster;
+using PushRelay.Links;
 using PushRelay.Presence;
-using PushRelay.Providers;
+using PushRelay.Push;
+using PushRelay.Push.Apns;
+using PushRelay.Settings;
 using PushRelay.Storage;
 
 namespace PushRelay.Cli;
@@ -27,10 +31,16 @@ internal sealed class Doctor(IServiceProvider services, TimeProvider clock)
     private static readonly TimeSpan ApnsTimeout = TimeSpan.FromSeconds(15);
 
     /// <summary>In the order that an operator mends them; what needs what failed is left out.</summary>
-    public async IAsyncEnumerable<DoctorCheck> RunAsync([System.Runtime.CompilerServices.EnumeratorCancellation] CancellationToken cancellationToken)
+    public async IAsyncEnumerable<DoctorCheck> RunAsync(
+        [System.Runtime.CompilerServices.EnumeratorCancellation] CancellationToken cancellationToken
+    )
     {
         var storage = services.GetRequiredService<RelayStorage>();
-        var schema = await TryAsync("storage", () => storage.CheckSchemaAsync(cancellationToken), "reachable, the schema is this version's");
+        var schema = await TryAsync(
+            "storage",
+            () => storage.CheckSchemaAsync(cancellationToken),
+            "reachable, the schema is this version's"
+        );
         yield return schema;
         if (schema.Ok)
         {
@@ -73,7 +83,8 @@ internal sealed class Doctor(IServiceProvider services, TimeProvider clock)
     }
 
     /// <summary>
-    /// What works, and opens a door. That plain HTTP leaves the machine, where a proxy that nobody has told of may be before it, and that the
+    /// What works, and opens a door. That plain HTTP leaves the machine, where a proxy that nobody has told of may be before it, and that
+    /// the
     /// database user may do more than it needs, is only said.
     /// </summary>
     private async Task<DoctorCheck> CheckSafetyAsync(CancellationToken cancellationToken)
@@ -88,7 +99,11 @@ internal sealed class Doctor(IServiceProvider services, TimeProvider clock)
         var careful = PlainHttp().ToList();
 
         await using var db = await services.GetRequiredService<IDbContextFactory<RelayDb>>().CreateDbContextAsync(cancellationToken);
-        var superuser = !db.IsSqlite && await db.Database.SqlQuery<bool>($"SELECT rolsuper AS \"Value\" FROM pg_roles WHERE rolname = current_user").SingleAsync(cancellationToken);
+        var superuser =
+            !db.IsSqlite
+            && await db
+                .Database.SqlQuery<bool>($"SELECT rolsuper AS \"Value\" FROM pg_roles WHERE rolname = current_user")
+                .SingleAsync(cancellationToken);
         if (superuser)
         {
             careful.Add("the database user is a superuser: give the relay one of its own that owns its database only");
@@ -117,20 +132,31 @@ internal sealed class Doctor(IServiceProvider services, TimeProvider clock)
             {
                 yield return string.Create(
                     CultureInfo.InvariantCulture,
-                    $"Xmpp:Components:{index}:Secret has fewer than {ComponentSecretCharsMin} characters. Cure: one made with openssl rand -hex 32, here and in the XMPP server");
+                    $"Xmpp:Components:{index}:Secret has fewer than {ComponentSecretCharsMin} characters. Cure: one made with openssl "
+                        + $"rand -hex 32, here and in the XMPP server"
+                );
             }
         }
     }
 
     private IEnumerable<string> PlainHttp()
     {
-        var behindTls = services.GetRequiredService<IOptions<ApiOptions>>().Value.PublicUrl?.StartsWith("https://", StringComparison.OrdinalIgnoreCase) == true;
+        var behindTls =
+            services.GetRequiredService<IOptions<ApiOptions>>().Value.PublicUrl?.StartsWith("https://", StringComparison.OrdinalIgnoreCase)
+            == true;
         foreach (var url in (services.GetRequiredService<IConfiguration>()["Urls"] ?? "").Split(';', StringSplitOptions.RemoveEmptyEntries))
         {
             var address = BindingAddress.Parse(url);
-            if (!behindTls && address.Scheme == "http" && !address.IsUnixPipe && address.Host != "localhost" && !(System.Net.IPAddress.TryParse(address.Host, out var ip) && System.Net.IPAddress.IsLoopback(ip)))
+            if (
+                !behindTls
+                && address.Scheme == "http"
+                && !address.IsUnixPipe
+                && address.Host != "localhost"
+                && !(System.Net.IPAddress.TryParse(address.Host, out var ip) && System.Net.IPAddress.IsLoopback(ip))
+            )
             {
-                yield return $"Urls has {url}, plain HTTP beyond this machine. Cure: a proxy with TLS before it, whose https address Api:PublicUrl then is, or http://127.0.0.1:{address.Port.ToString(CultureInfo.InvariantCulture)}";
+                yield return $"Urls has {url}, plain HTTP beyond this machine. Cure: a proxy with TLS before it, whose https address "
+                    + $"Api:PublicUrl then is, or http://127.0.0.1:{address.Port.ToString(CultureInfo.InvariantCulture)}";
             }
         }
     }
@@ -145,7 +171,12 @@ internal sealed class Doctor(IServiceProvider services, TimeProvider clock)
         var seconds = Math.Abs(skew.TotalSeconds).ToString("0.0", CultureInfo.InvariantCulture);
         return skew.Duration() - (after - before) <= ClockSkewMax
             ? new DoctorCheck("clock", true, db.IsSqlite ? "the database goes by this machine's" : $"{seconds} s from the database's")
-            : new DoctorCheck("clock", false, $"This machine is {seconds} s {(skew > TimeSpan.Zero ? "behind" : "ahead of")} the database. Cure: let both keep their time by NTP; APNs refuses tokens of a wrong hour.");
+            : new DoctorCheck(
+                "clock",
+                false,
+                $"This machine is {seconds} s {(skew > TimeSpan.Zero ? "behind" : "ahead of")} the database. Cure: let both keep their "
+                    + $"time by NTP; APNs refuses tokens of a wrong hour."
+            );
     }
 
     private async Task<IReadOnlyList<DoctorCheck>> CheckLinkAsync(ComponentOptions component, CancellationToken cancellationToken)
@@ -159,13 +190,21 @@ internal sealed class Doctor(IServiceProvider services, TimeProvider clock)
             return await ProbeAsync(component, cancellationToken);
         }
 
-        var streams = await db.Set<StoredStream>().AsNoTracking().Where(s => component.Servers.Contains(s.Server)).ToListAsync(cancellationToken);
+        var streams = await db.Set<StoredStream>()
+            .AsNoTracking()
+            .Where(s => component.Servers.Contains(s.Server))
+            .ToListAsync(cancellationToken);
         var linked = lease.InUse || streams.Exists(s => s.Live && now - s.AsOf <= PresenceStore.AgeMax);
         return
         [
             new DoctorCheck(
-                $"link {component.Domain}", linked,
-                linked ? $"node {lease.Holder} has it" : $"Node {lease.Holder} should have it, but is not linked. Cure: its log says why: {component.Host}:{component.Port.ToString(CultureInfo.InvariantCulture)}, Domain or Secret."),
+                $"link {component.Domain}",
+                linked,
+                linked
+                    ? $"node {lease.Holder} has it"
+                    : $"Node {lease.Holder} should have it, but is not linked. Cure: its log says why: "
+                        + $"{component.Host}:{component.Port.ToString(CultureInfo.InvariantCulture)}, Domain or Secret."
+            ),
             .. component.Servers.Select(server => CheckServer(server, [.. streams.Where(s => s.Server == server)], now)),
         ];
     }
@@ -176,14 +215,29 @@ internal sealed class Doctor(IServiceProvider services, TimeProvider clock)
         if (streams.Count == 0 || known.Count < streams.Count)
         {
             var silent = streams.FirstOrDefault(s => !known.Contains(s));
-            var last = silent is { Software: not "?" } ? $"; the last it said, {Ago(now - silent.HeardAt)} ago, was as {silent.Software}" : "";
+            var last = silent is { Software: not "?" }
+                ? $"; the last it said, {Ago(now - silent.HeardAt)} ago, was as {silent.Software}"
+                : "";
             return new DoctorCheck(
-                $"server {server}", false,
-                $"Its sessions are unknown{last}. Cure: load mod_push_relay for this virtual host with this component; the relay's log has what it answers.");
+                $"server {server}",
+                false,
+                $"Its sessions are unknown{last}. Cure: load mod_push_relay for this virtual host with this component; the relay's log "
+                    + $"has what it answers."
+            );
         }
 
-        return new DoctorCheck($"server {server}", true, string.Join("; ", known.Select(s =>
-            Describe(s.Software, s.Module, s.Sessions, s.Dropped) + $", heard {Ago(now - s.HeardAt)} ago" + (s.Node.Length > 0 ? $" ({s.Node})" : ""))));
+        return new DoctorCheck(
+            $"server {server}",
+            true,
+            string.Join(
+                "; ",
+                known.Select(s =>
+                    Describe(s.Software, s.Module, s.Sessions, s.Dropped)
+                    + $", heard {Ago(now - s.HeardAt)} ago"
+                    + (s.Node.Length > 0 ? $" ({s.Node})" : "")
+                )
+            )
+        );
     }
 
     private async Task<IReadOnlyList<DoctorCheck>> ProbeAsync(ComponentOptions component, CancellationToken cancellationToken)
@@ -199,14 +253,22 @@ internal sealed class Doctor(IServiceProvider services, TimeProvider clock)
         return
         [
             new DoctorCheck(name, true, "the server takes the component; no relay has the link now"),
-            .. component.Servers.Select(server => answers.GetValueOrDefault(server) switch
-            {
-                { Snapshot: { } snapshot, Sessions: var sessions } =>
-                    new DoctorCheck($"server {server}", true, Describe(snapshot.Server, snapshot.Module, sessions, snapshot.Dropped)),
-                var answer => new DoctorCheck(
-                    $"server {server}", false,
-                    $"It {(answer?.Condition is { } condition ? $"answers {condition}" : "does not answer")}. Cure: load mod_push_relay for this virtual host with the component {component.Domain}."),
-            }),
+            .. component.Servers.Select(server =>
+                answers.GetValueOrDefault(server) switch
+                {
+                    { Snapshot: { } snapshot, Sessions: var sessions } => new DoctorCheck(
+                        $"server {server}",
+                        true,
+                        Describe(snapshot.Server, snapshot.Module, sessions, snapshot.Dropped)
+                    ),
+                    var answer => new DoctorCheck(
+                        $"server {server}",
+                        false,
+                        $"It {(answer?.Condition is { } condition ? $"answers {condition}" : "does not answer")}. Cure: load "
+                            + $"mod_push_relay for this virtual host with the component {component.Domain}."
+                    ),
+                }
+            ),
         ];
     }
 
@@ -219,23 +281,27 @@ internal sealed class Doctor(IServiceProvider services, TimeProvider clock)
         PushAnswer answer;
         try
         {
-            answer = await services.GetRequiredService<ApnsProvider>().SendAsync(
-                new PushNotification
-                {
-                    Id = Guid.NewGuid(),
-                    App = app.Id,
-                    Token = new string('0', 64),
-                    Sandbox = sandbox,
-                    ExpiresAt = clock.GetUtcNow(),
-                    ThreadId = "doctor",
-                    Receipt = "doctor",
-                    Kind = PushKind.Message,
-                    Account = "",
-                    From = "doctor",
-                    Type = "normal",
-                    Badge = 0,
-                },
-                cancellationToken).WaitAsync(ApnsTimeout, clock, cancellationToken);
+            answer = await services
+                .GetRequiredService<ApnsNetwork>()
+                .SendAsync(
+                    new Notification
+                    {
+                        Id = Guid.NewGuid(),
+                        App = app.Id,
+                        Token = new string('0', 64),
+                        Sandbox = sandbox,
+                        ExpiresAt = clock.GetUtcNow(),
+                        ThreadId = "doctor",
+                        Receipt = "doctor",
+                        Kind = PushKind.Message,
+                        Account = "",
+                        From = "doctor",
+                        Type = "normal",
+                        Badge = 0,
+                    },
+                    cancellationToken
+                )
+                .WaitAsync(ApnsTimeout, clock, cancellationToken);
         }
         catch (TimeoutException)
         {
@@ -244,26 +310,47 @@ internal sealed class Doctor(IServiceProvider services, TimeProvider clock)
 
         return answer switch
         {
-            { Outcome: PushOutcome.DeviceInvalid or PushOutcome.Accepted } =>
-                new DoctorCheck(name, true, $"{where} takes key {app.Apns.KeyId} of team {app.Apns.TeamId} for {app.Apns.BundleId}"),
-            { Outcome: PushOutcome.Misconfigured, Reason: "InvalidProviderToken" or "MissingProviderToken" } =>
-                new DoctorCheck(name, false, $"{where} answers {answer.Reason}. Cure: TeamId, KeyId and KeyFile must be one key of Apple's, not revoked, for this environment; and this machine's clock right."),
-            { Outcome: PushOutcome.Misconfigured } =>
-                new DoctorCheck(name, false, $"{where} answers {answer.Reason}. Cure: BundleId must be an app of the team, and the key allowed for it and this environment."),
+            { Outcome: PushOutcome.DeviceInvalid or PushOutcome.Accepted } => new DoctorCheck(
+                name,
+                true,
+                $"{where} takes key {app.Apns.KeyId} of team {app.Apns.TeamId} for {app.Apns.BundleId}"
+            ),
+            { Outcome: PushOutcome.Misconfigured, Reason: "InvalidProviderToken" or "MissingProviderToken" } => new DoctorCheck(
+                name,
+                false,
+                $"{where} answers {answer.Reason}. Cure: TeamId, KeyId and KeyFile must be one key of Apple's, not revoked, for this "
+                    + $"environment; and this machine's clock right."
+            ),
+            { Outcome: PushOutcome.Misconfigured } => new DoctorCheck(
+                name,
+                false,
+                $"{where} answers {answer.Reason}. Cure: BundleId must be an app of the team, and the key allowed for it and this "
+                    + $"environment."
+            ),
             { Status: null } => new DoctorCheck(name, false, $"{where} cannot be reached ({answer.Reason}). {Reach(app)}"),
-            _ => new DoctorCheck(name, false, $"{where} answers {answer.Status?.ToString(CultureInfo.InvariantCulture)} {answer.Reason}. Cure: ask again later; it says nothing of the credentials."),
+            _ => new DoctorCheck(
+                name,
+                false,
+                $"{where} answers {answer.Status?.ToString(CultureInfo.InvariantCulture)} {answer.Reason}. Cure: ask again later; it "
+                    + $"says nothing of the credentials."
+            ),
         };
     }
 
-    private static string Reach(AppOptions app) => app.Apns.EndpointUri is null
-        ? "Cure: let this machine reach port 443 of api.push.apple.com and api.sandbox.push.apple.com."
-        : "Cure: check Endpoint, and TrustedCertificateFile for its certificate.";
+    private static string Reach(AppOptions app) =>
+        app.Apns.EndpointUri is null
+            ? "Cure: let this machine reach port 443 of api.push.apple.com and api.sandbox.push.apple.com."
+            : "Cure: check Endpoint, and TrustedCertificateFile for its certificate.";
 
-    private static string Describe(string software, string module, int sessions, long dropped) => string.Create(
-        CultureInfo.InvariantCulture,
-        $"{software}, mod_push_relay {module}, {sessions} sessions, {dropped} events dropped{(dropped > 0 ? " (the relay was away for longer than the module's queue lasts)" : "")}");
+    private static string Describe(string software, string module, int sessions, long dropped) =>
+        string.Create(
+            CultureInfo.InvariantCulture,
+            $"{software}, mod_push_relay {module}, {sessions} sessions, {dropped} events "
+                + $"dropped{(dropped > 0 ? " (the relay was away for longer than the module's queue lasts)" : "")}"
+        );
 
-    private static string Ago(TimeSpan age) => age < TimeSpan.FromMinutes(2)
-        ? string.Create(CultureInfo.InvariantCulture, $"{Math.Max(0, age.TotalSeconds):0} s")
-        : string.Create(CultureInfo.InvariantCulture, $"{age.TotalMinutes:0} min");
+    private static string Ago(TimeSpan age) =>
+        age < TimeSpan.FromMinutes(2)
+            ? string.Create(CultureInfo.InvariantCulture, $"{Math.Max(0, age.TotalSeconds):0} s")
+            : string.Create(CultureInfo.InvariantCulture, $"{age.TotalMinutes:0} min");
 }

@@ -1,7 +1,7 @@
 using System.CommandLine;
 using System.Text.Json;
-using PushRelay.Access;
-using PushRelay.Storage;
+using PushRelay.Api;
+using PushRelay.Settings;
 
 namespace PushRelay.Cli;
 
@@ -14,18 +14,31 @@ internal static class DoctorCommand
     /// <param name="settings">The settings on the command line.</param>
     public static Command Create(Option<string?> config, Func<ParseResult, string[]> settings)
     {
-        var command = new Command("doctor", "Checks settings, storage, key, clock, links, servers and APNs, also beside a running relay: exit code 0 if all is well.") { Json };
-        command.TreatUnmatchedTokensAsErrors = false;
-        command.SetAction(async (parsed, cancellationToken) =>
+        var command = new Command(
+            "doctor",
+            "Checks settings, storage, key, clock, links, servers and APNs, also beside a running relay: exit code 0 if all is well."
+        )
         {
-            var checks = await ExamineAsync(parsed.GetValue(config), settings(parsed), TimeProvider.System, cancellationToken);
-            Write(checks, parsed.GetValue(Json), Console.Out);
-            return checks.All(check => check.Ok) ? 0 : 1;
-        });
+            Json,
+        };
+        command.TreatUnmatchedTokensAsErrors = false;
+        command.SetAction(
+            async (parsed, cancellationToken) =>
+            {
+                var checks = await ExamineAsync(parsed.GetValue(config), settings(parsed), TimeProvider.System, cancellationToken);
+                Write(checks, parsed.GetValue(Json), Console.Out);
+                return checks.All(check => check.Ok) ? 0 : 1;
+            }
+        );
         return command;
     }
 
-    internal static async Task<IReadOnlyList<DoctorCheck>> ExamineAsync(string? settingsFile, string[] arguments, TimeProvider clock, CancellationToken cancellationToken)
+    internal static async Task<IReadOnlyList<DoctorCheck>> ExamineAsync(
+        string? settingsFile,
+        string[] arguments,
+        TimeProvider clock,
+        CancellationToken cancellationToken
+    )
     {
         var checks = new List<DoctorCheck>();
         try
@@ -40,7 +53,17 @@ internal static class DoctorCommand
         }
         catch (Exception exception) when (checks.Count == 0 && exception is SettingsException or { InnerException: SettingsException })
         {
-            checks.Add(new DoctorCheck("settings", false, RelayApp.Explain(exception as SettingsException ?? (SettingsException)exception.InnerException!, settingsFile, arguments)));
+            checks.Add(
+                new DoctorCheck(
+                    "settings",
+                    false,
+                    RelayApp.Explain(
+                        exception as SettingsException ?? (SettingsException)exception.InnerException!,
+                        settingsFile,
+                        arguments
+                    )
+                )
+            );
         }
 
         return checks;

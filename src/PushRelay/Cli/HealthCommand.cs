@@ -1,6 +1,6 @@
 using System.CommandLine;
 using System.Globalization;
-using PushRelay.Storage;
+using PushRelay.Settings;
 
 namespace PushRelay.Cli;
 
@@ -9,11 +9,7 @@ internal static class HealthCommand
 {
     private static readonly TimeSpan Wait = TimeSpan.FromSeconds(4);
 
-    private static readonly Option<string?> Url = new("--url")
-    {
-        Description = "What is asked instead: 200 is healthy.",
-        HelpName = "URL",
-    };
+    private static readonly Option<string?> Url = new("--url") { Description = "What is asked instead: 200 is healthy.", HelpName = "URL" };
 
     /// <param name="config">The option that names the settings file.</param>
     /// <param name="settings">The settings on the command line.</param>
@@ -21,13 +17,15 @@ internal static class HealthCommand
     {
         var command = new Command("health", "Asks the running relay whether it is ready: exit code 0 if so.") { Url };
         command.TreatUnmatchedTokensAsErrors = false;
-        command.SetAction(async (parsed, cancellationToken) =>
-        {
-            var text = parsed.GetValue(Url) ?? OwnAddress(RelayApp.ReadSettings(parsed.GetValue(config), settings(parsed)));
-            return Uri.TryCreate(text, UriKind.Absolute, out var url) && url.Scheme is "http" or "https"
-                ? await AskAsync(url, cancellationToken)
-                : throw new SettingsException($"--url is '{text}'; it must be an address such as http://127.0.0.1:8080/health/ready.");
-        });
+        command.SetAction(
+            async (parsed, cancellationToken) =>
+            {
+                var text = parsed.GetValue(Url) ?? OwnAddress(RelayApp.ReadSettings(parsed.GetValue(config), settings(parsed)));
+                return Uri.TryCreate(text, UriKind.Absolute, out var url) && url.Scheme is "http" or "https"
+                    ? await AskAsync(url, cancellationToken)
+                    : throw new SettingsException($"--url is '{text}'; it must be an address such as http://127.0.0.1:8080/health/ready.");
+            }
+        );
         return command;
     }
 

@@ -1,4 +1,5 @@
 using System.CommandLine;
+using PushRelay.Audit;
 using PushRelay.Devices;
 using PushRelay.Outbox;
 using PushRelay.Storage;
@@ -6,7 +7,8 @@ using PushRelay.Storage;
 namespace PushRelay.Cli;
 
 /// <summary>
-/// <c>keys rotate</c>: seals everything again with the first key of the master key file, beside running relays, and makes it the database's.
+/// <c>keys rotate</c>: seals everything again with the first key of the master key file, beside running relays, and makes it the
+/// database's.
 /// Afterwards the older keys open nothing. May be stopped and begun again. docs/operating.md has the whole way.
 /// </summary>
 internal static class KeysCommand
@@ -18,12 +20,17 @@ internal static class KeysCommand
     /// <param name="settings">The settings on the command line.</param>
     public static Command Create(Option<string?> config, Func<ParseResult, string[]> settings)
     {
-        var rotate = new Command("rotate", "Seals everything with the first key of Storage:MasterKeyFile; the others can go afterwards.") { TreatUnmatchedTokensAsErrors = false };
-        rotate.SetAction(async (parsed, cancellationToken) =>
+        var rotate = new Command("rotate", "Seals everything with the first key of Storage:MasterKeyFile; the others can go afterwards.")
         {
-            await using var app = RelayApp.Build(parsed.GetValue(config), settings(parsed), TimeProvider.System);
-            return await RotateAsync(app.Services, cancellationToken);
-        });
+            TreatUnmatchedTokensAsErrors = false,
+        };
+        rotate.SetAction(
+            async (parsed, cancellationToken) =>
+            {
+                await using var app = RelayApp.Build(parsed.GetValue(config), settings(parsed), TimeProvider.System);
+                return await RotateAsync(app.Services, cancellationToken);
+            }
+        );
         return new Command("keys", "The master key.") { rotate };
     }
 
@@ -39,7 +46,9 @@ internal static class KeysCommand
             if (devices.Unreadable + texts.Unreadable > 0)
             {
                 await Console.Error.WriteLineAsync(
-                    $"No key of Storage:MasterKeyFile opens {devices.Unreadable} devices and {texts.Unreadable} waiting texts. Cure: add the key they were sealed with, or remove them.");
+                    $"No key of Storage:MasterKeyFile opens {devices.Unreadable} devices and {texts.Unreadable} waiting texts. Cure: "
+                        + $"add the key they were sealed with, or remove them."
+                );
                 return 1;
             }
 
@@ -48,7 +57,9 @@ internal static class KeysCommand
                 if (await storage.AdoptKeyAsync(cancellationToken))
                 {
                     var fingerprint = storage.MasterKey.Fingerprint[..12];
-                    await services.GetRequiredService<AuditTrail>().WriteAsync(Actor.Command, "key.rotate", null, fingerprint, AuditTrail.Done, cancellationToken);
+                    await services
+                        .GetRequiredService<AuditTrail>()
+                        .WriteAsync(Actor.Command, "key.rotate", null, fingerprint, AuditTrail.Done, cancellationToken);
                 }
 
                 Console.WriteLine("Everything is sealed with the first key. Take the older ones out of the file on every node.");
@@ -58,7 +69,9 @@ internal static class KeysCommand
             Console.WriteLine($"Sealed again: {devices.Resealed} devices, {texts.Resealed} waiting texts.");
         }
 
-        await Console.Error.WriteLineAsync("A node still writes with an older key. Cure: put the new key first in the file of every node, start them again, and repeat.");
+        await Console.Error.WriteLineAsync(
+            "A node still writes with an older key. Cure: put the new key first in the file of every node, start them again, and repeat."
+        );
         return 1;
     }
 }

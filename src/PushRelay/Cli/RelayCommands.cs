@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Net.Sockets;
+using PushRelay.Settings;
 using PushRelay.Storage;
 
 namespace PushRelay.Cli;
@@ -43,7 +44,9 @@ internal static class RelayCommands
                 return Usage;
             }
 
-            return await parsed.InvokeAsync(new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = null });
+            return await parsed.InvokeAsync(
+                new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = null }
+            );
         }
         catch (Exception exception) when (exception is SettingsException || exception.InnerException is SettingsException)
         {
@@ -53,7 +56,9 @@ internal static class RelayCommands
         }
         catch (Exception exception) when (exception is not OperationCanceledException)
         {
-            await errors.WriteLineAsync(exception is IOException or UnauthorizedAccessException ? exception.Message : $"PushRelay failed: {exception}");
+            await errors.WriteLineAsync(
+                exception is IOException or UnauthorizedAccessException ? exception.Message : $"PushRelay failed: {exception}"
+            );
             return Failed;
         }
     }
@@ -68,18 +73,20 @@ internal static class RelayCommands
     private static Command Migrate()
     {
         var command = new Command("migrate", "Brings the database schema up to date and ends.") { TreatUnmatchedTokensAsErrors = false };
-        command.SetAction(async (parsed, cancellationToken) =>
-        {
-            await using var app = RelayApp.Build(parsed.GetValue(Config), Settings(parsed), TimeProvider.System);
-            var applied = await app.Services.GetRequiredService<RelayStorage>().MigrateAsync(cancellationToken);
-            foreach (var migration in applied)
+        command.SetAction(
+            async (parsed, cancellationToken) =>
             {
-                Console.WriteLine(migration);
-            }
+                await using var app = RelayApp.Build(parsed.GetValue(Config), Settings(parsed), TimeProvider.System);
+                var applied = await app.Services.GetRequiredService<RelayStorage>().MigrateAsync(cancellationToken);
+                foreach (var migration in applied)
+                {
+                    Console.WriteLine(migration);
+                }
 
-            Console.WriteLine(applied.Count == 0 ? "The schema is up to date." : $"Applied {applied.Count} migrations.");
-            return Done;
-        });
+                Console.WriteLine(applied.Count == 0 ? "The schema is up to date." : $"Applied {applied.Count} migrations.");
+                return Done;
+            }
+        );
         return command;
     }
 
@@ -93,8 +100,10 @@ internal static class RelayCommands
         catch (Exception exception) when (exception is IOException or SocketException or FormatException or InvalidOperationException)
         {
             throw new SettingsException(
-                $"Urls is '{app.Configuration["Urls"]}', where the relay cannot listen: {exception.Message} Cure: name an address of this machine and a free port, such as http://127.0.0.1:8080.",
-                exception);
+                $"Urls is '{app.Configuration["Urls"]}', where the relay cannot listen: {exception.Message} Cure: name an address of "
+                    + $"this machine and a free port, such as http://127.0.0.1:8080.",
+                exception
+            );
         }
 
         await app.WaitForShutdownAsync(CancellationToken.None);
@@ -105,9 +114,13 @@ internal static class RelayCommands
     private static string[] Settings(ParseResult parsed)
     {
         var tokens = parsed.UnmatchedTokens;
-        var wrong = tokens.FirstOrDefault(t => !(t.StartsWith("--", StringComparison.Ordinal) && t.Contains('=', StringComparison.Ordinal)));
+        var wrong = tokens.FirstOrDefault(t =>
+            !(t.StartsWith("--", StringComparison.Ordinal) && t.Contains('=', StringComparison.Ordinal))
+        );
         return wrong is null
             ? [.. tokens]
-            : throw new SettingsException($"'{wrong}' is neither a command nor a setting; a setting looks like --Urls=http://127.0.0.1:8080. Try --help.");
+            : throw new SettingsException(
+                $"'{wrong}' is neither a command nor a setting; a setting looks like --Urls=http://127.0.0.1:8080. Try --help."
+            );
     }
 }

@@ -2,7 +2,7 @@ using System.CommandLine;
 using System.Net;
 using System.Runtime.InteropServices;
 using PushRelay.Apns.Simulator;
-using PushRelay.Storage;
+using PushRelay.Settings;
 
 namespace PushRelay.Cli;
 
@@ -33,9 +33,17 @@ internal static class SimulatorCommand
         HelpName = "FILE",
     };
 
-    private static readonly Option<string> TeamId = new("--team-id") { Description = "The team of that key.", DefaultValueFactory = _ => "ABCDE12345" };
+    private static readonly Option<string> TeamId = new("--team-id")
+    {
+        Description = "The team of that key.",
+        DefaultValueFactory = _ => "ABCDE12345",
+    };
 
-    private static readonly Option<string> KeyId = new("--key-id") { Description = "The id of that key.", DefaultValueFactory = _ => "FGHIJ67890" };
+    private static readonly Option<string> KeyId = new("--key-id")
+    {
+        Description = "The id of that key.",
+        DefaultValueFactory = _ => "FGHIJ67890",
+    };
 
     private static readonly Option<string> Listen = new("--listen")
     {
@@ -44,13 +52,24 @@ internal static class SimulatorCommand
         HelpName = "ADDRESS",
     };
 
-    private static readonly Option<string[]> Hosts = new("--host") { Description = "A further name that the certificate is valid for.", HelpName = "NAME" };
+    private static readonly Option<string[]> Hosts = new("--host")
+    {
+        Description = "A further name that the certificate is valid for.",
+        HelpName = "NAME",
+    };
 
     public static Command Create()
     {
         var command = new Command("apns-sim", "Runs an APNs that answers as Apple's does, with faults to order.")
         {
-            Port, ControlPort, CaOut, KeyFile, TeamId, KeyId, Listen, Hosts,
+            Port,
+            ControlPort,
+            CaOut,
+            KeyFile,
+            TeamId,
+            KeyId,
+            Listen,
+            Hosts,
         };
         command.SetAction(RunAsync);
         return command;
@@ -73,10 +92,16 @@ internal static class SimulatorCommand
                 HostNames = parsed.GetValue(Hosts) ?? [],
                 Keys = await ReadKeyAsync(parsed, cancellationToken),
             },
-            cancellationToken);
+            cancellationToken
+        );
         if (parsed.GetValue(CaOut) is { } caFile)
         {
-            await WriteAsync(caFile, simulator.CaPem, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.GroupRead | UnixFileMode.OtherRead, cancellationToken);
+            await WriteAsync(
+                caFile,
+                simulator.CaPem,
+                UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.GroupRead | UnixFileMode.OtherRead,
+                cancellationToken
+            );
         }
 
         // the simulator's own web host takes the signals for itself, so that they would end nothing else
@@ -106,7 +131,10 @@ internal static class SimulatorCommand
             await WriteAsync(file, ApnsSimulator.CreateSigningKeyPem(), UnixFileMode.UserRead | UnixFileMode.UserWrite, cancellationToken);
         }
 
-        return [new ApnsSimulatorKey(parsed.GetValue(TeamId)!, parsed.GetValue(KeyId)!, await File.ReadAllTextAsync(file, cancellationToken))];
+        return
+        [
+            new ApnsSimulatorKey(parsed.GetValue(TeamId)!, parsed.GetValue(KeyId)!, await File.ReadAllTextAsync(file, cancellationToken)),
+        ];
     }
 
     /// <summary>Whole or not at all: whoever waits for the file reads no half of it.</summary>

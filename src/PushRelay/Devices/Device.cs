@@ -1,6 +1,6 @@
 using Microsoft.EntityFrameworkCore;
 using Microsoft.EntityFrameworkCore.Metadata.Builders;
-using PushRelay.Storage;
+using PushRelay.Secrets;
 
 namespace PushRelay.Devices;
 
@@ -69,7 +69,8 @@ internal sealed class Device
     /// <summary>The last change by registration or preferences.</summary>
     public required DateTimeOffset UpdatedAt { get; set; }
 
-    /// <summary>Counts every change that is not a mere observation; the ETag, and what keeps two writers from each other's change.</summary>
+    /// <summary>Counts every change that is not a mere observation; the ETag, and what keeps two writers from each other's
+    /// change.</summary>
     public int Revision { get; set; }
 
     /// <summary>What the user wants of alerts here; null: nothing special. A registration leaves it alone.</summary>
@@ -81,7 +82,8 @@ internal sealed class Device
 
     public string OpenToken(MasterKey masterKey) => masterKey.Open(Token, TableName, Key, nameof(Token));
 
-    public string? OpenVoipToken(MasterKey masterKey) => VoipToken is null ? null : masterKey.Open(VoipToken, TableName, Key, nameof(VoipToken));
+    public string? OpenVoipToken(MasterKey masterKey) =>
+        VoipToken is null ? null : masterKey.Open(VoipToken, TableName, Key, nameof(VoipToken));
 
     internal sealed class Table : IEntityTypeConfiguration<Device>
     {

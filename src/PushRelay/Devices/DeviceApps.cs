@@ -22,8 +22,11 @@ internal sealed class DeviceAppsOptions
 
 internal sealed class DeviceApps(IOptions<DeviceAppsOptions> options)
 {
-    private readonly Dictionary<string, DeviceEnvironment> environments =
-        options.Value.Apps.ToDictionary(app => app.Id, app => app.Apns.Environment, StringComparer.Ordinal);
+    private readonly Dictionary<string, DeviceEnvironment> environments = options.Value.Apps.ToDictionary(
+        app => app.Id,
+        app => app.Apns.Environment,
+        StringComparer.Ordinal
+    );
 
     /// <summary>Of devices that do not say theirs; null where the app is not configured.</summary>
     public DeviceEnvironment? DefaultEnvironment(string app) => environments.TryGetValue(app, out var environment) ? environment : null;

@@ -2,25 +2,24 @@ using System.Globalization;
 using System.Text.Json.Nodes;
 using Microsoft.AspNetCore.Http.HttpResults;
 using PushRelay.Access;
+using PushRelay.Api;
+using PushRelay.Apps;
 
 namespace PushRelay.Devices;
 
 /// <summary><c>/v1/devices</c>: mobile clients, or their operator's backend, register device tokens.</summary>
 internal sealed class DeviceEndpoints(DeviceRegistry registry, DeviceApps apps, ServedAccounts accounts, RateLimits limits)
 {
-    private const string ExampleRequest =
-        """
+    private const string ExampleRequest = """
         {"account":"bob@example.com","app":"com.example.chat","platform":"apns","token":"abababababababababababababababababababababababababababababababab",
          "resource":"phone","timeZone":"Asia/Shanghai"}
         """;
 
-    private const string ExamplePatch =
-        """
+    private const string ExamplePatch = """
         {"preview":"sender","muted":["room@conference.example.com"],"quietHours":{"from":"22:00","to":"07:00","timeZone":"Asia/Shanghai"}}
         """;
 
-    private const string Example =
-        """
+    private const string Example = """
         {"id":"3F2A-91","account":"bob@example.com","app":"com.example.chat","platform":"apns","token":"abab…abab","environment":"production",
          "voipToken":null,"resource":"phone","locale":null,"timeZone":"Asia/Shanghai","preview":null,"muted":null,"quietHours":null,
          "status":"active","statusReason":null,
@@ -31,21 +30,54 @@ internal sealed class DeviceEndpoints(DeviceRegistry registry, DeviceApps apps, 
     public static void Map(IEndpointRouteBuilder routes)
     {
         var devices = routes.MapApi("/v1/devices", "devices");
-        devices.MapPost("", (HttpContext http, DeviceEndpoints endpoints) => endpoints.RegisterAsync(null, http))
-            .WithSummary("Registers a device; the same account, app and token again is the same device").Takes<DeviceRequest>().WithExample(ExampleRequest, Example);
-        devices.MapPut("{deviceId}", (string deviceId, HttpContext http, DeviceEndpoints endpoints) => endpoints.RegisterAsync(deviceId, http))
-            .WithSummary("Registers a device under the app's own installation id").Takes<DeviceRequest>().WithExample(ExampleRequest, Example);
-        devices.MapGet("", (string? account, string? cursor, string? limit, HttpContext http, DeviceEndpoints endpoints) => endpoints.ListAsync(account, cursor, limit, http))
-            .WithSummary("Lists devices, newest first").WithExample(null, $$"""{"items":[{{Example}}],"next":null}""");
-        devices.MapGet("{deviceId}", (string deviceId, string? account, HttpContext http, DeviceEndpoints endpoints) => endpoints.ShowAsync(deviceId, account, http))
-            .WithSummary("Shows a device").WithExample(null, Example);
-        devices.MapPatch("{deviceId}", (string deviceId, string? account, HttpContext http, DeviceEndpoints endpoints) => endpoints.PatchAsync(deviceId, account, http))
-            .WithSummary("Changes preferences (RFC 7396)").Takes<DevicePatchRequest>("application/merge-patch+json").WithExample(ExamplePatch, Example);
-        devices.MapDelete("{deviceId}", (string deviceId, string? account, HttpContext http, DeviceEndpoints endpoints) => endpoints.RemoveAsync(deviceId, account, http))
+        devices
+            .MapPost("", (HttpContext http, DeviceEndpoints endpoints) => endpoints.RegisterAsync(null, http))
+            .WithSummary("Registers a device; the same account, app and token again is the same device")
+            .Takes<DeviceRequest>()
+            .WithExample(ExampleRequest, Example);
+        devices
+            .MapPut("{deviceId}", (string deviceId, HttpContext http, DeviceEndpoints endpoints) => endpoints.RegisterAsync(deviceId, http))
+            .WithSummary("Registers a device under the app's own installation id")
+            .Takes<DeviceRequest>()
+            .WithExample(ExampleRequest, Example);
+        devices
+            .MapGet(
+                "",
+                (string? account, string? cursor, string? limit, HttpContext http, DeviceEndpoints endpoints) =>
+                    endpoints.ListAsync(account, cursor, limit, http)
+            )
+            .WithSummary("Lists devices, newest first")
+            .WithExample(null, $$"""{"items":[{{Example}}],"next":null}""");
+        devices
+            .MapGet(
+                "{deviceId}",
+                (string deviceId, string? account, HttpContext http, DeviceEndpoints endpoints) =>
+                    endpoints.ShowAsync(deviceId, account, http)
+            )
+            .WithSummary("Shows a device")
+            .WithExample(null, Example);
+        devices
+            .MapPatch(
+                "{deviceId}",
+                (string deviceId, string? account, HttpContext http, DeviceEndpoints endpoints) =>
+                    endpoints.PatchAsync(deviceId, account, http)
+            )
+            .WithSummary("Changes preferences (RFC 7396)")
+            .Takes<DevicePatchRequest>("application/merge-patch+json")
+            .WithExample(ExamplePatch, Example);
+        devices
+            .MapDelete(
+                "{deviceId}",
+                (string deviceId, string? account, HttpContext http, DeviceEndpoints endpoints) =>
+                    endpoints.RemoveAsync(deviceId, account, http)
+            )
             .WithSummary("Removes a device and cancels what is pending for it");
     }
 
-    private async Task<Results<Ok<DeviceAnswer>, Created<DeviceAnswer>, ProblemHttpResult>> RegisterAsync(string? deviceId, HttpContext http)
+    private async Task<Results<Ok<DeviceAnswer>, Created<DeviceAnswer>, ProblemHttpResult>> RegisterAsync(
+        string? deviceId,
+        HttpContext http
+    )
     {
         var (body, problem) = await ApiBody.ReadAsync<DeviceRequest>(http.Request, http.RequestAborted);
         if (body is null)
@@ -65,12 +97,20 @@ internal sealed class DeviceEndpoints(DeviceRegistry registry, DeviceApps apps, 
             return ApiProblem.TooMany(http, wait);
         }
 
-        registration = registration with { Actor = caller.ActorOf(http), Precondition = device => ApiETag.Holds(http.Request, device is null ? null : ETag(device)) };
+        registration = registration with
+        {
+            Actor = caller.ActorOf(http),
+            Precondition = device => ApiETag.Holds(http.Request, device is null ? null : ETag(device)),
+        };
         switch (await registry.RegisterAsync(registration, http.RequestAborted))
         {
             case RegistrationResult.LimitReached:
                 return ApiProblem.Of(
-                    409, "device_limit", "The account has too many devices.", $"An account has at most {DeviceRegistry.DevicesPerAccountMax} valid devices; remove one first.");
+                    409,
+                    "device_limit",
+                    "The account has too many devices.",
+                    $"An account has at most {DeviceRegistry.DevicesPerAccountMax} valid devices; remove one first."
+                );
             case RegistrationResult.PreconditionFailed:
                 return ApiETag.Failed();
             case RegistrationResult.Done done:
@@ -87,7 +127,12 @@ internal sealed class DeviceEndpoints(DeviceRegistry registry, DeviceApps apps, 
         }
     }
 
-    private async Task<Results<Ok<DevicePage>, ProblemHttpResult>> ListAsync(string? account, string? cursor, string? limit, HttpContext http)
+    private async Task<Results<Ok<DevicePage>, ProblemHttpResult>> ListAsync(
+        string? account,
+        string? cursor,
+        string? limit,
+        HttpContext http
+    )
     {
         if (!ApiPage.TryParse(http, cursor, limit, out var page, out var problem))
         {
@@ -133,7 +178,9 @@ internal sealed class DeviceEndpoints(DeviceRegistry registry, DeviceApps apps, 
 
         problem = ApiProblem.NotFound();
         device = await registry.ChangePreferencesAsync(
-            device.Account, device.Id, ApiCaller.Of(http).ActorOf(http),
+            device.Account,
+            device.Id,
+            ApiCaller.Of(http).ActorOf(http),
             now =>
             {
                 var errors = new Dictionary<string, string[]>();
@@ -147,7 +194,8 @@ internal sealed class DeviceEndpoints(DeviceRegistry registry, DeviceApps apps, 
                 problem = preferences is null ? ApiProblem.Validation(errors) : problem;
                 return preferences;
             },
-            http.RequestAborted);
+            http.RequestAborted
+        );
         if (device is null)
         {
             return problem;
@@ -170,12 +218,19 @@ internal sealed class DeviceEndpoints(DeviceRegistry registry, DeviceApps apps, 
             return ApiETag.Failed();
         }
 
-        return await registry.RemoveAsync(device.Key, ApiCaller.Of(http).ActorOf(http), http.RequestAborted) ? TypedResults.NoContent() : ApiProblem.NotFound();
+        return await registry.RemoveAsync(device.Key, ApiCaller.Of(http).ActorOf(http), http.RequestAborted)
+            ? TypedResults.NoContent()
+            : ApiProblem.NotFound();
     }
 
     /// <summary>The device that a request names, or what to answer: nobody sees another account's.</summary>
     public static async Task<(Device? Device, ProblemHttpResult? Problem)> FindAsync(
-        string deviceId, string? account, HttpContext http, DeviceRegistry registry, ServedAccounts accounts)
+        string deviceId,
+        string? account,
+        HttpContext http,
+        DeviceRegistry registry,
+        ServedAccounts accounts
+    )
     {
         if (!DeviceRules.IsId(deviceId) || !ApiCaller.Of(http).TryNarrow(accounts, account, out var owner))
         {
@@ -187,7 +242,10 @@ internal sealed class DeviceEndpoints(DeviceRegistry registry, DeviceApps apps, 
         {
             0 => (null, ApiProblem.NotFound()),
             1 => (found[0], null),
-            _ => (null, ApiProblem.Validation("account", "is needed: several accounts have a device with this id (?account=bob@example.com)")),
+            _ => (
+                null,
+                ApiProblem.Validation("account", "is needed: several accounts have a device with this id (?account=bob@example.com)")
+            ),
         };
     }
 
@@ -200,12 +258,29 @@ internal sealed class DeviceEndpoints(DeviceRegistry registry, DeviceApps apps, 
     private DeviceAnswer Answer(Device device) => Answer(device, registry, accounts);
 
     /// <summary>The device as every answer shows it.</summary>
-    public static DeviceAnswer Answer(Device device, DeviceRegistry registry, ServedAccounts accounts) => new(
-        device.Id, device.Account, device.App, device.Platform, device.TokenHint, Name(device.Environment),
-        registry.VoipTokenHint(device), device.Resource, device.Locale, device.TimeZone, device.Preferences?.Preview is { } preview ? Name(preview) : null,
-        device.Preferences?.Muted, Quiet(device.Preferences?.QuietHours), Name(device.Status), device.StatusReason,
-        new DevicePush(accounts.ComponentOf(device.Account), device.Node, registry.NodeSecret(device.Node)),
-        device.CreatedAt, device.UpdatedAt, device.LastAcceptedAt, device.LastReceivedAt);
+    public static DeviceAnswer Answer(Device device, DeviceRegistry registry, ServedAccounts accounts) =>
+        new(
+            device.Id,
+            device.Account,
+            device.App,
+            device.Platform,
+            device.TokenHint,
+            Name(device.Environment),
+            registry.VoipTokenHint(device),
+            device.Resource,
+            device.Locale,
+            device.TimeZone,
+            device.Preferences?.Preview is { } preview ? Name(preview) : null,
+            device.Preferences?.Muted,
+            Quiet(device.Preferences?.QuietHours),
+            Name(device.Status),
+            device.StatusReason,
+            new DevicePush(accounts.ComponentOf(device.Account), device.Node, registry.NodeSecret(device.Node)),
+            device.CreatedAt,
+            device.UpdatedAt,
+            device.LastAcceptedAt,
+            device.LastReceivedAt
+        );
 
     private static QuietHoursAnswer? Quiet(QuietHours? hours) =>
         hours is null ? null : new QuietHoursAnswer(QuietHours.Write(hours.From), QuietHours.Write(hours.To), hours.TimeZone);

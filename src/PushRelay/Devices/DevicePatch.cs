@@ -4,7 +4,8 @@ using PushRelay.Xmpp;
 
 namespace PushRelay.Devices;
 
-/// <summary>An RFC 7396 merge patch of a device's preferences: exactly the members <c>preview</c>, <c>muted</c> and <c>quietHours</c>.</summary>
+/// <summary>An RFC 7396 merge patch of a device's preferences: exactly the members <c>preview</c>, <c>muted</c> and
+/// <c>quietHours</c>.</summary>
 internal static class DevicePatch
 {
     private const int MutedMax = 200;
@@ -27,14 +28,15 @@ internal static class DevicePatch
         return errors.Count == 0 ? preferences : null;
     }
 
-    private static DevicePreview? Preview(JsonNode? value, Dictionary<string, string[]> errors) => Text(value) switch
-    {
-        _ when value is null => null,
-        "full" => DevicePreview.Full,
-        "sender" => DevicePreview.Sender,
-        "none" => DevicePreview.None,
-        _ => Refuse<DevicePreview?>(null, "preview", "must be \"full\", \"sender\", \"none\" or null", errors),
-    };
+    private static DevicePreview? Preview(JsonNode? value, Dictionary<string, string[]> errors) =>
+        Text(value) switch
+        {
+            _ when value is null => null,
+            "full" => DevicePreview.Full,
+            "sender" => DevicePreview.Sender,
+            "none" => DevicePreview.None,
+            _ => Refuse<DevicePreview?>(null, "preview", "must be \"full\", \"sender\", \"none\" or null", errors),
+        };
 
     private static string[]? Muted(JsonNode? value, Dictionary<string, string[]> errors)
     {
@@ -88,7 +90,9 @@ internal static class DevicePatch
             Refuse(0, "quietHours.to", "must be another time than from", errors);
         }
 
-        var zone = patch.TryGetPropertyValue("timeZone", out var named) ? Text(named) ?? (named is null ? deviceZone : "") : before?.TimeZone ?? deviceZone;
+        var zone = patch.TryGetPropertyValue("timeZone", out var named)
+            ? Text(named) ?? (named is null ? deviceZone : "")
+            : before?.TimeZone ?? deviceZone;
         if (zone is null || !DeviceRules.IsTimeZone(zone))
         {
             Refuse(0, "quietHours.timeZone", "must be a time zone of the IANA database, such as Asia/Shanghai", errors);
@@ -99,7 +103,9 @@ internal static class DevicePatch
         TimeOnly? Time(string name, TimeOnly? there)
         {
             var time = patch.TryGetPropertyValue(name, out var given)
-                ? Text(given) is { } text && QuietHours.TryParseTime(text, out var parsed) ? parsed : null
+                ? Text(given) is { } text && QuietHours.TryParseTime(text, out var parsed)
+                    ? parsed
+                    : null
                 : there;
             return time ?? Refuse<TimeOnly?>(null, $"quietHours.{name}", "must be a time of day such as 22:00", errors);
         }

@@ -35,7 +35,8 @@ internal sealed record DevicePreferences
 
     public string ToJson() => JsonSerializer.Serialize(this, Stored);
 
-    /// <returns>Null where a newer version wrote what this one does not know: better an alert too many than none, and no delivery waits.</returns>
+    /// <returns>Null where a newer version wrote what this one does not know: better an alert too many than none, and no delivery
+    /// waits.</returns>
     public static DevicePreferences? FromJson(string text)
     {
         try
@@ -49,7 +50,8 @@ internal sealed record DevicePreferences
     }
 }
 
-/// <summary>Hours of the day without alerts, from inclusive to exclusive; they go over midnight where <c>To</c> is the earlier one.</summary>
+/// <summary>Hours of the day without alerts, from inclusive to exclusive; they go over midnight where <c>To</c> is the earlier
+/// one.</summary>
 internal sealed record QuietHours(TimeOnly From, TimeOnly To, string TimeZone)
 {
     private const string Format = "HH:mm";

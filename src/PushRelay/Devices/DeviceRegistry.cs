@@ -2,15 +2,25 @@ using System.Buffers.Text;
 using System.Security.Cryptography;
 using Microsoft.EntityFrameworkCore;
 using PushRelay.Access;
+using PushRelay.Audit;
 using PushRelay.Outbox;
+using PushRelay.Secrets;
 using PushRelay.Storage;
 
 namespace PushRelay.Devices;
 
 /// <summary>Knows which devices an account has, and the one place that reads or writes their tokens.</summary>
 internal sealed class DeviceRegistry(
-    IDbContextFactory<RelayDb> databases, OutboxQueue outbox, MasterKey masterKey, DatabaseClock clock, TimeProvider timers, AuditTrail audit,
-    WriteTurns turns, RegistrationWriter writer, RecentDevices recent)
+    IDbContextFactory<RelayDb> databases,
+    OutboxQueue outbox,
+    MasterKey masterKey,
+    DatabaseClock clock,
+    TimeProvider timers,
+    AuditTrail audit,
+    WriteGate turns,
+    RegistrationWriter writer,
+    RecentDevices recent
+)
 {
     /// <summary>More are not registered, but take the place of invalid ones.</summary>
     public const int DevicesPerAccountMax = 20;
@@ -19,7 +29,8 @@ internal sealed class DeviceRegistry(
 
     /// <summary>The same account, app and token again is the same device.</summary>
     /// <exception cref="OperationCanceledException">Stopped while it waited; once it is being written it is written.</exception>
-    public Task<RegistrationResult> RegisterAsync(Registration registration, CancellationToken cancellationToken) => writer.RegisterAsync(registration, cancellationToken);
+    public Task<RegistrationResult> RegisterAsync(Registration registration, CancellationToken cancellationToken) =>
+        writer.RegisterAsync(registration, cancellationToken);
 
     /// <summary>The XEP-0357 publish option <c>secret</c> of a node; known to whoever holds the master key, stored nowhere.</summary>
     public string NodeSecret(string node) => Base64Url.EncodeToString(masterKey.Mac("node secret", node).AsSpan(0, 18));
@@ -31,7 +42,11 @@ internal sealed class DeviceRegistry(
     public async Task<IReadOnlyList<Device>> FindAsync(string? account, string id, CancellationToken cancellationToken)
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
-        return await db.Set<Device>().AsNoTracking().Where(d => d.Id == id && (account == null || d.Account == account)).Take(2).ToListAsync(cancellationToken);
+        return await db.Set<Device>()
+            .AsNoTracking()
+            .Where(d => d.Id == id && (account == null || d.Account == account))
+            .Take(2)
+            .ToListAsync(cancellationToken);
     }
 
     /// <summary>Newest first; from below <paramref name="before"/> on.</summary>
@@ -45,13 +60,23 @@ internal sealed class DeviceRegistry(
     }
 
     /// <summary>The devices of several accounts, in the caller's transaction.</summary>
-    public async Task<ILookup<string, Device>> OfAccountsAsync(RelayDb db, IReadOnlyCollection<string> accounts, CancellationToken cancellationToken)
+    public async Task<ILookup<string, Device>> OfAccountsAsync(
+        RelayDb db,
+        IReadOnlyCollection<string> accounts,
+        CancellationToken cancellationToken
+    )
     {
         var readAt = timers.GetTimestamp();
         var devices = new List<Device>();
         foreach (var some in accounts.Chunk(RelayDb.ParametersMax))
         {
-            devices.AddRange(await db.Set<Device>().AsNoTracking().Where(d => some.Contains(d.Account)).OrderBy(d => d.Key).ToListAsync(cancellationToken));
+            devices.AddRange(
+                await db.Set<Device>()
+                    .AsNoTracking()
+                    .Where(d => some.Contains(d.Account))
+                    .OrderBy(d => d.Key)
+                    .ToListAsync(cancellationToken)
+            );
         }
 
         recent.Keep(devices, readAt);
@@ -80,7 +105,13 @@ internal sealed class DeviceRegistry(
             await using var db = await databases.CreateDbContextAsync(cancellationToken);
             foreach (var some in missing.Chunk(RelayDb.ParametersMax))
             {
-                await foreach (var read in db.Set<Device>().AsNoTracking().Where(d => some.Contains(d.Key)).AsAsyncEnumerable().WithCancellation(cancellationToken))
+                await foreach (
+                    var read in db.Set<Device>()
+                        .AsNoTracking()
+                        .Where(d => some.Contains(d.Key))
+                        .AsAsyncEnumerable()
+                        .WithCancellation(cancellationToken)
+                )
                 {
                     found[read.Key] = read;
                 }
@@ -105,11 +136,14 @@ internal sealed class DeviceRegistry(
     }
 
     /// <summary>
-    /// The account is gone: its devices go with it, in the caller's transaction, and its tokens, which would be another's who takes the name.
+    /// The account is gone: its devices go with it, in the caller's transaction, and its tokens, which would be another's who takes the
+    /// name.
     /// </summary>
     public async Task RemoveAccountAsync(RelayDb db, string account, CancellationToken cancellationToken)
     {
-        Tell(await RemoveAsync(db, db.Set<Device>().Where(d => d.Account == account), Reasons.AccountRemoved, Actor.Relay, cancellationToken));
+        Tell(
+            await RemoveAsync(db, db.Set<Device>().Where(d => d.Account == account), Reasons.AccountRemoved, Actor.Relay, cancellationToken)
+        );
         var tokens = await db.Set<AccountToken>().Where(t => t.Account == account).Select(t => t.Id).ToListAsync(cancellationToken);
         if (tokens.Count > 0)
         {
@@ -140,8 +174,12 @@ internal sealed class DeviceRegistry(
             .Where(d => d.Key == sent.Key && d.TokenIndex == sent.TokenIndex && d.RegisteredAt == sent.RegisteredAt)
             .Where(d => since == null || d.RegisteredAt < since)
             .ExecuteUpdateAsync(
-                set => set.SetProperty(d => d.Status, DeviceStatus.Invalid).SetProperty(d => d.StatusReason, reason).SetProperty(d => d.Revision, d => d.Revision + 1),
-                cancellationToken);
+                set =>
+                    set.SetProperty(d => d.Status, DeviceStatus.Invalid)
+                        .SetProperty(d => d.StatusReason, reason)
+                        .SetProperty(d => d.Revision, d => d.Revision + 1),
+                cancellationToken
+            );
         if (marked > 0)
         {
             await outbox.CancelAsync(db, row => row.DeviceKey == sent.Key, Reasons.DeviceInvalid, cancellationToken);
@@ -163,8 +201,12 @@ internal sealed class DeviceRegistry(
     public async Task ForgetVoipTokenAsync(Device sent, CancellationToken cancellationToken)
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
-        await db.Set<Device>().Where(d => d.Key == sent.Key && d.RegisteredAt == sent.RegisteredAt)
-            .ExecuteUpdateAsync(set => set.SetProperty(d => d.VoipToken, (byte[]?)null).SetProperty(d => d.Revision, d => d.Revision + 1), cancellationToken);
+        await db.Set<Device>()
+            .Where(d => d.Key == sent.Key && d.RegisteredAt == sent.RegisteredAt)
+            .ExecuteUpdateAsync(
+                set => set.SetProperty(d => d.VoipToken, (byte[]?)null).SetProperty(d => d.Revision, d => d.Revision + 1),
+                cancellationToken
+            );
         recent.Forget([sent.Key]);
     }
 
@@ -172,7 +214,8 @@ internal sealed class DeviceRegistry(
     public string? VoipTokenHint(Device device) => device.OpenVoipToken(masterKey) is { } token ? RegistrationWriter.Hint(token) : null;
 
     /// <summary>
-    /// Fills in when each was last reached, as the ledger has it; what the ledger forgets was noted before (<see cref="NoteReachedAsync"/>).
+    /// Fills in when each was last reached, as the ledger has it; what the ledger forgets was noted before (<see
+    /// cref="NoteReachedAsync"/>).
     /// No delivery pays for it.
     /// </summary>
     public async Task RecallReachedAsync(IReadOnlyCollection<Device> devices, CancellationToken cancellationToken)
@@ -181,13 +224,21 @@ internal sealed class DeviceRegistry(
         foreach (var some in devices.Chunk(RelayDb.ParametersMax))
         {
             var keys = some.Select(d => d.Key).ToList();
-            var newest = await db.Set<Device>().Where(d => keys.Contains(d.Key))
+            var newest = await db.Set<Device>()
+                .Where(d => keys.Contains(d.Key))
                 .Select(d => new
                 {
                     d.Key,
                     At = db.Set<Delivery>()
-                        .Where(r => r.Account == d.Account && r.DeviceKey == d.Key && r.State >= DeliveryState.Accepted && r.State <= DeliveryState.Opened)
-                        .OrderByDescending(r => r.Id).Select(r => r.SettledAt).FirstOrDefault(),
+                        .Where(r =>
+                            r.Account == d.Account
+                            && r.DeviceKey == d.Key
+                            && r.State >= DeliveryState.Accepted
+                            && r.State <= DeliveryState.Opened
+                        )
+                        .OrderByDescending(r => r.Id)
+                        .Select(r => r.SettledAt)
+                        .FirstOrDefault(),
                 })
                 .ToDictionaryAsync(d => d.Key, d => d.At, cancellationToken);
             foreach (var device in some)
@@ -198,7 +249,8 @@ internal sealed class DeviceRegistry(
     }
 
     /// <summary>
-    /// Keeps on the devices when they were last reached, of the oldest <paramref name="max"/> deliveries that were settled before; those are
+    /// Keeps on the devices when they were last reached, of the oldest <paramref name="max"/> deliveries that were settled before; those
+    /// are
     /// about to be deleted in the same transaction.
     /// </summary>
     public static Task NoteReachedAsync(RelayDb db, DateTimeOffset before, int max, CancellationToken cancellationToken) =>
@@ -210,7 +262,9 @@ internal sealed class DeviceRegistry(
                 WHERE state BETWEEN 2 AND 4 GROUP BY device_key) AS o
             WHERE devices.key = o.device_key AND (devices.last_accepted_at IS NULL OR devices.last_accepted_at < o.at)
             """,
-            [DatabaseClock.Parameter(db, before), max], cancellationToken);
+            [DatabaseClock.Parameter(db, before), max],
+            cancellationToken
+        );
 
     /// <summary>Stores what <paramref name="change"/> makes of a device's preferences; null changes nothing.</summary>
     /// <param name="account">Whose.</param>
@@ -220,7 +274,12 @@ internal sealed class DeviceRegistry(
     /// <param name="cancellationToken">Stops the statement.</param>
     /// <returns>The device as it is now; null where there is none (any more), or where nothing was to be changed.</returns>
     public async Task<Device?> ChangePreferencesAsync(
-        string account, string id, Actor actor, Func<Device, DevicePreferences?> change, CancellationToken cancellationToken)
+        string account,
+        string id,
+        Actor actor,
+        Func<Device, DevicePreferences?> change,
+        CancellationToken cancellationToken
+    )
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
         while (await db.Set<Device>().SingleOrDefaultAsync(d => d.Account == account && d.Id == id, cancellationToken) is { } device)
@@ -258,7 +317,8 @@ internal sealed class DeviceRegistry(
         }
     }
 
-    /// <summary>Seals again, and indexes again, what is under an older master key; beside running relays, as many rows at a time as harm nobody.</summary>
+    /// <summary>Seals again, and indexes again, what is under an older master key; beside running relays, as many rows at a time as harm
+    /// nobody.</summary>
     /// <returns>How many were, and how many no key opens.</returns>
     public async Task<(int Resealed, int Unreadable)> ResealAsync(CancellationToken cancellationToken)
     {
@@ -267,7 +327,12 @@ internal sealed class DeviceRegistry(
         while (true)
         {
             await using var db = await databases.CreateDbContextAsync(cancellationToken);
-            var devices = await db.Set<Device>().AsNoTracking().Where(d => d.Key.CompareTo(after) > 0).OrderBy(d => d.Key).Take(TogetherMax).ToListAsync(cancellationToken);
+            var devices = await db.Set<Device>()
+                .AsNoTracking()
+                .Where(d => d.Key.CompareTo(after) > 0)
+                .OrderBy(d => d.Key)
+                .Take(TogetherMax)
+                .ToListAsync(cancellationToken);
             if (devices.Count == 0)
             {
                 return (resealed, unreadable);
@@ -292,7 +357,9 @@ internal sealed class DeviceRegistry(
     private async Task<bool> ResealAsync(RelayDb db, Device device, CancellationToken cancellationToken)
     {
         var token = masterKey.Reseal(device.Token, Device.TableName, device.Key, nameof(Device.Token));
-        var voipToken = device.VoipToken is null ? null : masterKey.Reseal(device.VoipToken, Device.TableName, device.Key, nameof(Device.VoipToken));
+        var voipToken = device.VoipToken is null
+            ? null
+            : masterKey.Reseal(device.VoipToken, Device.TableName, device.Key, nameof(Device.VoipToken));
         if (token is null && voipToken is null)
         {
             return false;
@@ -301,17 +368,37 @@ internal sealed class DeviceRegistry(
         var index = RegistrationWriter.TokenIndexes(masterKey, device.App, device.OpenToken(masterKey))[0];
         var (newToken, newVoipToken) = (token ?? device.Token, voipToken ?? device.VoipToken);
         // only what it was read as: a registration in between has written its own
-        return await db.Set<Device>().Where(d => d.Key == device.Key && d.Token == device.Token && d.VoipToken == device.VoipToken).ExecuteUpdateAsync(
-            set => set.SetProperty(d => d.Token, newToken).SetProperty(d => d.VoipToken, newVoipToken).SetProperty(d => d.TokenIndex, index), cancellationToken) > 0;
+        return await db.Set<Device>()
+                .Where(d => d.Key == device.Key && d.Token == device.Token && d.VoipToken == device.VoipToken)
+                .ExecuteUpdateAsync(
+                    set =>
+                        set.SetProperty(d => d.Token, newToken)
+                            .SetProperty(d => d.VoipToken, newVoipToken)
+                            .SetProperty(d => d.TokenIndex, index),
+                    cancellationToken
+                ) > 0;
     }
 
     /// <summary>As the audit calls a removal for that reason.</summary>
     public static string ActionOf(string reason) => reason.Replace('_', '.');
 
     private async Task<IReadOnlyList<AuditRecord>> RemoveAsync(
-        RelayDb db, IQueryable<Device> which, string reason, Actor actor, CancellationToken cancellationToken)
+        RelayDb db,
+        IQueryable<Device> which,
+        string reason,
+        Actor actor,
+        CancellationToken cancellationToken
+    )
     {
-        var gone = await which.AsNoTracking().Select(d => new { d.Key, d.Account, d.Id }).ToListAsync(cancellationToken);
+        var gone = await which
+            .AsNoTracking()
+            .Select(d => new
+            {
+                d.Key,
+                d.Account,
+                d.Id,
+            })
+            .ToListAsync(cancellationToken);
         var keys = gone.ConvertAll(d => d.Key);
         if (keys.Count == 0)
         {

@@ -2,6 +2,8 @@ using System.Text;
 using System.Text.RegularExpressions;
 using Microsoft.AspNetCore.Http.HttpResults;
 using PushRelay.Access;
+using PushRelay.Api;
+using PushRelay.Apps;
 
 namespace PushRelay.Devices;
 
@@ -15,7 +17,12 @@ internal static partial class DeviceRules
     public static bool IsId(string text) => InstallationId().IsMatch(text);
 
     public static (Registration? Registration, ProblemHttpResult? Problem) Validate(
-        string? deviceId, DeviceRequest body, ApiCaller caller, DeviceApps apps, ServedAccounts accounts)
+        string? deviceId,
+        DeviceRequest body,
+        ApiCaller caller,
+        DeviceApps apps,
+        ServedAccounts accounts
+    )
     {
         var errors = new Dictionary<string, string[]>();
         void Require(bool holds, string field, string message)
@@ -47,15 +54,36 @@ internal static partial class DeviceRules
         Require(body.App is not null, "app", "is missing");
         Require(body.Token is not null, "token", "is missing");
         var token = NormaliseToken(body.Token);
-        Require(body.Token is null || token is not null, "token", $"must be {TokenDigitsMin} to {TokenDigitsMax} hex digits, an even number of them");
+        Require(
+            body.Token is null || token is not null,
+            "token",
+            $"must be {TokenDigitsMin} to {TokenDigitsMax} hex digits, an even number of them"
+        );
         var voipToken = NormaliseToken(body.VoipToken);
-        Require(body.VoipToken is null || voipToken is not null, "voipToken", $"must be {TokenDigitsMin} to {TokenDigitsMax} hex digits, an even number of them");
-        DeviceEnvironment? environment = body.Environment switch { "production" => DeviceEnvironment.Production, "sandbox" => DeviceEnvironment.Sandbox, _ => null };
+        Require(
+            body.VoipToken is null || voipToken is not null,
+            "voipToken",
+            $"must be {TokenDigitsMin} to {TokenDigitsMax} hex digits, an even number of them"
+        );
+        DeviceEnvironment? environment = body.Environment switch
+        {
+            "production" => DeviceEnvironment.Production,
+            "sandbox" => DeviceEnvironment.Sandbox,
+            _ => null,
+        };
         Require(body.Environment is null || environment is not null, "environment", "must be \"production\" or \"sandbox\"");
         var resource = NormaliseResource(body.Resource);
-        Require(body.Resource is null || resource is not null, "resource", "must be an XMPP resource: 1 to 1023 bytes without control characters");
+        Require(
+            body.Resource is null || resource is not null,
+            "resource",
+            "must be an XMPP resource: 1 to 1023 bytes without control characters"
+        );
         Require(body.Locale is null || Locale().IsMatch(body.Locale), "locale", "must be a language tag, such as zh-Hans-CN (BCP 47)");
-        Require(body.TimeZone is null || IsTimeZone(body.TimeZone), "timeZone", "must be a time zone of the IANA database, such as Asia/Shanghai");
+        Require(
+            body.TimeZone is null || IsTimeZone(body.TimeZone),
+            "timeZone",
+            "must be a time zone of the IANA database, such as Asia/Shanghai"
+        );
         if (errors.Count > 0)
         {
             return (null, ApiProblem.Validation(errors));
@@ -63,24 +91,35 @@ internal static partial class DeviceRules
 
         if (apps.DefaultEnvironment(body.App!) is not { } appEnvironment)
         {
-            return (null, ApiProblem.Of(
-                400, "unknown_app", "The app is not configured.", "app is none of those in setting Apps.", new() { ["app"] = ["is not configured"] }));
+            return (
+                null,
+                ApiProblem.Of(
+                    400,
+                    "unknown_app",
+                    "The app is not configured.",
+                    "app is none of those in setting Apps.",
+                    new() { ["app"] = ["is not configured"] }
+                )
+            );
         }
 
-        return (new Registration
-        {
-            Account = account!,
-            Id = deviceId,
-            App = body.App!,
-            Platform = body.Platform!,
-            Token = token!,
-            Environment = environment ?? appEnvironment,
-            VoipToken = voipToken,
-            Resource = resource,
-            Locale = body.Locale,
-            TimeZone = body.TimeZone,
-            Exclusive = body.Exclusive ?? true,
-        }, null);
+        return (
+            new Registration
+            {
+                Account = account!,
+                Id = deviceId,
+                App = body.App!,
+                Platform = body.Platform!,
+                Token = token!,
+                Environment = environment ?? appEnvironment,
+                VoipToken = voipToken,
+                Resource = resource,
+                Locale = body.Locale,
+                TimeZone = body.TimeZone,
+                Exclusive = body.Exclusive ?? true,
+            },
+            null
+        );
     }
 
     /// <summary>Lower-case hex without the spaces and angle brackets that NSData's description has; null where it is no token.</summary>
@@ -119,7 +158,8 @@ internal static partial class DeviceRules
     }
 
     // the form first: on Unix an id is looked up as a path
-    public static bool IsTimeZone(string id) => TimeZoneName().IsMatch(id) && TimeZoneInfo.TryFindSystemTimeZoneById(id, out var zone) && zone.HasIanaId;
+    public static bool IsTimeZone(string id) =>
+        TimeZoneName().IsMatch(id) && TimeZoneInfo.TryFindSystemTimeZoneById(id, out var zone) && zone.HasIanaId;
 
     [GeneratedRegex(@"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\z")]
     private static partial Regex InstallationId();

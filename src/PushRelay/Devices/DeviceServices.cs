@@ -1,4 +1,4 @@
-using PushRelay.Storage;
+using PushRelay.Settings;
 
 namespace PushRelay.Devices;
 
@@ -6,7 +6,11 @@ internal static class DeviceServices
 {
     public static IServiceCollection AddDevices(this IServiceCollection services)
     {
-        services.AddOptions<DeviceAppsOptions>().Configure<IConfiguration>((options, configuration) => options.Apps = SettingsReader.BindList<DeviceAppsOptions.App>(configuration, "Apps"));
+        services
+            .AddOptions<DeviceAppsOptions>()
+            .Configure<IConfiguration>(
+                (options, configuration) => options.Apps = SettingsReader.BindList<DeviceAppsOptions.App>(configuration, "Apps")
+            );
         services.AddSingleton<DeviceApps>();
         services.AddSingleton<RecentDevices>();
         services.AddSingleton<RegistrationWriter>();

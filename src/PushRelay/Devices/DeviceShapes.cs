@@ -29,9 +29,27 @@ public sealed record DevicePatchRequest(string? Preview, IReadOnlyList<string>? 
 
 /// <summary>A device as the outside sees it: never its token.</summary>
 public sealed record DeviceAnswer(
-    string Id, string Account, string App, string Platform, string Token, string Environment, string? VoipToken, string? Resource,
-    string? Locale, string? TimeZone, string? Preview, IReadOnlyList<string>? Muted, QuietHoursAnswer? QuietHours, string Status, string? StatusReason, DevicePush Push, DateTimeOffset CreatedAt, DateTimeOffset UpdatedAt,
-    DateTimeOffset? LastAcceptedAt, DateTimeOffset? LastReceivedAt);
+    string Id,
+    string Account,
+    string App,
+    string Platform,
+    string Token,
+    string Environment,
+    string? VoipToken,
+    string? Resource,
+    string? Locale,
+    string? TimeZone,
+    string? Preview,
+    IReadOnlyList<string>? Muted,
+    QuietHoursAnswer? QuietHours,
+    string Status,
+    string? StatusReason,
+    DevicePush Push,
+    DateTimeOffset CreatedAt,
+    DateTimeOffset UpdatedAt,
+    DateTimeOffset? LastAcceptedAt,
+    DateTimeOffset? LastReceivedAt
+);
 
 /// <summary>What the client puts into XEP-0357 <c>&lt;enable/&gt;</c>.</summary>
 public sealed record DevicePush(string Jid, string Node, string Secret);

@@ -18,7 +18,9 @@ internal sealed class RecentDevices(TimeProvider timers)
     private int counted;
 
     public Device? Find(Guid key) =>
-        (recent.TryGetValue(key, out var known) || older.TryGetValue(key, out known)) && timers.GetElapsedTime(known.ReadAt) < Age ? known.Device : null;
+        (recent.TryGetValue(key, out var known) || older.TryGetValue(key, out known)) && timers.GetElapsedTime(known.ReadAt) < Age
+            ? known.Device
+            : null;
 
     /// <param name="devices">As they were read.</param>
     /// <param name="readAt">A timestamp from before the reading.</param>

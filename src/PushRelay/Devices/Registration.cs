@@ -1,4 +1,4 @@
-using PushRelay.Storage;
+using PushRelay.Audit;
 
 namespace PushRelay.Devices;
 
@@ -38,9 +38,7 @@ internal sealed record Registration
 /// <summary>What a registration came to.</summary>
 internal abstract record RegistrationResult
 {
-    private RegistrationResult()
-    {
-    }
+    private RegistrationResult() { }
 
     /// <param name="Device">As it is now.</param>
     /// <param name="Created">It was not there before.</param>

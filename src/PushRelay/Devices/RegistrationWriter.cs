@@ -2,7 +2,9 @@ using System.Security.Cryptography;
 using System.Threading.Channels;
 using Microsoft.EntityFrameworkCore;
 using Npgsql;
+using PushRelay.Audit;
 using PushRelay.Outbox;
+using PushRelay.Secrets;
 using PushRelay.Storage;
 
 namespace PushRelay.Devices;
@@ -12,8 +14,15 @@ namespace PushRelay.Devices;
 /// and its commit. None is answered before it is durable.
 /// </summary>
 internal sealed class RegistrationWriter(
-    IDbContextFactory<RelayDb> databases, OutboxQueue outbox, MasterKey masterKey, DatabaseClock clock, Sequence sequence, AuditTrail audit,
-    WriteTurns turns, RecentDevices recent)
+    IDbContextFactory<RelayDb> databases,
+    OutboxQueue outbox,
+    MasterKey masterKey,
+    DatabaseClock clock,
+    IdSequence sequence,
+    AuditTrail audit,
+    WriteGate turns,
+    RecentDevices recent
+)
 {
     private const int TogetherMax = 100;
     private const int WaitingMax = 5000;
@@ -38,7 +47,8 @@ internal sealed class RegistrationWriter(
         return await waiting.Result.Task;
     }
 
-    /// <summary>What a device is found by: the first is written; the others are of older master keys, while those are being replaced.</summary>
+    /// <summary>What a device is found by: the first is written; the others are of older master keys, while those are being
+    /// replaced.</summary>
     public static IReadOnlyList<byte[]> TokenIndexes(MasterKey masterKey, string app, string token) => masterKey.Macs("token", app, token);
 
     /// <summary>First and last four characters, all that is ever shown.</summary>
@@ -59,8 +69,7 @@ internal sealed class RegistrationWriter(
 
             // a full fence: whoever came after the last look starts the next writer, or is seen here
             Interlocked.Exchange(ref writing, 0);
-        }
-        while (inbox.Reader.Count > 0 && Interlocked.CompareExchange(ref writing, 1, 0) == 0);
+        } while (inbox.Reader.Count > 0 && Interlocked.CompareExchange(ref writing, 1, 0) == 0);
     }
 
     /// <summary>The next to be written together: no two of one account or one token, which see each other's result.</summary>
@@ -140,8 +149,9 @@ internal sealed class RegistrationWriter(
     }
 
     private static bool IsClash(Exception exception) =>
-        (exception is DbUpdateException && !DatabaseOutage.Is(exception))
-        || exception.GetBaseException() is PostgresException { SqlState: PostgresErrorCodes.DeadlockDetected or PostgresErrorCodes.SerializationFailure };
+        (exception is DbUpdateException && !DatabaseErrors.Is(exception))
+        || exception.GetBaseException()
+            is PostgresException { SqlState: PostgresErrorCodes.DeadlockDetected or PostgresErrorCodes.SerializationFailure };
 
     private async Task<IReadOnlyList<RegistrationResult>> TryWriteAsync(IReadOnlyList<Waiting> batch)
     {
@@ -155,15 +165,25 @@ internal sealed class RegistrationWriter(
             // accounts that claim one token take turns, and so do the registrations of one account, which are counted; in one order for
             // all nodes, so that none waits for another that waits for it. And without statistics, of a table that grows fast, the planner
             // takes a hundred accounts for half of the table
-            var locks = batch.SelectMany(w => w.Indexes.Append(SHA256.HashData(System.Text.Encoding.UTF8.GetBytes(w.Registration.Account))))
-                .Select(hash => BitConverter.ToInt64(hash)).Distinct().Order().ToArray();
-            await db.Database.ExecuteSqlAsync($"SET LOCAL enable_seqscan = off; SELECT pg_advisory_xact_lock(k) FROM unnest({locks}) AS k", none);
+            var locks = batch
+                .SelectMany(w => w.Indexes.Append(SHA256.HashData(System.Text.Encoding.UTF8.GetBytes(w.Registration.Account))))
+                .Select(hash => BitConverter.ToInt64(hash))
+                .Distinct()
+                .Order()
+                .ToArray();
+            await db.Database.ExecuteSqlAsync(
+                $"SET LOCAL enable_seqscan = off; SELECT pg_advisory_xact_lock(k) FROM unnest({locks}) AS k",
+                none
+            );
         }
 
         var now = await clock.NowAsync(db, none);
         var accounts = batch.Select(w => w.Registration.Account).ToList();
         var indexes = batch.SelectMany(w => w.Indexes).ToList();
-        var devices = await db.Set<Device>().Where(d => accounts.Contains(d.Account) || indexes.Contains(d.TokenIndex)).OrderBy(d => d.Key).ToListAsync(none);
+        var devices = await db.Set<Device>()
+            .Where(d => accounts.Contains(d.Account) || indexes.Contains(d.TokenIndex))
+            .OrderBy(d => d.Key)
+            .ToListAsync(none);
         var change = new Change(db, devices, now);
         var results = batch.Select(w => Register(w, change)).ToList();
         await RemoveAsync(change);
@@ -188,7 +208,8 @@ internal sealed class RegistrationWriter(
 
         // a new id for a known token takes that device over, with what is pending for it
         var device = sameId ?? sameToken;
-        var evicted = device is null && own.Count >= DeviceRegistry.DevicesPerAccountMax ? own.Find(d => d.Status == DeviceStatus.Invalid) : null;
+        var evicted =
+            device is null && own.Count >= DeviceRegistry.DevicesPerAccountMax ? own.Find(d => d.Status == DeviceStatus.Invalid) : null;
         if (device is null && own.Count >= DeviceRegistry.DevicesPerAccountMax && evicted is null)
         {
             return new RegistrationResult.LimitReached();
@@ -282,7 +303,9 @@ internal sealed class RegistrationWriter(
         device.TokenIndex = index;
         device.Token = masterKey.Seal(registration.Token, Device.TableName, device.Key, nameof(Device.Token));
         device.TokenHint = Hint(registration.Token);
-        device.VoipToken = registration.VoipToken is null ? null : masterKey.Seal(registration.VoipToken, Device.TableName, device.Key, nameof(Device.VoipToken));
+        device.VoipToken = registration.VoipToken is null
+            ? null
+            : masterKey.Seal(registration.VoipToken, Device.TableName, device.Key, nameof(Device.VoipToken));
         device.Environment = registration.Environment;
         device.Resource = registration.Resource;
         device.Locale = registration.Locale;

@@ -2,15 +2,20 @@ using System.Diagnostics.Metrics;
 using Microsoft.EntityFrameworkCore;
 using Microsoft.Extensions.Diagnostics.HealthChecks;
 using Microsoft.Extensions.Options;
+using PushRelay.Apps;
 using PushRelay.Outbox;
-using PushRelay.Providers;
+using PushRelay.Push;
+using PushRelay.Push.Apns;
 using PushRelay.Storage;
+using Lane = PushRelay.Outbox.Lane;
 
 namespace PushRelay.Dispatch;
 
 /// <summary>
-/// How much each app may send. A lane (an app in one environment of its push network) whose credentials are refused, or whose push network is
-/// away, opens its circuit: its deliveries wait as they are, one is tried after each delay, and once that succeeds the flow comes back by and
+/// How much each app may send. A lane (an app in one environment of its push network) whose credentials are refused, or whose push network
+/// is
+/// away, opens its circuit: its deliveries wait as they are, one is tried after each delay, and once that succeeds the flow comes back by
+/// and
 /// by. Apps do not hold each other up: half of <c>Dispatch:Concurrency</c> is divided among them, the other half is for whoever needs it.
 /// Nodes share the open circuits through the database, so that an outage sees one probe at a time.
 /// </summary>
@@ -50,8 +55,15 @@ internal sealed partial class AppCircuits : IHealthCheck
     private long? sharedAt;
 
     public AppCircuits(
-        IOptions<AppsOptions> settings, IOptions<DispatchOptions> dispatch, IDbContextFactory<RelayDb> databases, OutboxQueue outbox, DatabaseClock clock,
-        TimeProvider timers, IMeterFactory meters, ILogger<AppCircuits> logger)
+        IOptions<AppsOptions> settings,
+        IOptions<DispatchOptions> dispatch,
+        IDbContextFactory<RelayDb> databases,
+        OutboxQueue outbox,
+        DatabaseClock clock,
+        TimeProvider timers,
+        IMeterFactory meters,
+        ILogger<AppCircuits> logger
+    )
     {
         (this.databases, this.outbox, this.clock, this.timers, this.logger) = (databases, outbox, clock, timers, logger);
         concurrency = dispatch.Value.Concurrency;
@@ -60,11 +72,20 @@ internal sealed partial class AppCircuits : IHealthCheck
         lanes = apps.SelectMany(NewLanes).ToDictionary(l => l.Name);
         share = apps.Count > 1 ? Math.Max(1, concurrency / 2 / apps.Count) : concurrency;
         queue = apps.Count > 1 ? 0 : QueueFactor * concurrency;
-        meters.Create("PushRelay").CreateObservableGauge(
-            "pushrelay_provider_circuit_open",
-            () => Each(lane => (lane.Name.App, Open: lane.Open is not null)).GroupBy(l => l.App, l => l.Open).Select(
-                app => new Measurement<int>(app.Any(open => open) ? 1 : 0, new("app", app.Key), new("platform", ApnsProvider.Platform))),
-            description: "1: deliveries of this app wait, because its credentials are refused or its push network is away");
+        meters
+            .Create("PushRelay")
+            .CreateObservableGauge(
+                "pushrelay_provider_circuit_open",
+                () =>
+                    Each(lane => (lane.Name.App, Open: lane.Open is not null))
+                        .GroupBy(l => l.App, l => l.Open)
+                        .Select(app => new Measurement<int>(
+                            app.Any(open => open) ? 1 : 0,
+                            new("app", app.Key),
+                            new("platform", ApnsNetwork.Platform)
+                        )),
+                description: "1: deliveries of this app wait, because its credentials are refused or its push network is away"
+            );
     }
 
     public int InFlight => Volatile.Read(ref inFlight);
@@ -120,7 +141,8 @@ internal sealed partial class AppCircuits : IHealthCheck
     }
 
     /// <summary>
-    /// Lanes that may send now, and how many alerts each: both of an app the same places, so that at most as many again wait their turn. A few
+    /// Lanes that may send now, and how many alerts each: both of an app the same places, so that at most as many again wait their turn. A
+    /// few
     /// places that became free are not worth a claim while the others are busy.
     /// </summary>
     public Dictionary<Lane, int> Rooms()
@@ -128,8 +150,12 @@ internal sealed partial class AppCircuits : IHealthCheck
         lock (sync)
         {
             // more than an insert may take: what waits has its turn also while new rows fill every place
-            return lanes.Values.Select(l => (Lane: l, Room: Room(l) + (HasQueue(l) ? queue + Math.Max(1, share / 4) : 0)))
-                .Where(l => l.Room > 0 && (l.Lane.Open is not null || l.Lane.App.InFlight == 0 || l.Room >= Math.Min(share, l.Lane.Limit) / WorthClaiming))
+            return lanes
+                .Values.Select(l => (Lane: l, Room: Room(l) + (HasQueue(l) ? queue + Math.Max(1, share / 4) : 0)))
+                .Where(l =>
+                    l.Room > 0
+                    && (l.Lane.Open is not null || l.Lane.App.InFlight == 0 || l.Room >= Math.Min(share, l.Lane.Limit) / WorthClaiming)
+                )
                 .ToDictionary(l => l.Lane.Name, l => l.Room);
         }
     }
@@ -209,10 +235,17 @@ internal sealed partial class AppCircuits : IHealthCheck
                 case { Outcome: PushOutcome.Misconfigured }:
                     Fail(lane, answer.Reason ?? "misconfigured", MisconfiguredDelay, MisconfiguredDelayMax);
                     break;
-                case { Outcome: PushOutcome.Unknown } or { Outcome: PushOutcome.Deferred, Status: null or 503 } or { Outcome: PushOutcome.Deferred, Reason: "TooManyProviderTokenUpdates" }:
+                case { Outcome: PushOutcome.Unknown }
+                or { Outcome: PushOutcome.Deferred, Status: null or 503 }
+                or { Outcome: PushOutcome.Deferred, Reason: "TooManyProviderTokenUpdates" }:
                     if (++lane.Failures >= FailuresMax || lane.Open is not null)
                     {
-                        Fail(lane, answer.Reason ?? "unreachable", answer.RetryAfter > OutageDelay ? answer.RetryAfter.Value : OutageDelay, OutageDelayMax);
+                        Fail(
+                            lane,
+                            answer.Reason ?? "unreachable",
+                            answer.RetryAfter > OutageDelay ? answer.RetryAfter.Value : OutageDelay,
+                            OutageDelayMax
+                        );
                     }
 
                     break;
@@ -270,13 +303,18 @@ internal sealed partial class AppCircuits : IHealthCheck
     public Task<HealthCheckResult> CheckHealthAsync(HealthCheckContext context, CancellationToken cancellationToken = default)
     {
         var open = Each(l => l).Where(l => l.Open is not null).Select(l => $"{l.Name}: {l.Open!.Reason}").ToList();
-        return Task.FromResult(open.Count == 0
-            ? HealthCheckResult.Healthy("every app may send")
-            : HealthCheckResult.Degraded($"deliveries wait, nothing is lost; APNs answers {string.Join("; ", open)}"));
+        return Task.FromResult(
+            open.Count == 0
+                ? HealthCheckResult.Healthy("every app may send")
+                : HealthCheckResult.Degraded($"deliveries wait, nothing is lost; APNs answers {string.Join("; ", open)}")
+        );
     }
 
     private IEnumerable<LaneState> NewLanes(AppState app) =>
-        [new LaneState(new Lane(app.Id, Sandbox: false), app, concurrency), new LaneState(new Lane(app.Id, Sandbox: true), app, concurrency)];
+        [
+            new LaneState(new Lane(app.Id, Sandbox: false), app, concurrency),
+            new LaneState(new Lane(app.Id, Sandbox: true), app, concurrency),
+        ];
 
     private (Wish Wish, OpenCircuit? Open) Look(LaneState lane)
     {
@@ -309,7 +347,11 @@ internal sealed partial class AppCircuits : IHealthCheck
             }
             else if (lane.Open is null && lane.Wish == Wish.None)
             {
-                lane.Open = new OpenCircuit(circuit.Reason, TimeSpan.FromMilliseconds(circuit.DelayMs), TimeSpan.FromMilliseconds(circuit.DelayMaxMs));
+                lane.Open = new OpenCircuit(
+                    circuit.Reason,
+                    TimeSpan.FromMilliseconds(circuit.DelayMs),
+                    TimeSpan.FromMilliseconds(circuit.DelayMaxMs)
+                );
                 (lane.MayProbe, lane.OpenedAt) = (false, timers.GetTimestamp());
                 Opened(lane.Name, circuit.Reason);
             }
@@ -354,7 +396,12 @@ internal sealed partial class AppCircuits : IHealthCheck
         {
             lane.Tokens++;
             lane.TokensRefused += refused ? 1 : 0;
-            lane.TokensDoubted = refused && (lane.TokensDoubted || (lane.TokensRefused > RefusedTokensMax && lane.TokensRefused * 100 > lane.Tokens * RefusedTokensPercent));
+            lane.TokensDoubted =
+                refused
+                && (
+                    lane.TokensDoubted
+                    || (lane.TokensRefused > RefusedTokensMax && lane.TokensRefused * 100 > lane.Tokens * RefusedTokensPercent)
+                );
         }
 
         return refused && lane.TokensDoubted;
@@ -401,7 +448,11 @@ internal sealed partial class AppCircuits : IHealthCheck
         }
     }
 
-    [LoggerMessage(Level = LogLevel.Error, Message = "Deliveries of app {App} wait: APNs answers {Reason}. One is tried from time to time; for a refusal check key, team, bundle id and environment in setting Apps")]
+    [LoggerMessage(
+        Level = LogLevel.Error,
+        Message = "Deliveries of app {App} wait: APNs answers {Reason}. One is tried from time to time; for a refusal check key, team, "
+            + "bundle id and environment in setting Apps"
+    )]
     private partial void Opened(Lane app, string reason);
 
     [LoggerMessage(Level = LogLevel.Information, Message = "App {App} sends again")]

@@ -1,7 +1,7 @@
 using Microsoft.EntityFrameworkCore;
 using Microsoft.EntityFrameworkCore.Metadata.Builders;
 using PushRelay.Outbox;
-using PushRelay.Providers;
+using PushRelay.Push.Apns;
 using PushRelay.Storage;
 
 namespace PushRelay.Dispatch;
@@ -30,14 +30,21 @@ internal sealed class Circuit
     /// <summary>What <see cref="DelayMs"/> grows to.</summary>
     public required int DelayMaxMs { get; init; }
 
-    private static string PlatformOf(Lane lane) => lane.Sandbox ? ApnsProvider.Platform + "-sandbox" : ApnsProvider.Platform;
+    private static string PlatformOf(Lane lane) => lane.Sandbox ? ApnsNetwork.Platform + "-sandbox" : ApnsNetwork.Platform;
 
-    public Lane Lane => new(App, Platform != ApnsProvider.Platform);
+    public Lane Lane => new(App, Platform != ApnsNetwork.Platform);
 
-    public static Task<List<Circuit>> AllAsync(RelayDb db, CancellationToken cancellationToken) => db.Set<Circuit>().AsNoTracking().ToListAsync(cancellationToken);
+    public static Task<List<Circuit>> AllAsync(RelayDb db, CancellationToken cancellationToken) =>
+        db.Set<Circuit>().AsNoTracking().ToListAsync(cancellationToken);
 
     /// <summary>Says to all nodes that this lane does not send; not, if another said so first.</summary>
-    public static async Task<Circuit> OpenAsync(RelayDb db, Lane lane, OpenCircuit open, DateTimeOffset now, CancellationToken cancellationToken)
+    public static async Task<Circuit> OpenAsync(
+        RelayDb db,
+        Lane lane,
+        OpenCircuit open,
+        DateTimeOffset now,
+        CancellationToken cancellationToken
+    )
     {
         var circuit = new Circuit
         {
@@ -54,7 +61,7 @@ internal sealed class Circuit
         {
             await db.SaveChangesAsync(cancellationToken);
         }
-        catch (DbUpdateException exception) when (!DatabaseOutage.Is(exception))
+        catch (DbUpdateException exception) when (!DatabaseErrors.Is(exception))
         {
             // its circuit is as good as this one
         }
@@ -74,8 +81,9 @@ internal sealed class Circuit
     public async Task<bool> TryTakeProbeAsync(RelayDb db, DateTimeOffset now, CancellationToken cancellationToken)
     {
         var (next, delay) = (now + TimeSpan.FromMilliseconds(DelayMs), (int)Math.Min(DelayMs * 2L, Math.Max(DelayMs, DelayMaxMs)));
-        return await db.Set<Circuit>().Where(c => c.App == App && c.Platform == Platform && c.ProbeAt <= now)
-            .ExecuteUpdateAsync(set => set.SetProperty(c => c.ProbeAt, next).SetProperty(c => c.DelayMs, delay), cancellationToken) > 0;
+        return await db.Set<Circuit>()
+                .Where(c => c.App == App && c.Platform == Platform && c.ProbeAt <= now)
+                .ExecuteUpdateAsync(set => set.SetProperty(c => c.ProbeAt, next).SetProperty(c => c.DelayMs, delay), cancellationToken) > 0;
     }
 
     internal sealed class Table : IEntityTypeConfiguration<Circuit>

@@ -1,4 +1,4 @@
-using PushRelay.Storage;
+using PushRelay.Settings;
 
 namespace PushRelay.Dispatch;
 
@@ -6,7 +6,8 @@ namespace PushRelay.Dispatch;
 internal sealed class DispatchOptions
 {
     /// <summary>
-    /// Attempts that ended in 429 TooManyRequests, 500 or the node's death before a delivery is dead; 1 to 100. Outages (503, no connection,
+    /// Attempts that ended in 429 TooManyRequests, 500 or the node's death before a delivery is dead; 1 to 100. Outages (503, no
+    /// connection,
     /// no answer) do not count: such a delivery ends by its time to live.
     /// </summary>
     public int MaxAttempts { get; set; } = 8;
@@ -17,7 +18,8 @@ internal sealed class DispatchOptions
     /// <summary>The most that <see cref="BaseDelay"/> grows to; 1 second, and no less than that, to 1 hour.</summary>
     public TimeSpan MaxDelay { get; set; } = TimeSpan.FromMinutes(10);
 
-    /// <summary>After this long a claimed delivery belongs to nobody again: longer than the slowest send; 15 seconds to 10 minutes.</summary>
+    /// <summary>After this long a claimed delivery belongs to nobody again: longer than the slowest send; 15 seconds to 10
+    /// minutes.</summary>
     public TimeSpan LeaseDuration { get; set; } = TimeSpan.FromSeconds(30);
 
     /// <summary>Requests in flight at most; 1 to 3600.</summary>
@@ -27,7 +29,12 @@ internal sealed class DispatchOptions
     {
         SettingsReader.Require("Dispatch:MaxAttempts", MaxAttempts, 1, 100);
         SettingsReader.Require("Dispatch:BaseDelay", BaseDelay, TimeSpan.FromMilliseconds(100), TimeSpan.FromMinutes(1));
-        SettingsReader.Require("Dispatch:MaxDelay", MaxDelay, TimeSpan.FromTicks(Math.Max(BaseDelay.Ticks, TimeSpan.TicksPerSecond)), TimeSpan.FromHours(1));
+        SettingsReader.Require(
+            "Dispatch:MaxDelay",
+            MaxDelay,
+            TimeSpan.FromTicks(Math.Max(BaseDelay.Ticks, TimeSpan.TicksPerSecond)),
+            TimeSpan.FromHours(1)
+        );
         SettingsReader.Require("Dispatch:LeaseDuration", LeaseDuration, TimeSpan.FromSeconds(15), TimeSpan.FromMinutes(10));
         SettingsReader.Require("Dispatch:Concurrency", Concurrency, 1, 3600);
     }

@@ -1,4 +1,4 @@
-using PushRelay.Storage;
+using PushRelay.Settings;
 
 namespace PushRelay.Dispatch;
 
@@ -6,16 +6,26 @@ internal static class DispatchServices
 {
     public static IServiceCollection AddDispatch(this IServiceCollection services)
     {
-        services.AddOptions<DispatchOptions>().ValidateOnStart().Configure<IConfiguration>((options, configuration) =>
-        {
-            SettingsReader.Bind(configuration, "Dispatch", options);
-            options.Check();
-        });
-        services.AddOptions<RetentionOptions>().ValidateOnStart().Configure<IConfiguration>((options, configuration) =>
-        {
-            SettingsReader.Bind(configuration, "Retention", options);
-            options.Check();
-        });
+        services
+            .AddOptions<DispatchOptions>()
+            .ValidateOnStart()
+            .Configure<IConfiguration>(
+                (options, configuration) =>
+                {
+                    SettingsReader.Bind(configuration, "Dispatch", options);
+                    options.Check();
+                }
+            );
+        services
+            .AddOptions<RetentionOptions>()
+            .ValidateOnStart()
+            .Configure<IConfiguration>(
+                (options, configuration) =>
+                {
+                    SettingsReader.Bind(configuration, "Retention", options);
+                    options.Check();
+                }
+            );
         services.AddSingleton<AppCircuits>();
         services.AddSingleton<SettlementWriter>();
         services.AddHealthChecks().AddCheck<AppCircuits>("apps");

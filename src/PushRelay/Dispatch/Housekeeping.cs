@@ -1,16 +1,24 @@
 using Microsoft.EntityFrameworkCore;
 using Microsoft.Extensions.Options;
+using PushRelay.Apps;
 using PushRelay.Devices;
 using PushRelay.Outbox;
-using PushRelay.Providers;
 using PushRelay.Storage;
 
 namespace PushRelay.Dispatch;
 
 /// <summary>Brings back what a dead node held, ends what is stale, forgets what is old. Any number of nodes may do so at once.</summary>
 internal sealed partial class Housekeeping(
-    OutboxQueue outbox, IDbContextFactory<RelayDb> databases, WriteTurns turns, DatabaseClock databaseClock, IOptions<DispatchOptions> dispatch,
-    IOptions<RetentionOptions> retention, IOptions<AppsOptions> apps, TimeProvider clock, ILogger<Housekeeping> logger) : BackgroundService
+    OutboxQueue outbox,
+    IDbContextFactory<RelayDb> databases,
+    WriteGate turns,
+    DatabaseClock databaseClock,
+    IOptions<DispatchOptions> dispatch,
+    IOptions<RetentionOptions> retention,
+    IOptions<AppsOptions> apps,
+    TimeProvider clock,
+    ILogger<Housekeeping> logger
+) : BackgroundService
 {
     private const int PruneMax = 1000;
 
@@ -56,19 +64,18 @@ internal sealed partial class Housekeeping(
             {
                 Failed(exception.Message);
             }
-        }
-        while (await NextAsync(timer, stoppingToken));
+        } while (await NextAsync(timer, stoppingToken));
     }
 
     internal async Task SweepAsync(CancellationToken cancellationToken)
     {
         var released = await outbox.ReleaseExpiredAsync(dispatch.Value.MaxAttempts, cancellationToken);
-        int expired = 0, round;
+        int expired = 0,
+            round;
         do
         {
             expired += round = await outbox.ExpireAsync(cancellationToken);
-        }
-        while (round == OutboxQueue.ExpireMax && expired < RoundsMax * OutboxQueue.ExpireMax);
+        } while (round == OutboxQueue.ExpireMax && expired < RoundsMax * OutboxQueue.ExpireMax);
 
         if (released > 0)
         {
@@ -104,8 +111,11 @@ internal sealed partial class Housekeeping(
     {
         var configured = apps.Value.Apps.Select(a => a.Id).ToList();
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
-        return await db.Set<Delivery>().Where(d => d.State == DeliveryState.Pending && !configured.Contains(d.App!))
-            .GroupBy(d => d.App!).Select(g => new { App = g.Key, Count = g.Count() }).ToDictionaryAsync(o => o.App, o => o.Count, cancellationToken);
+        return await db.Set<Delivery>()
+            .Where(d => d.State == DeliveryState.Pending && !configured.Contains(d.App!))
+            .GroupBy(d => d.App!)
+            .Select(g => new { App = g.Key, Count = g.Count() })
+            .ToDictionaryAsync(o => o.App, o => o.Count, cancellationToken);
     }
 
     private static async Task<bool> NextAsync(PeriodicTimer timer, CancellationToken stoppingToken)
@@ -120,13 +130,19 @@ internal sealed partial class Housekeeping(
         }
     }
 
-    [LoggerMessage(Level = LogLevel.Warning, Message = "{Count} deliveries came back from leases that ran out: a node died or stalled while it sent them")]
+    [LoggerMessage(
+        Level = LogLevel.Warning,
+        Message = "{Count} deliveries came back from leases that ran out: a node died or stalled while it sent them"
+    )]
     private partial void Released(int count);
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "{Count} deliveries expired: they could not be sent within their time to live")]
     private partial void Expired(int count);
 
-    [LoggerMessage(Level = LogLevel.Warning, Message = "{Count} deliveries wait for app {App}, which setting Apps does not have: configure it, or they expire")]
+    [LoggerMessage(
+        Level = LogLevel.Warning,
+        Message = "{Count} deliveries wait for app {App}, which setting Apps does not have: configure it, or they expire"
+    )]
     private partial void Orphaned(int count, string app);
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "Housekeeping has to wait: {Problem}")]

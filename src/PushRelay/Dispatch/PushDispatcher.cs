@@ -1,11 +1,14 @@
 using System.Buffers.Text;
 using System.Security.Cryptography;
 using Microsoft.Extensions.Options;
+using PushRelay.Apps;
 using PushRelay.Devices;
+using PushRelay.Faults;
 using PushRelay.Outbox;
-using PushRelay.Providers;
-using PushRelay.Storage;
-using PushRelay.Telemetry;
+using PushRelay.Push;
+using PushRelay.Push.Apns;
+using PushRelay.Secrets;
+using Lane = PushRelay.Outbox.Lane;
 
 namespace PushRelay.Dispatch;
 
@@ -15,8 +18,16 @@ namespace PushRelay.Dispatch;
 /// stop interrupts is handed back.
 /// </summary>
 internal sealed partial class PushDispatcher(
-    OutboxQueue outbox, DeviceRegistry registry, ApnsProvider apns, AppCircuits circuits, SettlementWriter settlements, MasterKey masterKey,
-    IOptions<DispatchOptions> options, TimeProvider clock, ILogger<PushDispatcher> logger) : BackgroundService
+    OutboxQueue outbox,
+    DeviceRegistry registry,
+    ApnsNetwork apns,
+    AppCircuits circuits,
+    SettlementWriter settlements,
+    MasterKey masterKey,
+    IOptions<DispatchOptions> options,
+    TimeProvider clock,
+    ILogger<PushDispatcher> logger
+) : BackgroundService
 {
     private const int TakenTogetherMax = 500;
 
@@ -104,7 +115,10 @@ internal sealed partial class PushDispatcher(
                     ClaimFailed(exception);
                 }
 
-                await Task.WhenAny(Task.Delay(Poll, clock, CancellationToken.None), Task.Delay(Timeout.InfiniteTimeSpan, clock, stoppingToken));
+                await Task.WhenAny(
+                    Task.Delay(Poll, clock, CancellationToken.None),
+                    Task.Delay(Timeout.InfiniteTimeSpan, clock, stoppingToken)
+                );
             }
         }
     }
@@ -144,8 +158,7 @@ internal sealed partial class PushDispatcher(
             }
 
             await SendAsync(alerts, sending);
-        }
-        while (alerts.Count > 0);
+        } while (alerts.Count > 0);
     }
 
     private async Task SendAsync(IReadOnlyList<ClaimedAlert> alerts, CancellationToken sending)
@@ -238,7 +251,12 @@ internal sealed partial class PushDispatcher(
     {
         // the push network's own deadline is shorter than what must be left
         var waited = clock.GetElapsedTime(alert.ClaimedAt);
-        if (options.Value.LeaseDuration - waited < AttemptMax || waited >= alert.Life || sending.IsCancellationRequested || circuits.IsShut(alert))
+        if (
+            options.Value.LeaseDuration - waited < AttemptMax
+            || waited >= alert.Life
+            || sending.IsCancellationRequested
+            || circuits.IsShut(alert)
+        )
         {
             return new SettledAlert(alert, new Settlement.HandBack(), null);
         }
@@ -264,23 +282,31 @@ internal sealed partial class PushDispatcher(
         // the device's, which since the row was written may have moved to another
         answer = circuits.Observe(new Lane(notification.App, notification.Sandbox), answer);
         var settlement = await JudgeAsync(alert, device, notification, answer);
-        var settled = new SettledAlert(alert, settlement, new Attempt
-        {
-            DeliveryId = alert.Head.Id,
-            Number = alert.Head.Attempts,
-            At = at,
-            DurationMs = (int)answer.Duration.TotalMilliseconds,
-            Status = answer.Status,
-            Reason = answer.Reason,
-            // a token that died before it was registered here, as an old answer may say, is not believed dead
-            Outcome = OutcomeName(settlement is Settlement.Retry && !notification.UsesVoip && answer.Outcome == PushOutcome.DeviceInvalid ? PushOutcome.Deferred : answer.Outcome),
-            ProviderId = answer.ProviderId,
-        });
+        var settled = new SettledAlert(
+            alert,
+            settlement,
+            new Attempt
+            {
+                DeliveryId = alert.Head.Id,
+                Number = alert.Head.Attempts,
+                At = at,
+                DurationMs = (int)answer.Duration.TotalMilliseconds,
+                Status = answer.Status,
+                Reason = answer.Reason,
+                // a token that died before it was registered here, as an old answer may say, is not believed dead
+                Outcome = OutcomeName(
+                    settlement is Settlement.Retry && !notification.UsesVoip && answer.Outcome == PushOutcome.DeviceInvalid
+                        ? PushOutcome.Deferred
+                        : answer.Outcome
+                ),
+                ProviderId = answer.ProviderId,
+            }
+        );
         Report(settled.Attempts().LastOrDefault() ?? settled.Attempt!, answer, settlement);
         return settled;
     }
 
-    private async Task<Settlement> JudgeAsync(ClaimedAlert alert, Device device, PushNotification notification, PushAnswer answer)
+    private async Task<Settlement> JudgeAsync(ClaimedAlert alert, Device device, Notification notification, PushAnswer answer)
     {
         if (answer.Outcome == PushOutcome.DeviceInvalid && notification.UsesVoip)
         {
@@ -293,17 +319,25 @@ internal sealed partial class PushDispatcher(
         if (answer.Outcome == PushOutcome.DeviceInvalid)
         {
             await settlements.InsistAsync(
-                async () => invalid = await registry.InvalidateAsync(device, answer.Reason ?? "unknown", answer.InvalidSince, CancellationToken.None), alert);
+                async () =>
+                    invalid = await registry.InvalidateAsync(
+                        device,
+                        answer.Reason ?? "unknown",
+                        answer.InvalidSince,
+                        CancellationToken.None
+                    ),
+                alert
+            );
         }
 
         return RetryPolicy.Settle(alert.Head, answer, invalid, options.Value, Random.Shared.NextDouble());
     }
 
-    private PushNotification Notification(ClaimedAlert alert, Device device)
+    private Notification Notification(ClaimedAlert alert, Device device)
     {
         var delivery = alert.Newest;
         var content = delivery.Clear ?? Content(delivery);
-        return new PushNotification
+        return new Notification
         {
             Id = alert.Head.Id,
             App = device.App,
@@ -313,7 +347,10 @@ internal sealed partial class PushDispatcher(
             ExpiresAt = delivery.ExpiresAt,
             // of a call the slot is the call's own
             ThreadId = Base64Url.EncodeToString(
-                delivery.Class == EventClass.Call ? masterKey.Mac("conversation", delivery.Account, delivery.Conversation!)[..16] : delivery.Slot.ToByteArray()),
+                delivery.Class == EventClass.Call
+                    ? masterKey.Mac("conversation", delivery.Account, delivery.Conversation!)[..16]
+                    : delivery.Slot.ToByteArray()
+            ),
             Receipt = Receipts.For(masterKey, alert.Head.Id),
             Kind = delivery.Class switch
             {
@@ -353,15 +390,16 @@ internal sealed partial class PushDispatcher(
         }
     }
 
-    private static string OutcomeName(PushOutcome outcome) => outcome switch
-    {
-        PushOutcome.Accepted => "accepted",
-        PushOutcome.DeviceInvalid => "device_invalid",
-        PushOutcome.Refused => "refused",
-        PushOutcome.Deferred => "deferred",
-        PushOutcome.Misconfigured => "misconfigured",
-        PushOutcome.Unknown => "unknown",
-    };
+    private static string OutcomeName(PushOutcome outcome) =>
+        outcome switch
+        {
+            PushOutcome.Accepted => "accepted",
+            PushOutcome.DeviceInvalid => "device_invalid",
+            PushOutcome.Refused => "refused",
+            PushOutcome.Deferred => "deferred",
+            PushOutcome.Misconfigured => "misconfigured",
+            PushOutcome.Unknown => "unknown",
+        };
 
     private void Report(Attempt attempt, PushAnswer answer, Settlement settlement)
     {
@@ -382,10 +420,16 @@ internal sealed partial class PushDispatcher(
     [LoggerMessage(Level = LogLevel.Debug, Message = "Delivery {DeliveryId} was accepted on attempt {Attempt} after {DurationMs} ms")]
     private partial void Accepted(Guid deliveryId, int attempt, int durationMs);
 
-    [LoggerMessage(Level = LogLevel.Information, Message = "Delivery {DeliveryId} is deferred: status {Status}, {Reason}, attempt {Attempt}; due again in {DelaySeconds:0.0} s")]
+    [LoggerMessage(
+        Level = LogLevel.Information,
+        Message = "Delivery {DeliveryId} is deferred: status {Status}, {Reason}, attempt {Attempt}; due again in {DelaySeconds:0.0} s"
+    )]
     private partial void Deferred(Guid deliveryId, int? status, string? reason, int attempt, double delaySeconds);
 
-    [LoggerMessage(Level = LogLevel.Warning, Message = "Delivery {DeliveryId} was refused for good: status {Status}, {Reason}, attempt {Attempt}")]
+    [LoggerMessage(
+        Level = LogLevel.Warning,
+        Message = "Delivery {DeliveryId} was refused for good: status {Status}, {Reason}, attempt {Attempt}"
+    )]
     private partial void Ended(Guid deliveryId, int? status, string? reason, int attempt);
 
     [LoggerMessage(Level = LogLevel.Error, Message = "The attempt of delivery {DeliveryId} failed; its lease brings it back")]
@@ -394,6 +438,9 @@ internal sealed partial class PushDispatcher(
     [LoggerMessage(Level = LogLevel.Error, Message = "Nothing could be claimed: the database does not answer; what is due waits there")]
     private partial void ClaimFailed(Exception exception);
 
-    [LoggerMessage(Level = LogLevel.Error, Message = "The text of delivery {DeliveryId} cannot be opened with this master key; it goes out without")]
+    [LoggerMessage(
+        Level = LogLevel.Error,
+        Message = "The text of delivery {DeliveryId} cannot be opened with this master key; it goes out without"
+    )]
     private partial void ContentUnreadable(Guid deliveryId);
 }

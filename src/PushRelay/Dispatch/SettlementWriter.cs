@@ -10,13 +10,19 @@ namespace PushRelay.Dispatch;
 /// the attempts in flight, whose places are given back only here.
 /// </summary>
 internal sealed partial class SettlementWriter(
-    OutboxQueue outbox, AppCircuits circuits, IOptions<DispatchOptions> options, TimeProvider clock,
-    ILogger<SettlementWriter> logger)
+    OutboxQueue outbox,
+    AppCircuits circuits,
+    IOptions<DispatchOptions> options,
+    TimeProvider clock,
+    ILogger<SettlementWriter> logger
+)
 {
     private const int WrittenTogetherMax = 500;
     private static readonly TimeSpan Retry = TimeSpan.FromMilliseconds(500);
 
-    private readonly Channel<SettledAlert> inbox = Channel.CreateUnbounded<SettledAlert>(new UnboundedChannelOptions { SingleReader = true });
+    private readonly Channel<SettledAlert> inbox = Channel.CreateUnbounded<SettledAlert>(
+        new UnboundedChannelOptions { SingleReader = true }
+    );
     private int expected;
     private TaskCompletionSource? idle;
 
@@ -38,7 +44,8 @@ internal sealed partial class SettlementWriter(
         var drained = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
         // a full fence: whoever counts down to zero after the look below sees it
         Interlocked.Exchange(ref idle, drained);
-        return Volatile.Read(ref expected) == 0 || await Task.WhenAny(drained.Task, Task.Delay(timeout, clock, CancellationToken.None)) == drained.Task;
+        return Volatile.Read(ref expected) == 0
+            || await Task.WhenAny(drained.Task, Task.Delay(timeout, clock, CancellationToken.None)) == drained.Task;
     }
 
     public async Task RunAsync()
@@ -81,7 +88,8 @@ internal sealed partial class SettlementWriter(
                 await store();
                 return;
             }
-            catch (Exception exception) when (DatabaseOutage.Is(exception) && clock.GetElapsedTime(youngest.ClaimedAt) + Retry < options.Value.LeaseDuration)
+            catch (Exception exception)
+                when (DatabaseErrors.Is(exception) && clock.GetElapsedTime(youngest.ClaimedAt) + Retry < options.Value.LeaseDuration)
             {
                 Waits(exception.GetBaseException().Message);
                 await Task.Delay(Retry, clock, CancellationToken.None);
@@ -95,7 +103,7 @@ internal sealed partial class SettlementWriter(
         {
             await TryWriteAsync(settled);
         }
-        catch (Exception exception) when (settled.Count > 1 && !DatabaseOutage.Is(exception))
+        catch (Exception exception) when (settled.Count > 1 && !DatabaseErrors.Is(exception))
         {
             // one of them cannot be written: the others can
             foreach (var one in settled)
@@ -104,7 +112,7 @@ internal sealed partial class SettlementWriter(
                 {
                     await TryWriteAsync([one]);
                 }
-                catch (Exception alone) when (!DatabaseOutage.Is(alone))
+                catch (Exception alone) when (!DatabaseErrors.Is(alone))
                 {
                     NotWritten(alone, 1);
                 }
@@ -112,15 +120,17 @@ internal sealed partial class SettlementWriter(
         }
     }
 
-    private Task TryWriteAsync(List<SettledAlert> settled) => InsistAsync(
-        async () =>
-        {
-            foreach (var lost in await outbox.SettleAsync(settled, CancellationToken.None))
+    private Task TryWriteAsync(List<SettledAlert> settled) =>
+        InsistAsync(
+            async () =>
             {
-                LeaseLost(lost.Alert.Head.Id);
-            }
-        },
-        settled.MaxBy(s => s.Alert.ClaimedAt)!.Alert);
+                foreach (var lost in await outbox.SettleAsync(settled, CancellationToken.None))
+                {
+                    LeaseLost(lost.Alert.Head.Id);
+                }
+            },
+            settled.MaxBy(s => s.Alert.ClaimedAt)!.Alert
+        );
 
     private void Leave(ClaimedAlert alert)
     {
@@ -132,7 +142,11 @@ internal sealed partial class SettlementWriter(
         }
     }
 
-    [LoggerMessage(Level = LogLevel.Warning, Message = "Delivery {DeliveryId} was tried, but its lease had run out: another node may send it a second time, with the same apns-id")]
+    [LoggerMessage(
+        Level = LogLevel.Warning,
+        Message = "Delivery {DeliveryId} was tried, but its lease had run out: another node may send it a second time, with the "
+            + "same apns-id"
+    )]
     private partial void LeaseLost(Guid deliveryId);
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "Outcomes of attempts cannot be stored yet: {Problem}")]

@@ -1,5 +1,5 @@
 using System.Text.Json;
-using PushRelay.Storage;
+using PushRelay.Secrets;
 
 namespace PushRelay.Outbox;
 
@@ -11,7 +11,8 @@ internal sealed record AlertContent(string? Body, string? Nick)
     public byte[]? Seal(MasterKey key, Guid delivery) =>
         Body is null && Nick is null ? null : key.Seal(JsonSerializer.Serialize(this), Delivery.TableName, delivery, Column);
 
-    public static AlertContent Open(MasterKey key, Delivery delivery) => delivery.Content is null
-        ? new AlertContent(null, null)
-        : JsonSerializer.Deserialize<AlertContent>(key.Open(delivery.Content, Delivery.TableName, delivery.Id, Column))!;
+    public static AlertContent Open(MasterKey key, Delivery delivery) =>
+        delivery.Content is null
+            ? new AlertContent(null, null)
+            : JsonSerializer.Deserialize<AlertContent>(key.Open(delivery.Content, Delivery.TableName, delivery.Id, Column))!;
 }

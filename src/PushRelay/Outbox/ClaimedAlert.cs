@@ -28,7 +28,10 @@ internal sealed record SettledAlert(ClaimedAlert Alert, Settlement Settlement, A
             _ when IsRefusedText => Change(head, DeliveryState.Pending) with { Excused = 1 },
             Settlement.Rejected rejected => Change(head, DeliveryState.Rejected, rejected.Reason),
             Settlement.Dead => Change(head, DeliveryState.Dead, Reasons.AttemptsExhausted),
-            Settlement.Cancelled cancelled => Change(head, DeliveryState.Cancelled, cancelled.Reason) with { Attempts = Attempt is null ? -1 : 0 },
+            Settlement.Cancelled cancelled => Change(head, DeliveryState.Cancelled, cancelled.Reason) with
+            {
+                Attempts = Attempt is null ? -1 : 0,
+            },
             Settlement.Retry retry => Change(head, DeliveryState.Pending) with { Delay = retry.Delay, Excused = retry.Excused ? 1 : 0 },
             Settlement.HandBack => Change(head, DeliveryState.Pending) with { Attempts = -1 },
             _ => throw new System.Diagnostics.UnreachableException(),
@@ -39,7 +42,10 @@ internal sealed record SettledAlert(ClaimedAlert Alert, Settlement Settlement, A
             {
                 Settlement.Accepted => Change(row, DeliveryState.Coalesced) with { CoalescedInto = head.Id },
                 Settlement.Rejected { DeviceInvalid: true } => Change(row, DeliveryState.Cancelled, Reasons.DeviceInvalid),
-                Settlement.Rejected refused when row == Alert.Newest => Change(row, DeliveryState.Rejected, refused.Reason) with { Attempts = 1 },
+                Settlement.Rejected refused when row == Alert.Newest => Change(row, DeliveryState.Rejected, refused.Reason) with
+                {
+                    Attempts = 1,
+                },
                 Settlement.Cancelled cancelled => Change(row, DeliveryState.Cancelled, cancelled.Reason),
                 Settlement.Retry retry => Change(row, DeliveryState.Pending) with { Delay = retry.Delay },
                 // of a dead one the next oldest becomes the head
@@ -63,7 +69,11 @@ internal sealed record SettledAlert(ClaimedAlert Alert, Settlement Settlement, A
         if (IsRefusedText)
         {
             // made with the head's id, and told where it ended
-            yield return Attempt with { DeliveryId = Alert.Newest.Id, Number = Alert.Newest.Attempts + 1 };
+            yield return Attempt with
+            {
+                DeliveryId = Alert.Newest.Id,
+                Number = Alert.Newest.Attempts + 1,
+            };
         }
     }
 
@@ -83,4 +93,14 @@ internal sealed record SettledAlert(ClaimedAlert Alert, Settlement Settlement, A
 /// <param name="CoalescedInto">The head whose alert spoke for it.</param>
 /// <param name="AnswerMs">How long the answer took that accepted it.</param>
 internal sealed record RowChange(
-    Guid Id, Guid Lease, DeliveryState State, string? Reason, TimeSpan Delay, int Attempts, int Excused, int Count, Guid? CoalescedInto, int? AnswerMs);
+    Guid Id,
+    Guid Lease,
+    DeliveryState State,
+    string? Reason,
+    TimeSpan Delay,
+    int Attempts,
+    int Excused,
+    int Count,
+    Guid? CoalescedInto,
+    int? AnswerMs
+);

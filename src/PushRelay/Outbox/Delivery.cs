@@ -81,7 +81,8 @@ internal sealed class Delivery
     /// <summary>UUIDv7, rising within a node; also the apns-id of every attempt.</summary>
     public required Guid Id { get; init; }
 
-    /// <summary>With <see cref="Account"/>, <see cref="DeviceKey"/> and <see cref="EventKey"/>: a replayed event is the same delivery.</summary>
+    /// <summary>With <see cref="Account"/>, <see cref="DeviceKey"/> and <see cref="EventKey"/>: a replayed event is the same
+    /// delivery.</summary>
     public required string Server { get; init; }
 
     public required string Account { get; init; }
@@ -124,7 +125,8 @@ internal sealed class Delivery
 
     public string? CallId { get; init; }
 
-    /// <summary>With <see cref="DeviceKey"/> the slot, in which one alert at a time is in flight: the conversation, for a call the call.</summary>
+    /// <summary>With <see cref="DeviceKey"/> the slot, in which one alert at a time is in flight: the conversation, for a call the
+    /// call.</summary>
     public required Guid Slot { get; init; }
 
     /// <summary>What the alert shows, sealed with the master key; blank once settled.</summary>
@@ -153,7 +155,8 @@ internal sealed class Delivery
     /// <summary>Requests made, counted when the row is claimed.</summary>
     public int Attempts { get; set; }
 
-    /// <summary>Of <see cref="Attempts"/> those that do not use up <c>Dispatch:MaxAttempts</c>: the network's or the provider's outage, not this delivery's fault.</summary>
+    /// <summary>Of <see cref="Attempts"/> those that do not use up <c>Dispatch:MaxAttempts</c>: the network's or the provider's outage, not
+    /// this delivery's fault.</summary>
     public int AttemptsExcused { get; init; }
 
     public required DateTimeOffset CreatedAt { get; init; }
@@ -177,31 +180,75 @@ internal sealed class Delivery
     {
         public void Configure(EntityTypeBuilder<Delivery> builder)
         {
-            builder.ToTable(TableName, table =>
-            {
-                table.HasCheckConstraint("deliveries_lease_iff_sending", "(state = 1) = (lease IS NOT NULL) AND (state = 1) = (lease_until IS NOT NULL)");
-                table.HasCheckConstraint("deliveries_settled_iff_final", "(state IN (0, 1)) = (settled_at IS NULL)");
-                table.HasCheckConstraint("deliveries_content_until_settled", "state IN (0, 1) OR content IS NULL");
-                table.HasCheckConstraint("deliveries_coalesced_into_its_head", "(state <> 6 OR coalesced_into IS NOT NULL) AND (state IN (1, 6) OR coalesced_into IS NULL)");
-                table.HasCheckConstraint("deliveries_sent_to_a_device", "state NOT IN (0, 1, 2, 3, 4) OR (device IS NOT NULL AND app IS NOT NULL AND platform IS NOT NULL)");
-            });
+            builder.ToTable(
+                TableName,
+                table =>
+                {
+                    table.HasCheckConstraint(
+                        "deliveries_lease_iff_sending",
+                        "(state = 1) = (lease IS NOT NULL) AND (state = 1) = (lease_until IS NOT NULL)"
+                    );
+                    table.HasCheckConstraint("deliveries_settled_iff_final", "(state IN (0, 1)) = (settled_at IS NULL)");
+                    table.HasCheckConstraint("deliveries_content_until_settled", "state IN (0, 1) OR content IS NULL");
+                    table.HasCheckConstraint(
+                        "deliveries_coalesced_into_its_head",
+                        "(state <> 6 OR coalesced_into IS NOT NULL) AND (state IN (1, 6) OR coalesced_into IS NULL)"
+                    );
+                    table.HasCheckConstraint(
+                        "deliveries_sent_to_a_device",
+                        "state NOT IN (0, 1, 2, 3, 4) OR (device IS NOT NULL AND app IS NOT NULL AND platform IS NOT NULL)"
+                    );
+                }
+            );
             builder.Property(d => d.Id).ValueGeneratedNever();
-            builder.HasIndex(d => new { d.Server, d.Account, d.DeviceKey, d.EventKey }).IsUnique();
+            builder
+                .HasIndex(d => new
+                {
+                    d.Server,
+                    d.Account,
+                    d.DeviceKey,
+                    d.EventKey,
+                })
+                .IsUnique();
             builder.HasIndex(d => new { d.Account, d.Id });
             builder.Ignore(d => d.Clear);
             builder.Ignore(d => d.Lane);
-            builder.HasIndex(d => new { d.App, d.Sandbox, d.DueAt }, "ix_deliveries_pending_due").HasFilter("state = 0");
+            builder
+                .HasIndex(
+                    d => new
+                    {
+                        d.App,
+                        d.Sandbox,
+                        d.DueAt,
+                    },
+                    "ix_deliveries_pending_due"
+                )
+                .HasFilter("state = 0");
             builder.HasIndex(d => d.ExpiresAt, "ix_deliveries_pending_expires").HasFilter("state = 0");
             builder.HasIndex(d => d.Account, "ix_deliveries_pending_account").HasFilter("state = 0");
-            builder.HasIndex(d => new { d.DeviceKey, d.Slot, d.Id }, "ix_deliveries_pending_slot").HasFilter("state = 0");
+            builder
+                .HasIndex(
+                    d => new
+                    {
+                        d.DeviceKey,
+                        d.Slot,
+                        d.Id,
+                    },
+                    "ix_deliveries_pending_slot"
+                )
+                .HasFilter("state = 0");
             // at most one alert of a slot is in flight, whoever claims; the rows it speaks for beside its head do not count
-            builder.HasIndex(d => new { d.DeviceKey, d.Slot }, SendingSlotIndex).IsUnique().HasFilter("state = 1 AND coalesced_into IS NULL");
+            builder
+                .HasIndex(d => new { d.DeviceKey, d.Slot }, SendingSlotIndex)
+                .IsUnique()
+                .HasFilter("state = 1 AND coalesced_into IS NULL");
             builder.HasIndex(d => d.LeaseUntil, "ix_deliveries_sending_lease").HasFilter("state = 1");
         }
     }
 }
 
-/// <summary>One request to the push network for a delivery; none for a first one that was accepted, which the delivery's own row tells.</summary>
+/// <summary>One request to the push network for a delivery; none for a first one that was accepted, which the delivery's own row
+/// tells.</summary>
 internal sealed record Attempt
 {
     public required Guid DeliveryId { get; init; }
@@ -228,7 +275,12 @@ internal sealed record Attempt
         {
             builder.ToTable("attempts");
             builder.HasKey(a => new { a.DeliveryId, a.Number });
-            builder.HasOne<Delivery>().WithMany().HasForeignKey(a => a.DeliveryId).OnDelete(DeleteBehavior.Cascade).HasConstraintName("fk_attempts_deliveries");
+            builder
+                .HasOne<Delivery>()
+                .WithMany()
+                .HasForeignKey(a => a.DeliveryId)
+                .OnDelete(DeleteBehavior.Cascade)
+                .HasConstraintName("fk_attempts_deliveries");
         }
     }
 }

@@ -1,8 +1,8 @@
 using System.Linq.Expressions;
 using System.Threading.Channels;
 using Microsoft.EntityFrameworkCore;
+using PushRelay.Faults;
 using PushRelay.Storage;
-using PushRelay.Telemetry;
 
 namespace PushRelay.Outbox;
 
@@ -10,16 +10,20 @@ namespace PushRelay.Outbox;
 /// The one class that changes a delivery's state; each transition is one statement, fenced by the state it leaves or by the lease.
 /// The chart is docs/outbox.md. Whoever dispatches in this process (<see cref="Serve"/>) gets new rows without reading them back.
 /// </summary>
-internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, DatabaseClock clock, WriteTurns turns, TimeProvider timers)
+internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, DatabaseClock clock, WriteGate turns, TimeProvider timers)
 {
     /// <summary>Rows that one <see cref="ExpireAsync"/> ends at most.</summary>
     public const int ExpireMax = 1000;
 
     // one word is enough: "there may be work"
-    private readonly Channel<bool> work = Channel.CreateBounded<bool>(new BoundedChannelOptions(1) { FullMode = BoundedChannelFullMode.DropWrite });
+    private readonly Channel<bool> work = Channel.CreateBounded<bool>(
+        new BoundedChannelOptions(1) { FullMode = BoundedChannelFullMode.DropWrite }
+    );
 
     // bounded by whoever serves: it says for each row whether it may be taken
-    private readonly Channel<ClaimedAlert> ready = Channel.CreateUnbounded<ClaimedAlert>(new UnboundedChannelOptions { SingleReader = true });
+    private readonly Channel<ClaimedAlert> ready = Channel.CreateUnbounded<ClaimedAlert>(
+        new UnboundedChannelOptions { SingleReader = true }
+    );
     private volatile Server? server;
     private volatile bool backlog;
 
@@ -47,7 +51,8 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
         }
     }
 
-    /// <summary>Inserts claim nothing any more; what was claimed and is still in <see cref="Ready"/>, which ends now, is the caller's to send or hand back.</summary>
+    /// <summary>Inserts claim nothing any more; what was claimed and is still in <see cref="Ready"/>, which ends now, is the caller's to
+    /// send or hand back.</summary>
     public void StopServing()
     {
         server = null;
@@ -63,7 +68,13 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
     /// <param name="claim">False: leave even what is due to the claims; after a clash over a slot.</param>
     /// <param name="now">By the database's clock.</param>
     /// <param name="cancellationToken">Stops the statement.</param>
-    public async Task<AppendedRows> AppendAsync(RelayDb db, IReadOnlyList<Delivery> rows, bool claim, DateTimeOffset now, CancellationToken cancellationToken)
+    public async Task<AppendedRows> AppendAsync(
+        RelayDb db,
+        IReadOnlyList<Delivery> rows,
+        bool claim,
+        DateTimeOffset now,
+        CancellationToken cancellationToken
+    )
     {
         if (rows.Count == 0)
         {
@@ -97,7 +108,12 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
     }
 
     private static async Task<AppendedRows> InsertAsync(
-        RelayDb db, IReadOnlyList<Delivery> rows, long claimedAt, DateTimeOffset now, CancellationToken cancellationToken)
+        RelayDb db,
+        IReadOnlyList<Delivery> rows,
+        long claimedAt,
+        DateTimeOffset now,
+        CancellationToken cancellationToken
+    )
     {
         var added = await OutboxSql.Of(db).InsertAsync(db, rows, cancellationToken);
         var claimed = new List<ClaimedAlert>();
@@ -153,7 +169,11 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
     /// <param name="horizon">How much earlier than due a later row may go with the first.</param>
     /// <param name="cancellationToken">Stops the statement.</param>
     public async Task<IReadOnlyList<ClaimedAlert>> ClaimAsync(
-        IReadOnlyDictionary<Lane, int> rooms, TimeSpan lease, TimeSpan horizon, CancellationToken cancellationToken)
+        IReadOnlyDictionary<Lane, int> rooms,
+        TimeSpan lease,
+        TimeSpan horizon,
+        CancellationToken cancellationToken
+    )
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
         using var turn = await turns.TakeAsync(cancellationToken);
@@ -173,10 +193,18 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
         }
 
         await transaction.CommitAsync(cancellationToken);
-        return [.. rows.GroupBy(r => r.CoalescedInto ?? r.Id)
-            .Select(g => g.OrderBy(r => r.CoalescedInto is not null).ThenBy(r => r.CreatedAt).ThenBy(r => r.Id.ToString("N"), StringComparer.Ordinal).ToList())
-            .Select(slot => new ClaimedAlert(slot, claimedAt, slot[^1].ExpiresAt - now))
-            .OrderBy(a => a.Head.DueAt)];
+        return
+        [
+            .. rows.GroupBy(r => r.CoalescedInto ?? r.Id)
+                .Select(g =>
+                    g.OrderBy(r => r.CoalescedInto is not null)
+                        .ThenBy(r => r.CreatedAt)
+                        .ThenBy(r => r.Id.ToString("N"), StringComparer.Ordinal)
+                        .ToList()
+                )
+                .Select(slot => new ClaimedAlert(slot, claimedAt, slot[^1].ExpiresAt - now))
+                .OrderBy(a => a.Head.DueAt),
+        ];
     }
 
     /// <summary>Ends or defers claimed alerts and records their attempts.</summary>
@@ -206,14 +234,22 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
         var now = await clock.NowAsync(db, cancellationToken);
         var lost = db.Set<Delivery>().Where(d => d.State == DeliveryState.Sending && d.LeaseUntil <= now);
-        return await EndAsync(lost.Where(d => d.Attempts - d.AttemptsExcused >= attemptsMax), DeliveryState.Dead, Reasons.AttemptsExhausted, now, cancellationToken)
+        return await EndAsync(
+                lost.Where(d => d.Attempts - d.AttemptsExcused >= attemptsMax),
+                DeliveryState.Dead,
+                Reasons.AttemptsExhausted,
+                now,
+                cancellationToken
+            )
             + await lost.ExecuteUpdateAsync(
-                set => set.SetProperty(d => d.State, DeliveryState.Pending)
-                    .SetProperty(d => d.DueAt, now)
-                    .SetProperty(d => d.CoalescedInto, (Guid?)null)
-                    .SetProperty(d => d.Lease, (Guid?)null)
-                    .SetProperty(d => d.LeaseUntil, (DateTimeOffset?)null),
-                cancellationToken);
+                set =>
+                    set.SetProperty(d => d.State, DeliveryState.Pending)
+                        .SetProperty(d => d.DueAt, now)
+                        .SetProperty(d => d.CoalescedInto, (Guid?)null)
+                        .SetProperty(d => d.Lease, (Guid?)null)
+                        .SetProperty(d => d.LeaseUntil, (DateTimeOffset?)null),
+                cancellationToken
+            );
     }
 
     /// <summary>
@@ -230,7 +266,8 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
             var last = now + lease;
             var held = db.Set<Delivery>().Where(d => d.State == DeliveryState.Sending);
             await held.Where(d => d.Attempts <= 1).ExecuteUpdateAsync(set => set.SetProperty(d => d.LeaseUntil, now), cancellationToken);
-            await held.Where(d => d.LeaseUntil > last).ExecuteUpdateAsync(set => set.SetProperty(d => d.LeaseUntil, last), cancellationToken);
+            await held.Where(d => d.LeaseUntil > last)
+                .ExecuteUpdateAsync(set => set.SetProperty(d => d.LeaseUntil, last), cancellationToken);
             await ReleaseExpiredAsync(attemptsMax, cancellationToken);
         }
     }
@@ -240,39 +277,73 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
         var now = await clock.NowAsync(db, cancellationToken);
-        var stale = db.Set<Delivery>().Where(d => d.State == DeliveryState.Pending && d.ExpiresAt <= now).OrderBy(d => d.ExpiresAt).Take(ExpireMax).Select(d => d.Id);
+        var stale = db.Set<Delivery>()
+            .Where(d => d.State == DeliveryState.Pending && d.ExpiresAt <= now)
+            .OrderBy(d => d.ExpiresAt)
+            .Take(ExpireMax)
+            .Select(d => d.Id);
         return await EndAsync(
-            db.Set<Delivery>().Where(d => d.State == DeliveryState.Pending && stale.Contains(d.Id)), DeliveryState.Expired, Reasons.Ttl, now, cancellationToken);
+            db.Set<Delivery>().Where(d => d.State == DeliveryState.Pending && stale.Contains(d.Id)),
+            DeliveryState.Expired,
+            Reasons.Ttl,
+            now,
+            cancellationToken
+        );
     }
 
     /// <summary>
     /// Cancels what is still pending of <paramref name="which"/>, on whichever node. A row already sending goes out, but if that attempt
     /// fails it has lived long enough.
     /// </summary>
-    public async Task<int> CancelAsync(RelayDb db, Expression<Func<Delivery, bool>> which, string reason, CancellationToken cancellationToken)
+    public async Task<int> CancelAsync(
+        RelayDb db,
+        Expression<Func<Delivery, bool>> which,
+        string reason,
+        CancellationToken cancellationToken
+    )
     {
         var now = await clock.NowAsync(db, cancellationToken);
-        await db.Set<Delivery>().Where(d => d.State == DeliveryState.Sending && d.ExpiresAt > now).Where(which)
+        await db.Set<Delivery>()
+            .Where(d => d.State == DeliveryState.Sending && d.ExpiresAt > now)
+            .Where(which)
             .ExecuteUpdateAsync(set => set.SetProperty(d => d.ExpiresAt, now), cancellationToken);
-        return await EndAsync(db.Set<Delivery>().Where(d => d.State == DeliveryState.Pending).Where(which), DeliveryState.Cancelled, reason, now, cancellationToken);
+        return await EndAsync(
+            db.Set<Delivery>().Where(d => d.State == DeliveryState.Pending).Where(which),
+            DeliveryState.Cancelled,
+            reason,
+            now,
+            cancellationToken
+        );
     }
 
-    /// <summary>Which of these accounts have a pending or sending row: few statements for the many events that have nothing to cancel.</summary>
-    public static async Task<IReadOnlySet<string>> PendingOfAsync(RelayDb db, IReadOnlyCollection<string> accounts, CancellationToken cancellationToken)
+    /// <summary>Which of these accounts have a pending or sending row: few statements for the many events that have nothing to
+    /// cancel.</summary>
+    public static async Task<IReadOnlySet<string>> PendingOfAsync(
+        RelayDb db,
+        IReadOnlyCollection<string> accounts,
+        CancellationToken cancellationToken
+    )
     {
         var pending = new HashSet<string>(StringComparer.Ordinal);
         foreach (var some in accounts.Chunk(RelayDb.ParametersMax))
         {
-            pending.UnionWith(await db.Set<Delivery>().Where(d => d.State == DeliveryState.Pending && some.Contains(d.Account))
-                .Select(d => d.Account)
-                .Union(db.Set<Delivery>().Where(d => d.State == DeliveryState.Sending && some.Contains(d.Account)).Select(d => d.Account)).ToListAsync(cancellationToken));
+            pending.UnionWith(
+                await db.Set<Delivery>()
+                    .Where(d => d.State == DeliveryState.Pending && some.Contains(d.Account))
+                    .Select(d => d.Account)
+                    .Union(
+                        db.Set<Delivery>().Where(d => d.State == DeliveryState.Sending && some.Contains(d.Account)).Select(d => d.Account)
+                    )
+                    .ToListAsync(cancellationToken)
+            );
         }
 
         return pending;
     }
 
     /// <summary>
-    /// A newer row of this slot is due at <paramref name="due"/>: the older ones that wait for a grace, and were never tried, go with it, or
+    /// A newer row of this slot is due at <paramref name="due"/>: the older ones that wait for a grace, and were never tried, go with it,
+    /// or
     /// it would have to wait for them.
     /// </summary>
     public static Task HastenAsync(RelayDb db, Guid deviceKey, Guid slot, DateTimeOffset due, CancellationToken cancellationToken) =>
@@ -281,7 +352,8 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
             .ExecuteUpdateAsync(set => set.SetProperty(d => d.DueAt, due), cancellationToken);
 
     /// <summary>
-    /// An operator wants what has ended as <c>dead</c>, <c>rejected</c> or <c>expired</c> sent after all: due now, with a budget of attempts
+    /// An operator wants what has ended as <c>dead</c>, <c>rejected</c> or <c>expired</c> sent after all: due now, with a budget of
+    /// attempts
     /// as if it were new, for <paramref name="life"/> from now. Its text is gone.
     /// </summary>
     /// <returns>False: it has not ended so.</returns>
@@ -290,15 +362,20 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
         var now = await clock.NowAsync(db, cancellationToken);
         var expires = now + life;
         return await db.Set<Delivery>()
-            .Where(d => d.Id == ended.Id && (d.State == DeliveryState.Dead || d.State == DeliveryState.Rejected || d.State == DeliveryState.Expired))
-            .ExecuteUpdateAsync(
-                set => set.SetProperty(d => d.State, DeliveryState.Pending)
-                    .SetProperty(d => d.Reason, Reasons.Operator)
-                    .SetProperty(d => d.AttemptsExcused, d => d.Attempts)
-                    .SetProperty(d => d.DueAt, now)
-                    .SetProperty(d => d.ExpiresAt, expires)
-                    .SetProperty(d => d.SettledAt, (DateTimeOffset?)null),
-                cancellationToken) > 0;
+                .Where(d =>
+                    d.Id == ended.Id
+                    && (d.State == DeliveryState.Dead || d.State == DeliveryState.Rejected || d.State == DeliveryState.Expired)
+                )
+                .ExecuteUpdateAsync(
+                    set =>
+                        set.SetProperty(d => d.State, DeliveryState.Pending)
+                            .SetProperty(d => d.Reason, Reasons.Operator)
+                            .SetProperty(d => d.AttemptsExcused, d => d.Attempts)
+                            .SetProperty(d => d.DueAt, now)
+                            .SetProperty(d => d.ExpiresAt, expires)
+                            .SetProperty(d => d.SettledAt, (DateTimeOffset?)null),
+                    cancellationToken
+                ) > 0;
     }
 
     /// <summary>Deletes rows that were settled before, their attempts with them: the oldest, at most <paramref name="max"/>.</summary>
@@ -307,13 +384,16 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
         // ids begin with their time: the oldest are the first of the primary key, and no index of their end is needed
         var old = db.Set<Delivery>().Where(d => d.SettledAt != null && d.SettledAt < before).OrderBy(d => d.Id).Take(max).Select(d => d.Id);
         // asked again: an operator may have sent one of them once more in this moment
-        return await db.Set<Delivery>().Where(d => d.SettledAt != null && d.SettledAt < before && old.Contains(d.Id)).ExecuteDeleteAsync(cancellationToken);
+        return await db.Set<Delivery>()
+            .Where(d => d.SettledAt != null && d.SettledAt < before && old.Contains(d.Id))
+            .ExecuteDeleteAsync(cancellationToken);
     }
 
     /// <summary>Says that there may be something to claim now.</summary>
     public void Wake() => work.Writer.TryWrite(true);
 
-    /// <summary>Waits until somebody calls <see cref="Wake"/>, at most <paramref name="poll"/>: other nodes' rows and due times wake nobody.</summary>
+    /// <summary>Waits until somebody calls <see cref="Wake"/>, at most <paramref name="poll"/>: other nodes' rows and due times wake
+    /// nobody.</summary>
     public async Task WaitAsync(TimeSpan poll, CancellationToken cancellationToken)
     {
         using var timeout = new CancellationTokenSource(poll, timers);
@@ -330,16 +410,23 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
 
     /// <summary>A final state: the content goes, the time is kept, the lease is nobody's.</summary>
     private static Task<int> EndAsync(
-        IQueryable<Delivery> which, DeliveryState state, string reason, DateTimeOffset now, CancellationToken cancellationToken) =>
+        IQueryable<Delivery> which,
+        DeliveryState state,
+        string reason,
+        DateTimeOffset now,
+        CancellationToken cancellationToken
+    ) =>
         which.ExecuteUpdateAsync(
-            set => set.SetProperty(d => d.State, state)
-                .SetProperty(d => d.Reason, reason)
-                .SetProperty(d => d.SettledAt, now)
-                .SetProperty(d => d.Content, (byte[]?)null)
-                .SetProperty(d => d.CoalescedInto, (Guid?)null)
-                .SetProperty(d => d.Lease, (Guid?)null)
-                .SetProperty(d => d.LeaseUntil, (DateTimeOffset?)null),
-            cancellationToken);
+            set =>
+                set.SetProperty(d => d.State, state)
+                    .SetProperty(d => d.Reason, reason)
+                    .SetProperty(d => d.SettledAt, now)
+                    .SetProperty(d => d.Content, (byte[]?)null)
+                    .SetProperty(d => d.CoalescedInto, (Guid?)null)
+                    .SetProperty(d => d.Lease, (Guid?)null)
+                    .SetProperty(d => d.LeaseUntil, (DateTimeOffset?)null),
+            cancellationToken
+        );
 }
 
 /// <summary>What an insert did, to be handed over once it is committed.</summary>

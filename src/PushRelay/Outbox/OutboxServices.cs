@@ -2,5 +2,6 @@ namespace PushRelay.Outbox;
 
 internal static class OutboxServices
 {
-    public static IServiceCollection AddOutbox(this IServiceCollection services) => services.AddSingleton<OutboxQueue>().AddSingleton<WaitingTexts>();
+    public static IServiceCollection AddOutbox(this IServiceCollection services) =>
+        services.AddSingleton<OutboxQueue>().AddSingleton<WaitingTexts>();
 }

@@ -28,13 +28,24 @@ internal abstract class OutboxSql
     /// </summary>
     /// <returns>The claimed rows, of all slots together.</returns>
     public abstract Task<List<Delivery>> ClaimAsync(
-        RelayDb db, IReadOnlyDictionary<Lane, int> rooms, Guid holder, TimeSpan duration, TimeSpan horizon, DateTimeOffset now,
-        CancellationToken cancellationToken);
+        RelayDb db,
+        IReadOnlyDictionary<Lane, int> rooms,
+        Guid holder,
+        TimeSpan duration,
+        TimeSpan horizon,
+        DateTimeOffset now,
+        CancellationToken cancellationToken
+    );
 
     /// <summary>Applies the changes whose lease still holds, and adds the attempts of those.</summary>
     /// <returns>Ids of the rows that were changed.</returns>
     public abstract Task<HashSet<Guid>> SettleAsync(
-        RelayDb db, IReadOnlyList<RowChange> changes, IReadOnlyList<Attempt> attempts, DateTimeOffset now, CancellationToken cancellationToken);
+        RelayDb db,
+        IReadOnlyList<RowChange> changes,
+        IReadOnlyList<Attempt> attempts,
+        DateTimeOffset now,
+        CancellationToken cancellationToken
+    );
 
     protected static async Task<List<T>> ReadAsync<T>(DbCommand command, Func<DbDataReader, T> read, CancellationToken cancellationToken)
     {

@@ -11,8 +11,7 @@ internal sealed class PostgreSqlOutbox : OutboxSql
     public static readonly PostgreSqlOutbox Instance = new();
 
     // OFFSET 0 keeps the planner from asking "is the slot free" once for each column that depends on it
-    private const string Insert =
-        """
+    private const string Insert = """
         INSERT INTO deliveries (
             id, server, account, device_key, device, app, platform, sandbox, event_key, source, class, sender, message_id, stanza_id, event_at,
             message_type, conversation, call_id, slot, content, badge, reason, created_at, due_at, expires_at, settled_at,
@@ -35,8 +34,7 @@ internal sealed class PostgreSqlOutbox : OutboxSql
         RETURNING id, state = 1
         """;
 
-    private const string Claim =
-        """
+    private const string Claim = """
         WITH heads AS MATERIALIZED (
             SELECT h.id, h.device_key, h.slot
             FROM unnest({0}, {7}, {1}) AS a(app, sandbox, room)
@@ -63,8 +61,7 @@ internal sealed class PostgreSqlOutbox : OutboxSql
         RETURNING d.*
         """;
 
-    private const string Settle =
-        """
+    private const string Settle = """
         WITH changed AS (
             UPDATE deliveries d SET
                 state = CASE
@@ -94,7 +91,11 @@ internal sealed class PostgreSqlOutbox : OutboxSql
         SELECT id FROM changed
         """;
 
-    public override async Task<Dictionary<Guid, bool>> InsertAsync(RelayDb db, IReadOnlyList<Delivery> rows, CancellationToken cancellationToken)
+    public override async Task<Dictionary<Guid, bool>> InsertAsync(
+        RelayDb db,
+        IReadOnlyList<Delivery> rows,
+        CancellationToken cancellationToken
+    )
     {
         await using var command = NewCommand(db, Insert);
         Add(command, "id", rows, d => d.Id);
@@ -126,19 +127,43 @@ internal sealed class PostgreSqlOutbox : OutboxSql
         Add(command, "state", rows, d => (short)d.State);
         Add(command, "lease", rows, d => d.Lease);
         Add(command, "lease_until", rows, d => d.LeaseUntil?.UtcDateTime);
-        return (await ReadAsync(command, row => (row.GetGuid(0), row.GetBoolean(1)), cancellationToken)).ToDictionary(r => r.Item1, r => r.Item2);
+        return (await ReadAsync(command, row => (row.GetGuid(0), row.GetBoolean(1)), cancellationToken)).ToDictionary(
+            r => r.Item1,
+            r => r.Item2
+        );
     }
 
     public override Task<List<Delivery>> ClaimAsync(
-        RelayDb db, IReadOnlyDictionary<Lane, int> rooms, Guid holder, TimeSpan duration, TimeSpan horizon, DateTimeOffset now,
-        CancellationToken cancellationToken) =>
-        db.Set<Delivery>().FromSqlRaw(
-            Claim, rooms.Keys.Select(l => l.App).ToArray(), rooms.Values.ToArray(), now.UtcDateTime, (now + horizon).UtcDateTime, SlotRowsMax, holder,
-            (now + duration).UtcDateTime, rooms.Keys.Select(l => l.Sandbox).ToArray())
-            .AsNoTracking().ToListAsync(cancellationToken);
+        RelayDb db,
+        IReadOnlyDictionary<Lane, int> rooms,
+        Guid holder,
+        TimeSpan duration,
+        TimeSpan horizon,
+        DateTimeOffset now,
+        CancellationToken cancellationToken
+    ) =>
+        db.Set<Delivery>()
+            .FromSqlRaw(
+                Claim,
+                rooms.Keys.Select(l => l.App).ToArray(),
+                rooms.Values.ToArray(),
+                now.UtcDateTime,
+                (now + horizon).UtcDateTime,
+                SlotRowsMax,
+                holder,
+                (now + duration).UtcDateTime,
+                rooms.Keys.Select(l => l.Sandbox).ToArray()
+            )
+            .AsNoTracking()
+            .ToListAsync(cancellationToken);
 
     public override async Task<HashSet<Guid>> SettleAsync(
-        RelayDb db, IReadOnlyList<RowChange> changes, IReadOnlyList<Attempt> attempts, DateTimeOffset now, CancellationToken cancellationToken)
+        RelayDb db,
+        IReadOnlyList<RowChange> changes,
+        IReadOnlyList<Attempt> attempts,
+        DateTimeOffset now,
+        CancellationToken cancellationToken
+    )
     {
         await using var command = NewCommand(db, Settle);
         command.Parameters.Add(new NpgsqlParameter<DateTime>("now", now.UtcDateTime));
@@ -163,8 +188,8 @@ internal sealed class PostgreSqlOutbox : OutboxSql
         return [.. await ReadAsync(command, row => row.GetGuid(0), cancellationToken)];
     }
 
-    private static NpgsqlCommand NewCommand(RelayDb db, string text) => new(
-        text, (NpgsqlConnection)db.Database.GetDbConnection(), (NpgsqlTransaction?)db.Database.CurrentTransaction?.GetDbTransaction());
+    private static NpgsqlCommand NewCommand(RelayDb db, string text) =>
+        new(text, (NpgsqlConnection)db.Database.GetDbConnection(), (NpgsqlTransaction?)db.Database.CurrentTransaction?.GetDbTransaction());
 
     private static void Add<TItem, TValue>(NpgsqlCommand command, string name, IReadOnlyList<TItem> items, Func<TItem, TValue> value)
     {

@@ -3,9 +3,7 @@ namespace PushRelay.Outbox;
 /// <summary>How an attempt leaves a delivery: the closed set of ways out of <see cref="DeliveryState.Sending"/>.</summary>
 internal abstract record Settlement
 {
-    private Settlement()
-    {
-    }
+    private Settlement() { }
 
     /// <summary>The push network took it.</summary>
     public sealed record Accepted : Settlement;

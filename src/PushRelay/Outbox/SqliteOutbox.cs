@@ -10,8 +10,7 @@ internal sealed class SqliteOutbox : OutboxSql
 {
     public static readonly SqliteOutbox Instance = new();
 
-    private const string Insert =
-        """
+    private const string Insert = """
         INSERT INTO deliveries (
             id, server, account, device_key, device, app, platform, sandbox, event_key, source, class, sender, message_id, stanza_id, event_at,
             message_type, conversation, call_id, slot, content, badge, reason, created_at, due_at, expires_at, settled_at,
@@ -23,14 +22,12 @@ internal sealed class SqliteOutbox : OutboxSql
         ON CONFLICT (server, account, device_key, event_key) DO NOTHING
         """;
 
-    private const string Busy =
-        """
+    private const string Busy = """
         SELECT EXISTS (SELECT 1 FROM deliveries WHERE device_key = $device_key AND slot = $slot AND state = 0)
             OR EXISTS (SELECT 1 FROM deliveries WHERE device_key = $device_key AND slot = $slot AND state = 1 AND coalesced_into IS NULL)
         """;
 
-    private const string Claim =
-        """
+    private const string Claim = """
         WITH heads AS MATERIALIZED (
             SELECT d.id, d.device_key, d.slot FROM deliveries d
             WHERE d.state = 0 AND d.app = {0} AND d.sandbox = {7} AND d.due_at <= {2} AND d.expires_at > {2}
@@ -54,8 +51,7 @@ internal sealed class SqliteOutbox : OutboxSql
         RETURNING *
         """;
 
-    private const string Settle =
-        """
+    private const string Settle = """
         UPDATE deliveries SET
             state = CASE WHEN $state = 2 AND opened_at IS NOT NULL THEN 4 WHEN $state = 2 AND received_at IS NOT NULL THEN 3 ELSE $state END,
             reason = COALESCE($reason, reason),
@@ -72,30 +68,60 @@ internal sealed class SqliteOutbox : OutboxSql
         WHERE id = $id AND state = 1 AND lease = $lease
         """;
 
-    private const string Try =
-        """
+    private const string Try = """
         INSERT INTO attempts (delivery_id, number, at, duration_ms, status, reason, outcome, provider_id)
         VALUES ($delivery_id, $number, $at, $duration_ms, $status, $reason, $outcome, $provider_id)
         """;
 
-    public override async Task<Dictionary<Guid, bool>> InsertAsync(RelayDb db, IReadOnlyList<Delivery> rows, CancellationToken cancellationToken)
+    public override async Task<Dictionary<Guid, bool>> InsertAsync(
+        RelayDb db,
+        IReadOnlyList<Delivery> rows,
+        CancellationToken cancellationToken
+    )
     {
         await using var statements = new Statements(db);
         var added = new Dictionary<Guid, bool>(rows.Count);
         foreach (var row in rows)
         {
-            var mine = row.Lease is not null
-                && Equals(0L, await statements.With(Busy, ("device_key", row.DeviceKey), ("slot", row.Slot)).ExecuteScalarAsync(cancellationToken));
+            var mine =
+                row.Lease is not null
+                && Equals(
+                    0L,
+                    await statements.With(Busy, ("device_key", row.DeviceKey), ("slot", row.Slot)).ExecuteScalarAsync(cancellationToken)
+                );
             var command = statements.With(
                 Insert,
-                ("id", row.Id), ("server", row.Server), ("account", row.Account), ("device_key", row.DeviceKey), ("device", row.Device),
-                ("app", row.App), ("platform", row.Platform), ("sandbox", row.Sandbox), ("event_key", row.EventKey), ("source", (short)row.Source), ("class", (short)row.Class),
-                ("sender", row.Sender), ("message_id", row.MessageId), ("stanza_id", row.StanzaId), ("event_at", row.EventAt.UtcTicks),
-                ("message_type", row.MessageType), ("conversation", row.Conversation), ("call_id", row.CallId), ("slot", row.Slot),
-                ("content", row.Content), ("badge", row.Badge), ("reason", row.Reason), ("created_at", row.CreatedAt.UtcTicks),
-                ("due_at", row.DueAt.UtcTicks), ("expires_at", row.ExpiresAt.UtcTicks), ("settled_at", row.SettledAt?.UtcTicks),
-                ("state", mine ? (short)DeliveryState.Sending : (short)row.State), ("lease", mine ? row.Lease : null),
-                ("lease_until", mine ? row.LeaseUntil?.UtcTicks : null), ("attempts", mine ? 1 : 0));
+                ("id", row.Id),
+                ("server", row.Server),
+                ("account", row.Account),
+                ("device_key", row.DeviceKey),
+                ("device", row.Device),
+                ("app", row.App),
+                ("platform", row.Platform),
+                ("sandbox", row.Sandbox),
+                ("event_key", row.EventKey),
+                ("source", (short)row.Source),
+                ("class", (short)row.Class),
+                ("sender", row.Sender),
+                ("message_id", row.MessageId),
+                ("stanza_id", row.StanzaId),
+                ("event_at", row.EventAt.UtcTicks),
+                ("message_type", row.MessageType),
+                ("conversation", row.Conversation),
+                ("call_id", row.CallId),
+                ("slot", row.Slot),
+                ("content", row.Content),
+                ("badge", row.Badge),
+                ("reason", row.Reason),
+                ("created_at", row.CreatedAt.UtcTicks),
+                ("due_at", row.DueAt.UtcTicks),
+                ("expires_at", row.ExpiresAt.UtcTicks),
+                ("settled_at", row.SettledAt?.UtcTicks),
+                ("state", mine ? (short)DeliveryState.Sending : (short)row.State),
+                ("lease", mine ? row.Lease : null),
+                ("lease_until", mine ? row.LeaseUntil?.UtcTicks : null),
+                ("attempts", mine ? 1 : 0)
+            );
             if (await command.ExecuteNonQueryAsync(cancellationToken) > 0)
             {
                 added[row.Id] = mine;
@@ -106,22 +132,46 @@ internal sealed class SqliteOutbox : OutboxSql
     }
 
     public override async Task<List<Delivery>> ClaimAsync(
-        RelayDb db, IReadOnlyDictionary<Lane, int> rooms, Guid holder, TimeSpan duration, TimeSpan horizon, DateTimeOffset now,
-        CancellationToken cancellationToken)
+        RelayDb db,
+        IReadOnlyDictionary<Lane, int> rooms,
+        Guid holder,
+        TimeSpan duration,
+        TimeSpan horizon,
+        DateTimeOffset now,
+        CancellationToken cancellationToken
+    )
     {
         var taken = new List<Delivery>();
         foreach (var (lane, room) in rooms)
         {
-            taken.AddRange(await db.Set<Delivery>().FromSqlRaw(
-                Claim, lane.App, room, now.UtcTicks, (now + horizon).UtcTicks, SlotRowsMax, holder, (now + duration).UtcTicks, lane.Sandbox)
-                .AsNoTracking().ToListAsync(cancellationToken));
+            taken.AddRange(
+                await db.Set<Delivery>()
+                    .FromSqlRaw(
+                        Claim,
+                        lane.App,
+                        room,
+                        now.UtcTicks,
+                        (now + horizon).UtcTicks,
+                        SlotRowsMax,
+                        holder,
+                        (now + duration).UtcTicks,
+                        lane.Sandbox
+                    )
+                    .AsNoTracking()
+                    .ToListAsync(cancellationToken)
+            );
         }
 
         return taken;
     }
 
     public override async Task<HashSet<Guid>> SettleAsync(
-        RelayDb db, IReadOnlyList<RowChange> changes, IReadOnlyList<Attempt> attempts, DateTimeOffset now, CancellationToken cancellationToken)
+        RelayDb db,
+        IReadOnlyList<RowChange> changes,
+        IReadOnlyList<Attempt> attempts,
+        DateTimeOffset now,
+        CancellationToken cancellationToken
+    )
     {
         await using var statements = new Statements(db);
         var changed = new HashSet<Guid>(changes.Count);
@@ -129,9 +179,18 @@ internal sealed class SqliteOutbox : OutboxSql
         {
             var command = statements.With(
                 Settle,
-                ("id", change.Id), ("lease", change.Lease), ("state", (short)change.State), ("reason", change.Reason),
-                ("due_at", (now + change.Delay).UtcTicks), ("now", now.UtcTicks), ("attempts", change.Attempts), ("excused", change.Excused),
-                ("count", change.Count), ("coalesced_into", change.CoalescedInto), ("answer_ms", change.AnswerMs));
+                ("id", change.Id),
+                ("lease", change.Lease),
+                ("state", (short)change.State),
+                ("reason", change.Reason),
+                ("due_at", (now + change.Delay).UtcTicks),
+                ("now", now.UtcTicks),
+                ("attempts", change.Attempts),
+                ("excused", change.Excused),
+                ("count", change.Count),
+                ("coalesced_into", change.CoalescedInto),
+                ("answer_ms", change.AnswerMs)
+            );
             if (await command.ExecuteNonQueryAsync(cancellationToken) > 0)
             {
                 changed.Add(change.Id);
@@ -140,10 +199,18 @@ internal sealed class SqliteOutbox : OutboxSql
 
         foreach (var attempt in attempts.Where(a => changed.Contains(a.DeliveryId)))
         {
-            await statements.With(
-                Try,
-                ("delivery_id", attempt.DeliveryId), ("number", attempt.Number), ("at", attempt.At.UtcTicks), ("duration_ms", attempt.DurationMs),
-                ("status", attempt.Status), ("reason", attempt.Reason), ("outcome", attempt.Outcome), ("provider_id", attempt.ProviderId))
+            await statements
+                .With(
+                    Try,
+                    ("delivery_id", attempt.DeliveryId),
+                    ("number", attempt.Number),
+                    ("at", attempt.At.UtcTicks),
+                    ("duration_ms", attempt.DurationMs),
+                    ("status", attempt.Status),
+                    ("reason", attempt.Reason),
+                    ("outcome", attempt.Outcome),
+                    ("provider_id", attempt.ProviderId)
+                )
                 .ExecuteNonQueryAsync(cancellationToken);
         }
 
@@ -160,7 +227,10 @@ internal sealed class SqliteOutbox : OutboxSql
             if (!prepared.TryGetValue(text, out var command))
             {
                 prepared[text] = command = new SqliteCommand(
-                    text, (SqliteConnection)db.Database.GetDbConnection(), (SqliteTransaction?)db.Database.CurrentTransaction?.GetDbTransaction());
+                    text,
+                    (SqliteConnection)db.Database.GetDbConnection(),
+                    (SqliteTransaction?)db.Database.CurrentTransaction?.GetDbTransaction()
+                );
                 foreach (var (name, _) in parameters)
                 {
                     command.Parameters.Add(new SqliteParameter { ParameterName = "$" + name });

@@ -1,5 +1,6 @@
 using System.Security.Cryptography;
 using Microsoft.EntityFrameworkCore;
+using PushRelay.Secrets;
 using PushRelay.Storage;
 
 namespace PushRelay.Outbox;
@@ -17,8 +18,13 @@ internal sealed class WaitingTexts(IDbContextFactory<RelayDb> databases, MasterK
         while (true)
         {
             await using var db = await databases.CreateDbContextAsync(cancellationToken);
-            var rows = await db.Set<Delivery>().AsNoTracking().Where(d => d.Content != null && d.Id.CompareTo(after) > 0).OrderBy(d => d.Id).Take(TogetherMax)
-                .Select(d => new { d.Id, d.Content }).ToListAsync(cancellationToken);
+            var rows = await db.Set<Delivery>()
+                .AsNoTracking()
+                .Where(d => d.Content != null && d.Id.CompareTo(after) > 0)
+                .OrderBy(d => d.Id)
+                .Take(TogetherMax)
+                .Select(d => new { d.Id, d.Content })
+                .ToListAsync(cancellationToken);
             if (rows.Count == 0)
             {
                 return (resealed, unreadable);
@@ -31,7 +37,8 @@ internal sealed class WaitingTexts(IDbContextFactory<RelayDb> databases, MasterK
                     if (masterKey.Reseal(row.Content!, Delivery.TableName, row.Id, nameof(Delivery.Content)) is { } content)
                     {
                         // settled in between: its text is gone, and stays so
-                        resealed += await db.Set<Delivery>().Where(d => d.Id == row.Id && d.Content == row.Content)
+                        resealed += await db.Set<Delivery>()
+                            .Where(d => d.Id == row.Id && d.Content == row.Content)
                             .ExecuteUpdateAsync(set => set.SetProperty(d => d.Content, content), cancellationToken);
                     }
                 }

@@ -1,6 +1,7 @@
 using System.Collections.Concurrent;
 using System.Text.Json;
 using Microsoft.EntityFrameworkCore;
+using PushRelay.Cluster;
 using PushRelay.Storage;
 
 namespace PushRelay.Presence;
@@ -10,8 +11,13 @@ namespace PushRelay.Presence;
 /// of a bounded size, by the node that has the link; so at most a second late, and unknown when it is older than <see cref="AgeMax"/>.
 /// </summary>
 internal sealed partial class PresenceStore(
-    IDbContextFactory<RelayDb> databases, PresenceTracker tracker, LeaseTable leases, DatabaseClock databaseClock, TimeProvider clock, ILogger<PresenceStore> logger)
-    : BackgroundService
+    IDbContextFactory<RelayDb> databases,
+    PresenceTracker tracker,
+    LeaseTable leases,
+    DatabaseClock databaseClock,
+    TimeProvider clock,
+    ILogger<PresenceStore> logger
+) : BackgroundService
 {
     /// <summary>What is older says nothing any more.</summary>
     public static readonly TimeSpan AgeMax = TimeSpan.FromSeconds(5);
@@ -65,9 +71,14 @@ internal sealed partial class PresenceStore(
             return AccountPresence.Unknown;
         }
 
-        var sessions = await db.Set<StoredSession>().AsNoTracking().Where(s => s.Account == account && s.Server == server).ToListAsync(cancellationToken);
+        var sessions = await db.Set<StoredSession>()
+            .AsNoTracking()
+            .Where(s => s.Account == account && s.Server == server)
+            .ToListAsync(cancellationToken);
         return await IsKnownAsync(db, server, now, cancellationToken)
-            ? AccountPresence.Of([.. sessions.Select(s => new Session(s.Sid, s.Resource, s.State, s.Available, s.Priority, s.Show, s.Since))])
+            ? AccountPresence.Of([
+                .. sessions.Select(s => new Session(s.Sid, s.Resource, s.State, s.Available, s.Priority, s.Show, s.Since)),
+            ])
             : AccountPresence.Unknown;
     }
 
@@ -107,7 +118,12 @@ internal sealed partial class PresenceStore(
                 var now = await leases.FenceAsync(db, link.Key, cancellationToken);
                 foreach (var server in link)
                 {
-                    await ForgetOthersAsync(db, server, [.. changes.Where(c => c.Name.Server == server).Select(c => c.Name.Node)], cancellationToken);
+                    await ForgetOthersAsync(
+                        db,
+                        server,
+                        [.. changes.Where(c => c.Name.Server == server).Select(c => c.Name.Node)],
+                        cancellationToken
+                    );
                 }
 
                 foreach (var stream in changes)
@@ -179,7 +195,11 @@ internal sealed partial class PresenceStore(
 
     private async Task<bool> IsKnownAsync(RelayDb db, string server, DateTimeOffset now, CancellationToken cancellationToken)
     {
-        var streams = await db.Set<StoredStream>().AsNoTracking().Where(s => s.Server == server).Select(s => new { s.Live, s.AsOf }).ToListAsync(cancellationToken);
+        var streams = await db.Set<StoredStream>()
+            .AsNoTracking()
+            .Where(s => s.Server == server)
+            .Select(s => new { s.Live, s.AsOf })
+            .ToListAsync(cancellationToken);
         return streams.Count > 0 && streams.TrueForAll(s => s.Live && now - s.AsOf <= AgeBorne);
     }
 
@@ -236,7 +256,9 @@ internal sealed partial class PresenceStore(
     {
         var put = changes.Changed.Where(c => c.Session is not null).Select(c => (Account: c.Account!, Session: c.Session!)).ToList();
         const string Into = "INSERT INTO sessions (server, node, sid, account, resource, state, available, priority, show, since) ";
-        const string Replacing = " ON CONFLICT (server, node, sid) DO UPDATE SET account = excluded.account, resource = excluded.resource, state = excluded.state, "
+        const string Replacing =
+            " ON CONFLICT (server, node, sid) DO UPDATE SET account = excluded.account, resource = excluded.resource, state = "
+            + "excluded.state, "
             + "available = excluded.available, priority = excluded.priority, show = excluded.show, since = excluded.since";
         var (server, node) = (changes.Name.Server, changes.Name.Node);
         if (put.Count == 0)
@@ -246,28 +268,54 @@ internal sealed partial class PresenceStore(
 
         if (db.IsSqlite)
         {
-            var json = JsonSerializer.Serialize(put.Select(p => new object?[]
-            {
-                p.Session.Sid, p.Account, p.Session.Resource, (int)p.Session.State, p.Session.Available ? 1 : 0, p.Session.Priority, p.Session.Show,
-                p.Session.Since.UtcTicks,
-            }));
+            var json = JsonSerializer.Serialize(
+                put.Select(p =>
+                    new object?[]
+                    {
+                        p.Session.Sid,
+                        p.Account,
+                        p.Session.Resource,
+                        (int)p.Session.State,
+                        p.Session.Available ? 1 : 0,
+                        p.Session.Priority,
+                        p.Session.Show,
+                        p.Session.Since.UtcTicks,
+                    }
+                )
+            );
             return db.Database.ExecuteSqlRawAsync(
-                Into + "SELECT {0}, {1}, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7 "
-                + "FROM json_each({2}) WHERE true" + Replacing,
-                [server, node, json], cancellationToken);
+                Into
+                    + "SELECT {0}, {1}, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, "
+                    + "value ->> 7 "
+                    + "FROM json_each({2}) WHERE true"
+                    + Replacing,
+                [server, node, json],
+                cancellationToken
+            );
         }
 
         return db.Database.ExecuteSqlRawAsync(
             Into + "SELECT {0}, {1}, * FROM unnest({2}, {3}, {4}, {5}, {6}, {7}, {8}, {9})" + Replacing,
             [
-                server, node, put.Select(p => p.Session.Sid).ToArray(), put.Select(p => p.Account).ToArray(), put.Select(p => p.Session.Resource).ToArray(),
-                put.Select(p => (int)p.Session.State).ToArray(), put.Select(p => p.Session.Available).ToArray(), put.Select(p => p.Session.Priority).ToArray(),
-                put.Select(p => p.Session.Show).ToArray(), put.Select(p => p.Session.Since.UtcDateTime).ToArray(),
+                server,
+                node,
+                put.Select(p => p.Session.Sid).ToArray(),
+                put.Select(p => p.Account).ToArray(),
+                put.Select(p => p.Session.Resource).ToArray(),
+                put.Select(p => (int)p.Session.State).ToArray(),
+                put.Select(p => p.Session.Available).ToArray(),
+                put.Select(p => p.Session.Priority).ToArray(),
+                put.Select(p => p.Session.Show).ToArray(),
+                put.Select(p => p.Session.Since.UtcDateTime).ToArray(),
             ],
-            cancellationToken);
+            cancellationToken
+        );
     }
 
-    [LoggerMessage(Level = LogLevel.Warning, Message = "The sessions cannot be written for the other nodes, for whom they are unknown meanwhile: {Problem}")]
+    [LoggerMessage(
+        Level = LogLevel.Warning,
+        Message = "The sessions cannot be written for the other nodes, for whom they are unknown meanwhile: {Problem}"
+    )]
     private partial void Failed(string problem);
 }
 

@@ -32,7 +32,14 @@ internal enum AccountState
 
 /// <summary>One XMPP session, whole, as its server last reported it.</summary>
 internal sealed record Session(
-    string Sid, string Resource, SessionState State, bool Available, int Priority, string? Show, DateTimeOffset Since)
+    string Sid,
+    string Resource,
+    SessionState State,
+    bool Available,
+    int Priority,
+    string? Show,
+    DateTimeOffset Since
+)
 {
     /// <summary>Its user is looking at it, as far as a server can know.</summary>
     public bool InFront => State == SessionState.Active && Available && Priority >= 0;
@@ -44,8 +51,13 @@ internal sealed record AccountPresence(AccountState State, ImmutableArray<Sessio
     public static readonly AccountPresence Unknown = new(AccountState.Unknown, []);
 
     /// <summary>Of an account whose sessions are all known.</summary>
-    public static AccountPresence Of(ImmutableArray<Session> sessions) => new(
-        sessions.IsEmpty ? AccountState.Offline : sessions.Any(s => s.InFront) ? AccountState.Foreground : AccountState.Background, sessions);
+    public static AccountPresence Of(ImmutableArray<Session> sessions) =>
+        new(
+            sessions.IsEmpty ? AccountState.Offline
+                : sessions.Any(s => s.InFront) ? AccountState.Foreground
+                : AccountState.Background,
+            sessions
+        );
 
     public bool InFront(string resource) => State != AccountState.Unknown && Sessions.Any(s => s.InFront && s.Resource == resource);
 }
@@ -73,8 +85,15 @@ internal sealed record StreamSource(string Software, string Module, long Dropped
 /// before goes first. <c>Rest</c>: more sessions changed than these.
 /// </summary>
 internal sealed record StreamChanges(
-    StreamName Name, StreamSource Source, bool Live, DateTimeOffset HeardAt, int Sessions, bool Whole, bool Rest,
-    IReadOnlyList<(string Sid, string? Account, Session? Session)> Changed);
+    StreamName Name,
+    StreamSource Source,
+    bool Live,
+    DateTimeOffset HeardAt,
+    int Sessions,
+    bool Whole,
+    bool Rest,
+    IReadOnlyList<(string Sid, string? Account, Session? Session)> Changed
+);
 
 /// <summary>
 /// Knows every session of every server whose stream is live, keyed by session id, never by JID: a resource that is replaced
@@ -142,7 +161,11 @@ internal sealed class PresenceTracker(int sessionsMax = PresenceTracker.Sessions
 
     /// <summary>Replaces whatever is known of a stream by its snapshot; from here its accounts' states are known.</summary>
     public IReadOnlyList<PresenceChange> Replace(
-        StreamName stream, IReadOnlyList<(string Account, Session Session)> sessions, StreamSource? source = null, DateTimeOffset heardAt = default)
+        StreamName stream,
+        IReadOnlyList<(string Account, Session Session)> sessions,
+        StreamSource? source = null,
+        DateTimeOffset heardAt = default
+    )
     {
         lock (sync)
         {
@@ -222,9 +245,18 @@ internal sealed class PresenceTracker(int sessionsMax = PresenceTracker.Sessions
                 var some = known.Changed.Take(sessionsMax).ToList();
                 sessionsMax -= some.Count;
                 known.Changed.ExceptWith(some);
-                changes.Add(new StreamChanges(
-                    name, known.Source, known.Live && !known.Overfull, known.HeardAt, known.AccountBySid.Count, known.Whole, known.Changed.Count > 0,
-                    [.. some.Select(sid => Find(known, sid))]));
+                changes.Add(
+                    new StreamChanges(
+                        name,
+                        known.Source,
+                        known.Live && !known.Overfull,
+                        known.HeardAt,
+                        known.AccountBySid.Count,
+                        known.Whole,
+                        known.Changed.Count > 0,
+                        [.. some.Select(sid => Find(known, sid))]
+                    )
+                );
                 known.Taken();
             }
 
@@ -244,7 +276,12 @@ internal sealed class PresenceTracker(int sessionsMax = PresenceTracker.Sessions
         }
     }
 
-    private static (string Sid, string? Account, Session? Session) Find(StreamSessions known, string sid, ImmutableArray<Held> sessions, string? account)
+    private static (string Sid, string? Account, Session? Session) Find(
+        StreamSessions known,
+        string sid,
+        ImmutableArray<Held> sessions,
+        string? account
+    )
     {
         foreach (var held in sessions)
         {
@@ -258,7 +295,9 @@ internal sealed class PresenceTracker(int sessionsMax = PresenceTracker.Sessions
     }
 
     private (string Sid, string? Account, Session? Session) Find(StreamSessions known, string sid) =>
-        known.AccountBySid.TryGetValue(sid, out var account) ? Find(known, sid, accounts.GetValueOrDefault(account, []), account) : (sid, null, null);
+        known.AccountBySid.TryGetValue(sid, out var account)
+            ? Find(known, sid, accounts.GetValueOrDefault(account, []), account)
+            : (sid, null, null);
 
     private bool IsKnown(string server)
     {
@@ -304,9 +343,10 @@ internal sealed class PresenceTracker(int sessionsMax = PresenceTracker.Sessions
     private ImmutableArray<Session> SessionsOf(string account) =>
         accounts.TryGetValue(account, out var sessions) ? [.. sessions.Select(s => s.Session)] : [];
 
-    private HashSet<string> FrontOf(string account) => accounts.TryGetValue(account, out var sessions)
-        ? sessions.Where(s => s.Session.InFront).Select(s => s.Session.Resource).ToHashSet(StringComparer.Ordinal)
-        : [];
+    private HashSet<string> FrontOf(string account) =>
+        accounts.TryGetValue(account, out var sessions)
+            ? sessions.Where(s => s.Session.InFront).Select(s => s.Session.Resource).ToHashSet(StringComparer.Ordinal)
+            : [];
 
     private PresenceChange? Change(string account, HashSet<string> before)
     {
@@ -326,7 +366,9 @@ internal sealed class PresenceTracker(int sessionsMax = PresenceTracker.Sessions
         }
 
         known.AccountBySid[session.Sid] = account;
-        accounts[account] = accounts.TryGetValue(account, out var others) ? others.Add(new Held(known, session)) : [new Held(known, session)];
+        accounts[account] = accounts.TryGetValue(account, out var others)
+            ? others.Add(new Held(known, session))
+            : [new Held(known, session)];
         known.NoteChange(session.Sid);
         count++;
     }

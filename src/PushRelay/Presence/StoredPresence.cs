@@ -69,7 +69,12 @@ internal sealed class StoredSession
         public void Configure(EntityTypeBuilder<StoredSession> builder)
         {
             builder.ToTable("sessions");
-            builder.HasKey(s => new { s.Server, s.Node, s.Sid });
+            builder.HasKey(s => new
+            {
+                s.Server,
+                s.Node,
+                s.Sid,
+            });
             builder.HasIndex(s => s.Account);
         }
     }

@@ -6,7 +6,8 @@ using Microsoft.EntityFrameworkCore.Storage.ValueConversion;
 
 namespace PushRelay.Storage;
 
-/// <summary>The database. It knows no table: each module maps its own beside its entity (<see cref="IEntityTypeConfiguration{TEntity}"/>).</summary>
+/// <summary>The database. It knows no table: each module maps its own beside its entity (<see
+/// cref="IEntityTypeConfiguration{TEntity}"/>).</summary>
 internal abstract class RelayDb(DbContextOptions options) : DbContext(options)
 {
     /// <summary>Values in one statement; SQLite takes 32,766, and no plan gets better by more.</summary>
@@ -38,7 +39,9 @@ internal abstract class RelayDb(DbContextOptions options) : DbContext(options)
 
         foreach (var index in entity.GetIndexes())
         {
-            index.SetDatabaseName(index.Name ?? $"ix_{entity.GetTableName()}_{string.Join('_', index.Properties.Select(p => SnakeCase(p.Name)))}");
+            index.SetDatabaseName(
+                index.Name ?? $"ix_{entity.GetTableName()}_{string.Join('_', index.Properties.Select(p => SnakeCase(p.Name)))}"
+            );
         }
     }
 
@@ -65,8 +68,8 @@ internal sealed class SqliteRelayDb(DbContextOptions<SqliteRelayDb> options) : R
     protected override void ConfigureConventions(ModelConfigurationBuilder configurationBuilder) =>
         configurationBuilder.Properties<DateTimeOffset>().HaveConversion<UtcTicksConverter>();
 
-    private sealed class UtcTicksConverter() : ValueConverter<DateTimeOffset, long>(
-        instant => instant.UtcTicks, ticks => new DateTimeOffset(ticks, TimeSpan.Zero));
+    private sealed class UtcTicksConverter()
+        : ValueConverter<DateTimeOffset, long>(instant => instant.UtcTicks, ticks => new DateTimeOffset(ticks, TimeSpan.Zero));
 }
 
 internal sealed class PostgreSqlRelayDb(DbContextOptions<PostgreSqlRelayDb> options) : RelayDb(options)
@@ -75,8 +78,8 @@ internal sealed class PostgreSqlRelayDb(DbContextOptions<PostgreSqlRelayDb> opti
     protected override void ConfigureConventions(ModelConfigurationBuilder configurationBuilder) =>
         configurationBuilder.Properties<DateTimeOffset>().HaveConversion<UtcConverter>();
 
-    private sealed class UtcConverter() : ValueConverter<DateTimeOffset, DateTimeOffset>(
-        instant => instant.ToUniversalTime(), instant => instant.ToUniversalTime());
+    private sealed class UtcConverter()
+        : ValueConverter<DateTimeOffset, DateTimeOffset>(instant => instant.ToUniversalTime(), instant => instant.ToUniversalTime());
 }
 
 /// <summary>For <c>dotnet ef</c> only: a model needs no server.</summary>

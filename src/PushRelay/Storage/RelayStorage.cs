@@ -7,6 +7,8 @@ using Microsoft.EntityFrameworkCore.Diagnostics;
 using Microsoft.Extensions.Diagnostics.HealthChecks;
 using Microsoft.Extensions.Options;
 using Npgsql;
+using PushRelay.Secrets;
+using PushRelay.Settings;
 
 namespace PushRelay.Storage;
 
@@ -15,7 +17,11 @@ namespace PushRelay.Storage;
 /// Whatever is wrong there stops the start with a <see cref="SettingsException"/> that says the cure.
 /// </summary>
 internal sealed partial class RelayStorage(
-    IOptions<StorageOptions> options, IDbContextFactory<RelayDb> databases, TimeProvider clock, ILogger<RelayStorage> logger) : IDisposable
+    IOptions<StorageOptions> options,
+    IDbContextFactory<RelayDb> databases,
+    TimeProvider clock,
+    ILogger<RelayStorage> logger
+) : IDisposable
 {
     private const int KeysMax = 8;
 
@@ -52,7 +58,8 @@ internal sealed partial class RelayStorage(
         {
             applied = [.. await db.Database.GetAppliedMigrationsAsync(cancellationToken)];
         }
-        catch (Exception exception) when (exception is DbException or ArgumentException or IOException || exception.InnerException is NpgsqlException)
+        catch (Exception exception)
+            when (exception is DbException or ArgumentException or IOException || exception.InnerException is NpgsqlException)
         {
             throw NotOpened(exception);
         }
@@ -60,12 +67,16 @@ internal sealed partial class RelayStorage(
         var known = db.Database.GetMigrations().ToList();
         if (known.Except(applied).Any())
         {
-            throw new SettingsException($"The schema lacks {known.Except(applied).Count()} migrations. Cure: start the relay, or run pushrelay migrate.");
+            throw new SettingsException(
+                $"The schema lacks {known.Except(applied).Count()} migrations. Cure: start the relay, or run pushrelay migrate."
+            );
         }
 
         if (applied.Except(known).FirstOrDefault() is { } newer)
         {
-            throw new SettingsException($"A newer PushRelay has written the database (migration {newer}). Cure: run that version or a later one.");
+            throw new SettingsException(
+                $"A newer PushRelay has written the database (migration {newer}). Cure: run that version or a later one."
+            );
         }
     }
 
@@ -75,7 +86,10 @@ internal sealed partial class RelayStorage(
     {
         if (!File.Exists(options.Value.MasterKeyFile))
         {
-            throw new SettingsException($"Storage:MasterKeyFile '{options.Value.MasterKeyFile}' does not exist. Cure: put the key that this database was made with there; a relay with a new database makes one.");
+            throw new SettingsException(
+                $"Storage:MasterKeyFile '{options.Value.MasterKeyFile}' does not exist. Cure: put the key that this database was made "
+                    + $"with there; a relay with a new database makes one."
+            );
         }
 
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
@@ -120,7 +134,9 @@ internal sealed partial class RelayStorage(
             if (applied.Except(db.Database.GetMigrations()).FirstOrDefault() is { } newer)
             {
                 throw new SettingsException(
-                    $"Storage:ConnectionString names a database that a newer PushRelay has written (migration {newer}); run that version or a later one.");
+                    $"Storage:ConnectionString names a database that a newer PushRelay has written (migration {newer}); run that "
+                        + $"version or a later one."
+                );
             }
 
             var pending = (await db.Database.GetPendingMigrationsAsync(cancellationToken)).ToList();
@@ -132,8 +148,10 @@ internal sealed partial class RelayStorage(
 
             return pending;
         }
-        catch (Exception exception) when (exception is DbException or ArgumentException or IOException or UnauthorizedAccessException
-            || exception.InnerException is NpgsqlException)
+        catch (Exception exception)
+            when (exception is DbException or ArgumentException or IOException or UnauthorizedAccessException
+                || exception.InnerException is NpgsqlException
+            )
         {
             throw NotOpened(exception);
         }
@@ -142,18 +160,30 @@ internal sealed partial class RelayStorage(
     private SettingsException NotOpened(Exception exception)
     {
         var reason = (exception.InnerException as NpgsqlException ?? exception).Message;
-        if ((exception as PostgresException ?? exception.InnerException as PostgresException)?.SqlState == PostgresErrorCodes.InsufficientPrivilege)
+        if (
+            (exception as PostgresException ?? exception.InnerException as PostgresException)?.SqlState
+            == PostgresErrorCodes.InsufficientPrivilege
+        )
         {
             return new SettingsException(
-                $"Storage:ConnectionString ({Describe()}) names a user that may not do this: {reason} Cure: run pushrelay migrate as the database's owner, "
-                + "and grant this user SELECT, INSERT, UPDATE and DELETE on its tables.",
-                exception);
+                $"Storage:ConnectionString ({Describe()}) names a user that may not do this: {reason} Cure: run pushrelay migrate as "
+                    + $"the database's owner, "
+                    + "and grant this user SELECT, INSERT, UPDATE and DELETE on its tables.",
+                exception
+            );
         }
 
-        var text = $"Storage:ConnectionString ({Describe()}) could not be opened: {reason} Cure: " + (options.Value.Provider == StorageProvider.Sqlite
-            ? "name a file in a folder that this user may write, as \"Data Source=/var/lib/pushrelay/pushrelay.db\"."
-            : "check host, port, database, user and password, and that PostgreSQL 15 or later is running there.");
-        return new SettingsException(text, exception) { MayPass = options.Value.Provider == StorageProvider.PostgreSql && DatabaseOutage.Is(exception) };
+        var text =
+            $"Storage:ConnectionString ({Describe()}) could not be opened: {reason} Cure: "
+            + (
+                options.Value.Provider == StorageProvider.Sqlite
+                    ? "name a file in a folder that this user may write, as \"Data Source=/var/lib/pushrelay/pushrelay.db\"."
+                    : "check host, port, database, user and password, and that PostgreSQL 15 or later is running there."
+            );
+        return new SettingsException(text, exception)
+        {
+            MayPass = options.Value.Provider == StorageProvider.PostgreSql && DatabaseErrors.Is(exception),
+        };
     }
 
     /// <summary>
@@ -167,8 +197,9 @@ internal sealed partial class RelayStorage(
             return;
         }
 
-        var tables = await db.Database.SqlQuery<int>(
-            $"SELECT count(*) AS Value FROM sqlite_master WHERE name = '__EFMigrationsLock'").SingleAsync(cancellationToken);
+        var tables = await db
+            .Database.SqlQuery<int>($"SELECT count(*) AS Value FROM sqlite_master WHERE name = '__EFMigrationsLock'")
+            .SingleAsync(cancellationToken);
         if (tables > 0)
         {
             await db.Database.ExecuteSqlAsync($"DELETE FROM __EFMigrationsLock", cancellationToken);
@@ -179,12 +210,16 @@ internal sealed partial class RelayStorage(
     {
         var path = options.Value.MasterKeyFile;
         var known = await db.Set<KnownKey>().SingleOrDefaultAsync(cancellationToken);
-        var cure = $"Cure: put the key that this database was made with there{(known is null ? "" : $" (it is the one made on {known.CreatedAt:yyyy-MM-dd})")}.";
+        var cure =
+            $"Cure: put the key that this database was made with "
+            + $"there{(known is null ? "" : $" (it is the one made on {known.CreatedAt:yyyy-MM-dd})")}.";
         if (!File.Exists(path))
         {
             if (known is not null)
             {
-                throw new SettingsException($"Storage:MasterKeyFile '{path}' does not exist, but the database has secrets sealed with a key. {cure}");
+                throw new SettingsException(
+                    $"Storage:MasterKeyFile '{path}' does not exist, but the database has secrets sealed with a key. {cure}"
+                );
             }
 
             MakeKeyFile(path);
@@ -211,7 +246,8 @@ internal sealed partial class RelayStorage(
         {
             throw new SettingsException(
                 $"Storage:MasterKeyFile '{path}' holds another key than the one this database's secrets are sealed with. {cure} "
-                + "A new key is its first line, the old one the next, until pushrelay keys rotate has ended.");
+                    + "A new key is its first line, the old one the next, until pushrelay keys rotate has ended."
+            );
         }
 
         if (known is not null && known.Fingerprint != key.Fingerprint)
@@ -222,14 +258,19 @@ internal sealed partial class RelayStorage(
         return key;
     }
 
-    /// <summary>What stands under an older key is gone: the database is the first key's from now on, and starts without that one are refused.</summary>
+    /// <summary>What stands under an older key is gone: the database is the first key's from now on, and starts without that one are
+    /// refused.</summary>
     /// <returns>False: it is that key's already.</returns>
     public async Task<bool> AdoptKeyAsync(CancellationToken cancellationToken)
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
         var (fingerprint, now) = (MasterKey.Fingerprint, clock.GetUtcNow());
-        return await db.Set<KnownKey>().Where(k => k.Fingerprint != fingerprint)
-            .ExecuteUpdateAsync(set => set.SetProperty(k => k.Fingerprint, fingerprint).SetProperty(k => k.CreatedAt, now), cancellationToken) > 0;
+        return await db.Set<KnownKey>()
+                .Where(k => k.Fingerprint != fingerprint)
+                .ExecuteUpdateAsync(
+                    set => set.SetProperty(k => k.Fingerprint, fingerprint).SetProperty(k => k.CreatedAt, now),
+                    cancellationToken
+                ) > 0;
     }
 
     private static void MakeKeyFile(string path)
@@ -248,7 +289,11 @@ internal sealed partial class RelayStorage(
         }
         catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
         {
-            throw new SettingsException($"Storage:MasterKeyFile '{path}' could not be made: {exception.Message} Cure: name a file in a folder that this user may write.", exception);
+            throw new SettingsException(
+                $"Storage:MasterKeyFile '{path}' could not be made: {exception.Message} Cure: name a file in a folder that this user "
+                    + $"may write.",
+                exception
+            );
         }
     }
 
@@ -259,11 +304,17 @@ internal sealed partial class RelayStorage(
             var keys = File.ReadAllLines(path).Select(line => line.Trim()).Where(line => line.Length > 0).Take(KeysMax + 1).ToList();
             return keys.Count is > 0 and <= KeysMax && keys.All(key => key.Length == MasterKey.KeyBytes * 2)
                 ? new MasterKey([.. keys.Select(Convert.FromHexString)])
-                : throw new FormatException($"it has {keys.Count} lines; each of 1 to {KeysMax} must have {MasterKey.KeyBytes * 2} hex digits.");
+                : throw new FormatException(
+                    $"it has {keys.Count} lines; each of 1 to {KeysMax} must have {MasterKey.KeyBytes * 2} hex digits."
+                );
         }
         catch (Exception exception) when (exception is IOException or UnauthorizedAccessException or FormatException)
         {
-            throw new SettingsException($"Storage:MasterKeyFile '{path}' is no key of {MasterKey.KeyBytes * 2} hex digits: {exception.Message} Cure: restore the file from its backup.", exception);
+            throw new SettingsException(
+                $"Storage:MasterKeyFile '{path}' is no key of {MasterKey.KeyBytes * 2} hex digits: {exception.Message} Cure: restore "
+                    + $"the file from its backup.",
+                exception
+            );
         }
     }
 
@@ -277,8 +328,10 @@ internal sealed partial class RelayStorage(
         catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
         {
             throw new SettingsException(
-                $"Storage:ConnectionString needs the folder of {path}, which cannot be made: {exception.Message} Cure: name a file in a folder that this user may write.",
-                exception);
+                $"Storage:ConnectionString needs the folder of {path}, which cannot be made: {exception.Message} Cure: name a file in "
+                    + $"a folder that this user may write.",
+                exception
+            );
         }
 
         try
@@ -293,11 +346,16 @@ internal sealed partial class RelayStorage(
         {
             throw new SettingsException(
                 $"Storage:ConnectionString names a SQLite database that a relay already uses ({path} is locked{Holder(path)}). "
-                + "Cure: stop that one, or use PostgreSQL to run several.", exception);
+                    + "Cure: stop that one, or use PostgreSQL to run several.",
+                exception
+            );
         }
         catch (UnauthorizedAccessException exception)
         {
-            throw new SettingsException($"Storage:ConnectionString: {path} cannot be written: {exception.Message} Cure: name a folder that this user may write.", exception);
+            throw new SettingsException(
+                $"Storage:ConnectionString: {path} cannot be written: {exception.Message} Cure: name a folder that this user may write.",
+                exception
+            );
         }
     }
 
@@ -321,13 +379,23 @@ internal sealed partial class RelayStorage(
         return $"host {parts.Host}, port {parts.Port}, database {parts.Database}, user {parts.Username}";
     }
 
-    [LoggerMessage(Level = LogLevel.Information, Message = "The database schema was brought up to date: {Count} migrations, the last is {Migration}")]
+    [LoggerMessage(
+        Level = LogLevel.Information,
+        Message = "The database schema was brought up to date: {Count} migrations, the last is {Migration}"
+    )]
     private partial void Migrated(int count, string migration);
 
-    [LoggerMessage(Level = LogLevel.Warning, Message = "The first key of {Path} is new: it writes from now on. Once every node has it, run pushrelay keys rotate; the older keys are needed until that has ended")]
+    [LoggerMessage(
+        Level = LogLevel.Warning,
+        Message = "The first key of {Path} is new: it writes from now on. Once every node has it, run pushrelay keys rotate; the older "
+            + "keys are needed until that has ended"
+    )]
     private partial void KeyIsNew(string path);
 
-    [LoggerMessage(Level = LogLevel.Warning, Message = "A new master key was made in {Path}: back it up apart from the database, without it device tokens cannot be read")]
+    [LoggerMessage(
+        Level = LogLevel.Warning,
+        Message = "A new master key was made in {Path}: back it up apart from the database, without it device tokens cannot be read"
+    )]
     private partial void KeyMade(string path);
 }
 
@@ -346,7 +414,11 @@ internal sealed class SqlitePragmas : DbConnectionInterceptor
         command.ExecuteNonQuery();
     }
 
-    public override async Task ConnectionOpenedAsync(DbConnection connection, ConnectionEndEventData eventData, CancellationToken cancellationToken = default)
+    public override async Task ConnectionOpenedAsync(
+        DbConnection connection,
+        ConnectionEndEventData eventData,
+        CancellationToken cancellationToken = default
+    )
     {
         await using var command = connection.CreateCommand();
         command.CommandText = For(connection);
@@ -355,7 +427,9 @@ internal sealed class SqlitePragmas : DbConnectionInterceptor
 
     // EF looks whether the database exists over a connection that may not write
     private static string For(DbConnection connection) =>
-        new SqliteConnectionStringBuilder(connection.ConnectionString).Mode == SqliteOpenMode.ReadOnly ? "PRAGMA busy_timeout=5000;" : Pragmas;
+        new SqliteConnectionStringBuilder(connection.ConnectionString).Mode == SqliteOpenMode.ReadOnly
+            ? "PRAGMA busy_timeout=5000;"
+            : Pragmas;
 }
 
 /// <summary>Ready means: the database answers.</summary>

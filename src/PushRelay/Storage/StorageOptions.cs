@@ -6,7 +6,8 @@ internal enum StorageProvider
     PostgreSql,
 }
 
-/// <summary>Settings <c>Storage</c>: the one database that all nodes of a relay share, and the key its secrets are encrypted with.</summary>
+/// <summary>Settings <c>Storage</c>: the one database that all nodes of a relay share, and the key its secrets are encrypted
+/// with.</summary>
 internal sealed class StorageOptions
 {
     public StorageProvider Provider { get; set; } = StorageProvider.Sqlite;

@@ -2,6 +2,9 @@ using Microsoft.Data.Sqlite;
 using Microsoft.EntityFrameworkCore;
 using Microsoft.Extensions.Options;
 using Npgsql;
+using PushRelay.Audit;
+using PushRelay.Cluster;
+using PushRelay.Settings;
 
 namespace PushRelay.Storage;
 
@@ -9,33 +12,44 @@ internal static class StorageServices
 {
     public static IServiceCollection AddStorage(this IServiceCollection services)
     {
-        services.AddOptions<StorageOptions>().ValidateOnStart()
-            .Configure<IConfiguration, SettingsFile>((options, configuration, file) =>
-            {
-                SettingsReader.Bind(configuration, "Storage", options);
-                options.MasterKeyFile = file.Resolve(options.MasterKeyFile);
-                if (options.Provider == StorageProvider.Sqlite)
+        services
+            .AddOptions<StorageOptions>()
+            .ValidateOnStart()
+            .Configure<IConfiguration, SettingsFile>(
+                (options, configuration, file) =>
                 {
-                    options.ConnectionString = ResolveDataSource(options.ConnectionString, file);
+                    SettingsReader.Bind(configuration, "Storage", options);
+                    options.MasterKeyFile = file.Resolve(options.MasterKeyFile);
+                    if (options.Provider == StorageProvider.Sqlite)
+                    {
+                        options.ConnectionString = ResolveDataSource(options.ConnectionString, file);
+                    }
+                    else if (!Parses(() => new NpgsqlConnectionStringBuilder(options.ConnectionString).Host!.Length > 0))
+                    {
+                        throw new SettingsException(
+                            "Storage:ConnectionString is no PostgreSQL connection string; it must look like "
+                                + "\"Host=127.0.0.1;Database=pushrelay;Username=pushrelay;Password=...\"."
+                        );
+                    }
                 }
-                else if (!Parses(() => new NpgsqlConnectionStringBuilder(options.ConnectionString).Host!.Length > 0))
-                {
-                    throw new SettingsException(
-                        "Storage:ConnectionString is no PostgreSQL connection string; it must look like \"Host=127.0.0.1;Database=pushrelay;Username=pushrelay;Password=...\".");
-                }
-            });
-        services.AddPooledDbContextFactory<SqliteRelayDb>((provider, builder) => builder
-            .UseSqlite(provider.GetRequiredService<IOptions<StorageOptions>>().Value.ConnectionString)
-            .AddInterceptors(new SqlitePragmas()));
-        services.AddPooledDbContextFactory<PostgreSqlRelayDb>((provider, builder) => builder
-            .UseNpgsql(WithTimeout(provider.GetRequiredService<IOptions<StorageOptions>>().Value.ConnectionString)));
+            );
+        services.AddPooledDbContextFactory<SqliteRelayDb>(
+            (provider, builder) =>
+                builder
+                    .UseSqlite(provider.GetRequiredService<IOptions<StorageOptions>>().Value.ConnectionString)
+                    .AddInterceptors(new SqlitePragmas())
+        );
+        services.AddPooledDbContextFactory<PostgreSqlRelayDb>(
+            (provider, builder) =>
+                builder.UseNpgsql(WithTimeout(provider.GetRequiredService<IOptions<StorageOptions>>().Value.ConnectionString))
+        );
         services.AddSingleton<IDbContextFactory<RelayDb>, RelayDbFactory>();
         services.AddSingleton<RelayStorage>();
         services.AddSingleton(provider => provider.GetRequiredService<RelayStorage>().MasterKey);
         services.AddSingleton<DatabaseClock>();
-        services.AddSingleton<WriteTurns>();
+        services.AddSingleton<WriteGate>();
         services.AddSingleton<LeaseTable>();
-        services.AddSingleton<Sequence>();
+        services.AddSingleton<IdSequence>();
         services.AddSingleton<AuditTrail>();
         services.AddHealthChecks().AddCheck<StorageHealth>("database");
         return services;
@@ -61,12 +75,17 @@ internal static class StorageServices
         SqliteConnectionStringBuilder? builder = null;
         if (!Parses(() => (builder = new SqliteConnectionStringBuilder(connectionString)).DataSource.Length > 0))
         {
-            throw new SettingsException("Storage:ConnectionString is no SQLite connection string; it must look like \"Data Source=data/pushrelay.db\".");
+            throw new SettingsException(
+                "Storage:ConnectionString is no SQLite connection string; it must look like \"Data Source=data/pushrelay.db\"."
+            );
         }
 
         if (builder!.DataSource == ":memory:" || builder.Mode == SqliteOpenMode.Memory)
         {
-            throw new SettingsException("Storage:ConnectionString keeps the database in memory, where a restart would lose it; name a file: \"Data Source=data/pushrelay.db\".");
+            throw new SettingsException(
+                "Storage:ConnectionString keeps the database in memory, where a restart would lose it; name a file: \"Data "
+                    + "Source=data/pushrelay.db\"."
+            );
         }
 
         builder.DataSource = file.Resolve(builder.DataSource);
@@ -92,7 +111,9 @@ internal static class StorageServices
             options.Value.Provider == StorageProvider.Sqlite ? provider.GetRequiredService<IDbContextFactory<SqliteRelayDb>>() : null;
 
         private readonly IDbContextFactory<PostgreSqlRelayDb>? postgreSql =
-            options.Value.Provider == StorageProvider.PostgreSql ? provider.GetRequiredService<IDbContextFactory<PostgreSqlRelayDb>>() : null;
+            options.Value.Provider == StorageProvider.PostgreSql
+                ? provider.GetRequiredService<IDbContextFactory<PostgreSqlRelayDb>>()
+                : null;
 
         public RelayDb CreateDbContext() => sqlite is not null ? sqlite.CreateDbContext() : postgreSql!.CreateDbContext();
     }

@@ -15,22 +15,29 @@ internal static class HealthEndpoints
         routes.MapHealthChecks("/health/ready", Options(_ => true)).AllowAnonymous();
     }
 
-    private static HealthCheckOptions Options(Func<HealthCheckRegistration, bool> which) => new()
-    {
-        Predicate = which,
-        ResponseWriter = (context, report) => context.Response.WriteAsJsonAsync(
-            new
-            {
-                status = Name(report.Status),
-                checks = report.Entries.ToDictionary(e => e.Key, e => new { status = Name(e.Value.Status), detail = e.Value.Description }),
-            },
-            context.RequestAborted),
-    };
+    private static HealthCheckOptions Options(Func<HealthCheckRegistration, bool> which) =>
+        new()
+        {
+            Predicate = which,
+            ResponseWriter = (context, report) =>
+                context.Response.WriteAsJsonAsync(
+                    new
+                    {
+                        status = Name(report.Status),
+                        checks = report.Entries.ToDictionary(
+                            e => e.Key,
+                            e => new { status = Name(e.Value.Status), detail = e.Value.Description }
+                        ),
+                    },
+                    context.RequestAborted
+                ),
+        };
 
-    private static string Name(HealthStatus status) => status switch
-    {
-        HealthStatus.Healthy => "ready",
-        HealthStatus.Degraded => "degraded",
-        HealthStatus.Unhealthy => "unready",
-    };
+    private static string Name(HealthStatus status) =>
+        status switch
+        {
+            HealthStatus.Healthy => "ready",
+            HealthStatus.Degraded => "degraded",
+            HealthStatus.Unhealthy => "unready",
+        };
 }

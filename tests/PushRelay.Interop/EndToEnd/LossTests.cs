@@ -18,7 +18,8 @@ public abstract class LossTests(string kind) : IAsyncLifetime
     private const int Messages = 3000;
     private const int InFlightMin = 2000;
 
-    /// <summary>Of the server's, before the link stands still: one stanza of a hundred messages at least, some 250 messages at most.</summary>
+    /// <summary>Of the server's, before the link stands still: one stanza of a hundred messages at least, some 250 messages at
+    /// most.</summary>
     private const int SomeBytes = 48 * 1024;
 
     /// <summary>Each lets some 250 messages through: <see cref="InFlightMin"/> must be left at the last.</summary>
@@ -155,7 +156,8 @@ public abstract class LossTests(string kind) : IAsyncLifetime
         var offline = await bob.ReceiveUntilAsync($"n{Messages - 1}");
         TestContext.Current.TestOutputHelper!.WriteLine(
             $"{kind}: {processed} acknowledged to the sender, {inFlight} of them not by the relay; of these {lost.Count} not alerted, "
-            + $"{lost.Except(offline).Count()} of them not put aside by the server either");
+                + $"{lost.Except(offline).Count()} of them not put aside by the server either"
+        );
     }
 
     /// <summary>Starts the messages on their way; the link takes the first of them only.</summary>
@@ -173,7 +175,8 @@ public abstract class LossTests(string kind) : IAsyncLifetime
         {
             Assert.True(
                 TimeProvider.System.GetElapsedTime(since) < Patience,
-                $"{alice.Processed} were sent, {link.Acknowledged} acknowledged.\n{relay.Log}");
+                $"{alice.Processed} were sent, {link.Acknowledged} acknowledged.\n{relay.Log}"
+            );
             await Task.Delay(TimeSpan.FromMilliseconds(5), TimeProvider.System, Token);
         }
     }
@@ -188,7 +191,9 @@ public abstract class LossTests(string kind) : IAsyncLifetime
         {
             Assert.True(
                 TimeProvider.System.GetElapsedTime(since) < Patience,
-                $"{count - ids.Distinct().Count()} of {count} messages are missing.\n{relay.Log}\n{server.Log[^Math.Min(server.Log.Length, 4000)..]}");
+                $"{count - ids.Distinct().Count()} of {count} messages are "
+                    + $"missing.\n{relay.Log}\n{server.Log[^Math.Min(server.Log.Length, 4000)..]}"
+            );
             await Task.Delay(TimeSpan.FromMilliseconds(500), TimeProvider.System, Token);
         }
 

@@ -9,7 +9,8 @@ public sealed class MainJobOnProsodyTests() : MainJobTests("Prosody");
 
 public sealed class MainJobOnEjabberdTests() : MainJobTests("ejabberd");
 
-/// <summary>The main job, with nothing faked but Apple: a real server with the module, real clients, the relay as its own process.</summary>
+/// <summary>The main job, with nothing faked but Apple: a real server with the module, real clients, the relay as its own
+/// process.</summary>
 public abstract class MainJobTests(string kind) : IAsyncLifetime
 {
     private const string Bob = "bob@" + XmppServer.Host;
@@ -27,7 +28,14 @@ public abstract class MainJobTests(string kind) : IAsyncLifetime
     {
         apns = await ApnsSimulator.StartAsync(new ApnsSimulatorOptions { Topics = [RelayProcess.App] }, Token);
         server = await XmppServer.OfKindAsync(kind, Token);
-        relay = await RelayProcess.StartAsync(apns, server.ComponentPort, XmppServer.Host, XmppServer.Component, Token, ["--Serilog:MinimumLevel:Override:PushRelay.Dispatch=Debug"]);
+        relay = await RelayProcess.StartAsync(
+            apns,
+            server.ComponentPort,
+            XmppServer.Host,
+            XmppServer.Component,
+            Token,
+            ["--Serilog:MinimumLevel:Override:PushRelay.Dispatch=Debug"]
+        );
         alice = await XmppClient.LoginAsync(Alice + "/desk", server.C2sPort, streamManagement: false, Token);
         await relay.RegisterAsync(Bob, token);
     }
@@ -62,7 +70,12 @@ public abstract class MainJobTests(string kind) : IAsyncLifetime
     public async Task Inactive_with_the_link_alive_an_alert_within_a_second()
     {
         // the first alert after a start also opens the connection to APNs; another conversation, whose window is its own
-        await using var carol = await XmppClient.LoginAsync($"carol@{XmppServer.Host}/desk", server.C2sPort, streamManagement: false, Token);
+        await using var carol = await XmppClient.LoginAsync(
+            $"carol@{XmppServer.Host}/desk",
+            server.C2sPort,
+            streamManagement: false,
+            Token
+        );
         await carol.SendAsync(Bob, "first", "m0");
         await relay.WaitForAsync(Bob, "m0", "accepted");
         await using var bob = await LoginAsync();
@@ -168,7 +181,10 @@ public abstract class MainJobTests(string kind) : IAsyncLifetime
         await relay.StartAsync(Token);
 
         await relay.UntilAsync(
-            async () => (await relay.DeliveriesAsync(Bob)).All(r => (string?)r["state"] is "accepted" or "coalesced"), "all are sent", Token);
+            async () => (await relay.DeliveriesAsync(Bob)).All(r => (string?)r["state"] is "accepted" or "coalesced"),
+            "all are sent",
+            Token
+        );
         var rows = await relay.DeliveriesAsync(Bob);
         Assert.Equal(Messages, rows.Length);
         // one conversation: what waited together went out together, the newest text last
@@ -208,10 +224,14 @@ public abstract class MainJobTests(string kind) : IAsyncLifetime
         await relay.WaitForAsync(Bob, "m1", "accepted");
 
         Assert.Contains("was accepted", relay.Log, StringComparison.Ordinal);
-        Assert.All((string[])[token, "a very secret body", Bob, Alice], word => Assert.DoesNotContain(word, relay.Log, StringComparison.Ordinal));
+        Assert.All(
+            (string[])[token, "a very secret body", Bob, Alice],
+            word => Assert.DoesNotContain(word, relay.Log, StringComparison.Ordinal)
+        );
     }
 
     private static string Body(ReceivedNotification alert) => (string)JsonNode.Parse(alert.Payload)!["aps"]!["alert"]!["body"]!;
 
-    private Task<XmppClient> LoginAsync(bool streamManagement = false) => XmppClient.LoginAsync(Bob + "/phone", server.C2sPort, streamManagement, Token);
+    private Task<XmppClient> LoginAsync(bool streamManagement = false) =>
+        XmppClient.LoginAsync(Bob + "/phone", server.C2sPort, streamManagement, Token);
 }

@@ -18,7 +18,10 @@ public sealed class MessagesOnEjabberd(EjabberdBed bed) : MessageScenarios(bed)
         var room = await RoomAsync(alice);
         var client = await bob.LoginAsync();
         await client.AskAsync(
-            "set", "<subscribe xmlns='urn:xmpp:mucsub:0' nick='bobby'><event node='urn:xmpp:mucsub:nodes:messages'/></subscribe>", room);
+            "set",
+            "<subscribe xmlns='urn:xmpp:mucsub:0' nick='bobby'><event node='urn:xmpp:mucsub:nodes:messages'/></subscribe>",
+            room
+        );
         await client.LogoutAsync();
         await bob.SessionsAsync("offline", []);
 
@@ -96,7 +99,10 @@ public abstract class MessageScenarios(ScenarioBed bed)
 
         await (await bed.AliceAsync()).MessageAsync(bob.Account, body, id, type, extra.Replace("ID", id, StringComparison.Ordinal));
 
-        var reason = kind == "a call" ? "call" : where == "offline" ? "offline" : "background";
+        var reason =
+            kind == "a call" ? "call"
+            : where == "offline" ? "offline"
+            : "background";
         var alert = (await bob.AlertedAsync(id, reason))["aps"]!["alert"]!;
         Assert.Equal(shown, shown == Text ? (string?)alert["body"] : (string?)alert["loc-key"]);
         Assert.DoesNotContain(Text, shown == Text ? "" : alert.ToJsonString(), StringComparison.Ordinal);
@@ -206,8 +212,11 @@ public abstract class MessageScenarios(ScenarioBed bed)
         }
 
         await bed.Relay.UntilAsync(
-            async () => (await bed.Relay.DeliveriesAsync(bob.Account)).Count(r => (string?)r["state"] is "accepted" or "coalesced") == ids.Count,
-            "all are alerted", Token);
+            async () =>
+                (await bed.Relay.DeliveriesAsync(bob.Account)).Count(r => (string?)r["state"] is "accepted" or "coalesced") == ids.Count,
+            "all are alerted",
+            Token
+        );
         var heads = (await bed.Relay.DeliveriesAsync(bob.Account)).Where(r => (string?)r["state"] == "accepted").ToList();
         Assert.Equal(5, heads.Sum(r => (int)r["count"]!));
         Assert.Equal(heads.Count, bob.Notifications.Count());
@@ -221,7 +230,15 @@ public abstract class MessageScenarios(ScenarioBed bed)
         await using var bob = await bed.PersonAsync();
         await bob.HibernateAsync();
         var alice = await bed.AliceAsync();
-        bed.Apns.AnswerNext(new ScriptRule { Token = bob.Token, Status = 503, Reason = "ServiceUnavailable", Times = 1000 });
+        bed.Apns.AnswerNext(
+            new ScriptRule
+            {
+                Token = bob.Token,
+                Status = 503,
+                Reason = "ServiceUnavailable",
+                Times = 1000,
+            }
+        );
         var (call, end) = (bed.NextId(), bed.NextId());
         await alice.MessageAsync(bob.Account, null, call, extra: $"<propose xmlns='urn:xmpp:jingle-message:0' id='{call}'/>");
         await bed.Relay.UntilAsync(() => Task.FromResult(bob.Notifications.Any()), "the call was tried", Token);
@@ -230,9 +247,12 @@ public abstract class MessageScenarios(ScenarioBed bed)
 
         // cancelled; or expired, where an attempt was under way at that moment
         await bed.Relay.UntilAsync(
-            async () => (await bed.Relay.DeliveriesAsync(bob.Account)).Single() is var row
+            async () =>
+                (await bed.Relay.DeliveriesAsync(bob.Account)).Single() is var row
                 && ((string?)row["state"], (string?)row["reason"]) is ("cancelled", "call_ended") or ("expired", _),
-            "the call's row is cancelled", Token);
+            "the call's row is cancelled",
+            Token
+        );
         bed.Apns.ClearScript();
         Assert.DoesNotContain(bob.Notifications, n => n.Status == 200);
         await bob.NothingButAsync(alice, call);
@@ -249,11 +269,18 @@ public abstract class MessageScenarios(ScenarioBed bed)
         var room = await RoomAsync(alice);
 
         await alice.MessageAsync(
-            room, withBody ? "come in" : null, bed.NextId(), "normal",
-            $"<x xmlns='http://jabber.org/protocol/muc#user'><invite to='{bob.Account}'/></x>");
+            room,
+            withBody ? "come in" : null,
+            bed.NextId(),
+            "normal",
+            $"<x xmlns='http://jabber.org/protocol/muc#user'><invite to='{bob.Account}'/></x>"
+        );
 
         await bed.Relay.UntilAsync(
-            async () => (await bed.Relay.DeliveriesAsync(bob.Account)).Any(r => (string?)r["state"] == "accepted"), "the invitation is alerted", Token);
+            async () => (await bed.Relay.DeliveriesAsync(bob.Account)).Any(r => (string?)r["state"] == "accepted"),
+            "the invitation is alerted",
+            Token
+        );
         Assert.Equal("invite", (string?)Assert.Single(await bed.Relay.DeliveriesAsync(bob.Account))["event"]!["class"]);
         Assert.Single(bob.Notifications);
     }
@@ -284,7 +311,8 @@ public abstract class MessageScenarios(ScenarioBed bed)
         var payload = await bob.AlertedAsync(id, "background");
         Assert.Equal(
             (room[..room.IndexOf('@', StringComparison.Ordinal)], $"alice: {text}", "groupchat"),
-            ((string?)payload["aps"]!["alert"]!["title"], (string?)payload["aps"]!["alert"]!["body"], (string?)payload["type"]));
+            ((string?)payload["aps"]!["alert"]!["title"], (string?)payload["aps"]!["alert"]!["body"], (string?)payload["type"])
+        );
         await bob.NothingButAsync(alice, id);
     }
 

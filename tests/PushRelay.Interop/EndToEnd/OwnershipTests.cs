@@ -33,7 +33,15 @@ public abstract class OwnershipTests(string kind) : IAsyncLifetime
     {
         apns = await ApnsSimulator.StartAsync(new ApnsSimulatorOptions { Topics = [RelayProcess.App] }, Token);
         server = await XmppServer.OfKindAsync(kind, Token);
-        relay = await RelayProcess.StartAsync(apns, server.ComponentPort, XmppServer.Host, XmppServer.Component, Token, "--Serilog:MinimumLevel:Default=Verbose", "--Serilog:MinimumLevel:Override:Microsoft=Verbose");
+        relay = await RelayProcess.StartAsync(
+            apns,
+            server.ComponentPort,
+            XmppServer.Host,
+            XmppServer.Component,
+            Token,
+            "--Serilog:MinimumLevel:Default=Verbose",
+            "--Serilog:MinimumLevel:Override:Microsoft=Verbose"
+        );
         bob = await XmppClient.LoginAsync(Bob + "/phone", server.C2sPort, streamManagement: false, Token);
         alice = await XmppClient.LoginAsync(Alice + "/desk", server.C2sPort, streamManagement: false, Token);
     }
@@ -57,7 +65,11 @@ public abstract class OwnershipTests(string kind) : IAsyncLifetime
         Assert.Equal(201, (int)registered.StatusCode);
         using var tested = await bobs.PostAsync("/v1/devices/bobs-phone/test", null, Token);
         var delivery = (string)(await tested.Content.ReadFromJsonAsync<JsonNode>(Token))!["id"]!;
-        await relay.UntilAsync(async () => (string?)(await GetAsync(bobs, $"/v1/deliveries/{delivery}"))["state"] == "accepted", "the test alert is settled", Token);
+        await relay.UntilAsync(
+            async () => (string?)(await GetAsync(bobs, $"/v1/deliveries/{delivery}"))["state"] == "accepted",
+            "the test alert is settled",
+            Token
+        );
         var token = (string)(await GetAsync(bobs, "/v1/tokens"))["items"]![0]!["id"]!;
         var before = (await GetAsync(bobs, "/v1/devices/bobs-phone")).ToJsonString();
         var description = await GetAsync(alices, "/openapi/v1.json");
@@ -67,14 +79,21 @@ public abstract class OwnershipTests(string kind) : IAsyncLifetime
         {
             foreach (var (method, _) in methods!.AsObject())
             {
-                var url = path.Replace("{deviceId}", "bobs-phone", StringComparison.Ordinal).Replace("{account}", Uri.EscapeDataString(Bob), StringComparison.Ordinal)
+                var url = path.Replace("{deviceId}", "bobs-phone", StringComparison.Ordinal)
+                    .Replace("{account}", Uri.EscapeDataString(Bob), StringComparison.Ordinal)
                     .Replace("{id}", path.Contains("/tokens/", StringComparison.Ordinal) ? token : delivery, StringComparison.Ordinal);
                 foreach (var query in (string[])["", $"?account={Uri.EscapeDataString(Bob)}"])
                 {
-                    using var request = new HttpRequestMessage(new HttpMethod(method.ToUpperInvariant()), url + query) { Content = BodyFor(method, path) };
+                    using var request = new HttpRequestMessage(new HttpMethod(method.ToUpperInvariant()), url + query)
+                    {
+                        Content = BodyFor(method, path),
+                    };
                     using var answer = await alices.SendAsync(request, Token);
                     var text = await answer.Content.ReadAsStringAsync(Token);
-                    Assert.True((int)answer.StatusCode is 200 or 201 or 403 or 404, $"{method} {url}{query}: {(int)answer.StatusCode} {text}");
+                    Assert.True(
+                        (int)answer.StatusCode is 200 or 201 or 403 or 404,
+                        $"{method} {url}{query}: {(int)answer.StatusCode} {text}"
+                    );
                     Assert.DoesNotContain("bob", text, StringComparison.Ordinal);
                     tried++;
                 }
@@ -98,18 +117,34 @@ public abstract class OwnershipTests(string kind) : IAsyncLifetime
         var listed = await CommandAsync(alice, "pushrelay:tokens");
         Assert.Equal("result", (string?)listed.Attribute("type"));
         Assert.DoesNotContain(id, listed.ToString(), StringComparison.Ordinal);
-        var revoked = await CommandAsync(alice, "pushrelay:revoke", $"<x xmlns='jabber:x:data' type='submit'><field var='id'><value>{id}</value></field></x>");
+        var revoked = await CommandAsync(
+            alice,
+            "pushrelay:revoke",
+            $"<x xmlns='jabber:x:data' type='submit'><field var='id'><value>{id}</value></field></x>"
+        );
         Assert.NotNull(revoked.Descendants(Stanzas + "item-not-found").SingleOrDefault());
         // a field that names somebody else is no more than a field nobody asked for
         var hers = await CommandAsync(
-            alice, "pushrelay:token",
-            $"<x xmlns='jabber:x:data' type='submit'><field var='account'><value>{Bob}</value></field><field var='jid'><value>{Bob}</value></field></x>");
+            alice,
+            "pushrelay:token",
+            $"<x xmlns='jabber:x:data' type='submit'><field var='account'><value>{Bob}</value></field><field "
+                + $"var='jid'><value>{Bob}</value></field></x>"
+        );
         using var alices = Client(Value(hers, "token"));
         Assert.Equal(Alice, (string?)(await GetAsync(alices, "/v1/tokens"))["items"]![0]!["account"]);
 
         Assert.Equal(id, (string?)(await GetAsync(bobs, "/v1/tokens"))["items"]![0]!["id"]);
-        Assert.Equal("result", (string?)(await CommandAsync(
-            bob, "pushrelay:revoke", $"<x xmlns='jabber:x:data' type='submit'><field var='id'><value>{id}</value></field></x>")).Attribute("type"));
+        Assert.Equal(
+            "result",
+            (string?)
+                (
+                    await CommandAsync(
+                        bob,
+                        "pushrelay:revoke",
+                        $"<x xmlns='jabber:x:data' type='submit'><field var='id'><value>{id}</value></field></x>"
+                    )
+                ).Attribute("type")
+        );
         using var refused = await bobs.GetAsync("/v1/devices", Token);
         Assert.Equal(401, (int)refused.StatusCode);
     }
@@ -145,7 +180,17 @@ public abstract class OwnershipTests(string kind) : IAsyncLifetime
         await bob.LogoutAsync();
         await alice.SendAsync(Bob, Body, "m1");
         await relay.WaitForAsync(Bob, "m1", "accepted");
-        foreach (var path in (string[])["/v1/devices", "/v1/deliveries", "/v1/tokens", "/v1/audit", $"/v1/accounts/{Uri.EscapeDataString(Bob)}", "/v1/devices/none"])
+        foreach (
+            var path in (string[])
+                [
+                    "/v1/devices",
+                    "/v1/deliveries",
+                    "/v1/tokens",
+                    "/v1/audit",
+                    $"/v1/accounts/{Uri.EscapeDataString(Bob)}",
+                    "/v1/devices/none",
+                ]
+        )
         {
             using var answer = await relay.Client.GetAsync(path, Token);
             answers.Add(await answer.Content.ReadAsStringAsync(Token));
@@ -167,13 +212,14 @@ public abstract class OwnershipTests(string kind) : IAsyncLifetime
         }
     }
 
-    private static StringContent? BodyFor(string method, string path) => (method, path) switch
-    {
-        ("post", "/v1/devices") or ("put", _) => Json(Registration(Bob)),
-        ("patch", _) => Json("""{"preview":"none"}"""),
-        ("post", "/v1/tokens") => Json($$"""{"account":"{{Bob}}"}"""),
-        _ => null,
-    };
+    private static StringContent? BodyFor(string method, string path) =>
+        (method, path) switch
+        {
+            ("post", "/v1/devices") or ("put", _) => Json(Registration(Bob)),
+            ("patch", _) => Json("""{"preview":"none"}"""),
+            ("post", "/v1/tokens") => Json($$"""{"account":"{{Bob}}"}"""),
+            _ => null,
+        };
 
     private static string Registration(string account) =>
         $$"""{"account":"{{account}}","app":"{{RelayProcess.App}}","platform":"apns","token":"{{Convert.ToHexStringLower(System.Security.Cryptography.RandomNumberGenerator.GetBytes(32))}}"}""";
@@ -188,7 +234,11 @@ public abstract class OwnershipTests(string kind) : IAsyncLifetime
         answer.Descendants(Data + "field").Single(f => (string?)f.Attribute("var") == field).Element(Data + "value")!.Value;
 
     private static Task<XElement> CommandAsync(XmppClient client, string node, string form = "") =>
-        client.AskAsync(XmppServer.Component, "set", $"<command xmlns='http://jabber.org/protocol/commands' node='{node}' action='execute'>{form}</command>");
+        client.AskAsync(
+            XmppServer.Component,
+            "set",
+            $"<command xmlns='http://jabber.org/protocol/commands' node='{node}' action='execute'>{form}</command>"
+        );
 
     private HttpClient Client(string token)
     {

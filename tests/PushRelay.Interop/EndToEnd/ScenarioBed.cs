@@ -35,8 +35,13 @@ public abstract class ScenarioBed(string kind) : IAsyncLifetime
         Apns = await ApnsSimulator.StartAsync(new ApnsSimulatorOptions { Topics = [RelayProcess.App] }, Token);
         Server = await XmppServer.OfKindAsync(kind, Token);
         Relay = await RelayProcess.StartAsync(
-            Apns, Server.ComponentPort, XmppServer.Host, XmppServer.Component, Token,
-            [$"--Xmpp:Components:0:Servers:1={XmppServer.BriefHost}"]);
+            Apns,
+            Server.ComponentPort,
+            XmppServer.Host,
+            XmppServer.Component,
+            Token,
+            [$"--Xmpp:Components:0:Servers:1={XmppServer.BriefHost}"]
+        );
     }
 
     public async ValueTask DisposeAsync()
@@ -134,7 +139,9 @@ internal sealed class Person(ScenarioBed bed, string account, string token, Json
                     shown = $"{answer["state"]}: {string.Join(", ", found)}";
                     return found.SequenceEqual(sessions.Order()) && (state is null || (string?)answer["state"] == state);
                 },
-                $"{account} is {state} with {string.Join(", ", sessions)}", TestContext.Current.CancellationToken);
+                $"{account} is {state} with {string.Join(", ", sessions)}",
+                TestContext.Current.CancellationToken
+            );
         }
         catch (Xunit.Sdk.XunitException e)
         {
@@ -164,8 +171,10 @@ internal sealed class Person(ScenarioBed bed, string account, string token, Json
         var last = bed.NextId();
         await sender.MessageAsync(account, "and now", last);
         await bed.Relay.UntilAsync(
-            async () => (await bed.Relay.DeliveriesAsync(account)).Any(r => (string?)r["event"]!["id"] == last), $"{last} is in the ledger",
-            TestContext.Current.CancellationToken);
+            async () => (await bed.Relay.DeliveriesAsync(account)).Any(r => (string?)r["event"]!["id"] == last),
+            $"{last} is in the ledger",
+            TestContext.Current.CancellationToken
+        );
         Assert.Equal([.. ids, last], (await bed.Relay.DeliveriesAsync(account)).Select(r => (string?)r["event"]!["id"]));
     }
 

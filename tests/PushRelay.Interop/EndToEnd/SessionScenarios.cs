@@ -280,7 +280,10 @@ public abstract class SessionScenarios(ScenarioBed bed)
         var id = await WriteAsync(bob);
 
         await bed.Relay.UntilAsync(
-            async () => (await bed.Relay.DeliveriesAsync(bob.Account)).Count(r => (string?)r["state"] == "accepted") == 2, "both are alerted", Token);
+            async () => (await bed.Relay.DeliveriesAsync(bob.Account)).Count(r => (string?)r["state"] == "accepted") == 2,
+            "both are alerted",
+            Token
+        );
         Assert.All(await bed.Relay.DeliveriesAsync(bob.Account), row => Assert.Equal(id, (string?)row["event"]!["id"]));
         Assert.Single(bob.Notifications);
         Assert.Single(tablet.Notifications);
@@ -346,7 +349,11 @@ public abstract class SessionScenarios(ScenarioBed bed)
 
         var (p50, p99, p50Still, p99Still) = (Part(reading, 0.5), Part(reading, 0.99), Part(still, 0.5), Part(still, 0.99));
         TestContext.Current.TestOutputHelper!.WriteLine(
-            string.Create(CultureInfo.InvariantCulture, $"p50/p99: reading {p50:f2}/{p99:f2} ms, standing still {p50Still:f2}/{p99Still:f2} ms"));
+            string.Create(
+                CultureInfo.InvariantCulture,
+                $"p50/p99: reading {p50:f2}/{p99:f2} ms, standing still {p50Still:f2}/{p99Still:f2} ms"
+            )
+        );
         Assert.InRange(p50Still, 0, (p50 * 2) + 10);
         Assert.InRange(p99Still, 0, (p99 * 3) + 100);
     }
@@ -361,14 +368,17 @@ public abstract class SessionScenarios(ScenarioBed bed)
             + $"<field var='secret'><value>{push["secret"]}</value></field></x></enable>";
     }
 
-    /// <summary>12 MB of events: more than the kernel keeps for a process that does not read, less than makes the module give the link up. Not archived: that takes long.</summary>
+    /// <summary>12 MB of events: more than the kernel keeps for a process that does not read, less than makes the module give the link up.
+    /// Not archived: that takes long.</summary>
     private async Task FillLinkAsync(WireClient to)
     {
         var alice = await bed.AliceAsync();
         var text = new string('x', 8_000);
         for (var n = 0; n < 1_500; n++)
         {
-            await alice.SendAsync($"<message to='{to.Jid}' type='chat' id='{bed.NextId()}'><body>{text}</body><no-store xmlns='urn:xmpp:hints'/></message>");
+            await alice.SendAsync(
+                $"<message to='{to.Jid}' type='chat' id='{bed.NextId()}'><body>{text}</body><no-store xmlns='urn:xmpp:hints'/></message>"
+            );
         }
 
         await LatenciesAsync(to, []);

@@ -58,14 +58,20 @@ public sealed class TakeOverTests(PostgreSqlServer postgreSql) : IAsyncLifetime
         }
 
         await second.LoggedAsync(Linked, Token);
-        TestContext.Current.TestOutputHelper?.WriteLine($"{server}: linked {TimeProvider.System.GetElapsedTime(killed).TotalSeconds:0.0} s after the kill");
+        TestContext.Current.TestOutputHelper?.WriteLine(
+            $"{server}: linked {TimeProvider.System.GetElapsedTime(killed).TotalSeconds:0.0} s after the kill"
+        );
         await second.UntilAsync(
             async () =>
             {
-                var sent = (await second.DeliveriesAsync(Bob)).Where(r => (string?)r["state"] is "accepted" or "coalesced").Select(r => (string?)r["event"]!["id"]);
+                var sent = (await second.DeliveriesAsync(Bob))
+                    .Where(r => (string?)r["state"] is "accepted" or "coalesced")
+                    .Select(r => (string?)r["event"]!["id"]);
                 return !ids.Except(sent).Any();
             },
-            "all of them are sent, some as one alert", Token);
+            "all of them are sent, some as one alert",
+            Token
+        );
 
         await IsOnceEachAsync(second, ["m1", .. ids]);
         Assert.Equal("background", await second.StateOfAsync(Bob));
@@ -73,7 +79,9 @@ public sealed class TakeOverTests(PostgreSqlServer postgreSql) : IAsyncLifetime
 
     [Theory]
     [MemberData(nameof(Servers))]
-    public async Task Standing_still_for_longer_than_its_lease_it_commits_nothing_when_it_goes_on_and_leaves_the_link_to_the_other(string server)
+    public async Task Standing_still_for_longer_than_its_lease_it_commits_nothing_when_it_goes_on_and_leaves_the_link_to_the_other(
+        string server
+    )
     {
         await StartAsync(server);
         await first.SignalAsync("STOP", Token);
@@ -100,7 +108,9 @@ public sealed class TakeOverTests(PostgreSqlServer postgreSql) : IAsyncLifetime
         Assert.Equal(0, await first.TerminateAsync(Token));
         await second.LoggedAsync(Linked, Token);
 
-        TestContext.Current.TestOutputHelper?.WriteLine($"linked {TimeProvider.System.GetElapsedTime(stopped).TotalSeconds:0.0} s after the stop");
+        TestContext.Current.TestOutputHelper?.WriteLine(
+            $"linked {TimeProvider.System.GetElapsedTime(stopped).TotalSeconds:0.0} s after the stop"
+        );
         await alice.SendAsync(Bob, "afterwards", "m1");
         await second.WaitForAsync(Bob, "m1", "accepted");
     }
@@ -109,7 +119,8 @@ public sealed class TakeOverTests(PostgreSqlServer postgreSql) : IAsyncLifetime
     private async Task StartAsync(string server)
     {
         var modules = Path.Combine(AppContext.BaseDirectory, "modules", server);
-        int c2s, component;
+        int c2s,
+            component;
         if (server == "prosody")
         {
             // its configuration says component_conflict_resolve = "kick_old"
@@ -124,7 +135,8 @@ public sealed class TakeOverTests(PostgreSqlServer postgreSql) : IAsyncLifetime
 
         string[] settings =
         [
-            "--Storage:Provider=PostgreSql", $"--Storage:ConnectionString={await postgreSql.NewDatabaseAsync(Token)}",
+            "--Storage:Provider=PostgreSql",
+            $"--Storage:ConnectionString={await postgreSql.NewDatabaseAsync(Token)}",
             $"--Storage:MasterKeyFile={folder}/master.key",
         ];
         first = Keep(await RelayProcess.StartAsync(apns, component, ProsodyServer.Host, ProsodyServer.Component, Token, settings));
@@ -148,6 +160,9 @@ public sealed class TakeOverTests(PostgreSqlServer postgreSql) : IAsyncLifetime
         return started;
     }
 
-    private static async Task IsOnceEachAsync(RelayProcess relay, IReadOnlyCollection<string> ids) => Assert.Equal(
-        ids.Order(StringComparer.Ordinal), (await relay.DeliveriesAsync(Bob)).Select(row => (string)row["event"]!["id"]!).Order(StringComparer.Ordinal));
+    private static async Task IsOnceEachAsync(RelayProcess relay, IReadOnlyCollection<string> ids) =>
+        Assert.Equal(
+            ids.Order(StringComparer.Ordinal),
+            (await relay.DeliveriesAsync(Bob)).Select(row => (string)row["event"]!["id"]!).Order(StringComparer.Ordinal)
+        );
 }

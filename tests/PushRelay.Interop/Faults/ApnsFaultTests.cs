@@ -34,17 +34,65 @@ public sealed class ApnsFaultTests(FaultDatabase database)
     public async Task F24_F25_F26_Goaways_resets_cut_answers_and_moving_limits_under_load_lose_nothing()
     {
         await using var bed = await FaultBed.StartAsync(
-            new FaultBedOptions { Devices = 200, Simulator = simulator => simulator with { Latency = TimeSpan.FromMilliseconds(2), Seed = 7 } });
+            new FaultBedOptions
+            {
+                Devices = 200,
+                Simulator = simulator => simulator with { Latency = TimeSpan.FromMilliseconds(2), Seed = 7 },
+            }
+        );
         ScriptRule[] rules =
         [
-            new() { Rate = 0.01, Times = 10, Fault = ApnsFault.GoAway },
-            new() { Rate = 0.01, Times = 10, Fault = ApnsFault.GoAway, Processed = false },
-            new() { Rate = 0.01, Times = 10, Fault = ApnsFault.GoAwayTwice, ErrorCode = 2, Reason = "Shutdown" },
-            new() { Rate = 0.01, Times = 10, Fault = ApnsFault.Refuse },
-            new() { Rate = 0.01, Times = 10, Fault = ApnsFault.Reset },
-            new() { Rate = 0.01, Times = 5, Fault = ApnsFault.CutAnswer },
-            new() { Rate = 0.01, Times = 5, Fault = ApnsFault.Abort },
-            new() { Rate = 0.02, Times = 20, Status = 500 },
+            new()
+            {
+                Rate = 0.01,
+                Times = 10,
+                Fault = ApnsFault.GoAway,
+            },
+            new()
+            {
+                Rate = 0.01,
+                Times = 10,
+                Fault = ApnsFault.GoAway,
+                Processed = false,
+            },
+            new()
+            {
+                Rate = 0.01,
+                Times = 10,
+                Fault = ApnsFault.GoAwayTwice,
+                ErrorCode = 2,
+                Reason = "Shutdown",
+            },
+            new()
+            {
+                Rate = 0.01,
+                Times = 10,
+                Fault = ApnsFault.Refuse,
+            },
+            new()
+            {
+                Rate = 0.01,
+                Times = 10,
+                Fault = ApnsFault.Reset,
+            },
+            new()
+            {
+                Rate = 0.01,
+                Times = 5,
+                Fault = ApnsFault.CutAnswer,
+            },
+            new()
+            {
+                Rate = 0.01,
+                Times = 5,
+                Fault = ApnsFault.Abort,
+            },
+            new()
+            {
+                Rate = 0.02,
+                Times = 20,
+                Status = 500,
+            },
         ];
         Array.ForEach(rules, bed.Simulator.AnswerNext);
         var sending = bed.SendAsync(1000, 200);
@@ -65,21 +113,30 @@ public sealed class ApnsFaultTests(FaultDatabase database)
     {
         const string Other = "com.example.other";
         await using var silent = await ApnsSimulator.StartAsync(new ApnsSimulatorOptions(), Token);
-        silent.AnswerNext(new ScriptRule { Fault = ApnsFault.Stall, Processed = false, Times = int.MaxValue });
+        silent.AnswerNext(
+            new ScriptRule
+            {
+                Fault = ApnsFault.Stall,
+                Processed = false,
+                Times = int.MaxValue,
+            }
+        );
         var authority = Path.GetTempFileName();
         await File.WriteAllTextAsync(authority, silent.CaPem, Token);
-        await using var bed = await FaultBed.StartAsync(new FaultBedOptions
-        {
-            Devices = 60,
-            Settings = settings =>
+        await using var bed = await FaultBed.StartAsync(
+            new FaultBedOptions
             {
-                var app = RelayNode.App(Other, silent.Endpoint);
-                app["Apns"]!["TrustedCertificateFile"] = authority;
-                settings["Apps"]!.AsArray().Add((JsonNode)app);
-                // what waits for the silent one ends by its time
-                settings["Alerts"] = new JsonObject { ["TimeToLive"] = "00:01:00" };
-            },
-        });
+                Devices = 60,
+                Settings = settings =>
+                {
+                    var app = RelayNode.App(Other, silent.Endpoint);
+                    app["Apns"]!["TrustedCertificateFile"] = authority;
+                    settings["Apps"]!.AsArray().Add((JsonNode)app);
+                    // what waits for the silent one ends by its time
+                    settings["Alerts"] = new JsonObject { ["TimeToLive"] = "00:01:00" };
+                },
+            }
+        );
         // devices 30 and following move to the other app
         var moved = string.Join(", ", Enumerable.Range(30, 30).Select(device => $"'{Rehearsal.Account(device)}'"));
         await bed.Ledger.ScalarAsync($"UPDATE devices SET app = '{Other}' WHERE account IN ({moved})", Token);
@@ -118,8 +175,18 @@ public sealed class ApnsFaultTests(FaultDatabase database)
     [Fact]
     public async Task F29_Too_many_requests_for_one_device_delay_that_device_only()
     {
-        await using var bed = await FaultBed.StartAsync(new FaultBedOptions { Settings = settings => settings["Dispatch"]!["MaxAttempts"] = 20 });
-        bed.Simulator.AnswerNext(new ScriptRule { Token = Rehearsal.Token(0), Status = 429, RetryAfter = "3", Times = 2 });
+        await using var bed = await FaultBed.StartAsync(
+            new FaultBedOptions { Settings = settings => settings["Dispatch"]!["MaxAttempts"] = 20 }
+        );
+        bed.Simulator.AnswerNext(
+            new ScriptRule
+            {
+                Token = Rehearsal.Token(0),
+                Status = 429,
+                RetryAfter = "3",
+                Times = 2,
+            }
+        );
         var sent = TimeProvider.System.GetTimestamp();
 
         await bed.SendAsync(80);
@@ -136,7 +203,13 @@ public sealed class ApnsFaultTests(FaultDatabase database)
     public async Task F30_Two_nodes_and_ten_restarts_show_APNs_one_provider_token()
     {
         await using var bed = await FaultBed.StartAsync(
-            new FaultBedOptions { Cluster = await database.GetAsync(), Nodes = 2, Simulator = simulator => simulator with { ProviderTokensMax = 1 } });
+            new FaultBedOptions
+            {
+                Cluster = await database.GetAsync(),
+                Nodes = 2,
+                Simulator = simulator => simulator with { ProviderTokensMax = 1 },
+            }
+        );
         long inFlight = 0;
         for (var restart = 0; restart < 10; restart++)
         {
@@ -161,7 +234,14 @@ public sealed class ApnsFaultTests(FaultDatabase database)
         await File.WriteAllTextAsync(clock, "-2h", Token);
         try
         {
-            await using var bed = await FaultBed.StartAsync(new FaultBedOptions { Cluster = await database.GetAsync(), Nodes = 2, ClockFile = clock });
+            await using var bed = await FaultBed.StartAsync(
+                new FaultBedOptions
+                {
+                    Cluster = await database.GetAsync(),
+                    Nodes = 2,
+                    ClockFile = clock,
+                }
+            );
             var began = TimeProvider.System.GetTimestamp();
             string[] steps = ["-2h", "+2h", "+0", "-30m"];
             for (var step = 0; step < steps.Length; step++)
@@ -185,8 +265,17 @@ public sealed class ApnsFaultTests(FaultDatabase database)
     [Trait(FaultTestGroup.Pace, FaultTestGroup.Slow)]
     public async Task F32_Credentials_that_are_refused_hold_everything_without_cost_until_they_are_good_again()
     {
-        await using var bed = await FaultBed.StartAsync(new FaultBedOptions { Settings = settings => settings["Dispatch"]!["MaxAttempts"] = 2 });
-        bed.Simulator.AnswerNext(new ScriptRule { Status = 403, Reason = "InvalidProviderToken", Times = int.MaxValue });
+        await using var bed = await FaultBed.StartAsync(
+            new FaultBedOptions { Settings = settings => settings["Dispatch"]!["MaxAttempts"] = 2 }
+        );
+        bed.Simulator.AnswerNext(
+            new ScriptRule
+            {
+                Status = 403,
+                Reason = "InvalidProviderToken",
+                Times = int.MaxValue,
+            }
+        );
         await bed.SendAsync(100);
         await bed.AcknowledgedAsync();
         await Task.Delay(TimeSpan.FromSeconds(10), TimeProvider.System, Token);
@@ -203,8 +292,24 @@ public sealed class ApnsFaultTests(FaultDatabase database)
     {
         await using var bed = await FaultBed.StartAsync(new FaultBedOptions { Devices = 2 });
         var now = TimeProvider.System.GetUtcNow();
-        bed.Simulator.AnswerNext(new ScriptRule { Token = Rehearsal.Token(0), Status = 410, Timestamp = now.AddHours(-1), Times = 1 });
-        bed.Simulator.AnswerNext(new ScriptRule { Token = Rehearsal.Token(1), Status = 410, Timestamp = now.AddHours(1), Times = 1 });
+        bed.Simulator.AnswerNext(
+            new ScriptRule
+            {
+                Token = Rehearsal.Token(0),
+                Status = 410,
+                Timestamp = now.AddHours(-1),
+                Times = 1,
+            }
+        );
+        bed.Simulator.AnswerNext(
+            new ScriptRule
+            {
+                Token = Rehearsal.Token(1),
+                Status = 410,
+                Timestamp = now.AddHours(1),
+                Times = 1,
+            }
+        );
 
         await bed.SendAsync(2);
         await bed.AcknowledgedAsync();
@@ -212,11 +317,16 @@ public sealed class ApnsFaultTests(FaultDatabase database)
         var dead = TimeProvider.System.GetUtcNow().ToUnixTimeMilliseconds();
         await bed.SendAsync(2);
 
-        var verdict = await bed.JudgeAsync(OracleTerms.Ending(DeliveryStateNumber.Accepted, DeliveryStateNumber.Rejected, DeliveryStateNumber.Suppressed) with
-        {
-            DeadDevices = new Dictionary<int, long> { [1] = dead },
-        });
-        Assert.Equal((2, 1, 1), (verdict.Ends["accepted/offline"], verdict.Ends["rejected/apns_Unregistered"], verdict.Ends["suppressed/device_invalid"]));
+        var verdict = await bed.JudgeAsync(
+            OracleTerms.Ending(DeliveryStateNumber.Accepted, DeliveryStateNumber.Rejected, DeliveryStateNumber.Suppressed) with
+            {
+                DeadDevices = new Dictionary<int, long> { [1] = dead },
+            }
+        );
+        Assert.Equal(
+            (2, 1, 1),
+            (verdict.Ends["accepted/offline"], verdict.Ends["rejected/apns_Unregistered"], verdict.Ends["suppressed/device_invalid"])
+        );
     }
 
     [Fact]
@@ -224,19 +334,32 @@ public sealed class ApnsFaultTests(FaultDatabase database)
     public async Task F35_When_every_token_of_an_app_is_bad_the_setting_is_doubted_and_not_the_tokens()
     {
         await using var bed = await FaultBed.StartAsync(new FaultBedOptions { Devices = 60 });
-        bed.Simulator.AnswerNext(new ScriptRule { Status = 400, Reason = "BadDeviceToken", Times = int.MaxValue });
+        bed.Simulator.AnswerNext(
+            new ScriptRule
+            {
+                Status = 400,
+                Reason = "BadDeviceToken",
+                Times = int.MaxValue,
+            }
+        );
         for (var sent = 10; sent <= 60; sent += 10)
         {
             await bed.SendAsync(10);
             await bed.AcknowledgedAsync();
         }
 
-        await FaultBed.UntilAsync(() => Task.FromResult(bed.Relay.Log().Contains("Deliveries of app", StringComparison.Ordinal)), "the operator is told");
+        await FaultBed.UntilAsync(
+            () => Task.FromResult(bed.Relay.Log().Contains("Deliveries of app", StringComparison.Ordinal)),
+            "the operator is told"
+        );
         bed.Simulator.ClearScript();
 
         var verdict = await bed.JudgeAsync(OracleTerms.Ending(DeliveryStateNumber.Accepted, DeliveryStateNumber.Rejected));
         // what was in flight when the doubt arose may still have been believed
-        var invalid = Convert.ToInt32(await bed.Ledger.ScalarAsync("SELECT count(*) FROM devices WHERE status = 1", Token), CultureInfo.InvariantCulture);
+        var invalid = Convert.ToInt32(
+            await bed.Ledger.ScalarAsync("SELECT count(*) FROM devices WHERE status = 1", Token),
+            CultureInfo.InvariantCulture
+        );
         Assert.InRange(invalid, 1, 30);
         Assert.Equal((60 - invalid, invalid), (verdict.Ends["accepted/offline"], verdict.Ends["rejected/apns_BadDeviceToken"]));
     }

@@ -9,7 +9,8 @@ public sealed class DatabaseFaultTests(FaultDatabase database)
 {
     private const int Events = 300;
 
-    /// <summary>An answer that could not be stored before its lease was over is asked for again: at most what a node sends at a time.</summary>
+    /// <summary>An answer that could not be stored before its lease was over is asked for again: at most what a node sends at a
+    /// time.</summary>
     private static readonly OracleTerms InFlight = new() { RepeatedMax = 500 };
 
     private static CancellationToken Token => TestContext.Current.CancellationToken;
@@ -50,8 +51,14 @@ public sealed class DatabaseFaultTests(FaultDatabase database)
         }
         else
         {
-            var backend = (int)(await bed.Ledger.ScalarAsync(
-                "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend' LIMIT 1", Token))!;
+            var backend = (int)
+                (
+                    await bed.Ledger.ScalarAsync(
+                        "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() AND "
+                            + "backend_type = 'client backend' LIMIT 1",
+                        Token
+                    )
+                )!;
             PostgreSqlCluster.KillBackend(backend);
         }
 

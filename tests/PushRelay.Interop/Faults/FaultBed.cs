@@ -29,7 +29,8 @@ internal sealed record FaultBedOptions
     /// <summary>Of the first node's first life, such as <c>after_claim=kill</c>.</summary>
     public string? Failpoint { get; init; }
 
-    /// <summary>A file that says how wrong the clock of the first node is, such as <c>-2h</c>; read again at each look at the clock.</summary>
+    /// <summary>A file that says how wrong the clock of the first node is, such as <c>-2h</c>; read again at each look at the
+    /// clock.</summary>
     public string? ClockFile { get; init; }
 
     public Action<JsonObject>? Settings { get; init; }
@@ -37,7 +38,8 @@ internal sealed record FaultBedOptions
     public Func<ApnsSimulatorOptions, ApnsSimulatorOptions>? Simulator { get; init; }
 }
 
-/// <summary>Relays as processes, between a scripted XMPP server and the simulator; and the oracle that is asked after every fault.</summary>
+/// <summary>Relays as processes, between a scripted XMPP server and the simulator; and the oracle that is asked after every
+/// fault.</summary>
 internal sealed class FaultBed : IAsyncDisposable
 {
     /// <summary>The shortest there is: what a dead node held comes back after it.</summary>
@@ -52,7 +54,10 @@ internal sealed class FaultBed : IAsyncDisposable
     private FaultBed(FaultBedOptions options)
     {
         this.options = options;
-        Peer = new BridgePeer(options.Plan ?? (number => new RehearsedEvent(number % options.Devices, number / options.Devices)), perStanzaMax: 5);
+        Peer = new BridgePeer(
+            options.Plan ?? (number => new RehearsedEvent(number % options.Devices, number / options.Devices)),
+            perStanzaMax: 5
+        );
     }
 
     public BridgePeer Peer { get; }
@@ -61,7 +66,7 @@ internal sealed class FaultBed : IAsyncDisposable
 
     public ApnsSimulator Simulator { get; private set; } = null!;
 
-    public Ledger Ledger { get; private set; } = null!;
+    public LedgerReader Ledger { get; private set; } = null!;
 
     public List<RelayNode> Nodes { get; } = [];
 
@@ -110,8 +115,15 @@ internal sealed class FaultBed : IAsyncDisposable
         await AcknowledgedAsync();
         await Ledger.DrainedAsync(Patience, Token);
         var verdict = Oracle.Judge(
-            Peer.Events, number => Peer[number], await Ledger.ReadAsync(Token), Alerts.Snapshot(),
-            (terms ?? new OracleTerms()) with { LogFiles = [.. Nodes.Select(n => n.LogFile).Where(File.Exists)] });
+            Peer.Events,
+            number => Peer[number],
+            await Ledger.ReadAsync(Token),
+            Alerts.Snapshot(),
+            (terms ?? new OracleTerms()) with
+            {
+                LogFiles = [.. Nodes.Select(n => n.LogFile).Where(File.Exists)],
+            }
+        );
         Assert.True(verdict is { Lost: 0, Doubled: 0, Broken.Count: 0 }, verdict.ToString());
         return verdict;
     }
@@ -145,7 +157,11 @@ internal sealed class FaultBed : IAsyncDisposable
     private async Task StartAsync()
     {
         var pem = ApnsSimulator.CreateSigningKeyPem();
-        var simulator = new ApnsSimulatorOptions { Keys = [new ApnsSimulatorKey(Rehearsal.TeamId, Rehearsal.KeyId, pem)], OnReceived = Alerts.Receive };
+        var simulator = new ApnsSimulatorOptions
+        {
+            Keys = [new ApnsSimulatorKey(Rehearsal.TeamId, Rehearsal.KeyId, pem)],
+            OnReceived = Alerts.Receive,
+        };
         Simulator = await ApnsSimulator.StartAsync(options.Simulator?.Invoke(simulator) ?? simulator, Token);
         await File.WriteAllTextAsync(Path.Combine(folder, "key.p8"), pem, Token);
         await File.WriteAllTextAsync(Path.Combine(folder, "ca.pem"), Simulator.CaPem, Token);
@@ -157,7 +173,7 @@ internal sealed class FaultBed : IAsyncDisposable
         }
 
         var (database, direct) = await DatabaseAsync();
-        Ledger = new Ledger(direct, folder);
+        Ledger = new LedgerReader(direct, folder);
         for (var i = 0; i < options.Nodes; i++)
         {
             var settings = RelayNode.Settings(Peer.Port, apns, database);
@@ -222,7 +238,8 @@ public sealed class FaultDatabase : IAsyncLifetime
         }
     }
 
-    internal async Task<PostgreSqlCluster> GetAsync() => cluster ??= await PostgreSqlCluster.StartAsync([], TestContext.Current.CancellationToken);
+    internal async Task<PostgreSqlCluster> GetAsync() =>
+        cluster ??= await PostgreSqlCluster.StartAsync([], TestContext.Current.CancellationToken);
 }
 
 /// <summary>One after the other, and beside nothing else: they measure times.</summary>

@@ -20,7 +20,8 @@ public sealed class NodeFaultTests(FaultDatabase database)
     public Task F1_Killed_again_and_again_under_load(bool postgreSql) => KilledAsync(kills: 4, postgreSql);
 
     [Fact]
-    public Task F2_Killed_after_the_answer_before_it_is_stored_the_alert_is_sent_again_under_its_id() => KilledAtAsync("after_provider_200", repeated: 1);
+    public Task F2_Killed_after_the_answer_before_it_is_stored_the_alert_is_sent_again_under_its_id() =>
+        KilledAtAsync("after_provider_200", repeated: 1);
 
     [Fact]
     [Trait(FaultTestGroup.Pace, FaultTestGroup.Slow)]
@@ -49,7 +50,8 @@ public sealed class NodeFaultTests(FaultDatabase database)
     public async Task F5_Killed_within_a_settlement_all_of_the_batch_is_settled_or_none(bool postgreSql)
     {
         await using var bed = await FaultBed.StartAsync(
-            new FaultBedOptions { Cluster = postgreSql ? await database.GetAsync() : null, Failpoint = "mid_settle=kill" });
+            new FaultBedOptions { Cluster = postgreSql ? await database.GetAsync() : null, Failpoint = "mid_settle=kill" }
+        );
         await bed.SendAsync(40);
         await bed.Relay.ExitAsync(Token);
         // it was the first settlement
@@ -65,12 +67,14 @@ public sealed class NodeFaultTests(FaultDatabase database)
     [Trait(FaultTestGroup.Pace, FaultTestGroup.Slow)]
     public async Task F6_Stopped_for_longer_than_its_leases_the_other_node_sends_and_it_settles_nothing_after()
     {
-        await using var bed = await FaultBed.StartAsync(new FaultBedOptions
-        {
-            Cluster = await database.GetAsync(),
-            Nodes = 2,
-            Simulator = simulator => simulator with { Latency = TimeSpan.FromSeconds(1) },
-        });
+        await using var bed = await FaultBed.StartAsync(
+            new FaultBedOptions
+            {
+                Cluster = await database.GetAsync(),
+                Nodes = 2,
+                Simulator = simulator => simulator with { Latency = TimeSpan.FromSeconds(1) },
+            }
+        );
         var sending = bed.SendAsync(200, 100);
         await FaultBed.UntilAsync(async () => await bed.Ledger.SendingRowsAsync(Token) > 0, "something is in flight");
         bed.Relay.Signal("STOP");
@@ -78,7 +82,10 @@ public sealed class NodeFaultTests(FaultDatabase database)
         var held = await bed.Ledger.SendingRowsAsync(Token);
         var stopped = TimeProvider.System.GetTimestamp();
 
-        await FaultBed.UntilAsync(async () => await bed.Ledger.OpenRowsAsync(Token) == 0, "the other node has sent what the stopped one held");
+        await FaultBed.UntilAsync(
+            async () => await bed.Ledger.OpenRowsAsync(Token) == 0,
+            "the other node has sent what the stopped one held"
+        );
         Assert.InRange(TimeProvider.System.GetElapsedTime(stopped), TimeSpan.Zero, TimeSpan.FromSeconds(35));
         var remaining = LeaseAndAHalf - TimeProvider.System.GetElapsedTime(stopped);
         await Task.Delay(remaining > TimeSpan.Zero ? remaining : TimeSpan.Zero, TimeProvider.System, Token);
@@ -93,7 +100,14 @@ public sealed class NodeFaultTests(FaultDatabase database)
     [Trait(FaultTestGroup.Pace, FaultTestGroup.Slow)]
     public async Task F7_Hanging_between_the_look_at_the_lease_and_the_request_one_alert_at_most_goes_out_by_the_other_node()
     {
-        await using var bed = await FaultBed.StartAsync(new FaultBedOptions { Cluster = await database.GetAsync(), Nodes = 2, Failpoint = "before_send=hang" });
+        await using var bed = await FaultBed.StartAsync(
+            new FaultBedOptions
+            {
+                Cluster = await database.GetAsync(),
+                Nodes = 2,
+                Failpoint = "before_send=hang",
+            }
+        );
 
         await bed.SendAsync(40);
 
@@ -104,7 +118,8 @@ public sealed class NodeFaultTests(FaultDatabase database)
     public async Task F8_Terminated_under_load_it_ends_in_order_and_nothing_goes_out_twice()
     {
         await using var bed = await FaultBed.StartAsync(
-            new FaultBedOptions { Simulator = simulator => simulator with { Latency = TimeSpan.FromMilliseconds(200) } });
+            new FaultBedOptions { Simulator = simulator => simulator with { Latency = TimeSpan.FromMilliseconds(200) } }
+        );
         var sending = bed.SendAsync(200, 100);
         await bed.UntilAlertsAsync(20);
         var asked = TimeProvider.System.GetTimestamp();
@@ -123,10 +138,15 @@ public sealed class NodeFaultTests(FaultDatabase database)
     [Trait(FaultTestGroup.Pace, FaultTestGroup.Slow)]
     public async Task F9_A_row_that_fails_every_time_ends_as_dead_and_holds_up_no_other()
     {
-        await using var bed = await FaultBed.StartAsync(new FaultBedOptions { Settings = settings => settings["Dispatch"]!["MaxAttempts"] = 2 });
+        await using var bed = await FaultBed.StartAsync(
+            new FaultBedOptions { Settings = settings => settings["Dispatch"]!["MaxAttempts"] = 2 }
+        );
         // what is sealed for another row cannot be opened
         await bed.Ledger.ScalarAsync(
-            $"UPDATE devices SET token = (SELECT token FROM devices WHERE account = '{Rehearsal.Account(1)}') WHERE account = '{Rehearsal.Account(0)}'", Token);
+            $"UPDATE devices SET token = (SELECT token FROM devices WHERE account = '{Rehearsal.Account(1)}') WHERE account = "
+                + $"'{Rehearsal.Account(0)}'",
+            Token
+        );
         var sent = TimeProvider.System.GetTimestamp();
 
         await bed.SendAsync(40);

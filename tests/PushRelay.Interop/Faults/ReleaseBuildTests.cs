@@ -18,17 +18,22 @@ public sealed class ReleaseBuildTests
         try
         {
             var project = Path.Combine(Root(), "src", "PushRelay", "PushRelay.csproj");
-            using var build = Process.Start(new ProcessStartInfo("dotnet", ["publish", project, "-c", "Release", "-o", folder, "--nologo", "-v", "quiet"])
-            {
-                RedirectStandardOutput = true,
-                Environment = { ["DOTNET_CLI_USE_MSBUILD_SERVER"] = "0", ["MSBUILDDISABLENODEREUSE"] = "1" },
-            })!;
+            using var build = Process.Start(
+                new ProcessStartInfo("dotnet", ["publish", project, "-c", "Release", "-o", folder, "--nologo", "-v", "quiet"])
+                {
+                    RedirectStandardOutput = true,
+                    Environment = { ["DOTNET_CLI_USE_MSBUILD_SERVER"] = "0", ["MSBUILDDISABLENODEREUSE"] = "1" },
+                }
+            )!;
             var said = await build.StandardOutput.ReadToEndAsync(TestContext.Current.CancellationToken);
             await build.WaitForExitAsync(TestContext.Current.CancellationToken);
             Assert.True(build.ExitCode == 0, said);
 
             var released = await File.ReadAllBytesAsync(Path.Combine(folder, "pushrelay.dll"), TestContext.Current.CancellationToken);
-            var tested = await File.ReadAllBytesAsync(Path.Combine(AppContext.BaseDirectory, "pushrelay.dll"), TestContext.Current.CancellationToken);
+            var tested = await File.ReadAllBytesAsync(
+                Path.Combine(AppContext.BaseDirectory, "pushrelay.dll"),
+                TestContext.Current.CancellationToken
+            );
             Assert.Equal((-1, -1), (released.AsSpan().IndexOf(Variable), released.AsSpan().IndexOf(Place)));
             Assert.True(tested.AsSpan().IndexOf(Variable) > 0 && tested.AsSpan().IndexOf(Place) > 0);
         }

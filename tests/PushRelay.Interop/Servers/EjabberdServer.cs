@@ -5,7 +5,8 @@ using System.Text.Json;
 
 namespace PushRelay.Interop.Servers;
 
-/// <summary>A real ejabberd of its own, with the module compiled against it; started without distribution, so many fit on a machine.</summary>
+/// <summary>A real ejabberd of its own, with the module compiled against it; started without distribution, so many fit on a
+/// machine.</summary>
 internal sealed class EjabberdServer : XmppServer
 {
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(120);
@@ -14,14 +15,16 @@ internal sealed class EjabberdServer : XmppServer
     private readonly string folder = Directory.CreateTempSubdirectory("pushrelay-ejabberd-").FullName;
     private readonly StringBuilder output = new();
     private readonly HttpClient admin = new() { Timeout = Patience };
-    private readonly string installed = Directory.GetDirectories("/usr/lib", "ejabberd-*-*", new EnumerationOptions { RecurseSubdirectories = true, MaxRecursionDepth = 1 })[0];
+    private readonly string installed = Directory.GetDirectories(
+        "/usr/lib",
+        "ejabberd-*-*",
+        new EnumerationOptions { RecurseSubdirectories = true, MaxRecursionDepth = 1 }
+    )[0];
     private Process? process;
     private int adminPort;
     private int reloads;
 
-    private EjabberdServer()
-    {
-    }
+    private EjabberdServer() { }
 
     public override string Log
     {
@@ -53,12 +56,30 @@ internal sealed class EjabberdServer : XmppServer
             await server.LaunchAsync(cancellationToken);
             foreach (var user in Users)
             {
-                await server.OrderAsync("register", new { user, host = Host, password = "pw" }, cancellationToken);
+                await server.OrderAsync(
+                    "register",
+                    new
+                    {
+                        user,
+                        host = Host,
+                        password = "pw",
+                    },
+                    cancellationToken
+                );
             }
 
             foreach (var user in BriefUsers)
             {
-                await server.OrderAsync("register", new { user, host = BriefHost, password = "pw" }, cancellationToken);
+                await server.OrderAsync(
+                    "register",
+                    new
+                    {
+                        user,
+                        host = BriefHost,
+                        password = "pw",
+                    },
+                    cancellationToken
+                );
             }
 
             return server;
@@ -70,18 +91,25 @@ internal sealed class EjabberdServer : XmppServer
         }
     }
 
-    public override Task KillAsync() => EndAsync(running =>
-    {
-        running.Kill();
-        return running.WaitForExitAsync();
-    });
+    public override Task KillAsync() =>
+        EndAsync(running =>
+        {
+            running.Kill();
+            return running.WaitForExitAsync();
+        });
 
     public override Task StopAsync() => EndAsync(TerminateAsync);
 
     public override Task KickAsync(string jid, CancellationToken cancellationToken)
     {
         var parts = jid.Split('@', '/');
-        var whose = new { user = parts[0], host = parts[1], resource = parts[2], reason = "by the operator" };
+        var whose = new
+        {
+            user = parts[0],
+            host = parts[1],
+            resource = parts[2],
+            reason = "by the operator",
+        };
         return OrderAsync("kick_session", whose, cancellationToken);
     }
 
@@ -121,51 +149,67 @@ internal sealed class EjabberdServer : XmppServer
     private async Task CompileAsync(string modulePath, CancellationToken cancellationToken)
     {
         var erlang = await RunAsync("erl", ["-noshell", "-eval", "io:put_chars(code:lib_dir()), halt()."], cancellationToken);
-        string[] includes = [Path.Combine(installed, "include"), .. Directory.GetDirectories(erlang, "p1_xm*").Select(library => Path.Combine(library, "include"))];
+        string[] includes =
+        [
+            Path.Combine(installed, "include"),
+            .. Directory.GetDirectories(erlang, "p1_xm*").Select(library => Path.Combine(library, "include")),
+        ];
         await RunAsync(
             "erlc",
-            [.. includes.SelectMany(include => (string[])["-I", include]), "-pa", Path.Combine(installed, "ebin"), "-o", folder, Path.Combine(modulePath, "mod_push_relay.erl")],
-            cancellationToken);
+            [
+                .. includes.SelectMany(include => (string[])["-I", include]),
+                "-pa",
+                Path.Combine(installed, "ebin"),
+                "-o",
+                folder,
+                Path.Combine(modulePath, "mod_push_relay.erl"),
+            ],
+            cancellationToken
+        );
     }
 
-    private Task ConfigureAsync(CancellationToken cancellationToken) => File.WriteAllTextAsync(
-        ConfigurationFile,
-        $$$"""
-        hosts: [{{{Host}}}, {{{BriefHost}}}]
-        loglevel: info
-        log_rotate_count: 0
-        auth_password_format: plain
-        listen:
-          - {port: {{{C2sPort}}}, ip: "127.0.0.1", module: ejabberd_c2s, starttls: false, access: all}
-          - {port: {{{ComponentPort}}}, ip: "127.0.0.1", module: ejabberd_service, access: all, hosts: {"{{{Component}}}": {password: secret} } }
-          - {port: {{{adminPort}}}, ip: "127.0.0.1", module: ejabberd_http, request_handlers: {/api: mod_http_api}}
-        api_permissions: {all: {who: all, what: "*"}}
-        modules:
-          mod_roster: {}
-          mod_disco: {}
-          mod_ping: {}
-          mod_carboncopy: {}
-          mod_client_state: {}
-          mod_offline: {}
-          mod_mam: {default: always}
-          mod_push: {include_sender: true, include_body: true}
-          mod_blocking: {}
-          mod_privacy: {}
-          mod_caps: {}
-          mod_pubsub: {plugins: [flat, pep]}
-          mod_muc: {host: "rooms.@HOST@", default_room_options: {mam: false, persistent: false, allow_subscription: true} }
-          mod_stream_mgmt: {resend_on_timeout: if_offline, ack_timeout: 3}
-          mod_http_api: {}
-          mod_admin_extra: {}
-          mod_push_relay: {component: {{{Component}}}, queue_time: {{{600 + reloads}}}, ack_timeout: 1}
+    private Task ConfigureAsync(CancellationToken cancellationToken) =>
+        File.WriteAllTextAsync(
+            ConfigurationFile,
+            $$$"""
+            hosts: [{{{Host}}}, {{{BriefHost}}}]
+            loglevel: info
+            log_rotate_count: 0
+            auth_password_format: plain
+            listen:
+              - {port: {{{C2sPort}}}, ip: "127.0.0.1", module: ejabberd_c2s, starttls: false, access: all}
+              - {port: {{{ComponentPort}}}, ip: "127.0.0.1", module: ejabberd_service, access: all, hosts: {"{{{Component}}}": {password: secret} } }
+              - {port: {{{adminPort}}}, ip: "127.0.0.1", module: ejabberd_http, request_handlers: {/api: mod_http_api}}
+            api_permissions: {all: {who: all, what: "*"}}
+            modules:
+              mod_roster: {}
+              mod_disco: {}
+              mod_ping: {}
+              mod_carboncopy: {}
+              mod_client_state: {}
+              mod_offline: {}
+              mod_mam: {default: always}
+              mod_push: {include_sender: true, include_body: true}
+              mod_blocking: {}
+              mod_privacy: {}
+              mod_caps: {}
+              mod_pubsub: {plugins: [flat, pep]}
+              mod_muc: {host: "rooms.@HOST@", default_room_options: {mam: false, persistent: false, allow_subscription: true} }
+              mod_stream_mgmt: {resend_on_timeout: if_offline, ack_timeout: 3}
+              mod_http_api: {}
+              mod_admin_extra: {}
+              mod_push_relay: {component: {{{Component}}}, queue_time: {{{600 + reloads}}}, ack_timeout: 1}
 
-        """,
-        cancellationToken);
+            """,
+            cancellationToken
+        );
 
     private async Task LaunchAsync(CancellationToken cancellationToken)
     {
         var start = new ProcessStartInfo(
-            "erl", ["+S", "2:2", "+sbwt", "none", "-noinput", "-mnesia", "dir", $"\"{folder}/db\"", "-pa", folder, "-s", "ejabberd"])
+            "erl",
+            ["+S", "2:2", "+sbwt", "none", "-noinput", "-mnesia", "dir", $"\"{folder}/db\"", "-pa", folder, "-s", "ejabberd"]
+        )
         {
             RedirectStandardError = true,
             RedirectStandardOutput = true,
@@ -208,7 +252,11 @@ internal sealed class EjabberdServer : XmppServer
         using var run = Process.Start(new ProcessStartInfo(program, arguments) { RedirectStandardOutput = true })!;
         var told = await run.StandardOutput.ReadToEndAsync(cancellationToken);
         await run.WaitForExitAsync(cancellationToken);
-        return run.ExitCode == 0 ? told : throw new InvalidOperationException(string.Create(CultureInfo.InvariantCulture, $"{program} ended with {run.ExitCode}: {told}"));
+        return run.ExitCode == 0
+            ? told
+            : throw new InvalidOperationException(
+                string.Create(CultureInfo.InvariantCulture, $"{program} ended with {run.ExitCode}: {told}")
+            );
     }
 
     private void Keep(string? line)

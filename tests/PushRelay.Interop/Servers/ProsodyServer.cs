@@ -13,10 +13,12 @@ internal sealed record ProsodyOptions
     public IReadOnlyDictionary<string, string> HostConfiguration { get; init; } = new Dictionary<string, string>();
 
     /// <summary>Bare address to password, on any of the hosts.</summary>
-    public IReadOnlyDictionary<string, string> Accounts { get; init; } = XmppServer.Users.ToDictionary(user => $"{user}@{XmppServer.Host}", _ => "pw");
+    public IReadOnlyDictionary<string, string> Accounts { get; init; } =
+        XmppServer.Users.ToDictionary(user => $"{user}@{XmppServer.Host}", _ => "pw");
 
     /// <summary>Domain to secret.</summary>
-    public IReadOnlyDictionary<string, string> Components { get; init; } = new Dictionary<string, string> { [ProsodyServer.Component] = "secret" };
+    public IReadOnlyDictionary<string, string> Components { get; init; } =
+        new Dictionary<string, string> { [ProsodyServer.Component] = "secret" };
 
     /// <summary>Beside roster, saslauth, disco and ping.</summary>
     public IReadOnlyList<string> Modules { get; init; } = [];
@@ -66,23 +68,36 @@ internal sealed class ProsodyServer : XmppServer
     private string ConfigurationFile => Path.Combine(folder, "prosody.cfg.lua");
 
     /// <summary>Starts one with the module of that folder, ready for the relay.</summary>
-    public static Task<ProsodyServer> StartAsync(string modulePath, CancellationToken cancellationToken) => StartAsync(
-        new ProsodyOptions
-        {
-            Hosts = [Host, BriefHost],
-            HostConfiguration = new Dictionary<string, string> { [BriefHost] = "smacks_hibernation_time = 1" },
-            Accounts = Users.Select(user => $"{user}@{Host}")
-                .Concat(BriefUsers.Select(user => $"{user}@{BriefHost}")).ToDictionary(account => account, _ => "pw"),
-            Rooms = [Rooms],
-            PluginPaths = [modulePath],
-            Modules =
-            [
-                "smacks", "csi_simple", "mam", "carbons", "offline", "blocklist", "pep", "admin_shell", "admin_socket", "cloud_notify",
-                "push_relay",
-            ],
-            Configuration = $"push_relay_component = \"{Component}\"\npush_relay_ack_timeout = 1\nsmacks_max_ack_delay = 3",
-        },
-        cancellationToken);
+    public static Task<ProsodyServer> StartAsync(string modulePath, CancellationToken cancellationToken) =>
+        StartAsync(
+            new ProsodyOptions
+            {
+                Hosts = [Host, BriefHost],
+                HostConfiguration = new Dictionary<string, string> { [BriefHost] = "smacks_hibernation_time = 1" },
+                Accounts = Users
+                    .Select(user => $"{user}@{Host}")
+                    .Concat(BriefUsers.Select(user => $"{user}@{BriefHost}"))
+                    .ToDictionary(account => account, _ => "pw"),
+                Rooms = [Rooms],
+                PluginPaths = [modulePath],
+                Modules =
+                [
+                    "smacks",
+                    "csi_simple",
+                    "mam",
+                    "carbons",
+                    "offline",
+                    "blocklist",
+                    "pep",
+                    "admin_shell",
+                    "admin_socket",
+                    "cloud_notify",
+                    "push_relay",
+                ],
+                Configuration = $"push_relay_component = \"{Component}\"\npush_relay_ack_timeout = 1\nsmacks_max_ack_delay = 3",
+            },
+            cancellationToken
+        );
 
     /// <summary>Returns when both ports are open.</summary>
     /// <exception cref="InvalidOperationException">It ended or did not open its ports; the message holds its log.</exception>
@@ -105,11 +120,12 @@ internal sealed class ProsodyServer : XmppServer
     }
 
     /// <summary>As a crash does (SIGKILL).</summary>
-    public override Task KillAsync() => EndAsync(running =>
-    {
-        running.Kill();
-        return Task.CompletedTask;
-    });
+    public override Task KillAsync() =>
+        EndAsync(running =>
+        {
+            running.Kill();
+            return Task.CompletedTask;
+        });
 
     /// <summary>As an operator does (SIGTERM); Prosody says goodbye on every stream.</summary>
     public override Task StopAsync() => EndAsync(TerminateAsync);
@@ -150,11 +166,13 @@ internal sealed class ProsodyServer : XmppServer
 
     private async Task ShellAsync(string line, CancellationToken cancellationToken)
     {
-        using var shell = Process.Start(new ProcessStartInfo("prosodyctl", ["--config", ConfigurationFile, "shell", line])
-        {
-            RedirectStandardError = true,
-            RedirectStandardOutput = true,
-        })!;
+        using var shell = Process.Start(
+            new ProcessStartInfo("prosodyctl", ["--config", ConfigurationFile, "shell", line])
+            {
+                RedirectStandardError = true,
+                RedirectStandardOutput = true,
+            }
+        )!;
         var told = await shell.StandardOutput.ReadToEndAsync(cancellationToken);
         await shell.WaitForExitAsync(cancellationToken);
         Assert.True(shell.ExitCode == 0, told);
@@ -164,11 +182,13 @@ internal sealed class ProsodyServer : XmppServer
     {
         var opened = string.Create(CultureInfo.InvariantCulture, $"Activated service 'component' on [127.0.0.1]:{ComponentPort}");
         var before = Log.Split(opened).Length;
-        process = Process.Start(new ProcessStartInfo("prosody", ["-F", "--config", ConfigurationFile])
-        {
-            RedirectStandardError = true,
-            RedirectStandardOutput = true,
-        })!;
+        process = Process.Start(
+            new ProcessStartInfo("prosody", ["-F", "--config", ConfigurationFile])
+            {
+                RedirectStandardError = true,
+                RedirectStandardOutput = true,
+            }
+        )!;
         process.OutputDataReceived += (_, line) => Keep(line.Data);
         process.ErrorDataReceived += (_, line) => Keep(line.Data);
         process.BeginOutputReadLine();
@@ -220,40 +240,49 @@ internal sealed class ProsodyServer : XmppServer
             var accounts = Path.Combine(folder, "data", Encode(address[(at + 1)..]), "accounts");
             Directory.CreateDirectory(accounts);
             await File.WriteAllTextAsync(
-                Path.Combine(accounts, $"{Encode(address[..at])}.dat"), $"return {{ [\"password\"] = \"{password}\"; }};", cancellationToken);
+                Path.Combine(accounts, $"{Encode(address[..at])}.dat"),
+                $"return {{ [\"password\"] = \"{password}\"; }};",
+                cancellationToken
+            );
         }
     }
 
     // As Prosody's util.datamanager names its files.
-    private static string Encode(string name) => string.Concat(Encoding.UTF8.GetBytes(name).Select(
-        value => char.IsAsciiLetterOrDigit((char)value) ? ((char)value).ToString() : $"%{value:x2}"));
+    private static string Encode(string name) =>
+        string.Concat(
+            Encoding.UTF8.GetBytes(name).Select(value => char.IsAsciiLetterOrDigit((char)value) ? ((char)value).ToString() : $"%{value:x2}")
+        );
 
     private string Configuration()
     {
         string[] modules = ["roster", "saslauth", "disco", "ping", .. options.Modules];
-        var text = new StringBuilder(string.Create(CultureInfo.InvariantCulture,
-            $$"""
-            run_as_root = true
-            data_path = "{{folder}}/data"
-            pidfile = "{{folder}}/prosody.pid"
-            admin_socket = "{{folder}}/admin.sock"
-            log = { {{options.LogLevel}} = "{{LogFile}}" }
-            plugin_paths = { {{Quoted(options.PluginPaths)}} }
-            modules_enabled = { {{Quoted(modules)}} }
-            modules_disabled = { "s2s" }
-            authentication = "internal_plain"
-            c2s_require_encryption = false
-            allow_unencrypted_plain_auth = true
-            interfaces = { "127.0.0.1" }
-            c2s_ports = { {{C2sPort}} }
-            c2s_direct_tls_ports = {}
-            http_ports = {}
-            https_ports = {}
-            component_ports = { {{ComponentPort}} }
-            component_interfaces = { "127.0.0.1" }
-            component_conflict_resolve = "kick_old"
+        var text = new StringBuilder(
+            string.Create(
+                CultureInfo.InvariantCulture,
+                $$"""
+                run_as_root = true
+                data_path = "{{folder}}/data"
+                pidfile = "{{folder}}/prosody.pid"
+                admin_socket = "{{folder}}/admin.sock"
+                log = { {{options.LogLevel}} = "{{LogFile}}" }
+                plugin_paths = { {{Quoted(options.PluginPaths)}} }
+                modules_enabled = { {{Quoted(modules)}} }
+                modules_disabled = { "s2s" }
+                authentication = "internal_plain"
+                c2s_require_encryption = false
+                allow_unencrypted_plain_auth = true
+                interfaces = { "127.0.0.1" }
+                c2s_ports = { {{C2sPort}} }
+                c2s_direct_tls_ports = {}
+                http_ports = {}
+                https_ports = {}
+                component_ports = { {{ComponentPort}} }
+                component_interfaces = { "127.0.0.1" }
+                component_conflict_resolve = "kick_old"
 
-            """));
+                """
+            )
+        );
         text.AppendLine(options.Configuration);
         foreach (var host in options.Hosts)
         {

@@ -8,7 +8,8 @@ using PushRelay.Apns.Simulator;
 
 namespace PushRelay.Interop.Servers;
 
-/// <summary>The relay as an operator runs it: a process of its own, on SQLite, that can be killed and started again on the same data.</summary>
+/// <summary>The relay as an operator runs it: a process of its own, on SQLite, that can be killed and started again on the same
+/// data.</summary>
 internal sealed class RelayProcess : IAsyncDisposable
 {
     public const string App = "com.example.chat";
@@ -46,7 +47,13 @@ internal sealed class RelayProcess : IAsyncDisposable
     /// <param name="cancellationToken">Stops the wait.</param>
     /// <param name="settings">More settings, <c>--A:B=c</c>.</param>
     public static async Task<RelayProcess> StartAsync(
-        ApnsSimulator apns, int componentPort, string server, string component, CancellationToken cancellationToken, params string[] settings)
+        ApnsSimulator apns,
+        int componentPort,
+        string server,
+        string component,
+        CancellationToken cancellationToken,
+        params string[] settings
+    )
     {
         var relay = new RelayProcess(settings);
         await File.WriteAllTextAsync(Path.Combine(relay.folder, "key.p8"), ApnsSimulator.CreateSigningKeyPem(), cancellationToken);
@@ -58,33 +65,38 @@ internal sealed class RelayProcess : IAsyncDisposable
                 ["Urls"] = "http://127.0.0.1:0",
                 ["Xmpp"] = new JsonObject
                 {
-                    ["Components"] = new JsonArray(new JsonObject
-                    {
-                        ["Host"] = "127.0.0.1",
-                        ["Port"] = componentPort,
-                        ["Domain"] = component,
-                        ["Secret"] = "secret",
-                        ["Servers"] = new JsonArray(server),
-                    }),
+                    ["Components"] = new JsonArray(
+                        new JsonObject
+                        {
+                            ["Host"] = "127.0.0.1",
+                            ["Port"] = componentPort,
+                            ["Domain"] = component,
+                            ["Secret"] = "secret",
+                            ["Servers"] = new JsonArray(server),
+                        }
+                    ),
                 },
-                ["Apps"] = new JsonArray(new JsonObject
-                {
-                    ["Id"] = App,
-                    ["Apns"] = new JsonObject
+                ["Apps"] = new JsonArray(
+                    new JsonObject
                     {
-                        ["TeamId"] = "ABCDE12345",
-                        ["KeyId"] = "FGHIJ67890",
-                        ["KeyFile"] = "key.p8",
-                        ["BundleId"] = App,
-                        ["Endpoint"] = apns.Endpoint.GetLeftPart(UriPartial.Authority),
-                        ["TrustedCertificateFile"] = "ca.pem",
-                    },
-                }),
+                        ["Id"] = App,
+                        ["Apns"] = new JsonObject
+                        {
+                            ["TeamId"] = "ABCDE12345",
+                            ["KeyId"] = "FGHIJ67890",
+                            ["KeyFile"] = "key.p8",
+                            ["BundleId"] = App,
+                            ["Endpoint"] = apns.Endpoint.GetLeftPart(UriPartial.Authority),
+                            ["TrustedCertificateFile"] = "ca.pem",
+                        },
+                    }
+                ),
                 // short, so that a test need not wait: a killed relay's leases, and the way back after an outage
                 ["Dispatch"] = new JsonObject { ["MaxDelay"] = "00:00:01", ["LeaseDuration"] = "00:00:15" },
                 ["Api"] = new JsonObject { ["OperatorKeys"] = new JsonArray(new JsonObject { ["Name"] = "tests", ["Key"] = Key }) },
             }.ToJsonString(),
-            cancellationToken);
+            cancellationToken
+        );
         await relay.StartAsync(cancellationToken);
         return relay;
     }
@@ -95,7 +107,10 @@ internal sealed class RelayProcess : IAsyncDisposable
         var address = new TaskCompletionSource<Uri>(TaskCreationOptions.RunContinuationsAsynchronously);
         process = new Process
         {
-            StartInfo = new ProcessStartInfo(Path.Combine(AppContext.BaseDirectory, "pushrelay"), ["--config", Path.Combine(folder, "settings.json"), .. settings])
+            StartInfo = new ProcessStartInfo(
+                Path.Combine(AppContext.BaseDirectory, "pushrelay"),
+                ["--config", Path.Combine(folder, "settings.json"), .. settings]
+            )
             {
                 RedirectStandardOutput = true,
                 RedirectStandardError = true,
@@ -108,7 +123,11 @@ internal sealed class RelayProcess : IAsyncDisposable
         process.BeginErrorReadLine();
         Client = new HttpClient { BaseAddress = await address.Task.WaitAsync(Patience, cancellationToken) };
         Client.DefaultRequestHeaders.Authorization = new AuthenticationHeaderValue("Bearer", Key);
-        await UntilAsync(async () => (string?)(await GetAsync("/health/ready"))["status"] == "ready", "the relay is ready", cancellationToken);
+        await UntilAsync(
+            async () => (string?)(await GetAsync("/health/ready"))["status"] == "ready",
+            "the relay is ready",
+            cancellationToken
+        );
     }
 
     /// <summary>As a crash does: nothing is finished, nothing is handed back.</summary>
@@ -131,7 +150,8 @@ internal sealed class RelayProcess : IAsyncDisposable
         UntilAsync(() => Task.FromResult(Log.Contains(text, StringComparison.Ordinal)), $"'{text}' is logged", cancellationToken);
 
     /// <summary>What this node takes the account's state for.</summary>
-    public async Task<string> StateOfAsync(string account) => (string)(await GetAsync($"/v1/accounts/{Uri.EscapeDataString(account)}"))["state"]!;
+    public async Task<string> StateOfAsync(string account) =>
+        (string)(await GetAsync($"/v1/accounts/{Uri.EscapeDataString(account)}"))["state"]!;
 
     /// <summary>It stands still and holds its connections (SIGSTOP), until <see cref="ContinueAsync"/>.</summary>
     public Task PauseAsync(CancellationToken cancellationToken) => SignalAsync("STOP", cancellationToken);
@@ -149,13 +169,28 @@ internal sealed class RelayProcess : IAsyncDisposable
     public async Task<JsonNode> RegisterAsync(string account, string token, string? resource = null)
     {
         using var answer = await Client.PostAsJsonAsync(
-            "/v1/devices", new { account, app = App, platform = "apns", token, resource }, TestContext.Current.CancellationToken);
+            "/v1/devices",
+            new
+            {
+                account,
+                app = App,
+                platform = "apns",
+                token,
+                resource,
+            },
+            TestContext.Current.CancellationToken
+        );
         return JsonNode.Parse(await answer.EnsureSuccessStatusCode().Content.ReadAsStringAsync(TestContext.Current.CancellationToken))!;
     }
 
     /// <summary>The ledger of an account, oldest first.</summary>
     public async Task<JsonNode[]> DeliveriesAsync(string account) =>
-        [.. (await GetAsync($"/v1/deliveries?limit=200&account={Uri.EscapeDataString(account)}"))["items"]!.AsArray().Select(i => i!).Reverse()];
+        [
+            .. (await GetAsync($"/v1/deliveries?limit=200&account={Uri.EscapeDataString(account)}"))["items"]!
+                .AsArray()
+                .Select(i => i!)
+                .Reverse(),
+        ];
 
     /// <summary>The message ids of an account's whole ledger, one for each row.</summary>
     public async Task<List<string>> MessageIdsAsync(string account)
@@ -165,11 +200,11 @@ internal sealed class RelayProcess : IAsyncDisposable
         do
         {
             var page = await GetAsync(
-                $"/v1/deliveries?limit=200&account={Uri.EscapeDataString(account)}{(cursor is null ? "" : "&cursor=" + Uri.EscapeDataString(cursor))}");
+                $"/v1/deliveries?limit=200&account={Uri.EscapeDataString(account)}{(cursor is null ? "" : "&cursor=" + Uri.EscapeDataString(cursor))}"
+            );
             ids.AddRange(page["items"]!.AsArray().Select(row => (string)row!["event"]!["id"]!));
             cursor = (string?)page["next"];
-        }
-        while (cursor is not null);
+        } while (cursor is not null);
         return ids;
     }
 
@@ -178,8 +213,16 @@ internal sealed class RelayProcess : IAsyncDisposable
     {
         JsonNode? row = null;
         await UntilAsync(
-            async () => (row = (await DeliveriesAsync(account)).FirstOrDefault(r => (string?)r["event"]!["id"] == messageId && (string?)r["state"] == state)) is not null,
-            $"the row of {messageId} is {state}", TestContext.Current.CancellationToken);
+            async () =>
+                (
+                    row = (await DeliveriesAsync(account)).FirstOrDefault(r =>
+                        (string?)r["event"]!["id"] == messageId && (string?)r["state"] == state
+                    )
+                )
+                    is not null,
+            $"the row of {messageId} is {state}",
+            TestContext.Current.CancellationToken
+        );
         return row!;
     }
 
@@ -210,7 +253,8 @@ internal sealed class RelayProcess : IAsyncDisposable
         Directory.Delete(folder, recursive: true);
     }
 
-    public async Task<JsonNode> GetAsync(string path) => JsonNode.Parse(await Client.GetStringAsync(path, TestContext.Current.CancellationToken))!;
+    public async Task<JsonNode> GetAsync(string path) =>
+        JsonNode.Parse(await Client.GetStringAsync(path, TestContext.Current.CancellationToken))!;
 
     private void Note(string? line, TaskCompletionSource<Uri> address)
     {
@@ -230,7 +274,9 @@ internal sealed class RelayProcess : IAsyncDisposable
         if (at >= 0)
         {
             // a line of text, or a member of a line of JSON
-            address.TrySetResult(new Uri(line[(at + Listening.Length)..].Split(['"', '\\', ' '], StringSplitOptions.RemoveEmptyEntries)[0]));
+            address.TrySetResult(
+                new Uri(line[(at + Listening.Length)..].Split(['"', '\\', ' '], StringSplitOptions.RemoveEmptyEntries)[0])
+            );
         }
     }
 }

@@ -56,11 +56,14 @@ internal sealed class WireClient : IAsyncDisposable
         return client;
     }
 
-    /// <summary>The session of a client whose link was lost, on a new one (XEP-0198 section 5); what it had not acknowledged comes again.</summary>
+    /// <summary>The session of a client whose link was lost, on a new one (XEP-0198 section 5); what it had not acknowledged comes
+    /// again.</summary>
     public static async Task<WireClient> ResumeAsync(WireClient lost, int port)
     {
         var client = await AuthenticatedAsync(lost.Jid, port);
-        await client.SendAsync(string.Create(CultureInfo.InvariantCulture, $"<resume xmlns='{Sm}' previd='{lost.resumption}' h='{lost.handled}'/>"));
+        await client.SendAsync(
+            string.Create(CultureInfo.InvariantCulture, $"<resume xmlns='{Sm}' previd='{lost.resumption}' h='{lost.handled}'/>")
+        );
         await client.ExpectAsync("resumed");
         client.resumption = lost.resumption;
         client.handled = lost.handled;
@@ -127,7 +130,8 @@ internal sealed class WireClient : IAsyncDisposable
         await AskAsync("set", "<query xmlns='http://jabber.org/protocol/muc#owner'><x xmlns='jabber:x:data' type='submit'/></query>", room);
     }
 
-    /// <summary>Sends short messages, ids PREFIX0, PREFIX1, ...; each hundred of them once the server has acknowledged the one before.</summary>
+    /// <summary>Sends short messages, ids PREFIX0, PREFIX1, ...; each hundred of them once the server has acknowledged the one
+    /// before.</summary>
     public async Task FloodAsync(string to, string prefix, int count)
     {
         await SendAsync($"<enable xmlns='{Sm}'/>");
@@ -138,7 +142,9 @@ internal sealed class WireClient : IAsyncDisposable
             for (var n = first; n < Math.Min(first + 100, count); n++)
             {
                 text.Append(
-                    CultureInfo.InvariantCulture, $"<message to='{to}' type='chat' id='{prefix}{n}'><body>message {n}</body></message>");
+                    CultureInfo.InvariantCulture,
+                    $"<message to='{to}' type='chat' id='{prefix}{n}'><body>message {n}</body></message>"
+                );
             }
 
             await SendAsync($"{text}<r xmlns='{Sm}'/>");

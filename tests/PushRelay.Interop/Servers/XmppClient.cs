@@ -23,13 +23,23 @@ internal sealed class XmppClient : IAsyncDisposable
     public static async Task<XmppClient> LoginAsync(string jid, int port, bool streamManagement, CancellationToken cancellationToken)
     {
         var script = Path.Combine(AppContext.BaseDirectory, "Servers", "xmpp_client.py");
-        string[] arguments = [script, jid, "pw", "127.0.0.1", port.ToString(CultureInfo.InvariantCulture), .. streamManagement ? (string[])["--sm"] : []];
-        var process = Process.Start(new ProcessStartInfo("/usr/bin/python3", arguments)
-        {
-            RedirectStandardInput = true,
-            RedirectStandardOutput = true,
-            RedirectStandardError = true,
-        })!;
+        string[] arguments =
+        [
+            script,
+            jid,
+            "pw",
+            "127.0.0.1",
+            port.ToString(CultureInfo.InvariantCulture),
+            .. streamManagement ? (string[])["--sm"] : [],
+        ];
+        var process = Process.Start(
+            new ProcessStartInfo("/usr/bin/python3", arguments)
+            {
+                RedirectStandardInput = true,
+                RedirectStandardOutput = true,
+                RedirectStandardError = true,
+            }
+        )!;
         process.ErrorDataReceived += (_, _) => { };
         process.BeginErrorReadLine();
         var client = new XmppClient(process);
@@ -38,27 +48,46 @@ internal sealed class XmppClient : IAsyncDisposable
     }
 
     public Task PresenceAsync(string? show = null, int? priority = null, string? type = null) =>
-        ObeyAsync(new JsonObject { ["do"] = "presence", ["show"] = show, ["priority"] = priority, ["type"] = type });
+        ObeyAsync(
+            new JsonObject
+            {
+                ["do"] = "presence",
+                ["show"] = show,
+                ["priority"] = priority,
+                ["type"] = type,
+            }
+        );
 
     public Task InactiveAsync() => ObeyAsync(new JsonObject { ["do"] = "csi", ["state"] = "inactive" });
 
     public Task ActiveAsync() => ObeyAsync(new JsonObject { ["do"] = "csi", ["state"] = "active" });
 
-    public Task SendAsync(string to, string? body, string id, string type = "chat", params string[] children) => ObeyAsync(new JsonObject
-    {
-        ["do"] = "send",
-        ["to"] = to,
-        ["body"] = body,
-        ["id"] = id,
-        ["type"] = type,
-        ["children"] = new JsonArray([.. children.Select(c => (JsonNode)c)]),
-    });
+    public Task SendAsync(string to, string? body, string id, string type = "chat", params string[] children) =>
+        ObeyAsync(
+            new JsonObject
+            {
+                ["do"] = "send",
+                ["to"] = to,
+                ["body"] = body,
+                ["id"] = id,
+                ["type"] = type,
+                ["children"] = new JsonArray([.. children.Select(c => (JsonNode)c)]),
+            }
+        );
 
     /// <summary>Sends any request.</summary>
     /// <returns>The whole answer, also where it is an error.</returns>
     public async Task<XElement> AskAsync(string to, string type, string xml)
     {
-        await ObeyAsync(new JsonObject { ["do"] = "iq", ["to"] = to, ["type"] = type, ["xml"] = xml });
+        await ObeyAsync(
+            new JsonObject
+            {
+                ["do"] = "iq",
+                ["to"] = to,
+                ["type"] = type,
+                ["xml"] = xml,
+            }
+        );
         return XElement.Parse(answer);
     }
 
@@ -107,7 +136,8 @@ internal sealed class XmppClient : IAsyncDisposable
     {
         while (true)
         {
-            var line = await process.StandardOutput.ReadLineAsync(cancellationToken).AsTask().WaitAsync(Patience, cancellationToken)
+            var line =
+                await process.StandardOutput.ReadLineAsync(cancellationToken).AsTask().WaitAsync(Patience, cancellationToken)
                 ?? throw new InvalidOperationException("The XMPP client ended.");
             var said = JsonNode.Parse(line)!;
             var came = (string)said["event"]!;

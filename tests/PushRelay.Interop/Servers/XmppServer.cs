@@ -33,9 +33,10 @@ internal abstract class XmppServer : IAsyncDisposable
     /// <summary>Starts one with the module, ready for the relay.</summary>
     /// <param name="kind">Prosody or ejabberd.</param>
     /// <param name="cancellationToken">Stops the wait.</param>
-    public static async Task<XmppServer> OfKindAsync(string kind, CancellationToken cancellationToken) => kind == "Prosody"
-        ? await ProsodyServer.StartAsync(Path.Combine(AppContext.BaseDirectory, "modules", "prosody"), cancellationToken)
-        : await EjabberdServer.StartAsync(Path.Combine(AppContext.BaseDirectory, "modules", "ejabberd"), cancellationToken);
+    public static async Task<XmppServer> OfKindAsync(string kind, CancellationToken cancellationToken) =>
+        kind == "Prosody"
+            ? await ProsodyServer.StartAsync(Path.Combine(AppContext.BaseDirectory, "modules", "prosody"), cancellationToken)
+            : await EjabberdServer.StartAsync(Path.Combine(AppContext.BaseDirectory, "modules", "ejabberd"), cancellationToken);
 
     /// <summary>As a crash does (SIGKILL).</summary>
     public abstract Task KillAsync();

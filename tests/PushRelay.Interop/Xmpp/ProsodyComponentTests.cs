@@ -19,9 +19,15 @@ public sealed class ProsodyComponentTests
         await run.NextAsync("connected");
 
         await run.Component.SendAsync(
-            new XElement(XmppStanza.Component + "iq", new XAttribute("type", "get"), new XAttribute("id", "a'\"<&>\u738B"), new XAttribute("to", ProsodyServer.Host),
-                new XElement(XmppStanza.Ping + "ping")),
-            Token);
+            new XElement(
+                XmppStanza.Component + "iq",
+                new XAttribute("type", "get"),
+                new XAttribute("id", "a'\"<&>\u738B"),
+                new XAttribute("to", ProsodyServer.Host),
+                new XElement(XmppStanza.Ping + "ping")
+            ),
+            Token
+        );
 
         await run.NextAsync("iq result a'\"<&>\u738B");
         Assert.True(run.Component.IsConnected);
@@ -39,7 +45,11 @@ public sealed class ProsodyComponentTests
 
         Assert.Contains(told, text, StringComparison.Ordinal);
         Assert.Contains("00:01:00", text, StringComparison.Ordinal);
-        Assert.DoesNotContain(secret, text.Replace("component_secret", "", StringComparison.Ordinal).Replace("the secret of", "", StringComparison.Ordinal), StringComparison.Ordinal);
+        Assert.DoesNotContain(
+            secret,
+            text.Replace("component_secret", "", StringComparison.Ordinal).Replace("the secret of", "", StringComparison.Ordinal),
+            StringComparison.Ordinal
+        );
         Assert.False(run.Component.IsConnected);
     }
 
@@ -92,7 +102,10 @@ public sealed class ProsodyComponentTests
     public async Task A_silent_link_is_pinged_and_lives(string? serverDomain)
     {
         await using var prosody = await ProsodyServer.StartAsync(new ProsodyOptions { LogLevel = "debug" }, Token);
-        await using var run = new Run(prosody, options => options with { ServerDomain = serverDomain, PingInterval = TimeSpan.FromMilliseconds(50) });
+        await using var run = new Run(
+            prosody,
+            options => options with { ServerDomain = serverDomain, PingInterval = TimeSpan.FromMilliseconds(50) }
+        );
         await run.NextAsync("connected");
 
         // The next ping is only sent when bytes have come for the last: five of them are four answers.
@@ -132,7 +145,13 @@ public sealed class ProsodyComponentTests
         public Run(ProsodyServer prosody, Func<XmppComponentOptions, XmppComponentOptions>? change = null)
         {
             this.prosody = prosody;
-            var options = new XmppComponentOptions { Host = "127.0.0.1", Port = prosody.ComponentPort, Domain = ProsodyServer.Component, Secret = "secret" };
+            var options = new XmppComponentOptions
+            {
+                Host = "127.0.0.1",
+                Port = prosody.ComponentPort,
+                Domain = ProsodyServer.Component,
+                Secret = "secret",
+            };
             Component = new XmppComponent(change?.Invoke(options) ?? options, this, TimeProvider.System, this);
             running = Component.RunAsync(stop.Token);
         }
@@ -197,8 +216,13 @@ public sealed class ProsodyComponentTests
 
         bool ILogger.IsEnabled(LogLevel logLevel) => true;
 
-        void ILogger.Log<TState>(LogLevel logLevel, EventId eventId, TState state, Exception? exception, Func<TState, Exception?, string> formatter) =>
-            log.Writer.TryWrite((logLevel, formatter(state, exception)));
+        void ILogger.Log<TState>(
+            LogLevel logLevel,
+            EventId eventId,
+            TState state,
+            Exception? exception,
+            Func<TState, Exception?, string> formatter
+        ) => log.Writer.TryWrite((logLevel, formatter(state, exception)));
 
         private ValueTask Call(string call)
         {

@@ -15,7 +15,8 @@ using PushRelay.Tests.Xmpp;
 namespace PushRelay.Tests.Access;
 
 /// <summary>
-/// Line 102: a whole story, with every level of every log on, after which no secret of it stands in the log, in a column of the database or in an
+/// Line 102: a whole story, with every level of every log on, after which no secret of it stands in the log, in a column of the database or
+/// in an
 /// answer that is not the one that gives it, whether as text, as bytes, in hex or in base64.
 /// </summary>
 public abstract class CanaryContract : IAsyncLifetime
@@ -44,12 +45,19 @@ public abstract class CanaryContract : IAsyncLifetime
         var database = await DatabaseAsync();
         relay = await TestRelay.OpenAsync(
             database is null ? null : $"{database};Password={DatabasePassword}",
-            $"--Xmpp:Components:0:Port={server.Port.ToString(CultureInfo.InvariantCulture)}", $"--Xmpp:Components:0:Secret={ComponentSecret}",
-            $"--Apps:0:Apns:Endpoint={apns.Endpoint.GetLeftPart(UriPartial.Authority)}", $"--Apps:0:Apns:TrustedCertificateFile={folder}/ca.pem",
-            $"--Api:Jwt:SigningKey={JwtKey}", "--Serilog:MinimumLevel:Default=Verbose", "--Serilog:MinimumLevel:Override:Microsoft=Verbose",
-            "--Serilog:MinimumLevel:Override:Microsoft.EntityFrameworkCore=Verbose", "--Serilog:MinimumLevel:Override:System=Verbose",
+            $"--Xmpp:Components:0:Port={server.Port.ToString(CultureInfo.InvariantCulture)}",
+            $"--Xmpp:Components:0:Secret={ComponentSecret}",
+            $"--Apps:0:Apns:Endpoint={apns.Endpoint.GetLeftPart(UriPartial.Authority)}",
+            $"--Apps:0:Apns:TrustedCertificateFile={folder}/ca.pem",
+            $"--Api:Jwt:SigningKey={JwtKey}",
+            "--Serilog:MinimumLevel:Default=Verbose",
+            "--Serilog:MinimumLevel:Override:Microsoft=Verbose",
+            "--Serilog:MinimumLevel:Override:Microsoft.EntityFrameworkCore=Verbose",
+            "--Serilog:MinimumLevel:Override:System=Verbose",
             "--Serilog:MinimumLevel:Override:Microsoft.AspNetCore.Hosting.Diagnostics=Verbose",
-            "--Serilog:WriteTo:0:Name=File", $"--Serilog:WriteTo:0:Args:path={Log}");
+            "--Serilog:WriteTo:0:Name=File",
+            $"--Serilog:WriteTo:0:Args:path={Log}"
+        );
         // the simulator judges the age of a provider token by the real time
         relay.Clock.SetUtcNow(TimeProvider.System.GetUtcNow());
         await relay.ServeAsync();
@@ -85,7 +93,19 @@ public abstract class CanaryContract : IAsyncLifetime
         await relay.WaitForRowsAsync(rows => rows.All(r => r.State == DeliveryState.Accepted));
         await AskAsync(bob, HttpMethod.Patch, "/v1/devices/phone", """{"preview":"sender"}""");
         await AskAsync(bob, HttpMethod.Post, "/v1/devices/phone/test");
-        foreach (var path in (string[])["/v1/devices", "/v1/devices/phone", "/v1/deliveries", "/v1/tokens", "/v1/audit", "/v1/accounts/bob@example.com", "/openapi/v1.json", "/health/ready"])
+        foreach (
+            var path in (string[])
+                [
+                    "/v1/devices",
+                    "/v1/devices/phone",
+                    "/v1/deliveries",
+                    "/v1/tokens",
+                    "/v1/audit",
+                    "/v1/accounts/bob@example.com",
+                    "/openapi/v1.json",
+                    "/health/ready",
+                ]
+        )
         {
             await AskAsync(operators, HttpMethod.Get, path);
         }
@@ -97,12 +117,30 @@ public abstract class CanaryContract : IAsyncLifetime
             await AskAsync(stranger, HttpMethod.Get, "/v1/devices");
         }
 
-        await AskAsync(operators, HttpMethod.Get, $"/v1/devices?api_key={Uri.EscapeDataString(TestRelay.OperatorKey)}&access_token={issued}");
-        await AskAsync(bob, HttpMethod.Post, "/v1/devices", $$"""{"app":"{{TestRelay.App}}","platform":"apns","token":"{{token}}","token":"{{token}}"}""");
+        await AskAsync(
+            operators,
+            HttpMethod.Get,
+            $"/v1/devices?api_key={Uri.EscapeDataString(TestRelay.OperatorKey)}&access_token={issued}"
+        );
+        await AskAsync(
+            bob,
+            HttpMethod.Post,
+            "/v1/devices",
+            $$"""{"app":"{{TestRelay.App}}","platform":"apns","token":"{{token}}","token":"{{token}}"}"""
+        );
         await AskAsync(bob, HttpMethod.Post, "/v1/devices", $$"""{"app":"{{TestRelay.App}}","platform":"apns","token":"{{token}}x"}""");
         await AskAsync(bob, HttpMethod.Post, "/v1/devices", $$"""{"app":"{{TestRelay.App}}","platform":"apns","token":["{{token}}"], """);
-        await AskAsync(bob, HttpMethod.Post, "/v1/devices", $$"""{"app":"{{TestRelay.App}}","platform":"apns","{{token}}":1}""", shown: false);
-        await link.WriteAsync($"<iq type='set' id='1' from='bob@example.com/x' to='push.example.com'><query xmlns='jabber:iq:auth'><password>{Guess}</password></query></iq>");
+        await AskAsync(
+            bob,
+            HttpMethod.Post,
+            "/v1/devices",
+            $$"""{"app":"{{TestRelay.App}}","platform":"apns","{{token}}":1}""",
+            shown: false
+        );
+        await link.WriteAsync(
+            $"<iq type='set' id='1' from='bob@example.com/x' to='push.example.com'><query "
+                + $"xmlns='jabber:iq:auth'><password>{Guess}</password></query></iq>"
+        );
         await link.WriteAsync($"<message from='bob@example.com/x' to='push.example.com'><body>{Body}</body></message>");
         apns.AnswerNext(400, "BadDeviceToken", times: 1);
         await relay.CommitMessageAsync(Body);
@@ -118,7 +156,10 @@ public abstract class CanaryContract : IAsyncLifetime
         await relay.WaitForRowsAsync(rows => rows.Any(r => r is { State: DeliveryState.Pending, Attempts: > 0 }));
         // what is still to be sent is there, and sealed
         var columns = await ColumnsAsync();
-        Assert.Contains(columns, column => column.Where.EndsWith(".content", StringComparison.OrdinalIgnoreCase) && column.Value.Length > Body.Length);
+        Assert.Contains(
+            columns,
+            column => column.Where.EndsWith(".content", StringComparison.OrdinalIgnoreCase) && column.Value.Length > Body.Length
+        );
         await MalformedAsync($"GET /v1/devices?api_key={TestRelay.OperatorKey} HTTP/9.9\r\n\r\n");
         await AskAsync(operators, HttpMethod.Delete, "/v1/devices/phone");
         await link.WriteAsync($"<!-- {Guess} -->");
@@ -127,8 +168,24 @@ public abstract class CanaryContract : IAsyncLifetime
 
         string[] canaries =
         [
-            issued, renewed, token, replaced, last, voip, nodeSecret, lastSecret, jwt, .. bad, Guess, "pra_" + Guess.Replace(' ', '_'), Body, JwtKey, ComponentSecret, DatabasePassword,
-            TestRelay.OperatorKey, (await File.ReadAllTextAsync(Path.Combine(relay.Folder, "master.key"), Token)).Trim(),
+            issued,
+            renewed,
+            token,
+            replaced,
+            last,
+            voip,
+            nodeSecret,
+            lastSecret,
+            jwt,
+            .. bad,
+            Guess,
+            "pra_" + Guess.Replace(' ', '_'),
+            Body,
+            JwtKey,
+            ComponentSecret,
+            DatabasePassword,
+            TestRelay.OperatorKey,
+            (await File.ReadAllTextAsync(Path.Combine(relay.Folder, "master.key"), Token)).Trim(),
             (await File.ReadAllLinesAsync(Path.Combine(relay.Folder, "AuthKey.p8"), Token))[1],
         ];
         columns.AddRange(await ColumnsAsync());
@@ -155,20 +212,27 @@ public abstract class CanaryContract : IAsyncLifetime
         answers.Add(await new StreamReader(connection.GetStream()).ReadToEndAsync(Token));
     }
 
-    private static string Line(string log, string canary) => log.Split('\n').FirstOrDefault(line => Shows(Encoding.UTF8.GetBytes(line), canary)) ?? "";
+    private static string Line(string log, string canary) =>
+        log.Split('\n').FirstOrDefault(line => Shows(Encoding.UTF8.GetBytes(line), canary)) ?? "";
 
     /// <summary>Whether it stands there in one of the forms that it could have been written in.</summary>
     private static bool Shows(byte[] text, string canary)
     {
-        byte[][] raw = canary.Length % 2 == 0 && canary.All(char.IsAsciiHexDigit)
-            ? [Encoding.UTF8.GetBytes(canary), Convert.FromHexString(canary)]
-            : [Encoding.UTF8.GetBytes(canary)];
-        return raw.SelectMany(bytes => (byte[][])
-            [
-                bytes, Encoding.ASCII.GetBytes(Convert.ToHexString(bytes)), Encoding.ASCII.GetBytes(Convert.ToHexStringLower(bytes)),
-                Encoding.ASCII.GetBytes(Convert.ToBase64String(bytes).TrimEnd('=')), Encoding.ASCII.GetBytes(Base64Url.EncodeToString(bytes)),
-                Encoding.ASCII.GetBytes(Uri.EscapeDataString(canary)),
-            ])
+        byte[][] raw =
+            canary.Length % 2 == 0 && canary.All(char.IsAsciiHexDigit)
+                ? [Encoding.UTF8.GetBytes(canary), Convert.FromHexString(canary)]
+                : [Encoding.UTF8.GetBytes(canary)];
+        return raw.SelectMany(bytes =>
+                (byte[][])
+                    [
+                        bytes,
+                        Encoding.ASCII.GetBytes(Convert.ToHexString(bytes)),
+                        Encoding.ASCII.GetBytes(Convert.ToHexStringLower(bytes)),
+                        Encoding.ASCII.GetBytes(Convert.ToBase64String(bytes).TrimEnd('=')),
+                        Encoding.ASCII.GetBytes(Base64Url.EncodeToString(bytes)),
+                        Encoding.ASCII.GetBytes(Uri.EscapeDataString(canary)),
+                    ]
+            )
             .Any(form => text.AsSpan().IndexOf(form) >= 0);
     }
 
@@ -177,13 +241,18 @@ public abstract class CanaryContract : IAsyncLifetime
         await using var db = relay.NewDb();
         var connection = db.Database.GetDbConnection();
         await connection.OpenAsync(Token);
-        var tables = await ReadAsync(connection, db.Database.IsSqlite()
-            ? "SELECT name FROM sqlite_master WHERE type = 'table'"
-            : "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'");
+        var tables = await ReadAsync(
+            connection,
+            db.Database.IsSqlite()
+                ? "SELECT name FROM sqlite_master WHERE type = 'table'"
+                : "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'"
+        );
         var columns = new List<(string, byte[])>();
         foreach (var table in tables.Select(t => Encoding.UTF8.GetString(t.Value)))
         {
-            columns.AddRange((await ReadAsync(connection, $"SELECT * FROM \"{table}\"")).Select(column => ($"{table}.{column.Where}", column.Value)));
+            columns.AddRange(
+                (await ReadAsync(connection, $"SELECT * FROM \"{table}\"")).Select(column => ($"{table}.{column.Where}", column.Value))
+            );
         }
 
         return columns;
@@ -199,7 +268,14 @@ public abstract class CanaryContract : IAsyncLifetime
         {
             for (var i = 0; i < reader.FieldCount; i++)
             {
-                values.Add((reader.GetName(i), reader.GetValue(i) is byte[] bytes ? bytes : Encoding.UTF8.GetBytes(Convert.ToString(reader.GetValue(i), CultureInfo.InvariantCulture)!)));
+                values.Add(
+                    (
+                        reader.GetName(i),
+                        reader.GetValue(i) is byte[] bytes
+                            ? bytes
+                            : Encoding.UTF8.GetBytes(Convert.ToString(reader.GetValue(i), CultureInfo.InvariantCulture)!)
+                    )
+                );
             }
         }
 
@@ -208,24 +284,35 @@ public abstract class CanaryContract : IAsyncLifetime
 
     private static async Task<string> CommandAsync(ScriptedLink link)
     {
-        await link.WriteAsync("<iq type='set' id='q' from='bob@example.com/phone' to='push.example.com'><command xmlns='http://jabber.org/protocol/commands' node='pushrelay:token'/></iq>");
+        await link.WriteAsync(
+            "<iq type='set' id='q' from='bob@example.com/phone' to='push.example.com'><command "
+                + "xmlns='http://jabber.org/protocol/commands' node='pushrelay:token'/></iq>"
+        );
         string answer;
-        while (!(answer = await link.ReadToAsync("</iq>")).Contains("pra_", StringComparison.Ordinal))
-        {
-        }
+        while (!(answer = await link.ReadToAsync("</iq>")).Contains("pra_", StringComparison.Ordinal)) { }
 
         var at = answer.IndexOf("pra_", StringComparison.Ordinal);
         return answer[at..answer.IndexOf('<', at)];
     }
 
-    private async Task<string> RegisterAsync(HttpClient client, string token, string voip) => (string)(await AskAsync(
-        client, HttpMethod.Put, "/v1/devices/phone",
-        $$"""{"app":"{{TestRelay.App}}","platform":"apns","token":"{{token}}","voipToken":"{{voip}}","environment":"production"}"""))["push"]!["secret"]!;
+    private async Task<string> RegisterAsync(HttpClient client, string token, string voip) =>
+        (string)
+            (
+                await AskAsync(
+                    client,
+                    HttpMethod.Put,
+                    "/v1/devices/phone",
+                    $$"""{"app":"{{TestRelay.App}}","platform":"apns","token":"{{token}}","voipToken":"{{voip}}","environment":"production"}"""
+                )
+            )["push"]!["secret"]!;
 
     // not shown: the answer names the member that was asked with, which is the caller's own doing
     private async Task<JsonNode> AskAsync(HttpClient client, HttpMethod method, string path, string? body = null, bool shown = true)
     {
-        using var request = new HttpRequestMessage(method, path) { Content = body is null ? null : new StringContent(body, Encoding.UTF8, "application/json") };
+        using var request = new HttpRequestMessage(method, path)
+        {
+            Content = body is null ? null : new StringContent(body, Encoding.UTF8, "application/json"),
+        };
         using var answer = await client.SendAsync(request, Token);
         var text = await answer.Content.ReadAsStringAsync(Token);
         Assert.NotEqual(HttpStatusCode.InternalServerError, answer.StatusCode);
@@ -247,7 +334,8 @@ public abstract class CanaryContract : IAsyncLifetime
             ["sub"] = account,
             ["exp"] = TimeProvider.System.GetUtcNow().ToUnixTimeSeconds() + 600,
         };
-        var signing = $"{Base64Url.EncodeToString("{\"alg\":\"HS256\",\"typ\":\"JWT\"}"u8)}.{Base64Url.EncodeToString(Encoding.UTF8.GetBytes(claims.ToJsonString()))}";
+        var signing =
+            $"{Base64Url.EncodeToString("{\"alg\":\"HS256\",\"typ\":\"JWT\"}"u8)}.{Base64Url.EncodeToString(Encoding.UTF8.GetBytes(claims.ToJsonString()))}";
         return $"{signing}.{Base64Url.EncodeToString(HMACSHA256.HashData(Encoding.UTF8.GetBytes(key), Encoding.UTF8.GetBytes(signing)))}";
     }
 }
@@ -259,5 +347,6 @@ public sealed class SqliteCanaryTests : CanaryContract
 
 public sealed class PostgreSqlCanaryTests(PostgreSqlServer postgreSql) : CanaryContract
 {
-    private protected override async Task<string?> DatabaseAsync() => await postgreSql.NewDatabaseAsync(TestContext.Current.CancellationToken);
+    private protected override async Task<string?> DatabaseAsync() =>
+        await postgreSql.NewDatabaseAsync(TestContext.Current.CancellationToken);
 }

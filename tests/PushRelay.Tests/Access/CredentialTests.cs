@@ -3,7 +3,7 @@ using System.Net.Http.Json;
 using System.Text.Json.Nodes;
 using Microsoft.EntityFrameworkCore;
 using PushRelay.Access;
-using PushRelay.Storage;
+using PushRelay.Audit;
 using PushRelay.Tests.Storage;
 
 namespace PushRelay.Tests.Access;
@@ -146,8 +146,22 @@ public abstract class CredentialContract : IAsyncLifetime
 
         var tests = await Task.WhenAll(Enumerable.Range(0, 8).Select(_ => bob.PostAsync("/v1/devices/phone/test", null, Token)));
         relay.Advance(TimeSpan.FromMinutes(1));
-        var registrations = await Task.WhenAll(Enumerable.Range(0, 32).Select(_ => bob.PutAsJsonAsync(
-            "/v1/devices/phone", new { app = TestRelay.App, platform = "apns", token = TestRelay.NewToken() }, Token)));
+        var registrations = await Task.WhenAll(
+            Enumerable
+                .Range(0, 32)
+                .Select(_ =>
+                    bob.PutAsJsonAsync(
+                        "/v1/devices/phone",
+                        new
+                        {
+                            app = TestRelay.App,
+                            platform = "apns",
+                            token = TestRelay.NewToken(),
+                        },
+                        Token
+                    )
+                )
+        );
 
         Assert.Equal(2, tests.Count(t => t.StatusCode == HttpStatusCode.TooManyRequests));
         Assert.Equal(2, registrations.Count(t => t.StatusCode == HttpStatusCode.TooManyRequests));
@@ -182,7 +196,13 @@ public abstract class CredentialContract : IAsyncLifetime
     public async Task An_idempotency_key_that_comes_again_with_another_body_is_refused()
     {
         using var client = relay.NewClient();
-        var first = new { account = TestRelay.Bob, app = TestRelay.App, platform = "apns", token = TestRelay.NewToken() };
+        var first = new
+        {
+            account = TestRelay.Bob,
+            app = TestRelay.App,
+            platform = "apns",
+            token = TestRelay.NewToken(),
+        };
 
         Assert.Equal(201, await PostAsync(first));
         Assert.Equal(200, await PostAsync(first));
@@ -201,27 +221,43 @@ public abstract class CredentialContract : IAsyncLifetime
     public async Task Every_change_leaves_one_audit_record_with_who_what_from_where_and_no_secret()
     {
         using var client = relay.NewClient();
-        var device = new { account = TestRelay.Bob, app = TestRelay.App, platform = "apns", token = TestRelay.NewToken() };
+        var device = new
+        {
+            account = TestRelay.Bob,
+            app = TestRelay.App,
+            platform = "apns",
+            token = TestRelay.NewToken(),
+        };
         await client.PutAsJsonAsync("/v1/devices/phone", device, Token);
         await client.PatchAsJsonAsync("/v1/devices/phone", new { preview = "none" }, Token);
         await client.PostAsync("/v1/devices/phone/test", null, Token);
         await client.PutAsJsonAsync("/v1/devices/phone", device with { account = TestRelay.Alice }, Token);
         await client.DeleteAsync("/v1/devices/phone", Token);
-        var issued = JsonNode.Parse(await (await client.PostAsJsonAsync("/v1/tokens", new { account = TestRelay.Bob }, Token)).Content.ReadAsStringAsync(Token))!;
+        var issued = JsonNode.Parse(
+            await (await client.PostAsJsonAsync("/v1/tokens", new { account = TestRelay.Bob }, Token)).Content.ReadAsStringAsync(Token)
+        )!;
         await client.DeleteAsync($"/v1/tokens/{(string)issued["id"]!}", Token);
 
         var text = await client.GetStringAsync("/v1/audit", Token);
 
-        var records = JsonNode.Parse(text)!["items"]!.AsArray().Where(r => (string?)r!["actor"] == "tests").Reverse()
+        var records = JsonNode.Parse(text)!["items"]!
+            .AsArray()
+            .Where(r => (string?)r!["actor"] == "tests")
+            .Reverse()
             .Select(r => $"{r!["action"]} {r["account"]} {r["result"]} {r["address"]}");
         Assert.Equal(
             [
-                "device.registered bob@example.com done 127.0.0.1", "device.preferences bob@example.com done 127.0.0.1",
-                "device.test bob@example.com done 127.0.0.1", "device.moved bob@example.com done 127.0.0.1",
-                "device.registered alice@example.com done 127.0.0.1", "device.removed alice@example.com done 127.0.0.1",
-                "token.issue bob@example.com done 127.0.0.1", "token.revoke bob@example.com done 127.0.0.1",
+                "device.registered bob@example.com done 127.0.0.1",
+                "device.preferences bob@example.com done 127.0.0.1",
+                "device.test bob@example.com done 127.0.0.1",
+                "device.moved bob@example.com done 127.0.0.1",
+                "device.registered alice@example.com done 127.0.0.1",
+                "device.removed alice@example.com done 127.0.0.1",
+                "token.issue bob@example.com done 127.0.0.1",
+                "token.revoke bob@example.com done 127.0.0.1",
             ],
-            records);
+            records
+        );
         Assert.DoesNotContain(device.token, text, StringComparison.Ordinal);
         Assert.DoesNotContain((string)issued["token"]!, text, StringComparison.Ordinal);
     }

@@ -61,10 +61,12 @@ public sealed class HostileRestTests(HostileRestTests.Bed bed) : IClassFixture<H
 
     /// <summary>Each member that is a text, with each character that no text here may have.</summary>
     public static TheoryData<string, string> Characters =>
-    [
-        .. ((string[])["account", "app", "platform", "token", "voipToken", "environment", "resource", "locale", "timeZone"])
-            .SelectMany(_ => (string[])["\\u0000", "\\ud800", "\\u202e", "\\n", "\\u0085"], (member, character) => (member, character)),
-    ];
+        [
+            .. ((string[])["account", "app", "platform", "token", "voipToken", "environment", "resource", "locale", "timeZone"]).SelectMany(
+                _ => (string[])["\\u0000", "\\ud800", "\\u202e", "\\n", "\\u0085"],
+                (member, character) => (member, character)
+            ),
+        ];
 
     [Theory]
     [MemberData(nameof(Characters))]
@@ -75,14 +77,21 @@ public sealed class HostileRestTests(HostileRestTests.Bed bed) : IClassFixture<H
         (body["environment"], body["locale"], body["timeZone"], body["resource"]) = ("production", "en-GB", "Europe/London", "phone");
         using (var client = relay.NewClient())
         {
-            using var good = await client.PutAsync("/v1/devices/characters", new StringContent(body.ToJsonString(), Encoding.UTF8, "application/json"), Token);
+            using var good = await client.PutAsync(
+                "/v1/devices/characters",
+                new StringContent(body.ToJsonString(), Encoding.UTF8, "application/json"),
+                Token
+            );
             Assert.True(good.IsSuccessStatusCode, await good.Content.ReadAsStringAsync(Token));
         }
 
         var text = (string)body[member]!;
         body[member] = text.Insert(text.Length / 2, "CHARACTER");
 
-        Assert.Equal(400, await StatusAsync(11, Post("/v1/devices", body.ToJsonString().Replace("CHARACTER", character, StringComparison.Ordinal))));
+        Assert.Equal(
+            400,
+            await StatusAsync(11, Post("/v1/devices", body.ToJsonString().Replace("CHARACTER", character, StringComparison.Ordinal)))
+        );
     }
 
     [Fact]
@@ -107,9 +116,21 @@ public sealed class HostileRestTests(HostileRestTests.Bed bed) : IClassFixture<H
     [InlineData(16, "bob%40example.com")]
     [InlineData(16, "LONG@example.com")]
     [InlineData(16, "b ob@example.com")]
-    public async Task An_account_that_is_none_is_a_400(int line, string account) => Assert.Equal(400, await StatusAsync(line, Post(
-        "/v1/devices",
-        $"{{{Good}}}".Replace("bob@example.com", account.Replace("LONG", new string('a', 1024), StringComparison.Ordinal), StringComparison.Ordinal))));
+    public async Task An_account_that_is_none_is_a_400(int line, string account) =>
+        Assert.Equal(
+            400,
+            await StatusAsync(
+                line,
+                Post(
+                    "/v1/devices",
+                    $"{{{Good}}}".Replace(
+                        "bob@example.com",
+                        account.Replace("LONG", new string('a', 1024), StringComparison.Ordinal),
+                        StringComparison.Ordinal
+                    )
+                )
+            )
+        );
 
     [Theory]
     [InlineData(17, "BOB@EXAMPLE.COM")]
@@ -119,7 +140,11 @@ public sealed class HostileRestTests(HostileRestTests.Bed bed) : IClassFixture<H
     {
         Assert.Equal(17, line);
         using var client = relay.NewClient();
-        using var body = new StringContent($"{{{Good}}}".Replace("bob@example.com", account, StringComparison.Ordinal), Encoding.UTF8, "application/json");
+        using var body = new StringContent(
+            $"{{{Good}}}".Replace("bob@example.com", account, StringComparison.Ordinal),
+            Encoding.UTF8,
+            "application/json"
+        );
 
         using var answer = await client.PutAsync("/v1/devices/written", body, Token);
 
@@ -159,8 +184,14 @@ public sealed class HostileRestTests(HostileRestTests.Bed bed) : IClassFixture<H
     [InlineData(33, "OPERATORX-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Proto: https\r\n", 200)]
     public async Task Headers_are_answered(int line, string headers, int status)
     {
-        var text = headers.Replace("OPERATOR", Operator, StringComparison.Ordinal).Replace("65536*", new string('a', 65536), StringComparison.Ordinal)
-            .Replace("MANY", string.Concat(Enumerable.Range(0, 200).Select(i => $"X-{i.ToString(CultureInfo.InvariantCulture)}: a\r\n")), StringComparison.Ordinal);
+        var text = headers
+            .Replace("OPERATOR", Operator, StringComparison.Ordinal)
+            .Replace("65536*", new string('a', 65536), StringComparison.Ordinal)
+            .Replace(
+                "MANY",
+                string.Concat(Enumerable.Range(0, 200).Select(i => $"X-{i.ToString(CultureInfo.InvariantCulture)}: a\r\n")),
+                StringComparison.Ordinal
+            );
 
         Assert.Equal(status, await StatusAsync(line, $"GET /v1/devices HTTP/1.1\r\nHost: a\r\n{text}Connection: close\r\n\r\n"));
     }
@@ -215,7 +246,10 @@ public sealed class HostileRestTests(HostileRestTests.Bed bed) : IClassFixture<H
         }
 
         Assert.InRange(line, 20, 33);
-        Assert.Equal(400, await StatusAsync(33, $"GET /v1/devices HTTP/1.1\r\nHost: a\r\nHost: {host}\r\n{Operator}Connection: close\r\n\r\n"));
+        Assert.Equal(
+            400,
+            await StatusAsync(33, $"GET /v1/devices HTTP/1.1\r\nHost: a\r\nHost: {host}\r\n{Operator}Connection: close\r\n\r\n")
+        );
     }
 
     [Fact]
@@ -225,7 +259,11 @@ public sealed class HostileRestTests(HostileRestTests.Bed bed) : IClassFixture<H
         using var client = relay.NewClient();
         client.DefaultRequestHeaders.Add("X-Forwarded-For", "192.0.2.66");
         client.DefaultRequestHeaders.Add("Forwarded", "for=192.0.2.66");
-        using var made = await client.PostAsync("/v1/tokens", new StringContent("""{"account":"forwarded@example.com"}""", Encoding.UTF8, "application/json"), Token);
+        using var made = await client.PostAsync(
+            "/v1/tokens",
+            new StringContent("""{"account":"forwarded@example.com"}""", Encoding.UTF8, "application/json"),
+            Token
+        );
         Assert.True(made.IsSuccessStatusCode);
 
         var audit = await client.GetStringAsync("/v1/audit?account=forwarded@example.com", Token);
@@ -238,15 +276,27 @@ public sealed class HostileRestTests(HostileRestTests.Bed bed) : IClassFixture<H
     public async Task Who_asks_whether_to_go_on_is_told_the_refusal_at_once()
     {
         // line 27: Expect: 100-continue, and no body behind it
-        var answer = await SendAsync("POST /v1/devices HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 10\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n");
+        var answer = await SendAsync(
+            "POST /v1/devices HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 10\r\nExpect: "
+                + "100-continue\r\nConnection: close\r\n\r\n"
+        );
 
         Assert.StartsWith("HTTP/1.1 401", answer, StringComparison.Ordinal);
-        Assert.Equal(200, await StatusAsync(27, $"GET /v1/devices HTTP/1.1\r\nHost: a\r\n{Operator}Expect: the worst\r\nConnection: close\r\n\r\n"));
+        Assert.Equal(
+            200,
+            await StatusAsync(27, $"GET /v1/devices HTTP/1.1\r\nHost: a\r\n{Operator}Expect: the worst\r\nConnection: close\r\n\r\n")
+        );
     }
 
     [Fact]
     public async Task A_long_URL_is_a_414() =>
-        Assert.Equal(414, await StatusAsync(24, $"GET /v1/devices?cursor={new string('a', 10240)} HTTP/1.1\r\nHost: a\r\n{Operator}Connection: close\r\n\r\n"));
+        Assert.Equal(
+            414,
+            await StatusAsync(
+                24,
+                $"GET /v1/devices?cursor={new string('a', 10240)} HTTP/1.1\r\nHost: a\r\n{Operator}Connection: close\r\n\r\n"
+            )
+        );
 
     [Theory]
     [InlineData(22, "Content-Length: 4\r\nContent-Length: 5\r\n\r\n{} x")]
@@ -257,25 +307,42 @@ public sealed class HostileRestTests(HostileRestTests.Bed bed) : IClassFixture<H
     [InlineData(22, "Content-Length : 0\r\n\r\n")]
     [InlineData(22, "Transfer-Encoding: chunked\r\n\r\nZ\r\n\r\n")]
     public async Task Requests_whose_length_is_doubtful_are_refused_and_the_connection_closed(int line, string rest) =>
-        Assert.Equal(400, await StatusAsync(line, $"POST /v1/devices HTTP/1.1\r\nHost: a\r\n{Operator}Content-Type: application/json\r\n{rest}"));
+        Assert.Equal(
+            400,
+            await StatusAsync(line, $"POST /v1/devices HTTP/1.1\r\nHost: a\r\n{Operator}Content-Type: application/json\r\n{rest}")
+        );
 
     [Fact]
     public async Task A_request_that_breaks_while_it_is_read_is_refused_with_what_every_answer_has()
     {
-        var answer = await SendAsync($"POST /v1/devices HTTP/1.1\r\nHost: a\r\n{Operator}Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nZ\r\n\r\n");
+        var answer = await SendAsync(
+            $"POST /v1/devices HTTP/1.1\r\nHost: a\r\n{Operator}Content-Type: application/json\r\nTransfer-Encoding: "
+                + $"chunked\r\n\r\nZ\r\n\r\n"
+        );
 
         Assert.StartsWith("HTTP/1.1 400", answer, StringComparison.Ordinal);
         Assert.All(
-            (string[])["Cache-Control: no-", "X-Content-Type-Options: nosniff", "X-Request-Id: ", "frame-ancestors 'none'", "application/problem+json"],
-            part => Assert.Contains(part, answer, StringComparison.Ordinal));
+            (string[])
+                [
+                    "Cache-Control: no-",
+                    "X-Content-Type-Options: nosniff",
+                    "X-Request-Id: ",
+                    "frame-ancestors 'none'",
+                    "application/problem+json",
+                ],
+            part => Assert.Contains(part, answer, StringComparison.Ordinal)
+        );
     }
 
     [Fact]
     public async Task A_length_beside_chunks_does_not_smuggle_a_second_request()
     {
         // RFC 9112 section 6.3: the chunks count, and the connection is closed after
-        var answers = await SendAsync($"POST /v1/devices HTTP/1.1\r\nHost: a\r\n{Operator}Content-Type: application/json\r\nContent-Length: 60\r\nTransfer-Encoding: chunked\r\n\r\n"
-            + $"0\r\n\r\nGET /v1/audit HTTP/1.1\r\nHost: a\r\n{Operator}\r\n");
+        var answers = await SendAsync(
+            $"POST /v1/devices HTTP/1.1\r\nHost: a\r\n{Operator}Content-Type: application/json\r\nContent-Length: "
+                + $"60\r\nTransfer-Encoding: chunked\r\n\r\n"
+                + $"0\r\n\r\nGET /v1/audit HTTP/1.1\r\nHost: a\r\n{Operator}\r\n"
+        );
 
         Assert.Equal(1, answers.Split("HTTP/1.1 ").Length - 1);
     }
@@ -284,7 +351,10 @@ public sealed class HostileRestTests(HostileRestTests.Bed bed) : IClassFixture<H
     public async Task HTTP_2_is_left_to_the_proxy_and_its_floods_end_with_their_connection()
     {
         // line 23: the plain listener speaks HTTP/1.1 only, and hangs up
-        var answer = await SendAsync("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\u0004\0\0\0\0\0" + string.Concat(Enumerable.Repeat("\0\0\u0004\u0003\0\0\0\0\u0001\0\0\0\u0008", 1000)));
+        var answer = await SendAsync(
+            "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\u0004\0\0\0\0\0"
+                + string.Concat(Enumerable.Repeat("\0\0\u0004\u0003\0\0\0\0\u0001\0\0\0\u0008", 1000))
+        );
 
         Assert.DoesNotContain("HTTP/1.1 2", answer, StringComparison.Ordinal);
         Assert.Equal(200, await StatusAsync(23, "GET /health/live HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"));
@@ -292,7 +362,11 @@ public sealed class HostileRestTests(HostileRestTests.Bed bed) : IClassFixture<H
 
     [Theory]
     [InlineData(25, "GET /health/live HTTP/1.1\r\nHost: a\r\nX-Slow: ")]
-    [InlineData(25, "POST /v1/devices HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer an operator's key for tests\r\nContent-Type: application/json\r\nContent-Length: 4000\r\n\r\n{")]
+    [InlineData(
+        25,
+        "POST /v1/devices HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer an operator's key for tests\r\nContent-Type: "
+            + "application/json\r\nContent-Length: 4000\r\n\r\n{"
+    )]
     public async Task Who_is_too_slow_is_cut_off(int line, string start)
     {
         using var connection = new TcpClient();
@@ -346,7 +420,10 @@ public sealed class HostileRestTests(HostileRestTests.Bed bed) : IClassFixture<H
     [Fact]
     public async Task A_page_of_another_origin_may_not_call()
     {
-        var answer = await SendAsync("OPTIONS /v1/devices HTTP/1.1\r\nHost: a\r\nOrigin: https://evil.example\r\nAccess-Control-Request-Method: POST\r\nConnection: close\r\n\r\n");
+        var answer = await SendAsync(
+            "OPTIONS /v1/devices HTTP/1.1\r\nHost: a\r\nOrigin: https://evil.example\r\nAccess-Control-Request-Method: "
+                + "POST\r\nConnection: close\r\n\r\n"
+        );
 
         Assert.Equal((32, true), (32, answer.StartsWith("HTTP/1.1 204", StringComparison.Ordinal)));
         Assert.DoesNotContain("Access-Control-Allow", answer, StringComparison.OrdinalIgnoreCase);
@@ -355,7 +432,8 @@ public sealed class HostileRestTests(HostileRestTests.Bed bed) : IClassFixture<H
     private const string Operator = $"Authorization: Bearer {TestRelay.OperatorKey}\r\n";
 
     private static string Post(string path, string body) =>
-        $"POST {path} HTTP/1.1\r\nHost: a\r\n{Operator}Content-Type: application/json\r\nContent-Length: {Encoding.UTF8.GetByteCount(body).ToString(CultureInfo.InvariantCulture)}\r\nConnection: close\r\n\r\n{body}";
+        $"POST {path} HTTP/1.1\r\nHost: a\r\n{Operator}Content-Type: application/json\r\nContent-Length: "
+        + $"{Encoding.UTF8.GetByteCount(body).ToString(CultureInfo.InvariantCulture)}\r\nConnection: close\r\n\r\n{body}";
 
     /// <summary>The status of the first answer; and the relay still answers another.</summary>
     private async Task<int> StatusAsync(int line, string request)
@@ -364,7 +442,11 @@ public sealed class HostileRestTests(HostileRestTests.Bed bed) : IClassFixture<H
         Assert.True(answer.StartsWith("HTTP/1.1 ", StringComparison.Ordinal), $"line {line}: no answer");
         Assert.DoesNotContain("   at ", answer, StringComparison.Ordinal);
         Assert.DoesNotContain(TestRelay.OperatorKey, answer, StringComparison.Ordinal);
-        Assert.StartsWith("HTTP/1.1 200", await SendAsync("GET /health/live HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"), StringComparison.Ordinal);
+        Assert.StartsWith(
+            "HTTP/1.1 200",
+            await SendAsync("GET /health/live HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"),
+            StringComparison.Ordinal
+        );
         return int.Parse(answer.AsSpan(9, 3), NumberStyles.None, CultureInfo.InvariantCulture);
     }
 

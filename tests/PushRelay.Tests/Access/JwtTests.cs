@@ -1,3 +1,4 @@
+using System.Buffers.Text;
 using System.Net;
 using System.Security.Cryptography;
 using System.Text;
@@ -5,8 +6,7 @@ using System.Text.Json.Nodes;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Http;
 using Microsoft.Extensions.Logging;
-using System.Buffers.Text;
-using PushRelay.Storage;
+using PushRelay.Settings;
 
 namespace PushRelay.Tests.Access;
 
@@ -45,7 +45,13 @@ public sealed class JwtTests : IDisposable
         {
             var text = $$"""{"alg":"ES256","typ":"JWT"}""";
             var signing = $"{Part(text)}.{Part(Claims(relay).ToJsonString())}";
-            Assert.Equal(HttpStatusCode.OK, await AskAsync(relay, $"{signing}.{Base64Url.EncodeToString(ecdsa.SignData(Encoding.UTF8.GetBytes(signing), HashAlgorithmName.SHA256))}"));
+            Assert.Equal(
+                HttpStatusCode.OK,
+                await AskAsync(
+                    relay,
+                    $"{signing}.{Base64Url.EncodeToString(ecdsa.SignData(Encoding.UTF8.GetBytes(signing), HashAlgorithmName.SHA256))}"
+                )
+            );
         }
     }
 
@@ -85,29 +91,64 @@ public sealed class JwtTests : IDisposable
         var key = rsa;
         switch (way)
         {
-            case "wrong aud": claims["aud"] = "other"; break;
-            case "no aud": claims.Remove("aud"); break;
-            case "wrong iss": claims["iss"] = "https://evil.example"; break;
-            case "expired": claims["exp"] = seconds - 120; break;
-            case "nbf ahead": claims["nbf"] = seconds + 120; break;
-            case "no exp": claims.Remove("exp"); break;
-            case "ten years": claims["exp"] = seconds + (10L * 365 * 86400); break;
-            case "id token": claims["nonce"] = "n"; break;
-            case "another domain": claims["sub"] = "bob@evil.example"; break;
-            case "no account": claims.Remove("sub"); break;
-            case "two accounts": claims["sub"] = new JsonArray(TestRelay.Bob, TestRelay.Alice); break;
-            case "account with a resource": claims["sub"] = "bob@example.com/phone"; break;
-            case "kid with a path": (header, key) = ("{\"alg\":\"RS256\",\"kid\":\"../../../../dev/null\"}", stranger); break;
-            case "kid with a statement": (header, key) = ("{\"alg\":\"RS256\",\"kid\":\"' OR 1=1--\"}", stranger); break;
-            case "x5u in the header": (header, key) = ("{\"alg\":\"RS256\",\"x5u\":\"http://127.0.0.1:1/keys\"}", stranger); break;
-            case "jku in the header": (header, key) = ("{\"alg\":\"RS256\",\"jku\":\"http://127.0.0.1:1/keys\"}", stranger); break;
+            case "wrong aud":
+                claims["aud"] = "other";
+                break;
+            case "no aud":
+                claims.Remove("aud");
+                break;
+            case "wrong iss":
+                claims["iss"] = "https://evil.example";
+                break;
+            case "expired":
+                claims["exp"] = seconds - 120;
+                break;
+            case "nbf ahead":
+                claims["nbf"] = seconds + 120;
+                break;
+            case "no exp":
+                claims.Remove("exp");
+                break;
+            case "ten years":
+                claims["exp"] = seconds + (10L * 365 * 86400);
+                break;
+            case "id token":
+                claims["nonce"] = "n";
+                break;
+            case "another domain":
+                claims["sub"] = "bob@evil.example";
+                break;
+            case "no account":
+                claims.Remove("sub");
+                break;
+            case "two accounts":
+                claims["sub"] = new JsonArray(TestRelay.Bob, TestRelay.Alice);
+                break;
+            case "account with a resource":
+                claims["sub"] = "bob@example.com/phone";
+                break;
+            case "kid with a path":
+                (header, key) = ("{\"alg\":\"RS256\",\"kid\":\"../../../../dev/null\"}", stranger);
+                break;
+            case "kid with a statement":
+                (header, key) = ("{\"alg\":\"RS256\",\"kid\":\"' OR 1=1--\"}", stranger);
+                break;
+            case "x5u in the header":
+                (header, key) = ("{\"alg\":\"RS256\",\"x5u\":\"http://127.0.0.1:1/keys\"}", stranger);
+                break;
+            case "jku in the header":
+                (header, key) = ("{\"alg\":\"RS256\",\"jku\":\"http://127.0.0.1:1/keys\"}", stranger);
+                break;
             case "jwk in the header":
                 var parameters = stranger.ExportParameters(false);
                 (header, key) = (
                     $"{{\"alg\":\"RS256\",\"jwk\":{{\"kty\":\"RSA\",\"n\":\"{Base64Url.EncodeToString(parameters.Modulus)}\",\"e\":\"{Base64Url.EncodeToString(parameters.Exponent)}\"}}}}",
-                    stranger);
+                    stranger
+                );
                 break;
-            case "another key": key = stranger; break;
+            case "another key":
+                key = stranger;
+                break;
         }
 
         var token = way switch
@@ -131,9 +172,15 @@ public sealed class JwtTests : IDisposable
         claims["iss"] = provider.Urls.First();
 
         Assert.Equal(HttpStatusCode.OK, await AskAsync(relay, Sign("RS256", claims, header: "{\"alg\":\"RS256\",\"kid\":\"k1\"}")));
-        Assert.Equal(HttpStatusCode.Unauthorized, await AskAsync(relay, Mac(claims, Encoding.UTF8.GetBytes(rsa.ExportSubjectPublicKeyInfoPem()))));
+        Assert.Equal(
+            HttpStatusCode.Unauthorized,
+            await AskAsync(relay, Mac(claims, Encoding.UTF8.GetBytes(rsa.ExportSubjectPublicKeyInfoPem())))
+        );
         claims["iss"] = "https://other.example";
-        Assert.Equal(HttpStatusCode.Unauthorized, await AskAsync(relay, Sign("RS256", claims, header: "{\"alg\":\"RS256\",\"kid\":\"k1\"}")));
+        Assert.Equal(
+            HttpStatusCode.Unauthorized,
+            await AskAsync(relay, Sign("RS256", claims, header: "{\"alg\":\"RS256\",\"kid\":\"k1\"}"))
+        );
     }
 
     [Fact]
@@ -142,7 +189,12 @@ public sealed class JwtTests : IDisposable
         var provider = await ProviderAsync(rsa);
         var clock = new Microsoft.Extensions.Time.Testing.FakeTimeProvider();
         using var http = new HttpClient();
-        using var keys = new PushRelay.Access.ProviderKeys(provider.Urls.First() + "/.well-known/openid-configuration", http, requireHttps: false, clock);
+        using var keys = new PushRelay.Access.ProviderKeys(
+            provider.Urls.First() + "/.well-known/openid-configuration",
+            http,
+            requireHttps: false,
+            clock
+        );
 
         Assert.Single((await keys.GetConfigurationAsync(Token)).SigningKeys);
         await provider.DisposeAsync();
@@ -205,18 +257,22 @@ public sealed class JwtTests : IDisposable
     {
         using var client = relay.NewClient(token);
         using var body = new StringContent(
-            $$"""{"app":"com.example.chat","platform":"apns","token":"{{TestRelay.NewToken()}}"}""", Encoding.UTF8, "application/json");
+            $$"""{"app":"com.example.chat","platform":"apns","token":"{{TestRelay.NewToken()}}"}""",
+            Encoding.UTF8,
+            "application/json"
+        );
         using var answer = await client.PostAsync("/v1/devices", body, Token);
         return JsonNode.Parse(await answer.Content.ReadAsStringAsync(Token))!["account"];
     }
 
-    private static JsonObject Claims(TestRelay relay) => new()
-    {
-        ["iss"] = "https://id.example.com",
-        ["aud"] = "pushrelay",
-        ["sub"] = "Bob@Example.com",
-        ["exp"] = relay.Clock.GetUtcNow().ToUnixTimeSeconds() + 600,
-    };
+    private static JsonObject Claims(TestRelay relay) =>
+        new()
+        {
+            ["iss"] = "https://id.example.com",
+            ["aud"] = "pushrelay",
+            ["sub"] = "Bob@Example.com",
+            ["exp"] = relay.Clock.GetUtcNow().ToUnixTimeSeconds() + 600,
+        };
 
     private string Sign(string algorithm, JsonObject claims, RSA? key = null, string? header = null)
     {
@@ -239,32 +295,51 @@ public sealed class JwtTests : IDisposable
         builder.Logging.ClearProviders();
         var app = builder.Build();
         app.Urls.Add("http://127.0.0.1:0");
-        app.MapGet("/.well-known/openid-configuration", async (HttpContext http) =>
-        {
-            if (way == "failing")
+        app.MapGet(
+            "/.well-known/openid-configuration",
+            async (HttpContext http) =>
             {
-                http.Response.StatusCode = 500;
-            }
-            else if (way == "endless")
-            {
-                for (var i = 0; i < 400; i++)
+                if (way == "failing")
                 {
-                    await http.Response.WriteAsync(new string(' ', 1024), Token);
+                    http.Response.StatusCode = 500;
+                }
+                else if (way == "endless")
+                {
+                    for (var i = 0; i < 400; i++)
+                    {
+                        await http.Response.WriteAsync(new string(' ', 1024), Token);
+                    }
+                }
+                else
+                {
+                    // longer than it is waited for
+                    await Task.Delay(way == "slow" ? TimeSpan.FromSeconds(30) : TimeSpan.Zero, TimeProvider.System, http.RequestAborted);
+                    await http.Response.WriteAsJsonAsync(new { issuer = app.Urls.First(), jwks_uri = app.Urls.First() + "/keys" }, Token);
                 }
             }
-            else
-            {
-                // longer than it is waited for
-                await Task.Delay(way == "slow" ? TimeSpan.FromSeconds(30) : TimeSpan.Zero, TimeProvider.System, http.RequestAborted);
-                await http.Response.WriteAsJsonAsync(new { issuer = app.Urls.First(), jwks_uri = app.Urls.First() + "/keys" }, Token);
-            }
-        });
+        );
         var parameters = rsa.ExportParameters(false);
-        app.MapGet("/keys", () => Results.Json(new
-        {
-            padding = way == "endless keys" ? new string(' ', 400 * 1024) : "",
-            keys = new[] { new { kty = "RSA", kid = "k1", use = "sig", n = Base64Url.EncodeToString(parameters.Modulus), e = Base64Url.EncodeToString(parameters.Exponent) } },
-        }));
+        app.MapGet(
+            "/keys",
+            () =>
+                Results.Json(
+                    new
+                    {
+                        padding = way == "endless keys" ? new string(' ', 400 * 1024) : "",
+                        keys = new[]
+                        {
+                            new
+                            {
+                                kty = "RSA",
+                                kid = "k1",
+                                use = "sig",
+                                n = Base64Url.EncodeToString(parameters.Modulus),
+                                e = Base64Url.EncodeToString(parameters.Exponent),
+                            },
+                        },
+                    }
+                )
+        );
         await app.StartAsync(Token);
         return app;
     }

@@ -4,7 +4,9 @@ using System.Text.Json.Nodes;
 using CsCheck;
 using Microsoft.AspNetCore.Http;
 using PushRelay.Access;
-using PushRelay.Component;
+using PushRelay.Api;
+using PushRelay.Apps;
+using PushRelay.Bridge;
 using PushRelay.Devices;
 using PushRelay.Tests.Xmpp;
 
@@ -18,19 +20,70 @@ public sealed class MutationTests : IAsyncLifetime
 {
     private const int ParserBytesMax = 300 * 1024;
 
-    private static readonly int Seconds =
-        int.TryParse(Environment.GetEnvironmentVariable("PUSHRELAY_FUZZ_SECONDS"), NumberStyles.None, CultureInfo.InvariantCulture, out var seconds) ? seconds : -1;
+    private static readonly int Seconds = int.TryParse(
+        Environment.GetEnvironmentVariable("PUSHRELAY_FUZZ_SECONDS"),
+        NumberStyles.None,
+        CultureInfo.InvariantCulture,
+        out var seconds
+    )
+        ? seconds
+        : -1;
 
     private static readonly string[] XmlTokens =
     [
-        "<!DOCTYPE a [<!ENTITY x 'y'>]>", "<!-- -->", "<?a?>", "<![CDATA[", "]]>", "&x;", "&#0;", "&#xD800;", "\u0000", "\u202e", "<a>", "</a>", "/>", "'", "\"",
-        " xmlns='x'", " xmlns:p='x'", "<p:a/>", "</stream:stream>", "\ud83d\ude00", "=", "<", ">", "&", "&lt;",
+        "<!DOCTYPE a [<!ENTITY x 'y'>]>",
+        "<!-- -->",
+        "<?a?>",
+        "<![CDATA[",
+        "]]>",
+        "&x;",
+        "&#0;",
+        "&#xD800;",
+        "\u0000",
+        "\u202e",
+        "<a>",
+        "</a>",
+        "/>",
+        "'",
+        "\"",
+        " xmlns='x'",
+        " xmlns:p='x'",
+        "<p:a/>",
+        "</stream:stream>",
+        "\ud83d\ude00",
+        "=",
+        "<",
+        ">",
+        "&",
+        "&lt;",
     ];
 
     private static readonly string[] JsonTokens =
     [
-        "{", "}", "[", "]", ",", ":", "\"", "\\", "\\u0000", "\\ud800", "\\u202e", "null", "true", "1e999", "-0", "99999999999999999999", "\"token\":", "\"account\":\"\",",
-        "\u0000", "\ud83d\ude00", "//", "\u00a0", "{\"a\":", "[[[[[[[[[[[[[[[[[[[[",
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        ":",
+        "\"",
+        "\\",
+        "\\u0000",
+        "\\ud800",
+        "\\u202e",
+        "null",
+        "true",
+        "1e999",
+        "-0",
+        "99999999999999999999",
+        "\"token\":",
+        "\"account\":\"\",",
+        "\u0000",
+        "\ud83d\ude00",
+        "//",
+        "\u00a0",
+        "{\"a\":",
+        "[[[[[[[[[[[[[[[[[[[[",
     ];
 
     private TestRelay relay = null!;
@@ -41,41 +94,56 @@ public sealed class MutationTests : IAsyncLifetime
 
     [Fact]
     public void Mutated_stanzas_end_in_stanzas_or_in_the_one_exception_in_bounded_memory() =>
-        Sample(Mutated(XmlTokens, "publishes.xml", "bridge.xml"), bytes =>
-        {
-            var (whole, cut) = (ParserDriver.Opened(), ParserDriver.Opened());
-
-            Assert.Equal(whole.Condition(bytes), cut.Condition(bytes, 7));
-
-            Assert.Equal(whole.Stanzas.Count, cut.Stanzas.Count);
-            Assert.InRange(whole.BufferBytesMax, 0, ParserBytesMax);
-            foreach (var stanza in whole.Stanzas.Where(s => s.Name.LocalName == "message"))
+        Sample(
+            Mutated(XmlTokens, "publishes.xml", "bridge.xml"),
+            bytes =>
             {
-                // what the parser lets through, the bridge reads or does not
-                BridgeProtocol.TryReadEvents(stanza, out _);
+                var (whole, cut) = (ParserDriver.Opened(), ParserDriver.Opened());
+
+                Assert.Equal(whole.Condition(bytes), cut.Condition(bytes, 7));
+
+                Assert.Equal(whole.Stanzas.Count, cut.Stanzas.Count);
+                Assert.InRange(whole.BufferBytesMax, 0, ParserBytesMax);
+                foreach (var stanza in whole.Stanzas.Where(s => s.Name.LocalName == "message"))
+                {
+                    // what the parser lets through, the bridge reads or does not
+                    BridgeProtocol.TryReadEvents(stanza, out _);
+                }
             }
-        });
+        );
 
     [Fact]
     public void Mutated_requests_are_taken_or_refused_with_a_field_named() =>
-        Sample(Mutated(JsonTokens, "requests.json"), bytes =>
-        {
-            var registration = Read<DeviceRequest>(bytes);
-            if (registration is not null)
+        Sample(
+            Mutated(JsonTokens, "requests.json"),
+            bytes =>
             {
-                var (taken, problem) = DeviceRules.Validate(null, registration, new ApiCaller("fuzz", null), relay.Get<DeviceApps>(), relay.Get<ServedAccounts>());
-                Assert.True(taken is null ^ problem is null);
-                Assert.True(problem is null or { StatusCode: 400 });
-            }
+                var registration = Read<DeviceRequest>(bytes);
+                if (registration is not null)
+                {
+                    var (taken, problem) = DeviceRules.Validate(
+                        null,
+                        registration,
+                        new ApiCaller("fuzz", null),
+                        relay.Get<DeviceApps>(),
+                        relay.Get<ServedAccounts>()
+                    );
+                    Assert.True(taken is null ^ problem is null);
+                    Assert.True(problem is null or { StatusCode: 400 });
+                }
 
-            if (Read<JsonObject>(bytes) is { } patch)
-            {
-                var errors = new Dictionary<string, string[]>();
-                var preferences = DevicePatch.Apply(patch, Bed, errors);
-                Assert.True(preferences is null ^ errors.Count == 0);
-                Assert.Equal(preferences?.ToJson(), preferences is null ? null : DevicePreferences.FromJson(preferences.ToJson())!.ToJson());
+                if (Read<JsonObject>(bytes) is { } patch)
+                {
+                    var errors = new Dictionary<string, string[]>();
+                    var preferences = DevicePatch.Apply(patch, Bed, errors);
+                    Assert.True(preferences is null ^ errors.Count == 0);
+                    Assert.Equal(
+                        preferences?.ToJson(),
+                        preferences is null ? null : DevicePreferences.FromJson(preferences.ToJson())!.ToJson()
+                    );
+                }
             }
-        });
+        );
 
     private static readonly Device Bed = new()
     {
@@ -125,29 +193,48 @@ public sealed class MutationTests : IAsyncLifetime
     /// <summary>One line of the corpus, or two joined, after one to six changes.</summary>
     private static Gen<byte[]> Mutated(string[] tokens, params string[] files)
     {
-        var corpus = files.SelectMany(file => File.ReadLines(Path.Combine(Repository.Root, "tests", "PushRelay.Tests", "Corpus", file)))
-            .Select(Encoding.UTF8.GetBytes).ToArray();
+        var corpus = files
+            .SelectMany(file => File.ReadLines(Path.Combine(Repository.Root, "tests", "PushRelay.Tests", "Corpus", file)))
+            .Select(Encoding.UTF8.GetBytes)
+            .ToArray();
         var place = Gen.Double[0, 1];
         var change = Gen.Select(Gen.Int[0, 5], place, place, Gen.Byte, Gen.OneOf(tokens));
-        return Gen.Select(Gen.OneOf(corpus), Gen.OneOf(corpus), change.Array[1, 6], (first, second, changes) =>
-        {
-            var bytes = first.ToList();
-            foreach (var (kind, one, other, value, token) in changes)
+        return Gen.Select(
+            Gen.OneOf(corpus),
+            Gen.OneOf(corpus),
+            change.Array[1, 6],
+            (first, second, changes) =>
             {
-                var at = (int)(one * bytes.Count);
-                var length = Math.Min(bytes.Count - at, (int)(other * 40));
-                switch (kind)
+                var bytes = first.ToList();
+                foreach (var (kind, one, other, value, token) in changes)
                 {
-                    case 0 when at < bytes.Count: bytes[at] = value; break;
-                    case 1: bytes.RemoveRange(at, length); break;
-                    case 2: bytes.InsertRange(at, Encoding.UTF8.GetBytes(token)); break;
-                    case 3: bytes.InsertRange(at, bytes.GetRange(at, length)); break;
-                    case 4: bytes.InsertRange(at, second.AsSpan((int)(other * second.Length))); break;
-                    case 5: bytes.RemoveRange(at, bytes.Count - at); break;
+                    var at = (int)(one * bytes.Count);
+                    var length = Math.Min(bytes.Count - at, (int)(other * 40));
+                    switch (kind)
+                    {
+                        case 0 when at < bytes.Count:
+                            bytes[at] = value;
+                            break;
+                        case 1:
+                            bytes.RemoveRange(at, length);
+                            break;
+                        case 2:
+                            bytes.InsertRange(at, Encoding.UTF8.GetBytes(token));
+                            break;
+                        case 3:
+                            bytes.InsertRange(at, bytes.GetRange(at, length));
+                            break;
+                        case 4:
+                            bytes.InsertRange(at, second.AsSpan((int)(other * second.Length)));
+                            break;
+                        case 5:
+                            bytes.RemoveRange(at, bytes.Count - at);
+                            break;
+                    }
                 }
-            }
 
-            return bytes.ToArray();
-        });
+                return bytes.ToArray();
+            }
+        );
     }
 }

@@ -25,7 +25,10 @@ public sealed class RateLimitTests
 
     [Fact]
     public void Zero_is_without_limit() =>
-        Assert.All(Enumerable.Range(0, 100), _ => Assert.True(new RateLimit(0, TimeSpan.FromSeconds(1), 0, clock).TryTake("a", out TimeSpan _)));
+        Assert.All(
+            Enumerable.Range(0, 100),
+            _ => Assert.True(new RateLimit(0, TimeSpan.FromSeconds(1), 0, clock).TryTake("a", out TimeSpan _))
+        );
 
     [Fact]
     public void Beyond_so_many_busy_keys_the_newcomers_share_one_and_idle_keys_are_forgotten()

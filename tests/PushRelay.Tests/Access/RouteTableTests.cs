@@ -19,7 +19,8 @@ public sealed partial class RouteTableTests(RouteTableTests.Bed bed) : IClassFix
     private const string BobsRegistration = """{"account":"$BOB","app":"com.example.chat","platform":"apns","token":"$TOKEN"}""";
 
     /// <summary>
-    /// Route; body; then the status for nobody, a stranger's bad credential, Bob's own token, Alice's token (on what is Bob's), an operator.
+    /// Route; body; then the status for nobody, a stranger's bad credential, Bob's own token, Alice's token (on what is Bob's), an
+    /// operator.
     /// </summary>
     /// <remarks>Other credentials stand for one of these: see <see cref="Credentials"/>.</remarks>
     private static readonly Row[] Table =
@@ -70,21 +71,30 @@ public sealed partial class RouteTableTests(RouteTableTests.Bed bed) : IClassFix
     };
 
     private readonly TestRelay relay = bed.Relay;
+
     // of this test alone: the relay is shared
     private readonly string bob = $"bob-{Guid.NewGuid():N}@example.com";
     private readonly string phone = $"phone-{Guid.NewGuid():N}";
     private readonly string alice = $"alice-{Guid.NewGuid():N}@example.com";
 
-    public static TheoryData<string, string> Cases => [.. Table.SelectMany(row => Credentials.Keys.Select(credential => (row.Route, credential)))];
+    public static TheoryData<string, string> Cases =>
+        [.. Table.SelectMany(row => Credentials.Keys.Select(credential => (row.Route, credential)))];
 
     private static CancellationToken Token => TestContext.Current.CancellationToken;
 
     [Fact]
     public void Every_route_of_the_program_has_a_row_and_every_row_a_route()
     {
-        var routes = relay.Get<EndpointDataSource>().Endpoints.OfType<RouteEndpoint>()
-            .SelectMany(e => (e.Metadata.GetMetadata<IHttpMethodMetadata>()?.HttpMethods ?? ["GET"]).Select(method => $"{method} /{e.RoutePattern.RawText!.Trim('/')}"))
-            .Distinct().Order(StringComparer.Ordinal);
+        var routes = relay
+            .Get<EndpointDataSource>()
+            .Endpoints.OfType<RouteEndpoint>()
+            .SelectMany(e =>
+                (e.Metadata.GetMetadata<IHttpMethodMetadata>()?.HttpMethods ?? ["GET"]).Select(method =>
+                    $"{method} /{e.RoutePattern.RawText!.Trim('/')}"
+                )
+            )
+            .Distinct()
+            .Order(StringComparer.Ordinal);
 
         Assert.Equal(Table.Select(row => row.Route).Order(StringComparer.Ordinal), routes);
     }
@@ -104,18 +114,32 @@ public sealed partial class RouteTableTests(RouteTableTests.Bed bed) : IClassFix
         using var client = relay.NewClient(key: null);
         client.DefaultRequestHeaders.TryAddWithoutValidation("Authorization", await PresentAsync(credential));
         var space = route.IndexOf(' ', StringComparison.Ordinal);
-        var path = route[(space + 1)..].Replace("{documentName}", "v1", StringComparison.Ordinal).Replace("{account}", bob, StringComparison.Ordinal).Replace("{deviceId}", phone, StringComparison.Ordinal)
-            .Replace("{id}", (route.Contains("tokens", StringComparison.Ordinal) ? spare.Kept.Id : delivery).ToString("D"), StringComparison.Ordinal);
+        var path = route[(space + 1)..]
+            .Replace("{documentName}", "v1", StringComparison.Ordinal)
+            .Replace("{account}", bob, StringComparison.Ordinal)
+            .Replace("{deviceId}", phone, StringComparison.Ordinal)
+            .Replace(
+                "{id}",
+                (route.Contains("tokens", StringComparison.Ordinal) ? spare.Kept.Id : delivery).ToString("D"),
+                StringComparison.Ordinal
+            );
         path += credential == "an operator's key in the URL" ? $"?access_token={Uri.EscapeDataString(TestRelay.OperatorKey)}" : "";
         using var request = new HttpRequestMessage(new HttpMethod(route[..space]), path);
         request.Content = row.Body is null
             ? null
-            : new StringContent(row.Body.Replace("$TOKEN", TestRelay.NewToken(), StringComparison.Ordinal).Replace("$BOB", bob, StringComparison.Ordinal), Encoding.UTF8, "application/json");
+            : new StringContent(
+                row.Body.Replace("$TOKEN", TestRelay.NewToken(), StringComparison.Ordinal).Replace("$BOB", bob, StringComparison.Ordinal),
+                Encoding.UTF8,
+                "application/json"
+            );
 
         using var answer = await client.SendAsync(request, Token);
 
         var text = await answer.Content.ReadAsStringAsync(Token);
-        Assert.True(expected == (int)answer.StatusCode, $"{route} with {credential}: {(int)answer.StatusCode} instead of {expected}: {text}");
+        Assert.True(
+            expected == (int)answer.StatusCode,
+            $"{route} with {credential}: {(int)answer.StatusCode} instead of {expected}: {text}"
+        );
         Assert.True(answer.Headers.CacheControl?.NoStore, "no Cache-Control: no-store");
         Assert.Equal("nosniff", answer.Headers.GetValues("X-Content-Type-Options").Single());
         Assert.Equal("DENY", answer.Headers.GetValues("X-Frame-Options").Single());
@@ -153,7 +177,9 @@ public sealed partial class RouteTableTests(RouteTableTests.Bed bed) : IClassFix
                 await using (var db = relay.NewDb())
                 {
                     var past = relay.Clock.GetUtcNow().AddSeconds(-1);
-                    await db.Set<AccountToken>().Where(t => t.Id == row.Id).ExecuteUpdateAsync(set => set.SetProperty(t => t.ExpiresAt, past), Token);
+                    await db.Set<AccountToken>()
+                        .Where(t => t.Id == row.Id)
+                        .ExecuteUpdateAsync(set => set.SetProperty(t => t.ExpiresAt, past), Token);
                 }
 
                 return [$"Bearer {expired}"];
@@ -172,28 +198,33 @@ public sealed partial class RouteTableTests(RouteTableTests.Bed bed) : IClassFix
             default:
                 return
                 [
-                    "Bearer " + credential switch
-                    {
-                        "bad" => "pra_" + new string('A', 43),
-                        "an operator's key cut short" => TestRelay.OperatorKey[..^1],
-                        "own" => (await relay.IssueTokenAsync(bob)).Token,
-                        "foreign" => (await relay.IssueTokenAsync(alice)).Token,
-                        "own JWT" => Jwt(Bed.JwtKey, bob, now + 600),
-                        "foreign JWT" => Jwt(Bed.JwtKey, alice, now + 600),
-                        "expired JWT" => Jwt(Bed.JwtKey, bob, now - 600),
-                        "forged JWT" => Jwt(Bed.JwtKey + "!", bob, now + 600),
-                        "JWT of an account that is not served" => Jwt(Bed.JwtKey, "bob@elsewhere.example", now + 600),
-                        "operator" => TestRelay.OperatorKey,
-                        _ => throw new ArgumentException(credential),
-                    },
+                    "Bearer "
+                        + credential switch
+                        {
+                            "bad" => "pra_" + new string('A', 43),
+                            "an operator's key cut short" => TestRelay.OperatorKey[..^1],
+                            "own" => (await relay.IssueTokenAsync(bob)).Token,
+                            "foreign" => (await relay.IssueTokenAsync(alice)).Token,
+                            "own JWT" => Jwt(Bed.JwtKey, bob, now + 600),
+                            "foreign JWT" => Jwt(Bed.JwtKey, alice, now + 600),
+                            "expired JWT" => Jwt(Bed.JwtKey, bob, now - 600),
+                            "forged JWT" => Jwt(Bed.JwtKey + "!", bob, now + 600),
+                            "JWT of an account that is not served" => Jwt(Bed.JwtKey, "bob@elsewhere.example", now + 600),
+                            "operator" => TestRelay.OperatorKey,
+                            _ => throw new ArgumentException(credential),
+                        },
                 ];
         }
     }
 
     private static string Jwt(string key, string account, long until)
     {
-        var signing = Base64Url.EncodeToString("{\"alg\":\"HS256\",\"typ\":\"JWT\"}"u8) + "."
-            + Base64Url.EncodeToString(Encoding.UTF8.GetBytes($$"""{"iss":"https://id.example.com","aud":"pushrelay","sub":"{{account}}","exp":{{until}}}"""));
+        var signing =
+            Base64Url.EncodeToString("{\"alg\":\"HS256\",\"typ\":\"JWT\"}"u8)
+            + "."
+            + Base64Url.EncodeToString(
+                Encoding.UTF8.GetBytes($$"""{"iss":"https://id.example.com","aud":"pushrelay","sub":"{{account}}","exp":{{until}}}""")
+            );
         return $"{signing}.{Base64Url.EncodeToString(HMACSHA256.HashData(Encoding.UTF8.GetBytes(key), Encoding.UTF8.GetBytes(signing)))}";
     }
 
@@ -211,14 +242,22 @@ public sealed partial class RouteTableTests(RouteTableTests.Bed bed) : IClassFix
         await relay.RegisterAsync(bob, id: phone);
         await relay.CommitMessageAsync("hello", m => m with { Account = bob });
         using var stranger = relay.NewClient((await relay.IssueTokenAsync(alice)).Token);
-        using var request = new HttpRequestMessage(new HttpMethod(method), path.Replace("BOB", Uri.EscapeDataString(bob), StringComparison.Ordinal).Replace("phone", phone, StringComparison.Ordinal));
+        using var request = new HttpRequestMessage(
+            new HttpMethod(method),
+            path.Replace("BOB", Uri.EscapeDataString(bob), StringComparison.Ordinal).Replace("phone", phone, StringComparison.Ordinal)
+        );
         request.Content = method == "PATCH" ? new StringContent("{}", Encoding.UTF8, "application/json") : null;
 
         using var answer = await stranger.SendAsync(request, Token);
 
         var text = await answer.Content.ReadAsStringAsync(Token);
         Assert.DoesNotContain(bob, text, StringComparison.Ordinal);
-        Assert.Equal(path.Contains("phone", StringComparison.Ordinal) && !path.Contains("deliveries", StringComparison.Ordinal) ? HttpStatusCode.NotFound : HttpStatusCode.OK, answer.StatusCode);
+        Assert.Equal(
+            path.Contains("phone", StringComparison.Ordinal) && !path.Contains("deliveries", StringComparison.Ordinal)
+                ? HttpStatusCode.NotFound
+                : HttpStatusCode.OK,
+            answer.StatusCode
+        );
     }
 
     [Fact]
@@ -239,7 +278,10 @@ public sealed partial class RouteTableTests(RouteTableTests.Bed bed) : IClassFix
             Assert.True(status == "204" || good!["content"]!["application/json"]!["schema"] is not null, row.Route);
             Assert.True(status == "204" || good!["content"]!["application/json"]!["example"] is not null, $"{row.Route} has no example");
             Assert.All((string[])["401", "404", "429"], refusal => Assert.True(answers.ContainsKey(refusal), $"{row.Route} {refusal}"));
-            Assert.True(row.Body is null || operation["requestBody"]?["content"]?.AsObject().First().Value!["example"] is not null, $"{row.Route} has no example request");
+            Assert.True(
+                row.Body is null || operation["requestBody"]?["content"]?.AsObject().First().Value!["example"] is not null,
+                $"{row.Route} has no example request"
+            );
         }
 
         Assert.NotNull(document["components"]!["securitySchemes"]!["bearer"]);
@@ -269,7 +311,11 @@ public sealed partial class RouteTableTests(RouteTableTests.Bed bed) : IClassFix
         public async ValueTask InitializeAsync()
         {
             Relay = await TestRelay.OpenAsync(
-                null, $"--Api:Jwt:SigningKey={JwtKey}", "--Api:RateLimits:StrangersPerSecond=0", "--Api:RateLimits:FailuresPerMinute=0");
+                null,
+                $"--Api:Jwt:SigningKey={JwtKey}",
+                "--Api:RateLimits:StrangersPerSecond=0",
+                "--Api:RateLimits:FailuresPerMinute=0"
+            );
             await Relay.ServeAsync();
         }
 

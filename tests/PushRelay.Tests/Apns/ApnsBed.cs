@@ -30,13 +30,23 @@ internal sealed class ApnsBed : IAsyncDisposable
     public ApnsClient Client { get; }
 
     public static async Task<ApnsBed> StartAsync(
-        Func<ApnsSimulatorOptions, ApnsSimulatorOptions>? simulated = null, Func<ApnsClientOptions, ApnsClientOptions>? sending = null)
+        Func<ApnsSimulatorOptions, ApnsSimulatorOptions>? simulated = null,
+        Func<ApnsClientOptions, ApnsClientOptions>? sending = null
+    )
     {
         var pem = ApnsSimulator.CreateSigningKeyPem();
         var simulatorOptions = new ApnsSimulatorOptions { Keys = [new ApnsSimulatorKey(TeamId, KeyId, pem)], Topics = [Topic] };
-        var simulator = await ApnsSimulator.StartAsync(simulated?.Invoke(simulatorOptions) ?? simulatorOptions, TestContext.Current.CancellationToken);
+        var simulator = await ApnsSimulator.StartAsync(
+            simulated?.Invoke(simulatorOptions) ?? simulatorOptions,
+            TestContext.Current.CancellationToken
+        );
         var key = ApnsSigningKey.FromPem(TeamId, KeyId, pem);
-        var options = new ApnsClientOptions { Key = key, Endpoint = simulator.Endpoint, TrustedCertificates = Trust(simulator) };
+        var options = new ApnsClientOptions
+        {
+            Key = key,
+            Endpoint = simulator.Endpoint,
+            TrustedCertificates = Trust(simulator),
+        };
         return new ApnsBed(simulator, key, sending?.Invoke(options) ?? options);
     }
 
@@ -50,15 +60,18 @@ internal sealed class ApnsBed : IAsyncDisposable
     /// <summary>64 hex digits that end in the number.</summary>
     public static string Token(int number = 1) => number.ToString("x64", CultureInfo.InvariantCulture);
 
-    public static ApnsNotification Alert(int number = 1) => new()
-    {
-        DeviceToken = Token(number),
-        Topic = Topic,
-        Payload = Encoding.UTF8.GetBytes("""{"aps":{"alert":{"title":"alice@example.com","body":"hello"}}}"""),
-    };
+    public static ApnsNotification Alert(int number = 1) =>
+        new()
+        {
+            DeviceToken = Token(number),
+            Topic = Topic,
+            Payload = Encoding.UTF8.GetBytes("""{"aps":{"alert":{"title":"alice@example.com","body":"hello"}}}"""),
+        };
 
     public Task<ApnsResponse> SendAsync(ApnsNotification? notification = null) =>
-        Client.SendAsync(notification ?? Alert(), TestContext.Current.CancellationToken).WaitAsync(TimeSpan.FromSeconds(30), TestContext.Current.CancellationToken);
+        Client
+            .SendAsync(notification ?? Alert(), TestContext.Current.CancellationToken)
+            .WaitAsync(TimeSpan.FromSeconds(30), TestContext.Current.CancellationToken);
 
     public async ValueTask DisposeAsync()
     {

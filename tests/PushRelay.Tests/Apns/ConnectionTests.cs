@@ -11,7 +11,7 @@ namespace PushRelay.Tests.Apns;
 
 public sealed class ConnectionTests
 {
-    private readonly FakeTimeProvider _clock = new(TimeProvider.System.GetUtcNow());
+    private readonly FakeTimeProvider clock = new(TimeProvider.System.GetUtcNow());
 
     [Fact]
     public async Task A_certificate_stands_in_for_the_provider_token()
@@ -19,7 +19,8 @@ public sealed class ConnectionTests
         using var certificate = SelfSigned();
         await using var bed = await ApnsBed.StartAsync(
             simulated => simulated with { ClientCertificates = [certificate] },
-            sending => sending with { Key = null, Certificate = certificate });
+            sending => sending with { Key = null, Certificate = certificate }
+        );
 
         Assert.Equal(ApnsOutcome.Accepted, (await bed.SendAsync()).Outcome);
         Assert.Equal(0, bed.Simulator.ProviderTokensSeen);
@@ -33,7 +34,8 @@ public sealed class ConnectionTests
         using var other = SelfSigned();
         await using var bed = await ApnsBed.StartAsync(
             simulated => simulated with { ClientCertificates = [known] },
-            sending => sending with { Key = null, Certificate = other });
+            sending => sending with { Key = null, Certificate = other }
+        );
 
         var response = await bed.SendAsync();
 
@@ -51,9 +53,13 @@ public sealed class ConnectionTests
         Assert.Throws<ArgumentException>(() => new ApnsClient(new ApnsClientOptions { Key = key, Certificate = certificate }));
         Assert.Throws<ArgumentException>(() => new ApnsClient(new ApnsClientOptions { Certificate = noPrivateKey }));
         Assert.Throws<ArgumentException>(() => new ApnsClient(new ApnsClientOptions { Key = key, Endpoint = new Uri("http://127.0.0.1") }));
-        Assert.Throws<ArgumentException>(() => new ApnsClient(new ApnsClientOptions { Key = key, Endpoint = new Uri("https://127.0.0.1/path") }));
+        Assert.Throws<ArgumentException>(() =>
+            new ApnsClient(new ApnsClientOptions { Key = key, Endpoint = new Uri("https://127.0.0.1/path") })
+        );
         Assert.Throws<ArgumentOutOfRangeException>(() => new ApnsClient(new ApnsClientOptions { Key = key, StreamsMax = 0 }));
-        Assert.Throws<ArgumentOutOfRangeException>(() => new ApnsClient(new ApnsClientOptions { Key = key, RequestTimeout = TimeSpan.Zero }));
+        Assert.Throws<ArgumentOutOfRangeException>(() =>
+            new ApnsClient(new ApnsClientOptions { Key = key, RequestTimeout = TimeSpan.Zero })
+        );
     }
 
     [Fact]
@@ -77,7 +83,8 @@ public sealed class ConnectionTests
     {
         await using var bed = await ApnsBed.StartAsync(
             simulated => simulated with { Latency = TimeSpan.FromMilliseconds(20) },
-            sending => sending with { StreamsMax = 50, ConnectionsMax = 3 });
+            sending => sending with { StreamsMax = 50, ConnectionsMax = 3 }
+        );
 
         await Task.WhenAll(Enumerable.Range(0, 50).Select(number => bed.SendAsync(ApnsBed.Alert(number))));
         var few = bed.Simulator.ConnectionsSeen;
@@ -90,12 +97,14 @@ public sealed class ConnectionTests
     public async Task An_aged_connection_hands_over_without_a_gap()
     {
         await using var bed = await ApnsBed.StartAsync(
-            simulated => simulated with { Clock = _clock }, sending => sending with { Clock = _clock, ConnectionLifetime = TimeSpan.FromMinutes(10) });
+            simulated => simulated with { Clock = clock },
+            sending => sending with { Clock = clock, ConnectionLifetime = TimeSpan.FromMinutes(10) }
+        );
         await bed.SendAsync();
-        _clock.Advance(TimeSpan.FromMinutes(8));
+        clock.Advance(TimeSpan.FromMinutes(8));
         await bed.SendAsync();
 
-        _clock.Advance(TimeSpan.FromMinutes(4));
+        clock.Advance(TimeSpan.FromMinutes(4));
         var responses = await Task.WhenAll(Enumerable.Range(0, 100).Select(number => bed.SendAsync(ApnsBed.Alert(number))));
         await bed.SendAsync();
 
@@ -110,8 +119,11 @@ public sealed class ConnectionTests
     [InlineData(120)]
     public async Task A_clock_that_is_hours_off_is_noticed_by_Apples_date_and_made_up_for(int minutes)
     {
-        var wrong = new FakeTimeProvider(_clock.GetUtcNow() + TimeSpan.FromMinutes(minutes));
-        await using var bed = await ApnsBed.StartAsync(simulated => simulated with { Clock = _clock }, sending => sending with { Clock = wrong });
+        var wrong = new FakeTimeProvider(clock.GetUtcNow() + TimeSpan.FromMinutes(minutes));
+        await using var bed = await ApnsBed.StartAsync(
+            simulated => simulated with { Clock = clock },
+            sending => sending with { Clock = wrong }
+        );
 
         var response = await bed.SendAsync();
 
@@ -123,8 +135,11 @@ public sealed class ConnectionTests
     [Fact]
     public async Task A_clock_that_is_a_little_off_is_left_alone()
     {
-        var wrong = new FakeTimeProvider(_clock.GetUtcNow() - TimeSpan.FromMinutes(4));
-        await using var bed = await ApnsBed.StartAsync(simulated => simulated with { Clock = _clock }, sending => sending with { Clock = wrong });
+        var wrong = new FakeTimeProvider(clock.GetUtcNow() - TimeSpan.FromMinutes(4));
+        await using var bed = await ApnsBed.StartAsync(
+            simulated => simulated with { Clock = clock },
+            sending => sending with { Clock = wrong }
+        );
 
         await bed.SendAsync();
 
@@ -174,8 +189,19 @@ public sealed class ConnectionTests
         Assert.Contains(measured, entry => entry.Name == "pushrelay.apns.provider_token.signed");
         var ours = spans.Where(span => (string?)span.GetTagItem("apns.topic") == "com.example.measured").ToList();
         Assert.Equal(3, ours.Count);
-        Assert.All(ours, span => Assert.DoesNotContain(
-            span.TagObjects, tag => tag.Value?.ToString() is { } value && (value.Contains(ApnsBed.Token(7_000)[..40], StringComparison.Ordinal) || value.Contains("secret", StringComparison.Ordinal))));
+        Assert.All(
+            ours,
+            span =>
+                Assert.DoesNotContain(
+                    span.TagObjects,
+                    tag =>
+                        tag.Value?.ToString() is { } value
+                        && (
+                            value.Contains(ApnsBed.Token(7_000)[..40], StringComparison.Ordinal)
+                            || value.Contains("secret", StringComparison.Ordinal)
+                        )
+                )
+        );
 
         static string Text(ReadOnlySpan<KeyValuePair<string, object?>> tags)
         {

@@ -37,9 +37,14 @@ public sealed class ControlPortTests
         await using var bed = await ApnsBed.StartAsync();
         using var control = new HttpClient { BaseAddress = bed.Simulator.ControlEndpoint };
 
-        var posted = await PostAsync(control, $$"""
-            {"rules":[{"status":503,"skip":1,"retryAfter":"7","delay":1},{"token":"{{ApnsBed.Token(9)}}","status":410,"timestamp":"2026-11-23T01:00:00Z","times":2}]}
-            """);
+        var posted = await PostAsync(
+            control,
+            $$"""
+            {"rules":[{"status":503,"skip":1,"retryAfter":"7","delay":1},{"token":"{{ApnsBed.Token(
+                9
+            )}}","status":410,"timestamp":"2026-11-23T01:00:00Z","times":2}]}
+            """
+        );
         var responses = new List<ApnsResponse>();
         foreach (var number in new[] { 1, 2, 3, 9 })
         {
@@ -83,7 +88,10 @@ public sealed class ControlPortTests
         await using var simulator = await ApnsSimulator.StartAsync(new ApnsSimulatorOptions(), TestContext.Current.CancellationToken);
         using var control = new HttpClient { BaseAddress = simulator.ControlEndpoint };
 
-        Assert.Equal(simulator.CaPem, await control.GetStringAsync(new Uri("/ca.pem", UriKind.Relative), TestContext.Current.CancellationToken));
+        Assert.Equal(
+            simulator.CaPem,
+            await control.GetStringAsync(new Uri("/ca.pem", UriKind.Relative), TestContext.Current.CancellationToken)
+        );
         Assert.Equal("ok", (await GetAsync(control, "/health")).GetProperty("status").GetString());
     }
 
@@ -93,7 +101,14 @@ public sealed class ControlPortTests
     public async Task Bound_to_another_address_it_says_where_it_is_reached(string bound, string host)
     {
         var address = IPAddress.Parse(bound);
-        await using var bed = await ApnsBed.StartAsync(simulated => simulated with { Address = address, ControlAddress = address, HostNames = ["apns-sim"] });
+        await using var bed = await ApnsBed.StartAsync(simulated =>
+            simulated with
+            {
+                Address = address,
+                ControlAddress = address,
+                HostNames = ["apns-sim"],
+            }
+        );
         using var control = new HttpClient { BaseAddress = bed.Simulator.ControlEndpoint };
 
         Assert.Equal((host, host), (bed.Simulator.Endpoint.Host, bed.Simulator.ControlEndpoint.Host));
@@ -112,7 +127,10 @@ public sealed class ControlPortTests
 
         Assert.Equal(HttpStatusCode.NotFound, (await control.GetAsync(device, TestContext.Current.CancellationToken)).StatusCode);
         Assert.Equal(HttpStatusCode.NoContent, (await control.PutAsync(device, offline, TestContext.Current.CancellationToken)).StatusCode);
-        Assert.Equal(HttpStatusCode.BadRequest, (await control.PutAsync(device, nonsense, TestContext.Current.CancellationToken)).StatusCode);
+        Assert.Equal(
+            HttpStatusCode.BadRequest,
+            (await control.PutAsync(device, nonsense, TestContext.Current.CancellationToken)).StatusCode
+        );
         Assert.Equal(HttpStatusCode.NoContent, (await PostAsync(control, """{"fault":"refuse","skip":1}""")).StatusCode);
         await bed.SendAsync();
         Assert.Equal(ApnsOutcome.Accepted, (await bed.SendAsync()).Outcome);
@@ -121,14 +139,19 @@ public sealed class ControlPortTests
 
         Assert.Equal(HttpStatusCode.NoContent, (await PostAsync(control, "", "/connections/goAway")).StatusCode);
         Assert.Equal(HttpStatusCode.BadRequest, (await PostAsync(control, "", "/connections/stall")).StatusCode);
-        Assert.Equal(HttpStatusCode.NoContent, (await control.PutAsync(new Uri("/streams/10", UriKind.Relative), null, TestContext.Current.CancellationToken)).StatusCode);
+        Assert.Equal(
+            HttpStatusCode.NoContent,
+            (await control.PutAsync(new Uri("/streams/10", UriKind.Relative), null, TestContext.Current.CancellationToken)).StatusCode
+        );
         Assert.Equal(ApnsOutcome.Accepted, (await bed.SendAsync()).Outcome);
         Assert.Equal(2, (await GetAsync(control, "/health")).GetProperty("connectionsSeen").GetInt32());
     }
 
     private static async Task<JsonElement> GetAsync(HttpClient control, string path)
     {
-        using var json = JsonDocument.Parse(await control.GetStringAsync(new Uri(path, UriKind.Relative), TestContext.Current.CancellationToken));
+        using var json = JsonDocument.Parse(
+            await control.GetStringAsync(new Uri(path, UriKind.Relative), TestContext.Current.CancellationToken)
+        );
         return json.RootElement.Clone();
     }
 

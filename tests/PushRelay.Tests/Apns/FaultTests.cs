@@ -27,7 +27,14 @@ public sealed class FaultTests
     public async Task A_refused_stream_is_sent_again_and_processed_once()
     {
         await using var bed = await ApnsBed.StartAsync();
-        bed.Simulator.AnswerNext(new ScriptRule { Fault = ApnsFault.Refuse, Skip = 5, Times = 40 });
+        bed.Simulator.AnswerNext(
+            new ScriptRule
+            {
+                Fault = ApnsFault.Refuse,
+                Skip = 5,
+                Times = 40,
+            }
+        );
 
         var responses = await SendAsync(bed, 300);
 
@@ -66,7 +73,14 @@ public sealed class FaultTests
         await using var bed = await ApnsBed.StartAsync(simulated => simulated with { Latency = TimeSpan.FromMilliseconds(2) });
         for (var i = 1; i <= 14; i++)
         {
-            bed.Simulator.AnswerNext(new ScriptRule { Fault = fault, Processed = processed, Skip = i * 200 });
+            bed.Simulator.AnswerNext(
+                new ScriptRule
+                {
+                    Fault = fault,
+                    Processed = processed,
+                    Skip = i * 200,
+                }
+            );
         }
 
         var responses = await SendAsync(bed, 3000);
@@ -74,7 +88,10 @@ public sealed class FaultTests
         // A push whose last byte was on its way when the GOAWAY came may stay unknown: the handler does not tell whether it went out.
         // One that met ten of them is handed back.
         Assert.InRange(responses.Count(response => response.Outcome == ApnsOutcome.Accepted), 2900, 3000);
-        Assert.All(responses, response => Assert.True(response.Outcome is ApnsOutcome.Accepted or ApnsOutcome.Unknown or ApnsOutcome.Deferred));
+        Assert.All(
+            responses,
+            response => Assert.True(response.Outcome is ApnsOutcome.Accepted or ApnsOutcome.Unknown or ApnsOutcome.Deferred)
+        );
         AssertNothingLostOrDoubled(bed, responses);
         Assert.True(bed.Simulator.ConnectionsSeen > 5);
     }
@@ -137,7 +154,14 @@ public sealed class FaultTests
     public async Task A_connection_lost_under_way_leaves_what_was_on_it_unknown_and_the_rest_goes_on(ApnsFault fault, bool processed)
     {
         await using var bed = await ApnsBed.StartAsync(simulated => simulated with { Latency = TimeSpan.FromMilliseconds(10) });
-        bed.Simulator.AnswerNext(new ScriptRule { Token = ApnsBed.Token(200), Fault = fault, Processed = processed });
+        bed.Simulator.AnswerNext(
+            new ScriptRule
+            {
+                Token = ApnsBed.Token(200),
+                Fault = fault,
+                Processed = processed,
+            }
+        );
         Assert.Equal(ApnsOutcome.Accepted, (await bed.SendAsync(ApnsBed.Alert(100_000))).Outcome);
 
         var responses = await SendAsync(bed, 400);
@@ -173,8 +197,13 @@ public sealed class FaultTests
     [Fact]
     public async Task A_connection_that_falls_silent_is_found_out_by_its_missing_pings_and_replaced()
     {
-        await using var bed = await ApnsBed.StartAsync(
-            sending: options => options with { PingDelay = TimeSpan.FromSeconds(1), PingTimeout = TimeSpan.FromSeconds(1) });
+        await using var bed = await ApnsBed.StartAsync(sending: options =>
+            options with
+            {
+                PingDelay = TimeSpan.FromSeconds(1),
+                PingTimeout = TimeSpan.FromSeconds(1),
+            }
+        );
         await bed.SendAsync();
         bed.Simulator.Strike(ApnsFault.Freeze);
 
@@ -264,7 +293,10 @@ public sealed class FaultTests
         var refused = await bed.SendAsync();
         var next = await bed.SendAsync();
 
-        Assert.Equal((ApnsOutcome.Deferred, 429, ApnsReason.TooManyProviderTokenUpdates), (refused.Outcome, refused.Status, refused.KnownReason));
+        Assert.Equal(
+            (ApnsOutcome.Deferred, 429, ApnsReason.TooManyProviderTokenUpdates),
+            (refused.Outcome, refused.Status, refused.KnownReason)
+        );
         Assert.Equal(ApnsOutcome.Accepted, next.Outcome);
         Assert.Equal(2, bed.Simulator.ConnectionsSeen);
     }
@@ -300,19 +332,43 @@ public sealed class FaultTests
     {
         await using var bed = await ApnsBed.StartAsync(
             simulated => simulated with { Latency = TimeSpan.FromMilliseconds(3), Seed = seed, KeepMax = 1_000_000 },
-            sending => sending with { RequestTimeout = TimeSpan.FromSeconds(1) });
-        foreach (var (fault, rate) in new[]
-                 {
-                     (ApnsFault.Refuse, 0.01), (ApnsFault.Reset, 0.01), (ApnsFault.Stall, 0.001), (ApnsFault.GoAway, 0.002), (ApnsFault.CutAnswer, 0.0005),
-                     (ApnsFault.Close, 0.0005), (ApnsFault.Abort, 0.0005), (ApnsFault.HalfClose, 0.0005),
-                 })
+            sending => sending with { RequestTimeout = TimeSpan.FromSeconds(1) }
+        );
+        foreach (
+            var (fault, rate) in new[]
+            {
+                (ApnsFault.Refuse, 0.01),
+                (ApnsFault.Reset, 0.01),
+                (ApnsFault.Stall, 0.001),
+                (ApnsFault.GoAway, 0.002),
+                (ApnsFault.CutAnswer, 0.0005),
+                (ApnsFault.Close, 0.0005),
+                (ApnsFault.Abort, 0.0005),
+                (ApnsFault.HalfClose, 0.0005),
+            }
+        )
         {
-            bed.Simulator.AnswerNext(new ScriptRule { Fault = fault, Rate = rate, Times = 100, Processed = seed % 2 == 0 });
+            bed.Simulator.AnswerNext(
+                new ScriptRule
+                {
+                    Fault = fault,
+                    Rate = rate,
+                    Times = 100,
+                    Processed = seed % 2 == 0,
+                }
+            );
         }
 
         foreach (var (status, rate) in new[] { (429, 0.01), (500, 0.01), (503, 0.01), (410, 0.01) })
         {
-            bed.Simulator.AnswerNext(new ScriptRule { Status = status, Rate = rate, Times = int.MaxValue });
+            bed.Simulator.AnswerNext(
+                new ScriptRule
+                {
+                    Status = status,
+                    Rate = rate,
+                    Times = int.MaxValue,
+                }
+            );
         }
 
         var responses = new List<ApnsResponse>();

@@ -26,7 +26,8 @@ public sealed class PayloadTests
 
         Assert.Equal(
             """{"aps":{"alert":{"title":"alice@example.com","body":"hello"},"badge":3,"sound":"default","thread-id":"t","mutable-content":1},"account":"bob@example.com","count":2}""",
-            Encoding.UTF8.GetString(payload.ToBytes()));
+            Encoding.UTF8.GetString(payload.ToBytes())
+        );
     }
 
     [Fact]
@@ -52,7 +53,8 @@ public sealed class PayloadTests
 
         Assert.Equal(
             """{"aps":{"alert":{"title-loc-key":"T","title-loc-args":["a"],"subtitle":"s","subtitle-loc-key":"S","subtitle-loc-args":["b"],"loc-key":"B","loc-args":["c","d"]},"sound":{"critical":1,"name":"ring.caf","volume":0.5},"category":"call","content-available":1,"interruption-level":"time-sensitive","relevance-score":0.25,"target-content-id":"window"}}""",
-            Encoding.UTF8.GetString(payload.ToBytes()));
+            Encoding.UTF8.GetString(payload.ToBytes())
+        );
     }
 
     [Fact]
@@ -70,7 +72,13 @@ public sealed class PayloadTests
     [Fact]
     public void A_lone_surrogate_becomes_the_replacement_character_wherever_it_stands()
     {
-        var payload = new ApnsPayload { Title = "\uD83D", Body = "a\uDC00b\uD83D\uDE00", LocArgs = ["\uD800"], Custom = { ["x\uDC00"] = "y\uD83D" } };
+        var payload = new ApnsPayload
+        {
+            Title = "\uD83D",
+            Body = "a\uDC00b\uD83D\uDE00",
+            LocArgs = ["\uD800"],
+            Custom = { ["x\uDC00"] = "y\uD83D" },
+        };
 
         using var json = JsonDocument.Parse(payload.ToBytes());
 
@@ -111,22 +119,32 @@ public sealed class PayloadTests
     {
         var hard = Gen.OneOf('"', '\\', '\n', '\u0001', '\uD83D', '\uDC4D', 'é', '的');
         var text = Gen.OneOf(Gen.String, Gen.String[Gen.Char['\uD700', '\uE000'], 0, 300], Gen.String[hard, 0, 300]);
-        Gen.Select(text, Gen.Int[60, 700]).Sample((body, bytesMax) =>
-        {
-            var whole = new ApnsPayload { Title = "t", Body = body }.ToBytes(int.MaxValue);
-            var bytes = new ApnsPayload { Title = "t", Body = body }.ToBytes(bytesMax);
-            var read = BodyOf(bytes);
-            return bytes.Length <= bytesMax
-                && (whole.Length > bytesMax
-                    ? read.Length == 0 || read.EndsWith('…')
-                    : bytes.AsSpan().SequenceEqual(whole) && read == PayloadText.WellFormed(body));
-        });
+        Gen.Select(text, Gen.Int[60, 700])
+            .Sample(
+                (body, bytesMax) =>
+                {
+                    var whole = new ApnsPayload { Title = "t", Body = body }.ToBytes(int.MaxValue);
+                    var bytes = new ApnsPayload { Title = "t", Body = body }.ToBytes(bytesMax);
+                    var read = BodyOf(bytes);
+                    return bytes.Length <= bytesMax
+                        && (
+                            whole.Length > bytesMax
+                                ? read.Length == 0 || read.EndsWith('…')
+                                : bytes.AsSpan().SequenceEqual(whole) && read == PayloadText.WellFormed(body)
+                        );
+                }
+            );
     }
 
     [Fact]
     public void The_caller_chooses_what_is_cut()
     {
-        var payload = new ApnsPayload { Title = new string('t', 500), Subtitle = "sub", Body = "body" };
+        var payload = new ApnsPayload
+        {
+            Title = new string('t', 500),
+            Subtitle = "sub",
+            Body = "body",
+        };
 
         using var json = JsonDocument.Parse(payload.ToBytes(200, ApnsPayloadField.Title));
 
@@ -140,7 +158,12 @@ public sealed class PayloadTests
     public void Where_one_text_is_not_enough_a_second_is_cut()
     {
         var emoji = string.Concat(Enumerable.Repeat("👨‍👩‍👧‍👦", 40_000));
-        var payload = new ApnsPayload { Title = emoji, Body = emoji, Custom = { ["id"] = 1 } };
+        var payload = new ApnsPayload
+        {
+            Title = emoji,
+            Body = emoji,
+            Custom = { ["id"] = 1 },
+        };
 
         var bytes = payload.ToBytes(4096, ApnsPayloadField.Body, ApnsPayloadField.Title);
 

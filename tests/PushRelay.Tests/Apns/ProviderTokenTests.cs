@@ -13,7 +13,7 @@ namespace PushRelay.Tests.Apns;
 
 public sealed class ProviderTokenTests
 {
-    private readonly FakeTimeProvider _clock = new(DateTimeOffset.FromUnixTimeSeconds(1_795_388_000));
+    private readonly FakeTimeProvider clock = new(DateTimeOffset.FromUnixTimeSeconds(1_795_388_000));
 
     [Fact]
     public async Task One_token_serves_fifty_minutes_and_not_longer()
@@ -24,7 +24,7 @@ public sealed class ProviderTokenTests
         for (var minute = 0; minute < 200; minute += 10)
         {
             Assert.Equal(ApnsOutcome.Accepted, (await bed.SendAsync()).Outcome);
-            _clock.Advance(TimeSpan.FromMinutes(10));
+            clock.Advance(TimeSpan.FromMinutes(10));
         }
 
         Assert.Equal([0, 50, 100, 150], store.Signed.Select(at => (int)(at - store.Signed[0]).TotalMinutes));
@@ -48,7 +48,7 @@ public sealed class ProviderTokenTests
         var store = new RecordingStore();
         await using var bed = await StartAsync(store);
         await bed.SendAsync();
-        _clock.Advance(TimeSpan.FromMinutes(30));
+        clock.Advance(TimeSpan.FromMinutes(30));
         bed.Simulator.AnswerNext(403, "ExpiredProviderToken");
 
         var response = await bed.SendAsync();
@@ -64,7 +64,7 @@ public sealed class ProviderTokenTests
         var store = new RecordingStore();
         await using var bed = await StartAsync(store);
         await bed.SendAsync();
-        _clock.Advance(TimeSpan.FromMinutes(30));
+        clock.Advance(TimeSpan.FromMinutes(30));
         bed.Simulator.AnswerNext(403, "ExpiredProviderToken");
 
         var responses = await Task.WhenAll(Enumerable.Range(0, 200).Select(number => bed.SendAsync(ApnsBed.Alert(number))));
@@ -81,7 +81,7 @@ public sealed class ProviderTokenTests
         var folder = Directory.CreateTempSubdirectory("apns-jwt");
         try
         {
-            var parts = key.Sign(_clock.GetUtcNow()).Value.Split('.');
+            var parts = key.Sign(clock.GetUtcNow()).Value.Split('.');
             var raw = Base64Url.DecodeFromChars(parts[2]);
             var der = new AsnWriter(AsnEncodingRules.DER);
             using (der.PushSequence())
@@ -90,7 +90,11 @@ public sealed class ProviderTokenTests
                 der.WriteIntegerUnsigned(raw.AsSpan(32).TrimStart((byte)0));
             }
 
-            var (keyFile, dataFile, signatureFile) = (Path.Combine(folder.FullName, "k"), Path.Combine(folder.FullName, "d"), Path.Combine(folder.FullName, "s"));
+            var (keyFile, dataFile, signatureFile) = (
+                Path.Combine(folder.FullName, "k"),
+                Path.Combine(folder.FullName, "d"),
+                Path.Combine(folder.FullName, "s")
+            );
             await File.WriteAllTextAsync(keyFile, Pem, TestContext.Current.CancellationToken);
             await File.WriteAllTextAsync(dataFile, $"{parts[0]}.{parts[1]}", TestContext.Current.CancellationToken);
             await File.WriteAllBytesAsync(signatureFile, der.Encode(), TestContext.Current.CancellationToken);
@@ -100,7 +104,10 @@ public sealed class ProviderTokenTests
 
             Assert.Equal("Verified OK", said.Trim());
             Assert.Equal($$"""{"alg":"ES256","kid":"{{ApnsBed.KeyId}}"}""", Encoding.UTF8.GetString(Base64Url.DecodeFromChars(parts[0])));
-            Assert.Equal($$"""{"iss":"{{ApnsBed.TeamId}}","iat":1795388000}""", Encoding.UTF8.GetString(Base64Url.DecodeFromChars(parts[1])));
+            Assert.Equal(
+                $$"""{"iss":"{{ApnsBed.TeamId}}","iat":1795388000}""",
+                Encoding.UTF8.GetString(Base64Url.DecodeFromChars(parts[1]))
+            );
         }
         finally
         {
@@ -144,7 +151,7 @@ public sealed class ProviderTokenTests
         for (var minute = 0; minute < 300; minute++)
         {
             await bed.SendAsync();
-            _clock.Advance(TimeSpan.FromMinutes(1));
+            clock.Advance(TimeSpan.FromMinutes(1));
         }
 
         var gaps = store.Signed.Zip(store.Signed.Skip(1), (first, second) => second - first);
@@ -183,8 +190,10 @@ public sealed class ProviderTokenTests
         using var p384 = ECDsa.Create(ECCurve.NamedCurves.nistP384);
         using var p256 = ECDsa.Create(ECCurve.NamedCurves.nistP256);
         using var rsa = RSA.Create(2048);
-        var certificate = new CertificateRequest("CN=x", p256, HashAlgorithmName.SHA256)
-            .CreateSelfSigned(DateTimeOffset.UnixEpoch, DateTimeOffset.UnixEpoch.AddYears(1));
+        var certificate = new CertificateRequest("CN=x", p256, HashAlgorithmName.SHA256).CreateSelfSigned(
+            DateTimeOffset.UnixEpoch,
+            DateTimeOffset.UnixEpoch.AddYears(1)
+        );
         var pem = p256.ExportPkcs8PrivateKeyPem();
         return new TheoryData<string, string>
         {
@@ -196,7 +205,13 @@ public sealed class ProviderTokenTests
             { "RSA", rsa.ExportRSAPrivateKeyPem() },
             { "P-384", p384.ExportPkcs8PrivateKeyPem() },
             { "P-384", p384.ExportECPrivateKeyPem() },
-            { "encrypted", p256.ExportEncryptedPkcs8PrivateKeyPem("x", new PbeParameters(PbeEncryptionAlgorithm.Aes128Cbc, HashAlgorithmName.SHA256, 1000)) },
+            {
+                "encrypted",
+                p256.ExportEncryptedPkcs8PrivateKeyPem(
+                    "x",
+                    new PbeParameters(PbeEncryptionAlgorithm.Aes128Cbc, HashAlgorithmName.SHA256, 1000)
+                )
+            },
             { "certificate", certificate.ExportCertificatePem() },
             { "public key", p256.ExportSubjectPublicKeyInfoPem() },
             { "cannot be read", "-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMGByqGSM49\n-----END PRIVATE KEY-----" },
@@ -226,24 +241,28 @@ public sealed class ProviderTokenTests
 
     private static readonly string Pem = ApnsSimulator.CreateSigningKeyPem();
 
-    private Task<ApnsBed> StartAsync(IApnsTokenStore? store) => ApnsBed.StartAsync(
-        simulated => simulated with { Clock = _clock },
-        sending => sending with { Clock = _clock, TokenStore = store });
+    private Task<ApnsBed> StartAsync(IApnsTokenStore? store) =>
+        ApnsBed.StartAsync(simulated => simulated with { Clock = clock }, sending => sending with { Clock = clock, TokenStore = store });
 
     /// <summary>As a database would: one token for all who ask.</summary>
     private sealed class RecordingStore : IApnsTokenStore
     {
-        private readonly SemaphoreSlim _row = new(1);
-        private ApnsProviderToken? _kept;
+        private readonly SemaphoreSlim row = new(1);
+        private ApnsProviderToken? kept;
 
         public List<DateTimeOffset> Signed { get; } = [];
 
         public Exception? Failure { get; set; }
 
         public async ValueTask<ApnsProviderToken> GetAsync(
-            string teamId, string keyId, Func<ApnsProviderToken, bool> isUsable, Func<ApnsProviderToken> sign, CancellationToken cancellationToken)
+            string teamId,
+            string keyId,
+            Func<ApnsProviderToken, bool> isUsable,
+            Func<ApnsProviderToken> sign,
+            CancellationToken cancellationToken
+        )
         {
-            await _row.WaitAsync(cancellationToken);
+            await row.WaitAsync(cancellationToken);
             try
             {
                 if (Failure is { } failure)
@@ -251,17 +270,17 @@ public sealed class ProviderTokenTests
                     throw failure;
                 }
 
-                if (_kept is null || !isUsable(_kept))
+                if (kept is null || !isUsable(kept))
                 {
-                    _kept = sign();
-                    Signed.Add(_kept.IssuedAt);
+                    kept = sign();
+                    Signed.Add(kept.IssuedAt);
                 }
 
-                return _kept;
+                return kept;
             }
             finally
             {
-                _row.Release();
+                row.Release();
             }
         }
     }

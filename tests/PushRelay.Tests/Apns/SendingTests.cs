@@ -16,12 +16,14 @@ public sealed class SendingTests
     {
         await using var bed = await ApnsBed.StartAsync();
 
-        var response = await bed.SendAsync(ApnsBed.Alert() with
-        {
-            Id = Id,
-            Expiration = DateTimeOffset.FromUnixTimeSeconds(1_795_388_078),
-            CollapseId = "conversation-1",
-        });
+        var response = await bed.SendAsync(
+            ApnsBed.Alert() with
+            {
+                Id = Id,
+                Expiration = DateTimeOffset.FromUnixTimeSeconds(1_795_388_078),
+                CollapseId = "conversation-1",
+            }
+        );
 
         Assert.Equal((ApnsOutcome.Accepted, 200, Id), (response.Outcome, response.Status, response.ApnsId));
         Assert.Null(response.Reason);
@@ -38,7 +40,8 @@ public sealed class SendingTests
                 ["apns-collapse-id"] = "conversation-1",
                 ["apns-id"] = "0199aaaa-bbbb-7ccc-8ddd-eeeeffff0001",
             },
-            received.Headers.ToDictionary());
+            received.Headers.ToDictionary()
+        );
         Assert.Equal(Encoding.UTF8.GetString(ApnsBed.Alert().Payload.Span), received.Payload);
     }
 
@@ -70,12 +73,14 @@ public sealed class SendingTests
     {
         await using var bed = await ApnsBed.StartAsync();
 
-        var response = await bed.SendAsync(ApnsBed.Alert() with
-        {
-            PushType = type,
-            Priority = type == ApnsPushType.Background ? 5 : 10,
-            Expiration = DateTimeOffset.UnixEpoch,
-        });
+        var response = await bed.SendAsync(
+            ApnsBed.Alert() with
+            {
+                PushType = type,
+                Priority = type == ApnsPushType.Background ? 5 : 10,
+                Expiration = DateTimeOffset.UnixEpoch,
+            }
+        );
 
         Assert.Equal(ApnsOutcome.Accepted, response.Outcome);
         var headers = Assert.Single(bed.Simulator.Received).Headers;
@@ -194,7 +199,10 @@ public sealed class SendingTests
 
         var responses = await Task.WhenAll(Enumerable.Range(0, 200).Select(number => bed.SendAsync(ApnsBed.Alert(number))));
 
-        Assert.All(responses, response => Assert.Equal((ApnsOutcome.Deferred, "connect_failed", null), (response.Outcome, response.Reason, response.Status)));
+        Assert.All(
+            responses,
+            response => Assert.Equal((ApnsOutcome.Deferred, "connect_failed", null), (response.Outcome, response.Reason, response.Status))
+        );
     }
 
     [Fact]
@@ -204,9 +212,16 @@ public sealed class SendingTests
         await using var trustsNobodyElse = new ApnsClient(bed.Options with { TrustedCertificates = null });
         await using var otherSimulator = await ApnsSimulator.StartAsync(new ApnsSimulatorOptions(), TestContext.Current.CancellationToken);
         await using var trustsTheOther = new ApnsClient(bed.Options with { TrustedCertificates = ApnsBed.Trust(otherSimulator) });
-        await using var otherName = new ApnsClient(bed.Options with { Endpoint = new Uri($"https://127.0.0.2:{bed.Simulator.Endpoint.Port}") });
+        await using var otherName = new ApnsClient(
+            bed.Options with
+            {
+                Endpoint = new Uri($"https://127.0.0.2:{bed.Simulator.Endpoint.Port}"),
+            }
+        );
         await using var listensThere = await ApnsSimulator.StartAsync(
-            new ApnsSimulatorOptions { Address = IPAddress.Parse("127.0.0.2"), Port = bed.Simulator.Endpoint.Port }, TestContext.Current.CancellationToken);
+            new ApnsSimulatorOptions { Address = IPAddress.Parse("127.0.0.2"), Port = bed.Simulator.Endpoint.Port },
+            TestContext.Current.CancellationToken
+        );
 
         foreach (var client in new[] { trustsNobodyElse, trustsTheOther, otherName })
         {
@@ -259,22 +274,32 @@ public sealed class SendingTests
         Assert.InRange(bed.Simulator.Received.Max(received => received.Connection), 1, 4);
     }
 
-    public static TheoryData<string, Func<ApnsNotification, ApnsNotification>> Mistakes => new()
-    {
-        { "DeviceToken", notification => notification with { DeviceToken = "not hex" } },
-        { "DeviceToken", notification => notification with { DeviceToken = new string('a', 63) } },
-        { "DeviceToken", notification => notification with { DeviceToken = new string('a', 401) } },
-        { "Topic", notification => notification with { Topic = "" } },
-        { "Topic", notification => notification with { Topic = "com.example\r\napns-priority: 1" } },
-        { "CollapseId", notification => notification with { CollapseId = new string('c', 65) } },
-        { "CollapseId", notification => notification with { CollapseId = "a\nb" } },
-        { "Priority", notification => notification with { Priority = 7 } },
-        { "Priority", notification => notification with { PushType = ApnsPushType.Background } },
-        { "Expiration", notification => notification with { PushType = ApnsPushType.Voip } },
-        { "Payload", notification => notification with { Payload = default } },
-        { "Payload", notification => notification with { Payload = new byte[4097] } },
-        { "Payload", notification => notification with { PushType = ApnsPushType.Voip, Expiration = DateTimeOffset.UnixEpoch, Payload = new byte[5121] } },
-    };
+    public static TheoryData<string, Func<ApnsNotification, ApnsNotification>> Mistakes =>
+        new()
+        {
+            { "DeviceToken", notification => notification with { DeviceToken = "not hex" } },
+            { "DeviceToken", notification => notification with { DeviceToken = new string('a', 63) } },
+            { "DeviceToken", notification => notification with { DeviceToken = new string('a', 401) } },
+            { "Topic", notification => notification with { Topic = "" } },
+            { "Topic", notification => notification with { Topic = "com.example\r\napns-priority: 1" } },
+            { "CollapseId", notification => notification with { CollapseId = new string('c', 65) } },
+            { "CollapseId", notification => notification with { CollapseId = "a\nb" } },
+            { "Priority", notification => notification with { Priority = 7 } },
+            { "Priority", notification => notification with { PushType = ApnsPushType.Background } },
+            { "Expiration", notification => notification with { PushType = ApnsPushType.Voip } },
+            { "Payload", notification => notification with { Payload = default } },
+            { "Payload", notification => notification with { Payload = new byte[4097] } },
+            {
+                "Payload",
+                notification =>
+                    notification with
+                    {
+                        PushType = ApnsPushType.Voip,
+                        Expiration = DateTimeOffset.UnixEpoch,
+                        Payload = new byte[5121],
+                    }
+            },
+        };
 
     [Theory]
     [MemberData(nameof(Mistakes), DisableDiscoveryEnumeration = true)]

@@ -12,28 +12,29 @@ public sealed class SimulatorTests
 {
     private static readonly HashSet<string> Topics = [ApnsBed.Topic];
 
-    public static TheoryData<string?, string, string> Requests => new()
-    {
-        { null, "", "" },
-        { "BadDeviceToken", ":path", "/3/device/zz" },
-        { "BadDeviceToken", ":path", "/3/device/" + new string('a', 63) },
-        { "BadDeviceToken", ":path", "/3/device/" + new string('a', 402) },
-        { "MissingDeviceToken", ":path", "/3/device/" },
-        { "MissingTopic", "apns-topic", "" },
-        { "TopicDisallowed", "apns-topic", "com.example.other" },
-        { "BadTopic", "apns-push-type", "voip" },
-        { "InvalidPushType", "apns-push-type", "loud" },
-        { "BadPriority", "apns-priority", "7" },
-        { "BadPriority", "apns-push-type", "background" },
-        { "BadExpirationDate", "apns-expiration", "-1" },
-        { "BadExpirationDate", "apns-expiration", "tomorrow" },
-        { "BadMessageId", "apns-id", "not-a-uuid" },
-        { "BadCollapseId", "apns-collapse-id", new string('c', 65) },
-        { "PayloadEmpty", "body", "" },
-        { "PayloadEmpty", "body", "not json" },
-        { "PayloadEmpty", "body", "[]" },
-        { "PayloadTooLarge", "body", "{\"aps\":\"" + new string('x', 4096) + "\"}" },
-    };
+    public static TheoryData<string?, string, string> Requests =>
+        new()
+        {
+            { null, "", "" },
+            { "BadDeviceToken", ":path", "/3/device/zz" },
+            { "BadDeviceToken", ":path", "/3/device/" + new string('a', 63) },
+            { "BadDeviceToken", ":path", "/3/device/" + new string('a', 402) },
+            { "MissingDeviceToken", ":path", "/3/device/" },
+            { "MissingTopic", "apns-topic", "" },
+            { "TopicDisallowed", "apns-topic", "com.example.other" },
+            { "BadTopic", "apns-push-type", "voip" },
+            { "InvalidPushType", "apns-push-type", "loud" },
+            { "BadPriority", "apns-priority", "7" },
+            { "BadPriority", "apns-push-type", "background" },
+            { "BadExpirationDate", "apns-expiration", "-1" },
+            { "BadExpirationDate", "apns-expiration", "tomorrow" },
+            { "BadMessageId", "apns-id", "not-a-uuid" },
+            { "BadCollapseId", "apns-collapse-id", new string('c', 65) },
+            { "PayloadEmpty", "body", "" },
+            { "PayloadEmpty", "body", "not json" },
+            { "PayloadEmpty", "body", "[]" },
+            { "PayloadTooLarge", "body", "{\"aps\":\"" + new string('x', 4096) + "\"}" },
+        };
 
     [Theory]
     [MemberData(nameof(Requests))]
@@ -53,12 +54,20 @@ public sealed class SimulatorTests
         }
 
         var body = Encoding.UTF8.GetBytes(fields["body"]);
-        var headers = fields.Where(field => field.Key.StartsWith("apns-", StringComparison.Ordinal)).Select(field => new HeaderField(field.Key, field.Value)).ToList();
+        var headers = fields
+            .Where(field => field.Key.StartsWith("apns-", StringComparison.Ordinal))
+            .Select(field => new HeaderField(field.Key, field.Value))
+            .ToList();
 
         var refusal = RequestCheck.Check(new ApnsRequest("POST", fields[":path"], headers, body, body.Length, new Caller(1, null)), Topics);
 
         Assert.Equal(reason, refusal?.Reason);
-        Assert.Equal(reason == "PayloadTooLarge" ? 413 : reason is null ? null : 400, refusal?.Status);
+        Assert.Equal(
+            reason == "PayloadTooLarge" ? 413
+                : reason is null ? null
+                : 400,
+            refusal?.Status
+        );
     }
 
     [Fact]
@@ -67,7 +76,9 @@ public sealed class SimulatorTests
         List<HeaderField> headers = [new("apns-topic", ApnsBed.Topic), new("apns-priority", "10"), new("apns-priority", "5")];
 
         var refusal = RequestCheck.Check(
-            new ApnsRequest("POST", "/3/device/" + ApnsBed.Token(), headers, "{}"u8.ToArray(), 2, new Caller(1, null)), Topics);
+            new ApnsRequest("POST", "/3/device/" + ApnsBed.Token(), headers, "{}"u8.ToArray(), 2, new Caller(1, null)),
+            Topics
+        );
 
         Assert.Equal("DuplicateHeaders", refusal?.Reason);
     }
@@ -117,7 +128,10 @@ public sealed class SimulatorTests
         var pem = ApnsSimulator.CreateSigningKeyPem();
         using var first = ApnsSigningKey.FromPem(ApnsBed.TeamId, "FIRSTKEY12", pem);
         using var second = ApnsSigningKey.FromPem(ApnsBed.TeamId, "SECONDKEY1", pem);
-        using var tokens = new TokenCheck([new ApnsSimulatorKey(ApnsBed.TeamId, "FIRSTKEY12", pem), new ApnsSimulatorKey(ApnsBed.TeamId, "SECONDKEY1", pem)]);
+        using var tokens = new TokenCheck([
+            new ApnsSimulatorKey(ApnsBed.TeamId, "FIRSTKEY12", pem),
+            new ApnsSimulatorKey(ApnsBed.TeamId, "SECONDKEY1", pem),
+        ]);
         var check = new CredentialCheck(new ApnsSimulatorOptions(), tokens);
         var now = DateTimeOffset.FromUnixTimeSeconds(1_795_388_000);
         var caller = new Caller(1, null);
@@ -153,9 +167,17 @@ public sealed class SimulatorTests
     public async Task For_a_phone_out_of_reach_only_the_newest_push_of_an_app_is_kept_until_it_expires()
     {
         var clock = new FakeTimeProvider(DateTimeOffset.FromUnixTimeSeconds(1_795_388_000));
-        await using var bed = await ApnsBed.StartAsync(simulated => simulated with { Clock = clock }, sending => sending with { Clock = clock });
+        await using var bed = await ApnsBed.StartAsync(
+            simulated => simulated with { Clock = clock },
+            sending => sending with { Clock = clock }
+        );
         var token = ApnsBed.Token();
-        var phone = new SimulatedDevice { Token = token, Topic = ApnsBed.Topic, Online = false };
+        var phone = new SimulatedDevice
+        {
+            Token = token,
+            Topic = ApnsBed.Topic,
+            Online = false,
+        };
         bed.Simulator.SetDevice(phone);
         var lasting = ApnsBed.Alert() with { Expiration = clock.GetUtcNow().AddHours(1) };
 
@@ -186,7 +208,10 @@ public sealed class SimulatorTests
             await bed.SendAsync(ApnsBed.Alert() with { CollapseId = collapseId });
         }
 
-        Assert.Equal(["b", "a", null, null], bed.Simulator.Screen(ApnsBed.Token()).Select(shown => shown.Headers.GetValueOrDefault("apns-collapse-id")));
+        Assert.Equal(
+            ["b", "a", null, null],
+            bed.Simulator.Screen(ApnsBed.Token()).Select(shown => shown.Headers.GetValueOrDefault("apns-collapse-id"))
+        );
     }
 
     [Fact]
@@ -207,7 +232,8 @@ public sealed class SimulatorTests
 
         Assert.Equal(
             [ApnsReason.BadDeviceToken, ApnsReason.DeviceTokenNotForTopic, ApnsReason.Unregistered, null, ApnsReason.BadDeviceToken],
-            responses.Select(response => response.KnownReason));
+            responses.Select(response => response.KnownReason)
+        );
         Assert.Equal(since, responses[2].InvalidSince);
     }
 
@@ -238,7 +264,14 @@ public sealed class SimulatorTests
     public async Task A_rule_with_a_rate_strikes_its_part(double rate, int about)
     {
         await using var bed = await ApnsBed.StartAsync(simulated => simulated with { Seed = 4711 });
-        bed.Simulator.AnswerNext(new ScriptRule { Status = 500, Rate = rate, Times = int.MaxValue });
+        bed.Simulator.AnswerNext(
+            new ScriptRule
+            {
+                Status = 500,
+                Rate = rate,
+                Times = int.MaxValue,
+            }
+        );
 
         var responses = await Task.WhenAll(Enumerable.Range(0, 100).Select(number => bed.SendAsync(ApnsBed.Alert(number))));
 
@@ -251,9 +284,15 @@ public sealed class SimulatorTests
     [InlineData("400a637573746f6d2d6b65790d637573746f6d2d686561646572", "custom-key=custom-header")]
     [InlineData("040c2f73616d706c652f70617468", ":path=/sample/path")]
     [InlineData("100870617373776f726406736563726574", "password=secret")]
-    [InlineData("488264025885aec3771a4b6196d07abe941054d444a8200595040b8166e082a62d1bff6e919d29ad171863c78f0b97c8e9ae82ae43d3", ":status=302 cache-control=private date=Mon, 21 Oct 2013 20:13:21 GMT location=https://www.example.com")]
+    [InlineData(
+        "488264025885aec3771a4b6196d07abe941054d444a8200595040b8166e082a62d1bff6e919d29ad171863c78f0b97c8e9ae82ae43d3",
+        ":status=302 cache-control=private date=Mon, 21 Oct 2013 20:13:21 GMT location=https://www.example.com"
+    )]
     public void The_examples_of_rfc_7541_read_as_printed_there(string hex, string fields) =>
-        Assert.Equal(fields, string.Join(' ', new HpackDecoder().Decode(Convert.FromHexString(hex)).Select(field => $"{field.Name}={field.Value}")));
+        Assert.Equal(
+            fields,
+            string.Join(' ', new HpackDecoder().Decode(Convert.FromHexString(hex)).Select(field => $"{field.Name}={field.Value}"))
+        );
 
     [Fact]
     public void A_header_table_remembers_what_came_before()
@@ -288,7 +327,13 @@ public sealed class SimulatorTests
         for (var round = 0; round < 300; round++)
         {
             var block = new System.Buffers.ArrayBufferWriter<byte>();
-            List<HeaderField> fields = [new(":status", "200"), new("date", $"second {round / 10}"), new("apns-id", round.ToString("x32", CultureInfo.InvariantCulture)), new("retry-after", new string('9', round))];
+            List<HeaderField> fields =
+            [
+                new(":status", "200"),
+                new("date", $"second {round / 10}"),
+                new("apns-id", round.ToString("x32", CultureInfo.InvariantCulture)),
+                new("retry-after", new string('9', round)),
+            ];
             if (round == 150)
             {
                 encoder.Resize(100);

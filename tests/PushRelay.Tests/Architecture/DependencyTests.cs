@@ -6,9 +6,11 @@ namespace PushRelay.Tests.Architecture;
 /// <summary>Holds the arrows of docs/architecture.md: the same table, read from there.</summary>
 public sealed class DependencyTests
 {
-    private static readonly string[] Bottom = ["Storage", "Telemetry"];
+    private const string BottomMark = "bottom";
 
     private static readonly Dictionary<string, string[]> Allowed = ReadTable();
+
+    private static readonly string[] Bottom = [.. Allowed.Where(row => row.Value.Contains(BottomMark)).Select(row => row.Key)];
 
     public static TheoryData<string> Modules => [.. Allowed.Keys];
 
@@ -18,8 +20,13 @@ public sealed class DependencyTests
     {
         var forbidden = Allowed.Keys.Except([module, .. Bottom, .. Allowed[module]]).Select(other => $"PushRelay.{other}").ToArray();
 
-        var result = Types.InAssembly(typeof(RelayDb).Assembly).That().ResideInNamespace($"PushRelay.{module}")
-            .ShouldNot().HaveDependencyOnAny([.. forbidden]).GetResult();
+        var result = Types
+            .InAssembly(typeof(RelayDb).Assembly)
+            .That()
+            .ResideInNamespace($"PushRelay.{module}")
+            .ShouldNot()
+            .HaveDependencyOnAny([.. forbidden])
+            .GetResult();
 
         Assert.True(result.IsSuccessful, $"{module} uses what it may not: {string.Join(", ", result.FailingTypeNames ?? [])}");
     }
@@ -27,21 +34,37 @@ public sealed class DependencyTests
     [Fact]
     public void Every_folder_of_the_relay_is_a_module_of_the_table()
     {
-        var folders = Directory.GetDirectories(Path.Combine(Repository.Root, "src", "PushRelay"))
-            .Select(folder => Path.GetFileName(folder)).Where(name => name is not ("bin" or "obj"));
+        var folders = Directory
+            .GetDirectories(Path.Combine(Repository.Root, "src", "PushRelay"))
+            .Select(folder => Path.GetFileName(folder))
+            .Where(name => name is not ("bin" or "obj"));
 
         Assert.Equal(folders.Order(StringComparer.Ordinal), Allowed.Keys.Order(StringComparer.Ordinal));
     }
 
     [Fact]
-    public void Only_the_component_speaks_XMPP_streams_and_only_the_providers_speak_APNs()
+    public void Only_the_links_speak_XMPP_streams_and_only_its_network_speaks_APNs()
     {
         var relay = Types.InAssembly(typeof(RelayDb).Assembly);
 
-        var apns = relay.That().DoNotResideInNamespace("PushRelay.Providers").And().DoNotResideInNamespace("PushRelay.Cli")
-            .ShouldNot().HaveDependencyOnAny("PushRelay.Apns.ApnsClient", "PushRelay.Apns.ApnsNotification").GetResult();
-        var xmpp = relay.That().DoNotResideInNamespace("PushRelay.Component")
-            .ShouldNot().HaveDependencyOnAny("PushRelay.Xmpp.XmppComponent", "PushRelay.Xmpp.XmppStanza").GetResult();
+        var apns = relay
+            .That()
+            .DoNotResideInNamespace("PushRelay.Push")
+            .And()
+            .DoNotResideInNamespace("PushRelay.Cli")
+            .ShouldNot()
+            .HaveDependencyOnAny("PushRelay.Apns.ApnsClient", "PushRelay.Apns.ApnsNotification")
+            .GetResult();
+        var xmpp = relay
+            .That()
+            .DoNotResideInNamespace("PushRelay.Links")
+            .And()
+            .DoNotResideInNamespace("PushRelay.Bridge")
+            .And()
+            .DoNotResideInNamespace("PushRelay.Commands")
+            .ShouldNot()
+            .HaveDependencyOnAny("PushRelay.Xmpp.XmppComponent", "PushRelay.Xmpp.XmppStanza")
+            .GetResult();
 
         Assert.Empty(apns.FailingTypeNames ?? []);
         Assert.Empty(xmpp.FailingTypeNames ?? []);
@@ -54,22 +77,39 @@ public sealed class DependencyTests
     {
         var references = System.Reflection.Assembly.Load(library).GetReferencedAssemblies().Select(a => a.Name!);
 
-        Assert.All(references, name => Assert.False(
-            name.StartsWith("PushRelay", StringComparison.OrdinalIgnoreCase) || name.StartsWith("Microsoft.AspNetCore", StringComparison.Ordinal), name));
+        Assert.All(
+            references,
+            name =>
+                Assert.False(
+                    name.StartsWith("PushRelay", StringComparison.OrdinalIgnoreCase)
+                        || name.StartsWith("Microsoft.AspNetCore", StringComparison.Ordinal),
+                    name
+                )
+        );
     }
 
     [Fact]
-    public void No_method_is_async_void() => Assert.Empty(
-        from type in typeof(RelayDb).Assembly.GetTypes()
-        from method in type.GetMethods(
-            System.Reflection.BindingFlags.Instance | System.Reflection.BindingFlags.Static | System.Reflection.BindingFlags.Public | System.Reflection.BindingFlags.NonPublic)
-        where method.ReturnType == typeof(void)
-            && method.IsDefined(typeof(System.Runtime.CompilerServices.AsyncStateMachineAttribute), inherit: false)
-        select $"{type.Name}.{method.Name}");
+    public void No_method_is_async_void() =>
+        Assert.Empty(
+            from type in typeof(RelayDb).Assembly.GetTypes()
+            from method in type.GetMethods(
+                System.Reflection.BindingFlags.Instance
+                    | System.Reflection.BindingFlags.Static
+                    | System.Reflection.BindingFlags.Public
+                    | System.Reflection.BindingFlags.NonPublic
+            )
+            where
+                method.ReturnType == typeof(void)
+                && method.IsDefined(typeof(System.Runtime.CompilerServices.AsyncStateMachineAttribute), inherit: false)
+            select $"{type.Name}.{method.Name}"
+        );
 
     /// <summary>Rows <c>| Module | sentence | may use |</c>.</summary>
-    private static Dictionary<string, string[]> ReadTable() => File.ReadLines(Path.Combine(Repository.Root, "docs", "architecture.md"))
-        .SkipWhile(line => !line.StartsWith("| module |", StringComparison.Ordinal)).Skip(2).TakeWhile(line => line.StartsWith('|'))
-        .Select(line => line.Trim('|', ' ').Split('|').Select(cell => cell.Trim()).ToArray())
-        .ToDictionary(cells => cells[0].Trim('`', '/'), cells => cells[2] == "-" ? [] : cells[2].Split(", "), StringComparer.Ordinal);
+    private static Dictionary<string, string[]> ReadTable() =>
+        File.ReadLines(Path.Combine(Repository.Root, "docs", "architecture.md"))
+            .SkipWhile(line => !line.StartsWith("| module |", StringComparison.Ordinal))
+            .Skip(2)
+            .TakeWhile(line => line.StartsWith('|'))
+            .Select(line => line.Trim('|', ' ').Split('|').Select(cell => cell.Trim()).ToArray())
+            .ToDictionary(cells => cells[0].Trim('`', '/'), cells => cells[2] == "-" ? [] : cells[2].Split(", "), StringComparer.Ordinal);
 }

@@ -5,8 +5,8 @@ using System.Text.Json.Nodes;
 using Microsoft.Extensions.Configuration;
 using PushRelay.Apns.Simulator;
 using PushRelay.Cli;
-using PushRelay.Storage;
-using PushRelay.Tests.Component;
+using PushRelay.Settings;
+using PushRelay.Tests.Bridge;
 using PushRelay.Tests.Storage;
 
 namespace PushRelay.Tests.Cli;
@@ -55,7 +55,8 @@ public sealed class DoctorTests(PostgreSqlServer postgreSql) : IDisposable
                     "Prot": 5347,
                   }
                 ] } }
-            """);
+            """
+        );
 
         var settings = RelayApp.ReadSettings(file.Path, []);
         Assert.Equal(line is null ? problem : $"{problem} ({file.Path}:{line})", file.Locate(problem, settings));
@@ -68,8 +69,19 @@ public sealed class DoctorTests(PostgreSqlServer postgreSql) : IDisposable
         var file = Path.Combine(folder, "settings.json");
         await File.WriteAllTextAsync(file, """{ "Storage": { "Provider": "Sqlite" }, "Xmpp": { "HeartbeatTimeout": "never" } }""", Token);
 
-        Assert.EndsWith($"({file}:1)", Assert.Single(await DoctorCommand.ExamineAsync(file, TestRelay.Settings(folder), TimeProvider.System, Token)).Detail, StringComparison.Ordinal);
-        var check = Assert.Single(await DoctorCommand.ExamineAsync(file, [.. TestRelay.Settings(folder), "--Xmpp:HeartbeatTimeout=never"], TimeProvider.System, Token));
+        Assert.EndsWith(
+            $"({file}:1)",
+            Assert.Single(await DoctorCommand.ExamineAsync(file, TestRelay.Settings(folder), TimeProvider.System, Token)).Detail,
+            StringComparison.Ordinal
+        );
+        var check = Assert.Single(
+            await DoctorCommand.ExamineAsync(
+                file,
+                [.. TestRelay.Settings(folder), "--Xmpp:HeartbeatTimeout=never"],
+                TimeProvider.System,
+                Token
+            )
+        );
         Assert.Contains("HeartbeatTimeout", check.Detail, StringComparison.Ordinal);
         Assert.DoesNotContain(file, check.Detail, StringComparison.Ordinal);
     }
@@ -85,7 +97,10 @@ public sealed class DoctorTests(PostgreSqlServer postgreSql) : IDisposable
         var file = new SettingsFile(Path.Combine(folder, "settings.json"));
         File.WriteAllText(file.Path, text);
 
-        Assert.Equal("Storage:MasterKeyFile cannot be read", file.Locate("Storage:MasterKeyFile cannot be read", new ConfigurationManager()));
+        Assert.Equal(
+            "Storage:MasterKeyFile cannot be read",
+            file.Locate("Storage:MasterKeyFile cannot be read", new ConfigurationManager())
+        );
     }
 
     [Fact]
@@ -102,8 +117,14 @@ public sealed class DoctorTests(PostgreSqlServer postgreSql) : IDisposable
     public async Task A_database_that_is_away_is_named_without_its_password()
     {
         var check = Failing(
-            await DoctorCommand.ExamineAsync(null, TestRelay.Settings(folder, "Host=127.0.0.1;Port=1;Username=relay;Password=hunter2;Timeout=3"), TimeProvider.System, Token),
-            "storage");
+            await DoctorCommand.ExamineAsync(
+                null,
+                TestRelay.Settings(folder, "Host=127.0.0.1;Port=1;Username=relay;Password=hunter2;Timeout=3"),
+                TimeProvider.System,
+                Token
+            ),
+            "storage"
+        );
 
         Assert.Contains("PostgreSQL 15", check, StringComparison.Ordinal);
         Assert.DoesNotContain("hunter2", check, StringComparison.Ordinal);
@@ -137,7 +158,10 @@ public sealed class DoctorTests(PostgreSqlServer postgreSql) : IDisposable
         var database = await postgreSql.NewDatabaseAsync(Token);
         await (await RelayApp.OpenAsync(null, TestRelay.Settings(folder, database), TimeProvider.System, Token)).DisposeAsync();
 
-        var behind = new Microsoft.Extensions.Time.Testing.FakeTimeProvider(TimeProvider.System.GetUtcNow().AddMinutes(-1)) { AutoAdvanceAmount = TimeSpan.FromMilliseconds(1) };
+        var behind = new Microsoft.Extensions.Time.Testing.FakeTimeProvider(TimeProvider.System.GetUtcNow().AddMinutes(-1))
+        {
+            AutoAdvanceAmount = TimeSpan.FromMilliseconds(1),
+        };
         await using var app = RelayApp.Build(null, TestRelay.Settings(folder, database), behind);
         DoctorCheck? clock = null;
         await foreach (var check in new Doctor(app.Services, behind).RunAsync(Token))
@@ -158,9 +182,16 @@ public sealed class DoctorTests(PostgreSqlServer postgreSql) : IDisposable
     public async Task What_stands_open_is_said()
     {
         await MigrateAsync();
-        Assert.Equal("nothing stands open", (await ExamineAsync("--Xmpp:Components:0:Secret=0123456789abcdef")).Single(c => c.Name == "safety").Detail);
+        Assert.Equal(
+            "nothing stands open",
+            (await ExamineAsync("--Xmpp:Components:0:Secret=0123456789abcdef")).Single(c => c.Name == "safety").Detail
+        );
 
-        Assert.Contains("Xmpp:Components:0:Secret has fewer than 16 characters. Cure: ", Failing(await ExamineAsync(), "safety"), StringComparison.Ordinal);
+        Assert.Contains(
+            "Xmpp:Components:0:Secret has fewer than 16 characters. Cure: ",
+            Failing(await ExamineAsync(), "safety"),
+            StringComparison.Ordinal
+        );
 
         if (!OperatingSystem.IsWindows())
         {
@@ -179,10 +210,15 @@ public sealed class DoctorTests(PostgreSqlServer postgreSql) : IDisposable
     {
         await MigrateAsync();
 
-        var check = (await ExamineAsync($"--Urls={url}", $"--Api:PublicUrl={publicUrl}", "--Xmpp:Components:0:Secret=0123456789abcdef")).Single(c => c.Name == "safety");
+        var check = (
+            await ExamineAsync($"--Urls={url}", $"--Api:PublicUrl={publicUrl}", "--Xmpp:Components:0:Secret=0123456789abcdef")
+        ).Single(c => c.Name == "safety");
 
         Assert.True(check.Ok);
-        Assert.Equal(said, check.Detail.StartsWith($"careful: Urls has {url}, plain HTTP beyond this machine. Cure: ", StringComparison.Ordinal));
+        Assert.Equal(
+            said,
+            check.Detail.StartsWith($"careful: Urls has {url}, plain HTTP beyond this machine. Cure: ", StringComparison.Ordinal)
+        );
         Assert.Equal(!said, check.Detail == "nothing stands open");
     }
 
@@ -193,7 +229,11 @@ public sealed class DoctorTests(PostgreSqlServer postgreSql) : IDisposable
         await (await RelayApp.OpenAsync(null, TestRelay.Settings(folder, database), TimeProvider.System, Token)).DisposeAsync();
 
         var checks = await DoctorCommand.ExamineAsync(
-            null, [.. TestRelay.Settings(folder, database), "--Xmpp:Components:0:Secret=0123456789abcdef"], TimeProvider.System, Token);
+            null,
+            [.. TestRelay.Settings(folder, database), "--Xmpp:Components:0:Secret=0123456789abcdef"],
+            TimeProvider.System,
+            Token
+        );
 
         Assert.Contains("superuser", checks.Single(c => c.Name == "safety").Detail, StringComparison.Ordinal);
     }
@@ -232,7 +272,10 @@ public sealed class DoctorTests(PostgreSqlServer postgreSql) : IDisposable
     {
         await MigrateAsync();
         using var peer = new BridgePeer();
-        var answering = AnswerAsync(peer, "<error type='cancel'><service-unavailable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error>");
+        var answering = AnswerAsync(
+            peer,
+            "<error type='cancel'><service-unavailable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error>"
+        );
         var checks = await ExamineAsync($"--Xmpp:Components:0:Port={peer.Port.ToString(CultureInfo.InvariantCulture)}");
         await answering;
         Assert.True(checks.Single(c => c.Name == "link push.example.com").Ok);
@@ -241,7 +284,10 @@ public sealed class DoctorTests(PostgreSqlServer postgreSql) : IDisposable
         answering = AnswerAsync(peer, null);
         checks = await ExamineAsync($"--Xmpp:Components:0:Port={peer.Port.ToString(CultureInfo.InvariantCulture)}");
         await answering;
-        Assert.Equal("Peer 1, mod_push_relay 1.0.0, 0 sessions, 0 events dropped", checks.Single(c => c.Name == "server example.com").Detail);
+        Assert.Equal(
+            "Peer 1, mod_push_relay 1.0.0, 0 sessions, 0 events dropped",
+            checks.Single(c => c.Name == "server example.com").Detail
+        );
     }
 
     [Fact]
@@ -256,14 +302,23 @@ public sealed class DoctorTests(PostgreSqlServer postgreSql) : IDisposable
         Assert.Contains("sessions are unknown", Failing(await ExamineAsync(port), "server example.com"), StringComparison.Ordinal);
 
         await peer.SendAsync(
-            "<events xmlns='urn:pushrelay:bridge:1' epoch='e1' snapshot='true'><session jid='bob@example.com/phone' sid='s1' state='active' available='true' priority='0'/></events>", wrap: true);
+            "<events xmlns='urn:pushrelay:bridge:1' epoch='e1' snapshot='true'><session jid='bob@example.com/phone' sid='s1' "
+                + "state='active' available='true' priority='0'/></events>",
+            wrap: true
+        );
         await peer.AnswerSnapshotAsync(request, "e1", 0);
         IReadOnlyList<DoctorCheck> checks = [];
         await TestRelay.UntilAsync(
-            async () => (checks = await ExamineAsync(port)).Any(c => c is { Name: "server example.com", Ok: true }), () => string.Join('\n', checks));
+            async () => (checks = await ExamineAsync(port)).Any(c => c is { Name: "server example.com", Ok: true }),
+            () => string.Join('\n', checks)
+        );
 
         Assert.True(checks.Single(c => c.Name == "link push.example.com").Ok);
-        Assert.StartsWith("Peer 1, mod_push_relay 1.0.0, 1 sessions, 0 events dropped, heard ", checks.Single(c => c.Name == "server example.com").Detail, StringComparison.Ordinal);
+        Assert.StartsWith(
+            "Peer 1, mod_push_relay 1.0.0, 1 sessions, 0 events dropped, heard ",
+            checks.Single(c => c.Name == "server example.com").Detail,
+            StringComparison.Ordinal
+        );
         peer.Dispose();
         await app.StopAsync(Token);
     }
@@ -275,8 +330,12 @@ public sealed class DoctorTests(PostgreSqlServer postgreSql) : IDisposable
         await relay.StartAsync(Token);
         IReadOnlyList<DoctorCheck> checks = [];
         await TestRelay.UntilAsync(
-            async () => (checks = await ExamineAsync()).Any(c => c.Name.StartsWith("link", StringComparison.Ordinal) && c.Detail.StartsWith("Node ", StringComparison.Ordinal)),
-            () => string.Join('\n', checks));
+            async () =>
+                (checks = await ExamineAsync()).Any(c =>
+                    c.Name.StartsWith("link", StringComparison.Ordinal) && c.Detail.StartsWith("Node ", StringComparison.Ordinal)
+                ),
+            () => string.Join('\n', checks)
+        );
 
         Assert.Contains("its log says why", Failing(checks, "link push.example.com"), StringComparison.Ordinal);
         await relay.StopAsync(Token);
@@ -287,7 +346,11 @@ public sealed class DoctorTests(PostgreSqlServer postgreSql) : IDisposable
     [InlineData(true, null, "takes key FGHIJ67890 of team ABCDE12345")]
     [InlineData(true, "--Apps:0:Apns:KeyId=AAAAAAAAAA", "KeyFile must be one key")]
     [InlineData(true, "--Apps:0:Apns:BundleId=com.example.other", "BundleId must be an app of the team")]
-    public async Task What_APNs_answers_to_a_token_of_nobody_tells_whether_the_credentials_are_right(bool knownOnly, string? wrong, string says)
+    public async Task What_APNs_answers_to_a_token_of_nobody_tells_whether_the_credentials_are_right(
+        bool knownOnly,
+        string? wrong,
+        string says
+    )
     {
         var settings = TestRelay.Settings(folder);
         await using var apns = await ApnsSimulator.StartAsync(
@@ -295,14 +358,30 @@ public sealed class DoctorTests(PostgreSqlServer postgreSql) : IDisposable
             {
                 Topics = [TestRelay.App],
                 KnownDevicesOnly = knownOnly,
-                Keys = [new ApnsSimulatorKey("ABCDE12345", "FGHIJ67890", await File.ReadAllTextAsync(Path.Combine(folder, "AuthKey.p8"), Token))],
+                Keys =
+                [
+                    new ApnsSimulatorKey(
+                        "ABCDE12345",
+                        "FGHIJ67890",
+                        await File.ReadAllTextAsync(Path.Combine(folder, "AuthKey.p8"), Token)
+                    ),
+                ],
             },
-            Token);
+            Token
+        );
         await File.WriteAllTextAsync(Path.Combine(folder, "ca.pem"), apns.CaPem, Token);
-        settings = [.. settings, $"--Apps:0:Apns:Endpoint={apns.Endpoint.GetLeftPart(UriPartial.Authority)}", $"--Apps:0:Apns:TrustedCertificateFile={folder}/ca.pem", .. wrong is null ? (string[])[] : [wrong]];
+        settings =
+        [
+            .. settings,
+            $"--Apps:0:Apns:Endpoint={apns.Endpoint.GetLeftPart(UriPartial.Authority)}",
+            $"--Apps:0:Apns:TrustedCertificateFile={folder}/ca.pem",
+            .. wrong is null ? (string[])[] : [wrong],
+        ];
         await (await RelayApp.OpenAsync(null, settings, TimeProvider.System, Token)).DisposeAsync();
 
-        var check = (await DoctorCommand.ExamineAsync(null, settings, TimeProvider.System, Token)).Single(c => c.Name == $"apns {TestRelay.App}");
+        var check = (await DoctorCommand.ExamineAsync(null, settings, TimeProvider.System, Token)).Single(c =>
+            c.Name == $"apns {TestRelay.App}"
+        );
 
         Assert.Equal(wrong is null, check.Ok);
         Assert.Contains(says, check.Detail, StringComparison.Ordinal);
@@ -335,9 +414,14 @@ public sealed class DoctorTests(PostgreSqlServer postgreSql) : IDisposable
     {
         using var link = await listener.AcceptTcpClientAsync(Token);
         await using var stream = link.GetStream();
-        await stream.WriteAsync(System.Text.Encoding.UTF8.GetBytes(
-            "<?xml version='1.0'?><stream:stream xmlns:stream='http://etherx.jabber.org/streams' xmlns='jabber:component:accept' from='push.example.com' id='abc'>"
-            + $"<stream:error><{condition} xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error></stream:stream>"), Token);
+        await stream.WriteAsync(
+            System.Text.Encoding.UTF8.GetBytes(
+                "<?xml version='1.0'?><stream:stream xmlns:stream='http://etherx.jabber.org/streams' xmlns='jabber:component:accept' "
+                    + "from='push.example.com' id='abc'>"
+                    + $"<stream:error><{condition} xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error></stream:stream>"
+            ),
+            Token
+        );
         var waste = new byte[4096];
         while (await stream.ReadAsync(waste, Token) > 0)
         {
@@ -352,13 +436,18 @@ public sealed class DoctorTests(PostgreSqlServer postgreSql) : IDisposable
         await peer.ExpectEndAsync();
         await peer.AcceptAsync();
         var request = await peer.ExpectSnapshotRequestAsync();
-        await (error is null
-            ? peer.AnswerSnapshotAsync(request, "e1", 0)
-            : peer.SendAsync($"<iq type='error' id='{(string)request.Attribute("id")!}' from='example.com' to='push.example.com'>{error}</iq>"));
+        await (
+            error is null
+                ? peer.AnswerSnapshotAsync(request, "e1", 0)
+                : peer.SendAsync(
+                    $"<iq type='error' id='{(string)request.Attribute("id")!}' from='example.com' to='push.example.com'>{error}</iq>"
+                )
+        );
         await peer.ExpectEndAsync();
     }
 
-    private async Task MigrateAsync() => await (await RelayApp.OpenAsync(null, TestRelay.Settings(folder), TimeProvider.System, Token)).DisposeAsync();
+    private async Task MigrateAsync() =>
+        await (await RelayApp.OpenAsync(null, TestRelay.Settings(folder), TimeProvider.System, Token)).DisposeAsync();
 
     /// <summary>What it finds, in which no secret stands: line 103 of the list.</summary>
     private async Task<IReadOnlyList<DoctorCheck>> ExamineAsync(params string[] settings)
@@ -366,13 +455,20 @@ public sealed class DoctorTests(PostgreSqlServer postgreSql) : IDisposable
         string[] all = [.. TestRelay.Settings(folder), .. settings];
         var checks = await DoctorCommand.ExamineAsync(null, all, TimeProvider.System, Token);
         List<string> secrets = [TestRelay.OperatorKey, File.ReadAllLines(Path.Combine(folder, "AuthKey.p8"))[1]];
-        secrets.AddRange(all.Where(s => s.StartsWith("--Xmpp:Components:0:Secret=", StringComparison.Ordinal)).Select(s => s.Split('=')[1]).Where(s => s != "secret"));
+        secrets.AddRange(
+            all.Where(s => s.StartsWith("--Xmpp:Components:0:Secret=", StringComparison.Ordinal))
+                .Select(s => s.Split('=')[1])
+                .Where(s => s != "secret")
+        );
         if (File.Exists(Path.Combine(folder, "master.key")))
         {
             secrets.Add(File.ReadAllText(Path.Combine(folder, "master.key")).Trim());
         }
 
-        Assert.All(secrets, secret => Assert.DoesNotContain(checks, check => check.Detail.Contains(secret, StringComparison.OrdinalIgnoreCase)));
+        Assert.All(
+            secrets,
+            secret => Assert.DoesNotContain(checks, check => check.Detail.Contains(secret, StringComparison.OrdinalIgnoreCase))
+        );
         return checks;
     }
 }

@@ -2,7 +2,7 @@ using System.Diagnostics;
 using Microsoft.Extensions.DependencyInjection;
 using PushRelay.Cli;
 using PushRelay.Dispatch;
-using PushRelay.Storage;
+using PushRelay.Settings;
 
 namespace PushRelay.Tests.Cli;
 
@@ -56,8 +56,14 @@ public sealed class SettingsTests : IDisposable
     [InlineData("Url=http://127.0.0.1:0", "Url", "Urls")]
     public async Task A_wrong_setting_stops_the_start_with_its_name_and_the_cure(string setting, string name, string cure)
     {
-        var exception = await Assert.ThrowsAsync<SettingsException>(
-            () => RelayApp.OpenAsync(null, [.. TestRelay.Settings(folder), .. setting.Split(" and ").Select(one => $"--{one}")], TimeProvider.System, Token));
+        var exception = await Assert.ThrowsAsync<SettingsException>(() =>
+            RelayApp.OpenAsync(
+                null,
+                [.. TestRelay.Settings(folder), .. setting.Split(" and ").Select(one => $"--{one}")],
+                TimeProvider.System,
+                Token
+            )
+        );
 
         Assert.Contains(name, exception.Message, StringComparison.Ordinal);
         Assert.Contains(cure, exception.Message, StringComparison.Ordinal);
@@ -80,10 +86,20 @@ public sealed class SettingsTests : IDisposable
     public async Task What_stops_the_start_shows_no_secret(params string[] wrong)
     {
         // line 103
-        var exception = await Assert.ThrowsAsync<SettingsException>(
-            () => RelayApp.OpenAsync(null, [.. TestRelay.Settings(folder), .. wrong.Select(setting => $"--{setting}")], TimeProvider.System, Token));
+        var exception = await Assert.ThrowsAsync<SettingsException>(() =>
+            RelayApp.OpenAsync(
+                null,
+                [.. TestRelay.Settings(folder), .. wrong.Select(setting => $"--{setting}")],
+                TimeProvider.System,
+                Token
+            )
+        );
         var checks = await PushRelay.Cli.DoctorCommand.ExamineAsync(
-            null, [.. TestRelay.Settings(folder), .. wrong.Select(setting => $"--{setting}")], TimeProvider.System, Token);
+            null,
+            [.. TestRelay.Settings(folder), .. wrong.Select(setting => $"--{setting}")],
+            TimeProvider.System,
+            Token
+        );
 
         Assert.DoesNotContain("CANARY", exception.Message, StringComparison.OrdinalIgnoreCase);
         Assert.DoesNotContain(checks, check => check.Detail.Contains("CANARY", StringComparison.OrdinalIgnoreCase));
@@ -95,8 +111,9 @@ public sealed class SettingsTests : IDisposable
         var file = Path.Combine(folder, "settings.json");
         await File.WriteAllTextAsync(file, """{ "Dispatch": { "Concurency": 100 }, "Serilog": { "Whatever": [ "A" ] } }""", Token);
 
-        var exception = await Assert.ThrowsAsync<SettingsException>(
-            () => RelayApp.OpenAsync(file, TestRelay.Settings(folder), TimeProvider.System, Token));
+        var exception = await Assert.ThrowsAsync<SettingsException>(() =>
+            RelayApp.OpenAsync(file, TestRelay.Settings(folder), TimeProvider.System, Token)
+        );
 
         Assert.Equal("There is no setting Dispatch:Concurency. The nearest name is Dispatch:Concurrency.", exception.Message);
     }
@@ -104,8 +121,14 @@ public sealed class SettingsTests : IDisposable
     [Fact]
     public async Task A_PostgreSQL_that_is_not_there_stops_the_start_without_showing_the_password()
     {
-        var exception = await Assert.ThrowsAsync<SettingsException>(() => RelayApp.OpenAsync(
-            null, [.. TestRelay.Settings(folder, "Host=127.0.0.1;Port=1;Username=relay;pwd=hunter2;Timeout=3")], TimeProvider.System, Token));
+        var exception = await Assert.ThrowsAsync<SettingsException>(() =>
+            RelayApp.OpenAsync(
+                null,
+                [.. TestRelay.Settings(folder, "Host=127.0.0.1;Port=1;Username=relay;pwd=hunter2;Timeout=3")],
+                TimeProvider.System,
+                Token
+            )
+        );
 
         Assert.Contains("Storage:ConnectionString", exception.Message, StringComparison.Ordinal);
         Assert.Contains("PostgreSQL 15", exception.Message, StringComparison.Ordinal);
@@ -116,7 +139,11 @@ public sealed class SettingsTests : IDisposable
     public async Task A_key_that_is_no_signing_key_stops_the_start()
     {
         var settings = TestRelay.Settings(folder);
-        await File.WriteAllTextAsync(Path.Combine(folder, "AuthKey.p8"), "-----BEGIN PRIVATE KEY-----\nbroken\n-----END PRIVATE KEY-----", Token);
+        await File.WriteAllTextAsync(
+            Path.Combine(folder, "AuthKey.p8"),
+            "-----BEGIN PRIVATE KEY-----\nbroken\n-----END PRIVATE KEY-----",
+            Token
+        );
 
         var exception = await Assert.ThrowsAsync<SettingsException>(() => RelayApp.OpenAsync(null, settings, TimeProvider.System, Token));
 
@@ -127,9 +154,7 @@ public sealed class SettingsTests : IDisposable
     [Fact]
     public async Task Another_master_key_than_the_databases_stops_the_start()
     {
-        await using (await TestRelayAt(folder))
-        {
-        }
+        await using (await TestRelayAt(folder)) { }
 
         await File.WriteAllTextAsync(Path.Combine(folder, "master.key"), new string('0', 64), Token);
 
@@ -141,9 +166,7 @@ public sealed class SettingsTests : IDisposable
     [Fact]
     public async Task A_lost_master_key_is_not_replaced()
     {
-        await using (await TestRelayAt(folder))
-        {
-        }
+        await using (await TestRelayAt(folder)) { }
 
         File.Delete(Path.Combine(folder, "master.key"));
 
@@ -190,17 +213,28 @@ public sealed class SettingsTests : IDisposable
     public async Task A_misspelt_setting_in_the_environment_stops_the_start_too()
     {
         // a process of its own: the environment of this one is that of all tests
-        var start = new ProcessStartInfo("dotnet", [Path.Combine(AppContext.BaseDirectory, "pushrelay.dll"), "migrate", .. TestRelay.Settings(folder)])
+        var start = new ProcessStartInfo(
+            "dotnet",
+            [Path.Combine(AppContext.BaseDirectory, "pushrelay.dll"), "migrate", .. TestRelay.Settings(folder)]
+        )
         {
             RedirectStandardError = true,
-            Environment = { ["Dispatch__Concurency"] = "100", ["ALERTS__TIMETOLIVE"] = "00:05:00", ["SERILOG__WHATEVER"] = "x" },
+            Environment =
+            {
+                ["Dispatch__Concurency"] = "100",
+                ["ALERTS__TIMETOLIVE"] = "00:05:00",
+                ["SERILOG__WHATEVER"] = "x",
+            },
         };
         using var process = Process.Start(start)!;
 
         var said = await process.StandardError.ReadToEndAsync(Token);
         await process.WaitForExitAsync(Token);
 
-        Assert.Equal((2, "There is no setting Dispatch:Concurency. The nearest name is Dispatch:Concurrency."), (process.ExitCode, said.Trim()));
+        Assert.Equal(
+            (2, "There is no setting Dispatch:Concurency. The nearest name is Dispatch:Concurrency."),
+            (process.ExitCode, said.Trim())
+        );
     }
 
     [Fact]
@@ -209,7 +243,9 @@ public sealed class SettingsTests : IDisposable
         await using var errors = new StringWriter();
 
         var code = await RelayCommands.RunAsync(
-            ["migrate", .. TestRelay.Settings(folder, "Host=127.0.0.1;Port=1;Username=relay;Password=hunter2;Timeout=3")], errors);
+            ["migrate", .. TestRelay.Settings(folder, "Host=127.0.0.1;Port=1;Username=relay;Password=hunter2;Timeout=3")],
+            errors
+        );
 
         Assert.Equal(1, code);
         Assert.StartsWith("Storage:ConnectionString (host 127.0.0.1, port 1", errors.ToString(), StringComparison.Ordinal);
@@ -271,7 +307,11 @@ public sealed class SettingsTests : IDisposable
         var secret = Path.Combine(folder, "ops.key");
         await File.WriteAllTextAsync(secret, "a key that stands in a file\n", Token);
         await using var app = await RelayApp.OpenAsync(
-            null, [.. TestRelay.Settings(folder), "--Api:OperatorKeys:1:Name=file", $"--Api:OperatorKeys:1:KeyFile={secret}"], TimeProvider.System, Token);
+            null,
+            [.. TestRelay.Settings(folder), "--Api:OperatorKeys:1:Name=file", $"--Api:OperatorKeys:1:KeyFile={secret}"],
+            TimeProvider.System,
+            Token
+        );
 
         var keys = app.Services.GetRequiredService<Microsoft.Extensions.Options.IOptions<PushRelay.Access.ApiOptions>>().Value.OperatorKeys;
 

@@ -54,12 +54,20 @@ public sealed class DeviceApiTests : IAsyncLifetime
         var location = created.Headers.Location!;
 
         Assert.Equal(DeviceToken[..4], ((string)(await JsonAsync(await client.GetAsync(location, Token)))["token"]!)[..4]);
-        Assert.Single((await JsonAsync(await client.GetAsync($"/v1/devices?account={Uri.EscapeDataString("BOB@Example.com")}", Token)))["items"]!.AsArray());
+        Assert.Single(
+            (await JsonAsync(await client.GetAsync($"/v1/devices?account={Uri.EscapeDataString("BOB@Example.com")}", Token)))[
+                "items"
+            ]!.AsArray()
+        );
         Assert.Empty((await JsonAsync(await client.GetAsync("/v1/devices?account=carol@example.com", Token)))["items"]!.AsArray());
         Assert.Equal(HttpStatusCode.NoContent, (await client.DeleteAsync(location, Token)).StatusCode);
         await AssertProblemAsync(await client.DeleteAsync(location, Token), 404, "not_found");
         await AssertProblemAsync(await client.GetAsync(location, Token), 404, "not_found");
-        await AssertProblemAsync(await client.PatchAsync(location, new StringContent("{}", Encoding.UTF8, "application/json"), Token), 404, "not_found");
+        await AssertProblemAsync(
+            await client.PatchAsync(location, new StringContent("{}", Encoding.UTF8, "application/json"), Token),
+            404,
+            "not_found"
+        );
     }
 
     [Fact]
@@ -107,8 +115,7 @@ public sealed class DeviceApiTests : IAsyncLifetime
             var page = await JsonAsync(await client.GetAsync($"/v1/devices?limit=2{(cursor is null ? "" : $"&cursor={cursor}")}", Token));
             ids.AddRange(page["items"]!.AsArray().Select(item => (string)item!["id"]!));
             cursor = (string?)page["next"];
-        }
-        while (cursor is not null);
+        } while (cursor is not null);
 
         Assert.Equal(["d4", "d3", "d2", "d1", "d0"], ids);
     }
@@ -122,7 +129,10 @@ public sealed class DeviceApiTests : IAsyncLifetime
     [InlineData("""{"account":"bob@example.com","app":"com.example.chat","platform":"apns","token":"abc"}""", "token")]
     [InlineData("""{"account":"bob@example.com","app":"com.example.chat","platform":"apns","token":"$z"}""", "token")]
     [InlineData("""{"account":"bob@example.com","app":"com.example.chat","platform":"apns","token":""}""", "token")]
-    [InlineData("""{"account":"bob@example.com","app":"com.example.chat","platform":"apns","token":"q6urq6urq6urq6urq6urq6urq6urq6urq6urq6urq6urq6urq6urq6urq6urq6ur"}""", "token")]
+    [InlineData(
+        """{"account":"bob@example.com","app":"com.example.chat","platform":"apns","token":"q6urq6urq6urq6urq6urq6urq6urq6urq6urq6urq6urq6urq6urq6urq6urq6ur"}""",
+        "token"
+    )]
     [InlineData("""{"account":"bob@example.com","app":"com.example.chat","platform":"apns","token":"$a"}""", "token")]
     [InlineData("""{"account":"bob@example.com","app":"com.example.chat","platform":"apns","token":"$$$$$$$"}""", "token")]
     [InlineData("""{"account":"bob@example.com","app":"com.example.chat","platform":"apns","token":7}""", "token")]
@@ -130,14 +140,35 @@ public sealed class DeviceApiTests : IAsyncLifetime
     [InlineData("""{"account":"bob@example.com","app":"com.example.chat","platform":"apns","token":"$","token":"$"}""", "token")]
     [InlineData("""{"account":"bob@example.com","app":"com.example.chat","platform":"apns","token":"$","colour":"red"}""", "colour")]
     [InlineData("""{"account":"bob@example.com","app":"com.example.chat","platform":"apns","token":"$","id":"mine"}""", "id")]
-    [InlineData("""{"account":"bob@example.com","app":"com.example.chat","platform":"apns","token":"$","environment":"prod"}""", "environment")]
-    [InlineData("""{"account":"bob@example.com","app":"com.example.chat","platform":"apns","token":"$","voipToken":"short"}""", "voipToken")]
+    [InlineData(
+        """{"account":"bob@example.com","app":"com.example.chat","platform":"apns","token":"$","environment":"prod"}""",
+        "environment"
+    )]
+    [InlineData(
+        """{"account":"bob@example.com","app":"com.example.chat","platform":"apns","token":"$","voipToken":"short"}""",
+        "voipToken"
+    )]
     [InlineData("""{"account":"bob@example.com","app":"com.example.chat","platform":"apns","token":"$","resource":""}""", "resource")]
-    [InlineData("""{"account":"bob@example.com","app":"com.example.chat","platform":"apns","token":"$","resource":"a\u0000b"}""", "resource")]
-    [InlineData("""{"account":"bob@example.com","app":"com.example.chat","platform":"apns","token":"$","resource":"a\u202eb"}""", "resource")]
-    [InlineData("""{"account":"bob@example.com","app":"com.example.chat","platform":"apns","token":"$","locale":"../../etc/passwd"}""", "locale")]
-    [InlineData("""{"account":"bob@example.com","app":"com.example.chat","platform":"apns","token":"$","timeZone":"../../../etc/passwd"}""", "timeZone")]
-    [InlineData("""{"account":"bob@example.com","app":"com.example.chat","platform":"apns","token":"$","timeZone":"Mars/Olympus"}""", "timeZone")]
+    [InlineData(
+        """{"account":"bob@example.com","app":"com.example.chat","platform":"apns","token":"$","resource":"a\u0000b"}""",
+        "resource"
+    )]
+    [InlineData(
+        """{"account":"bob@example.com","app":"com.example.chat","platform":"apns","token":"$","resource":"a\u202eb"}""",
+        "resource"
+    )]
+    [InlineData(
+        """{"account":"bob@example.com","app":"com.example.chat","platform":"apns","token":"$","locale":"../../etc/passwd"}""",
+        "locale"
+    )]
+    [InlineData(
+        """{"account":"bob@example.com","app":"com.example.chat","platform":"apns","token":"$","timeZone":"../../../etc/passwd"}""",
+        "timeZone"
+    )]
+    [InlineData(
+        """{"account":"bob@example.com","app":"com.example.chat","platform":"apns","token":"$","timeZone":"Mars/Olympus"}""",
+        "timeZone"
+    )]
     [InlineData("""{"account":"bob@example.com","app":"com.example.chat","platform":"apns","token":"$","exclusive":"no"}""", "exclusive")]
     [InlineData("""{"account":"bob@elsewhere.example","app":"com.example.chat","platform":"apns","token":"$"}""", "account")]
     [InlineData("""{"account":"bob@example.com/phone","app":"com.example.chat","platform":"apns","token":"$"}""", "account")]
@@ -174,7 +205,10 @@ public sealed class DeviceApiTests : IAsyncLifetime
     {
         using var answer = await PutAsync(id, Registration());
 
-        Assert.Contains(answer.StatusCode, (HttpStatusCode[])[HttpStatusCode.BadRequest, HttpStatusCode.NotFound, HttpStatusCode.MethodNotAllowed]);
+        Assert.Contains(
+            answer.StatusCode,
+            (HttpStatusCode[])[HttpStatusCode.BadRequest, HttpStatusCode.NotFound, HttpStatusCode.MethodNotAllowed]
+        );
         Assert.Empty(await relay.Devices.ListAsync(null, null, 10, Token));
     }
 
@@ -246,7 +280,9 @@ public sealed class DeviceApiTests : IAsyncLifetime
             stranger.DefaultRequestHeaders.TryAddWithoutValidation("Authorization", authorization);
         }
 
-        foreach (var path in (string[])["/v1/devices", "/v1/devices/x", "/v1/deliveries", $"/v1/deliveries/{Guid.NewGuid()}", "/v1/unknown"])
+        foreach (
+            var path in (string[])["/v1/devices", "/v1/devices/x", "/v1/deliveries", $"/v1/deliveries/{Guid.NewGuid()}", "/v1/unknown"]
+        )
         {
             using var answer = await stranger.GetAsync(path, Token);
 
@@ -270,7 +306,12 @@ public sealed class DeviceApiTests : IAsyncLifetime
         await AssertProblemAsync(await client.GetAsync("/v2/devices", Token), 404, "not_found");
         await AssertProblemAsync(await client.GetAsync("/v1/deliveries/not-an-id", Token), 404, "not_found");
         Assert.Empty((await JsonAsync(await client.GetAsync("/v1/deliveries?device=%00", Token)))["items"]!.AsArray());
-        await AssertProblemAsync(await client.GetAsync("/v1/devices?account=nobody@elsewhere.example&limit=0", Token), 400, "validation", "limit");
+        await AssertProblemAsync(
+            await client.GetAsync("/v1/devices?account=nobody@elsewhere.example&limit=0", Token),
+            400,
+            "validation",
+            "limit"
+        );
         await AssertProblemAsync(await client.GetAsync($"/v1/deliveries/{Guid.NewGuid()}", Token), 404, "not_found");
         using var patch = new StringContent("{}", Encoding.UTF8, "application/json");
         var refused = await client.PatchAsync("/v1/devices", patch, Token);
@@ -299,7 +340,8 @@ public sealed class DeviceApiTests : IAsyncLifetime
     private Task<HttpResponseMessage> PutAsync(string id, string body) =>
         client.PutAsync($"/v1/devices/{id}", new StringContent(body, Encoding.UTF8, "application/json"), Token);
 
-    private static async Task<JsonNode> JsonAsync(HttpResponseMessage answer) => JsonNode.Parse(await answer.Content.ReadAsStringAsync(Token))!;
+    private static async Task<JsonNode> JsonAsync(HttpResponseMessage answer) =>
+        JsonNode.Parse(await answer.Content.ReadAsStringAsync(Token))!;
 
     private static async Task<JsonNode> AssertProblemAsync(HttpResponseMessage answer, int status, string code, string? field = null)
     {
@@ -307,7 +349,10 @@ public sealed class DeviceApiTests : IAsyncLifetime
         Assert.True((int)answer.StatusCode == status, $"{(int)answer.StatusCode}: {text}");
         Assert.Equal("application/problem+json", answer.Content.Headers.ContentType?.MediaType);
         var problem = JsonNode.Parse(text)!;
-        Assert.Equal((code, $"urn:pushrelay:problem:{code}", status), ((string?)problem["code"], (string?)problem["type"], (int?)problem["status"]));
+        Assert.Equal(
+            (code, $"urn:pushrelay:problem:{code}", status),
+            ((string?)problem["code"], (string?)problem["type"], (int?)problem["status"])
+        );
         Assert.False(string.IsNullOrEmpty((string?)problem["traceId"]));
         Assert.False(string.IsNullOrEmpty((string?)problem["title"]));
         if (field is not null)

@@ -1,8 +1,8 @@
-using PushRelay.Decision;
+using PushRelay.Audit;
 using PushRelay.Devices;
+using PushRelay.Ingest;
 using PushRelay.Outbox;
 using PushRelay.Presence;
-using PushRelay.Storage;
 using PushRelay.Tests.Storage;
 
 namespace PushRelay.Tests.Devices;
@@ -129,19 +129,29 @@ public abstract class DeviceRegistryContract : IAsyncLifetime
     [Fact]
     public async Task Many_registrations_of_an_account_at_once_keep_its_limit()
     {
-        var results = await Task.WhenAll(Enumerable.Range(0, 40).Select(i => relay.Devices.RegisterAsync(
-            new Registration
-            {
-                Account = TestRelay.Bob,
-                Id = $"phone-{i}",
-                App = TestRelay.App,
-                Platform = "apns",
-                Token = TestRelay.NewToken(),
-                Environment = DeviceEnvironment.Production,
-            },
-            Token)));
+        var results = await Task.WhenAll(
+            Enumerable
+                .Range(0, 40)
+                .Select(i =>
+                    relay.Devices.RegisterAsync(
+                        new Registration
+                        {
+                            Account = TestRelay.Bob,
+                            Id = $"phone-{i}",
+                            App = TestRelay.App,
+                            Platform = "apns",
+                            Token = TestRelay.NewToken(),
+                            Environment = DeviceEnvironment.Production,
+                        },
+                        Token
+                    )
+                )
+        );
 
-        Assert.Equal((20, 20), (results.OfType<RegistrationResult.Done>().Count(), results.OfType<RegistrationResult.LimitReached>().Count()));
+        Assert.Equal(
+            (20, 20),
+            (results.OfType<RegistrationResult.Done>().Count(), results.OfType<RegistrationResult.LimitReached>().Count())
+        );
         Assert.Equal(20, (await ListAsync(TestRelay.Bob)).Count);
     }
 
@@ -150,7 +160,14 @@ public abstract class DeviceRegistryContract : IAsyncLifetime
     {
         using var gone = new CancellationTokenSource();
         await gone.CancelAsync();
-        var registration = new Registration { Account = Carol, App = TestRelay.App, Platform = "apns", Token = TestRelay.NewToken(), Environment = DeviceEnvironment.Production };
+        var registration = new Registration
+        {
+            Account = Carol,
+            App = TestRelay.App,
+            Platform = "apns",
+            Token = TestRelay.NewToken(),
+            Environment = DeviceEnvironment.Production,
+        };
 
         var away = relay.Devices.RegisterAsync(registration, gone.Token);
         var device = await relay.RegisterAsync();
@@ -176,7 +193,9 @@ public abstract class DeviceRegistryContract : IAsyncLifetime
     {
         var token = TestRelay.NewToken();
 
-        await Task.WhenAll(Enumerable.Range(0, 8).Select(i => Task.Run(() => relay.RegisterAsync(i % 2 == 0 ? TestRelay.Bob : Carol, token))));
+        await Task.WhenAll(
+            Enumerable.Range(0, 8).Select(i => Task.Run(() => relay.RegisterAsync(i % 2 == 0 ? TestRelay.Bob : Carol, token)))
+        );
 
         Assert.Single((IEnumerable<Device>)[.. await ListAsync(TestRelay.Bob), .. await ListAsync(Carol)]);
     }
@@ -240,7 +259,8 @@ public abstract class DeviceRegistryContract : IAsyncLifetime
 
             await Task.WhenAll(
                 Task.Run(() => relay.RegisterAsync($"race{i}@example.com", id: id)),
-                Task.Run(() => relay.Devices.InvalidateAsync(old, "BadDeviceToken", null, Token)));
+                Task.Run(() => relay.Devices.InvalidateAsync(old, "BadDeviceToken", null, Token))
+            );
 
             Assert.Equal(DeviceStatus.Active, Assert.Single(await ListAsync($"race{i}@example.com")).Status);
         }
@@ -249,8 +269,11 @@ public abstract class DeviceRegistryContract : IAsyncLifetime
     [Fact]
     public async Task Registrations_at_once_do_not_pass_the_limit()
     {
-        await Task.WhenAll(Enumerable.Range(0, DeviceRegistry.DevicesPerAccountMax + 8).Select(
-            _ => Task.Run(() => relay.Devices.RegisterAsync(Registration(TestRelay.Bob, TestRelay.NewToken()), Token))));
+        await Task.WhenAll(
+            Enumerable
+                .Range(0, DeviceRegistry.DevicesPerAccountMax + 8)
+                .Select(_ => Task.Run(() => relay.Devices.RegisterAsync(Registration(TestRelay.Bob, TestRelay.NewToken()), Token)))
+        );
 
         Assert.Equal(DeviceRegistry.DevicesPerAccountMax, (await ListAsync(TestRelay.Bob)).Count);
     }
@@ -263,7 +286,9 @@ public abstract class DeviceRegistryContract : IAsyncLifetime
             await relay.RegisterAsync();
         }
 
-        Assert.IsType<RegistrationResult.LimitReached>(await relay.Devices.RegisterAsync(Registration(TestRelay.Bob, TestRelay.NewToken()), Token));
+        Assert.IsType<RegistrationResult.LimitReached>(
+            await relay.Devices.RegisterAsync(Registration(TestRelay.Bob, TestRelay.NewToken()), Token)
+        );
 
         var oldest = (await ListAsync(TestRelay.Bob))[^1];
         await relay.Devices.InvalidateAsync(oldest, "Unregistered", null, Token);
@@ -273,35 +298,41 @@ public abstract class DeviceRegistryContract : IAsyncLifetime
 
     private protected abstract Task<TestRelay> OpenAsync();
 
-    private static Registration Registration(string account, string token) => new()
-    {
-        Account = account,
-        App = TestRelay.App,
-        Platform = "apns",
-        Token = token,
-        Environment = DeviceEnvironment.Production,
-    };
+    private static Registration Registration(string account, string token) =>
+        new()
+        {
+            Account = account,
+            App = TestRelay.App,
+            Platform = "apns",
+            Token = token,
+            Environment = DeviceEnvironment.Production,
+        };
 
     private Task<IReadOnlyList<Device>> ListAsync(string? account) => relay.Devices.ListAsync(account, null, 50, Token);
 
-    private Task SendAsync(string account) => relay.Get<EventIngest>().CommitAsync(
-        [
-            new EventBatch(
-                new StreamName(TestRelay.Server, ""),
+    private Task SendAsync(string account) =>
+        relay
+            .Get<EventIngest>()
+            .CommitAsync(
                 [
-                    new RelayEvent.Message(account, relay.Clock.GetUtcNow())
-                    {
-                        Key = Guid.NewGuid().ToString(),
-                        Source = EventSource.Bridge,
-                        Class = EventClass.Text,
-                        From = TestRelay.Alice,
-                        Type = "chat",
-                        Presence = new AccountPresence(AccountState.Offline, []),
-                    },
+                    new EventBatch(
+                        new StreamName(TestRelay.Server, ""),
+                        [
+                            new RelayEvent.Message(account, relay.Clock.GetUtcNow())
+                            {
+                                Key = Guid.NewGuid().ToString(),
+                                Source = EventSource.Bridge,
+                                Class = EventClass.Text,
+                                From = TestRelay.Alice,
+                                Type = "chat",
+                                Presence = new AccountPresence(AccountState.Offline, []),
+                            },
+                        ],
+                        null
+                    ),
                 ],
-                null),
-        ],
-        Token);
+                Token
+            );
 }
 
 public sealed class SqliteDeviceRegistryTests : DeviceRegistryContract

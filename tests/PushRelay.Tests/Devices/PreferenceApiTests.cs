@@ -34,7 +34,9 @@ public sealed class PreferenceApiTests : IAsyncLifetime
     [Fact]
     public async Task A_patch_changes_what_it_names_null_resets_and_an_array_replaces_whole()
     {
-        var first = await PatchAsync("""{"preview":"sender","muted":["Room@Conference.Example.com","a@b.example"],"quietHours":{"from":"22:00","to":"07:00","timeZone":"Asia/Shanghai"}}""");
+        var first = await PatchAsync(
+            """{"preview":"sender","muted":["Room@Conference.Example.com","a@b.example"],"quietHours":{"from":"22:00","to":"07:00","timeZone":"Asia/Shanghai"}}"""
+        );
         var second = await PatchAsync("""{"muted":["x@y.example"],"quietHours":{"to":"08:30"}}""");
         var third = await PatchAsync("""{"preview":null,"quietHours":null}""");
 
@@ -54,7 +56,10 @@ public sealed class PreferenceApiTests : IAsyncLifetime
 
         await relay.RegisterAsync(id: "phone");
 
-        Assert.Equal("""["x@y.example"]""", JsonNode.Parse(await client.GetStringAsync("/v1/devices/phone", Token))!["muted"]!.ToJsonString());
+        Assert.Equal(
+            """["x@y.example"]""",
+            JsonNode.Parse(await client.GetStringAsync("/v1/devices/phone", Token))!["muted"]!.ToJsonString()
+        );
     }
 
     [Theory]
@@ -126,9 +131,13 @@ public sealed class PreferenceApiTests : IAsyncLifetime
     [InlineData("2026-03-29T04:59:00Z", true)]
     [InlineData("2026-03-29T05:00:00Z", false)]
     [InlineData("2026-03-29T20:00:00Z", true)]
-    public void Quiet_hours_follow_summer_time(string at, bool quiet) => Assert.Equal(
-        quiet,
-        new QuietHours(new TimeOnly(22, 0), new TimeOnly(7, 0), "Europe/Berlin").Contains(DateTimeOffset.Parse(at, CultureInfo.InvariantCulture)));
+    public void Quiet_hours_follow_summer_time(string at, bool quiet) =>
+        Assert.Equal(
+            quiet,
+            new QuietHours(new TimeOnly(22, 0), new TimeOnly(7, 0), "Europe/Berlin").Contains(
+                DateTimeOffset.Parse(at, CultureInfo.InvariantCulture)
+            )
+        );
 
     [Fact]
     public async Task A_change_of_what_is_no_longer_there_as_expected_is_refused()
@@ -159,7 +168,10 @@ public sealed class PreferenceApiTests : IAsyncLifetime
 
     private async Task<HttpResponseMessage> SendAsync(string patch, string type = "application/merge-patch+json", string? ifMatch = null)
     {
-        using var request = new HttpRequestMessage(HttpMethod.Patch, $"/v1/devices/{device}") { Content = new StringContent(patch, Encoding.UTF8, type) };
+        using var request = new HttpRequestMessage(HttpMethod.Patch, $"/v1/devices/{device}")
+        {
+            Content = new StringContent(patch, Encoding.UTF8, type),
+        };
         if (ifMatch is not null)
         {
             request.Headers.TryAddWithoutValidation("If-Match", ifMatch);
@@ -172,7 +184,15 @@ public sealed class PreferenceApiTests : IAsyncLifetime
     {
         using var request = new HttpRequestMessage(HttpMethod.Put, $"/v1/devices/{id}")
         {
-            Content = JsonContent.Create(new { account = TestRelay.Bob, app = TestRelay.App, platform = "apns", token = TestRelay.NewToken() }),
+            Content = JsonContent.Create(
+                new
+                {
+                    account = TestRelay.Bob,
+                    app = TestRelay.App,
+                    platform = "apns",
+                    token = TestRelay.NewToken(),
+                }
+            ),
         };
         request.Headers.TryAddWithoutValidation("If-None-Match", "*");
         return await client.SendAsync(request, Token);

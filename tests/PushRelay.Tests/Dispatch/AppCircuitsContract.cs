@@ -45,7 +45,15 @@ public abstract class AppCircuitsContract : IAsyncLifetime
     {
         var refused = await RegisterAsync("carol@example.com", TestRelay.App);
         await RegisterAsync(TestRelay.Bob, OtherApp);
-        apns.AnswerNext(new ScriptRule { Token = refused, Status = 403, Reason = "InvalidProviderToken", Times = 2 });
+        apns.AnswerNext(
+            new ScriptRule
+            {
+                Token = refused,
+                Status = 403,
+                Reason = "InvalidProviderToken",
+                Times = 2,
+            }
+        );
 
         await CommitAsync("carol@example.com", "a@example.com");
         await relay.WaitForRowsAsync(rows => rows.Any(r => r is { State: DeliveryState.Pending, Attempts: 1 }), "carol@example.com");
@@ -59,7 +67,10 @@ public abstract class AppCircuitsContract : IAsyncLifetime
         Assert.Contains($"{TestRelay.App}: InvalidProviderToken", health.Description, StringComparison.Ordinal);
 
         // the key is right again after the first probe
-        await AdvanceUntilAsync(TimeSpan.FromMinutes(1), async () => (await relay.RowsAsync("carol@example.com")).All(r => r.State == DeliveryState.Accepted));
+        await AdvanceUntilAsync(
+            TimeSpan.FromMinutes(1),
+            async () => (await relay.RowsAsync("carol@example.com")).All(r => r.State == DeliveryState.Accepted)
+        );
         Assert.Equal(HealthStatus.Healthy, (await relay.Get<AppCircuits>().CheckHealthAsync(new HealthCheckContext(), Token)).Status);
     }
 
@@ -67,7 +78,14 @@ public abstract class AppCircuitsContract : IAsyncLifetime
     public async Task While_the_push_network_is_away_one_is_tried_from_time_to_time_and_nothing_is_lost()
     {
         await RegisterAsync(TestRelay.Bob, TestRelay.App);
-        apns.AnswerNext(new ScriptRule { Status = 503, Reason = "ServiceUnavailable", Times = 100_000 });
+        apns.AnswerNext(
+            new ScriptRule
+            {
+                Status = 503,
+                Reason = "ServiceUnavailable",
+                Times = 100_000,
+            }
+        );
 
         for (var i = 0; i < 10; i++)
         {
@@ -83,12 +101,17 @@ public abstract class AppCircuitsContract : IAsyncLifetime
         {
             // some steps: the look that asks for the probe may be under way while the time moves
             await AdvanceUntilAsync(
-                TimeSpan.FromSeconds(10), () => Task.FromResult(apns.ReceivedCount >= before + probe && relay.Get<AppCircuits>().InFlight == 0));
+                TimeSpan.FromSeconds(10),
+                () => Task.FromResult(apns.ReceivedCount >= before + probe && relay.Get<AppCircuits>().InFlight == 0)
+            );
             Assert.Equal(before + probe, apns.ReceivedCount);
         }
 
         apns.ClearScript();
-        await AdvanceUntilAsync(TimeSpan.FromSeconds(40), async () => (await relay.RowsAsync()).All(r => r.State == DeliveryState.Accepted));
+        await AdvanceUntilAsync(
+            TimeSpan.FromSeconds(40),
+            async () => (await relay.RowsAsync()).All(r => r.State == DeliveryState.Accepted)
+        );
         Assert.False(await IsOpenAsync());
     }
 
@@ -101,7 +124,14 @@ public abstract class AppCircuitsContract : IAsyncLifetime
             await RegisterAsync($"u{i}@example.com", TestRelay.App);
         }
 
-        apns.AnswerNext(new ScriptRule { Status = 400, Reason = "BadDeviceToken", Times = 100_000 });
+        apns.AnswerNext(
+            new ScriptRule
+            {
+                Status = 400,
+                Reason = "BadDeviceToken",
+                Times = 100_000,
+            }
+        );
         for (var i = 0; i < Devices; i++)
         {
             await CommitAsync($"u{i}@example.com", TestRelay.Alice);
@@ -119,7 +149,15 @@ public abstract class AppCircuitsContract : IAsyncLifetime
     {
         var refused = await RegisterAsync("dev@example.com", TestRelay.App, DeviceEnvironment.Sandbox);
         await RegisterAsync(TestRelay.Bob, TestRelay.App);
-        apns.AnswerNext(new ScriptRule { Token = refused, Status = 403, Reason = "BadEnvironmentKeyInToken", Times = 2 });
+        apns.AnswerNext(
+            new ScriptRule
+            {
+                Token = refused,
+                Status = 403,
+                Reason = "BadEnvironmentKeyInToken",
+                Times = 2,
+            }
+        );
 
         await CommitAsync("dev@example.com", "a@example.com");
         await TestRelay.UntilAsync(IsOpenAsync, () => "not open");
@@ -131,7 +169,10 @@ public abstract class AppCircuitsContract : IAsyncLifetime
         Assert.Equal(0, (await relay.RowsAsync("dev@example.com"))[1].Attempts);
         var health = await relay.Get<AppCircuits>().CheckHealthAsync(new HealthCheckContext(), Token);
         Assert.Contains($"{TestRelay.App} (sandbox): BadEnvironmentKeyInToken", health.Description, StringComparison.Ordinal);
-        await AdvanceUntilAsync(TimeSpan.FromMinutes(1), async () => (await relay.RowsAsync("dev@example.com")).All(r => r.State == DeliveryState.Accepted));
+        await AdvanceUntilAsync(
+            TimeSpan.FromMinutes(1),
+            async () => (await relay.RowsAsync("dev@example.com")).All(r => r.State == DeliveryState.Accepted)
+        );
     }
 
     [Fact]
@@ -157,7 +198,10 @@ public abstract class AppCircuitsContract : IAsyncLifetime
 
         await TestRelay.UntilAsync(IsOpenAsync, () => "not open");
         var health = await relay.Get<AppCircuits>().CheckHealthAsync(new HealthCheckContext(), Token);
-        Assert.Equal($"deliveries wait, nothing is lost; APNs answers {TestRelay.App} (sandbox): BadEnvironmentKeyInToken", health.Description);
+        Assert.Equal(
+            $"deliveries wait, nothing is lost; APNs answers {TestRelay.App} (sandbox): BadEnvironmentKeyInToken",
+            health.Description
+        );
     }
 
     [Fact]
@@ -166,7 +210,15 @@ public abstract class AppCircuitsContract : IAsyncLifetime
         var refused = await RegisterAsync("carol@example.com", TestRelay.App);
         await RegisterAsync("gone@example.com", TestRelay.App);
         await RegisterAsync(TestRelay.Bob, TestRelay.App);
-        apns.AnswerNext(new ScriptRule { Token = refused, Status = 403, Reason = "InvalidProviderToken", Times = 100 });
+        apns.AnswerNext(
+            new ScriptRule
+            {
+                Token = refused,
+                Status = 403,
+                Reason = "InvalidProviderToken",
+                Times = 100,
+            }
+        );
         await CommitAsync("carol@example.com", "a@example.com");
         await TestRelay.UntilAsync(IsOpenAsync, () => "not open");
         await CommitAsync("gone@example.com", "a@example.com");
@@ -194,9 +246,16 @@ public abstract class AppCircuitsContract : IAsyncLifetime
         return await TestRelay.OpenAsync(
             database,
             masterKeyFile is null ? "--Dispatch:Concurrency=500" : $"--Storage:MasterKeyFile={masterKeyFile}",
-            $"--Apps:0:Apns:Endpoint={endpoint}", $"--Apps:0:Apns:TrustedCertificateFile={folder}/ca.pem",
-            $"--Apps:1:Id={OtherApp}", "--Apps:1:Apns:TeamId=ABCDE12345", "--Apps:1:Apns:KeyId=ZZZZZ67890", $"--Apps:1:Apns:KeyFile={folder}/other.p8",
-            $"--Apps:1:Apns:BundleId={OtherApp}", $"--Apps:1:Apns:Endpoint={endpoint}", $"--Apps:1:Apns:TrustedCertificateFile={folder}/ca.pem");
+            $"--Apps:0:Apns:Endpoint={endpoint}",
+            $"--Apps:0:Apns:TrustedCertificateFile={folder}/ca.pem",
+            $"--Apps:1:Id={OtherApp}",
+            "--Apps:1:Apns:TeamId=ABCDE12345",
+            "--Apps:1:Apns:KeyId=ZZZZZ67890",
+            $"--Apps:1:Apns:KeyFile={folder}/other.p8",
+            $"--Apps:1:Apns:BundleId={OtherApp}",
+            $"--Apps:1:Apns:Endpoint={endpoint}",
+            $"--Apps:1:Apns:TrustedCertificateFile={folder}/ca.pem"
+        );
     }
 
     private protected async Task<bool> IsOpenAsync()
@@ -229,19 +288,40 @@ public abstract class AppCircuitsContract : IAsyncLifetime
 
     private protected Task OutageAsync()
     {
-        apns.AnswerNext(new ScriptRule { Status = 503, Reason = "ServiceUnavailable", Times = 100_000 });
+        apns.AnswerNext(
+            new ScriptRule
+            {
+                Status = 503,
+                Reason = "ServiceUnavailable",
+                Times = 100_000,
+            }
+        );
         return Task.WhenAll(Enumerable.Range(0, 10).Select(i => CommitAsync(TestRelay.Bob, $"s{i}@example.com")));
     }
 
-    private protected async Task<string> RegisterAsync(string account, string app, DeviceEnvironment environment = DeviceEnvironment.Production)
+    private protected async Task<string> RegisterAsync(
+        string account,
+        string app,
+        DeviceEnvironment environment = DeviceEnvironment.Production
+    )
     {
         var token = TestRelay.NewToken();
         await relay.Devices.RegisterAsync(
-            new Registration { Account = account, App = app, Platform = "apns", Token = token, Environment = environment }, Token);
+            new Registration
+            {
+                Account = account,
+                App = app,
+                Platform = "apns",
+                Token = token,
+                Environment = environment,
+            },
+            Token
+        );
         return token;
     }
 
-    private Task CommitAsync(string account, string from) => relay.CommitMessageAsync("hello", m => m with { Account = account, From = from });
+    private Task CommitAsync(string account, string from) =>
+        relay.CommitMessageAsync("hello", m => m with { Account = account, From = from });
 }
 
 public sealed class SqliteAppCircuitsTests : AppCircuitsContract
@@ -264,5 +344,6 @@ public sealed class PostgreSqlAppCircuitsTests(PostgreSqlServer server) : AppCir
         Assert.DoesNotContain(new Lane(TestRelay.App, Sandbox: false), second.Get<AppCircuits>().Rooms().Keys);
     }
 
-    private protected override async Task<string?> NewDatabaseAsync() => await server.NewDatabaseAsync(TestContext.Current.CancellationToken);
+    private protected override async Task<string?> NewDatabaseAsync() =>
+        await server.NewDatabaseAsync(TestContext.Current.CancellationToken);
 }

@@ -32,7 +32,8 @@ public abstract class HousekeepingContract : IAsyncLifetime
     [Fact]
     public async Task Over_a_day_table_and_indexes_stay_as_large_as_what_is_kept()
     {
-        long early = 0, late = 0;
+        long early = 0,
+            late = 0;
         for (var hour = 0; hour < 24; hour++)
         {
             await DeliverAsync();
@@ -64,7 +65,9 @@ public abstract class HousekeepingContract : IAsyncLifetime
     private async Task DeliverAsync()
     {
         await AppendAsync(HourlyRows, TestRelay.App);
-        foreach (Settlement settlement in new Settlement[] { new Settlement.Retry(TimeSpan.Zero, Excused: true), new Settlement.Accepted() })
+        foreach (
+            Settlement settlement in new Settlement[] { new Settlement.Retry(TimeSpan.Zero, Excused: true), new Settlement.Accepted() }
+        )
         {
             var rooms = new Dictionary<Lane, int> { [new(TestRelay.App, Sandbox: false)] = HourlyRows };
             var claimed = await relay.Outbox.ClaimAsync(rooms, TimeSpan.FromSeconds(30), TimeSpan.Zero, Token);
@@ -78,7 +81,10 @@ public abstract class HousekeepingContract : IAsyncLifetime
         var now = await relay.NowAsync();
         await using var db = relay.NewDb();
         await using var transaction = await db.Database.BeginTransactionAsync(Token);
-        var rows = Enumerable.Range(0, count).Select(_ => relay.NewRow(device, relay.Get<Sequence>().Next(now), now, Guid.NewGuid(), app: app)).ToList();
+        var rows = Enumerable
+            .Range(0, count)
+            .Select(_ => relay.NewRow(device, relay.Get<IdSequence>().Next(now), now, Guid.NewGuid(), app: app))
+            .ToList();
         await relay.Outbox.AppendAsync(db, rows, claim: false, now, Token);
         await transaction.CommitAsync(Token);
     }
@@ -102,27 +108,30 @@ public abstract class HousekeepingContract : IAsyncLifetime
         await db.Database.ExecuteSqlRawAsync(sql, Token);
     }
 
-    private static Attempt Attempt(ClaimedAlert alert) => new()
-    {
-        DeliveryId = alert.Head.Id,
-        Number = alert.Head.Attempts,
-        At = alert.Head.CreatedAt,
-        DurationMs = 3,
-        Status = 200,
-        Outcome = "accepted",
-    };
+    private static Attempt Attempt(ClaimedAlert alert) =>
+        new()
+        {
+            DeliveryId = alert.Head.Id,
+            Number = alert.Head.Attempts,
+            At = alert.Head.CreatedAt,
+            DurationMs = 3,
+            Status = 200,
+            Outcome = "accepted",
+        };
 }
 
 public sealed class SqliteHousekeepingTests : HousekeepingContract
 {
     private protected override Task CleanAsync() => Task.CompletedTask;
 
-    private protected override Task<long> BytesAsync() => AskAsync("SELECT page_count * page_size AS \"Value\" FROM pragma_page_count, pragma_page_size");
+    private protected override Task<long> BytesAsync() =>
+        AskAsync("SELECT page_count * page_size AS \"Value\" FROM pragma_page_count, pragma_page_size");
 
     private protected override Task<TestRelay> OpenAsync(string setting) => TestRelay.OpenAsync(null, setting);
 }
 
-/// <summary>Alone: a page of an index is used again only when no transaction is open, in any database, that is older than its end.</summary>
+/// <summary>Alone: a page of an index is used again only when no transaction is open, in any database, that is older than its
+/// end.</summary>
 [CollectionDefinition(Name, DisableParallelization = true)]
 public sealed class AloneOnPostgreSql
 {
@@ -134,8 +143,8 @@ public sealed class PostgreSqlHousekeepingTests(PostgreSqlServer server) : House
 {
     private protected override Task CleanAsync() => RunAsync("VACUUM deliveries, attempts");
 
-    private protected override Task<long> BytesAsync() => AskAsync(
-        "SELECT (pg_total_relation_size('deliveries') + pg_total_relation_size('attempts'))::bigint AS \"Value\"");
+    private protected override Task<long> BytesAsync() =>
+        AskAsync("SELECT (pg_total_relation_size('deliveries') + pg_total_relation_size('attempts'))::bigint AS \"Value\"");
 
     private protected override async Task<TestRelay> OpenAsync(string setting) =>
         await TestRelay.OpenAsync(await server.NewDatabaseAsync(TestContext.Current.CancellationToken), setting);

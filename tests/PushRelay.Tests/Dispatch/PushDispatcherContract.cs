@@ -76,7 +76,10 @@ public abstract class PushDispatcherContract : IAsyncLifetime
         relay.Advance(TimeSpan.FromSeconds(3));
 
         await relay.WaitForRowsAsync(rows => rows.Count == 3 && rows.All(r => r.State == DeliveryState.Accepted));
-        var byBody = apns.Received.ToDictionary(r => (string)JsonNode.Parse(r.Payload)!["aps"]!["alert"]!["body"]!, r => r.Headers["apns-collapse-id"]);
+        var byBody = apns.Received.ToDictionary(
+            r => (string)JsonNode.Parse(r.Payload)!["aps"]!["alert"]!["body"]!,
+            r => r.Headers["apns-collapse-id"]
+        );
         Assert.Equal(byBody["1"], byBody["2"]);
         Assert.NotEqual(byBody["1"], byBody["3"]);
     }
@@ -98,8 +101,15 @@ public abstract class PushDispatcherContract : IAsyncLifetime
         Assert.Equal(2, apns.Received.Count);
         var payload = JsonNode.Parse(apns.Received[1].Payload)!;
         Assert.Equal(rows[1].Id.ToString(), apns.Received[1].Headers["apns-id"]);
-        Assert.Equal(("3", "alice@example.com (2)", 2, 3),
-            ((string)payload["aps"]!["alert"]!["body"]!, (string)payload["aps"]!["alert"]!["title"]!, (int)payload["count"]!, (int)payload["aps"]!["badge"]!));
+        Assert.Equal(
+            ("3", "alice@example.com (2)", 2, 3),
+            (
+                (string)payload["aps"]!["alert"]!["body"]!,
+                (string)payload["aps"]!["alert"]!["title"]!,
+                (int)payload["count"]!,
+                (int)payload["aps"]!["badge"]!
+            )
+        );
         Assert.Equal(Receipts.For(relay.MasterKey, rows[1].Id), (string?)payload["receipt"]);
     }
 
@@ -110,7 +120,9 @@ public abstract class PushDispatcherContract : IAsyncLifetime
         apns.AnswerNext(503, "ServiceUnavailable");
 
         await relay.CommitMessageAsync("hello");
-        var waiting = Assert.Single(await relay.WaitForRowsAsync(rows => rows.Any(r => r is { State: DeliveryState.Pending, Attempts: 1 })));
+        var waiting = Assert.Single(
+            await relay.WaitForRowsAsync(rows => rows.Any(r => r is { State: DeliveryState.Pending, Attempts: 1 }))
+        );
         relay.Advance(TimeSpan.FromSeconds(2));
 
         var row = Assert.Single(await relay.WaitForRowsAsync(rows => rows.All(r => r.State == DeliveryState.Accepted)));
@@ -142,7 +154,14 @@ public abstract class PushDispatcherContract : IAsyncLifetime
     public async Task A_token_that_died_after_the_registration_makes_the_device_invalid()
     {
         var device = await relay.RegisterAsync();
-        apns.AnswerNext(new ScriptRule { Status = 410, Reason = "Unregistered", Timestamp = relay.Clock.GetUtcNow().AddMinutes(1) });
+        apns.AnswerNext(
+            new ScriptRule
+            {
+                Status = 410,
+                Reason = "Unregistered",
+                Timestamp = relay.Clock.GetUtcNow().AddMinutes(1),
+            }
+        );
 
         await relay.CommitMessageAsync("hello");
 
@@ -156,7 +175,14 @@ public abstract class PushDispatcherContract : IAsyncLifetime
     public async Task A_token_that_died_before_the_registration_is_tried_again()
     {
         var device = await relay.RegisterAsync();
-        apns.AnswerNext(new ScriptRule { Status = 410, Reason = "Unregistered", Timestamp = device.RegisteredAt.AddMinutes(-1) });
+        apns.AnswerNext(
+            new ScriptRule
+            {
+                Status = 410,
+                Reason = "Unregistered",
+                Timestamp = device.RegisteredAt.AddMinutes(-1),
+            }
+        );
 
         await relay.CommitMessageAsync("hello");
         await relay.WaitForRowsAsync(rows => rows.Any(r => r is { State: DeliveryState.Pending, Attempts: 1 }));
@@ -171,7 +197,14 @@ public abstract class PushDispatcherContract : IAsyncLifetime
     public async Task A_bad_token_makes_the_device_invalid_and_cancels_what_waits_for_it()
     {
         var device = await relay.RegisterAsync();
-        apns.AnswerNext(new ScriptRule { Status = 400, Reason = "BadDeviceToken", Delay = TimeSpan.FromMilliseconds(200) });
+        apns.AnswerNext(
+            new ScriptRule
+            {
+                Status = 400,
+                Reason = "BadDeviceToken",
+                Delay = TimeSpan.FromMilliseconds(200),
+            }
+        );
 
         await relay.CommitMessageAsync("1");
         await relay.CommitMessageAsync("2");
@@ -253,13 +286,17 @@ public abstract class PushDispatcherContract : IAsyncLifetime
                 VoipToken = voip,
                 Environment = DeviceEnvironment.Sandbox,
             },
-            Token);
+            Token
+        );
 
         await relay.CommitMessageAsync(null, m => m with { Class = EventClass.Call, CallId = "c1" });
 
         await relay.WaitForRowsAsync(rows => rows.All(r => r.State == DeliveryState.Accepted));
         var sent = Assert.Single(apns.Received);
-        Assert.Equal((voip, "voip", TestRelay.App + ".voip"), (sent.DeviceToken, sent.Headers["apns-push-type"], sent.Headers["apns-topic"]));
+        Assert.Equal(
+            (voip, "voip", TestRelay.App + ".voip"),
+            (sent.DeviceToken, sent.Headers["apns-push-type"], sent.Headers["apns-topic"])
+        );
     }
 
     [Fact]
@@ -276,15 +313,26 @@ public abstract class PushDispatcherContract : IAsyncLifetime
                 VoipToken = TestRelay.NewToken(),
                 Environment = DeviceEnvironment.Production,
             },
-            Token);
-        apns.AnswerNext(new ScriptRule { Status = 410, Reason = "Unregistered", Timestamp = relay.Clock.GetUtcNow().AddMinutes(1) });
+            Token
+        );
+        apns.AnswerNext(
+            new ScriptRule
+            {
+                Status = 410,
+                Reason = "Unregistered",
+                Timestamp = relay.Clock.GetUtcNow().AddMinutes(1),
+            }
+        );
 
         await relay.CommitMessageAsync(null, m => m with { Class = EventClass.Call, CallId = "c1" });
 
         await relay.WaitForRowsAsync(rows => rows.All(r => r.State == DeliveryState.Accepted));
         Assert.Equal(["voip", "alert"], apns.Received.Select(r => r.Headers["apns-push-type"]));
         Assert.Equal(token, apns.Received[1].DeviceToken);
-        Assert.Equal(DeviceStatus.Active, (await relay.Devices.FindAsync(null, Assert.IsType<RegistrationResult.Done>(registered).Device.Id, Token))[0].Status);
+        Assert.Equal(
+            DeviceStatus.Active,
+            (await relay.Devices.FindAsync(null, Assert.IsType<RegistrationResult.Done>(registered).Device.Id, Token))[0].Status
+        );
     }
 
     [Fact]
@@ -293,7 +341,9 @@ public abstract class PushDispatcherContract : IAsyncLifetime
         await relay.RegisterAsync();
 
         await relay.CommitMessageAsync(
-            new string('x', 8000), m => m with { From = $"{new string('a', 1000)}@{new string('b', 60)}.example", StanzaId = new string('长', 512) });
+            new string('x', 8000),
+            m => m with { From = $"{new string('a', 1000)}@{new string('b', 60)}.example", StanzaId = new string('长', 512) }
+        );
 
         await relay.WaitForRowsAsync(rows => rows.All(r => r.State == DeliveryState.Accepted));
         Assert.InRange(Encoding.UTF8.GetByteCount(Assert.Single(apns.Received).Payload), 1, 4096);
@@ -327,10 +377,16 @@ public abstract class PushDispatcherContract : IAsyncLifetime
             // a claim that nobody will ever settle
             await relay.CommitMessageAsync("hello", m => m with { Class = EventClass.Text });
             await relay.WaitForRowsAsync(rows => rows.All(r => r.State == DeliveryState.Accepted));
-            await db.Set<Delivery>().ExecuteUpdateAsync(
-                set => set.SetProperty(d => d.State, DeliveryState.Sending).SetProperty(d => d.SettledAt, (DateTimeOffset?)null)
-                    .SetProperty(d => d.Lease, Guid.NewGuid()).SetProperty(d => d.LeaseUntil, relay.Clock.GetUtcNow().AddSeconds(30)).SetProperty(d => d.Attempts, 2),
-                Token);
+            await db.Set<Delivery>()
+                .ExecuteUpdateAsync(
+                    set =>
+                        set.SetProperty(d => d.State, DeliveryState.Sending)
+                            .SetProperty(d => d.SettledAt, (DateTimeOffset?)null)
+                            .SetProperty(d => d.Lease, Guid.NewGuid())
+                            .SetProperty(d => d.LeaseUntil, relay.Clock.GetUtcNow().AddSeconds(30))
+                            .SetProperty(d => d.Attempts, 2),
+                    Token
+                );
         }
 
         relay.Advance(TimeSpan.FromSeconds(31));
@@ -351,8 +407,14 @@ public abstract class PushDispatcherContract : IAsyncLifetime
         {
             // at once: the dispatcher looks by itself too
             await using var transaction = await db.Database.BeginTransactionAsync(Token);
-            await db.Set<Delivery>().ExecuteUpdateAsync(
-                set => set.SetProperty(d => d.State, DeliveryState.Pending).SetProperty(d => d.SettledAt, (DateTimeOffset?)null).SetProperty(d => d.Attempts, 0), Token);
+            await db.Set<Delivery>()
+                .ExecuteUpdateAsync(
+                    set =>
+                        set.SetProperty(d => d.State, DeliveryState.Pending)
+                            .SetProperty(d => d.SettledAt, (DateTimeOffset?)null)
+                            .SetProperty(d => d.Attempts, 0),
+                    Token
+                );
             await db.Set<Device>().Where(d => d.Key == device.Key).ExecuteDeleteAsync(Token);
             await transaction.CommitAsync(Token);
         }
@@ -400,8 +462,12 @@ public abstract class PushDispatcherContract : IAsyncLifetime
 
     private protected abstract Task<string?> NewDatabaseAsync();
 
-    private async Task<TestRelay> OpenAsync(Uri endpoint, string? ca) => await TestRelay.OpenAsync(
-        await NewDatabaseAsync(), $"--Apps:0:Apns:Endpoint={endpoint.GetLeftPart(UriPartial.Authority)}", ca is null ? "--Apps:0:Alert:Sound=default" : $"--Apps:0:Apns:TrustedCertificateFile={ca}");
+    private async Task<TestRelay> OpenAsync(Uri endpoint, string? ca) =>
+        await TestRelay.OpenAsync(
+            await NewDatabaseAsync(),
+            $"--Apps:0:Apns:Endpoint={endpoint.GetLeftPart(UriPartial.Authority)}",
+            ca is null ? "--Apps:0:Alert:Sound=default" : $"--Apps:0:Apns:TrustedCertificateFile={ca}"
+        );
 }
 
 public sealed class SqlitePushDispatcherTests : PushDispatcherContract
@@ -411,5 +477,6 @@ public sealed class SqlitePushDispatcherTests : PushDispatcherContract
 
 public sealed class PostgreSqlPushDispatcherTests(PostgreSqlServer server) : PushDispatcherContract
 {
-    private protected override async Task<string?> NewDatabaseAsync() => await server.NewDatabaseAsync(TestContext.Current.CancellationToken);
+    private protected override async Task<string?> NewDatabaseAsync() =>
+        await server.NewDatabaseAsync(TestContext.Current.CancellationToken);
 }

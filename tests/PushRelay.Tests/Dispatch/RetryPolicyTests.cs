@@ -1,6 +1,6 @@
 using PushRelay.Dispatch;
 using PushRelay.Outbox;
-using PushRelay.Providers;
+using PushRelay.Push;
 
 namespace PushRelay.Tests.Dispatch;
 
@@ -42,7 +42,14 @@ public sealed class RetryPolicyTests
     [InlineData("Deferred", null, "connect_failed", false, 99, "Retry excused")]
     [InlineData("Misconfigured", 403, "InvalidProviderToken", false, 99, "Retry excused")]
     [InlineData("Unknown", null, "timed_out", false, 99, "Retry excused")]
-    public void Each_answer_is_final_later_or_our_fault(string outcome, int? status, string? reason, bool deviceInvalid, int attempts, string expected)
+    public void Each_answer_is_final_later_or_our_fault(
+        string outcome,
+        int? status,
+        string? reason,
+        bool deviceInvalid,
+        int attempts,
+        string expected
+    )
     {
         var answer = new PushAnswer(Enum.Parse<PushOutcome>(outcome), status, reason, null, TimeSpan.Zero);
 
@@ -61,22 +68,23 @@ public sealed class RetryPolicyTests
         Assert.IsType<Settlement.Dead>(RetryPolicy.Settle(Row(attempts: 13, excused: 10), answer, false, Options, 0.5));
     }
 
-    private static Delivery Row(int attempts, int excused) => new()
-    {
-        Id = Guid.NewGuid(),
-        Server = TestRelay.Server,
-        Account = TestRelay.Bob,
-        DeviceKey = Guid.NewGuid(),
-        EventKey = "e:1:1",
-        Source = EventSource.Bridge,
-        Class = EventClass.Text,
-        EventAt = DateTimeOffset.UnixEpoch,
-        Slot = Guid.NewGuid(),
-        Reason = Reasons.Offline,
-        CreatedAt = DateTimeOffset.UnixEpoch,
-        DueAt = DateTimeOffset.UnixEpoch,
-        ExpiresAt = DateTimeOffset.UnixEpoch,
-        Attempts = attempts,
-        AttemptsExcused = excused,
-    };
+    private static Delivery Row(int attempts, int excused) =>
+        new()
+        {
+            Id = Guid.NewGuid(),
+            Server = TestRelay.Server,
+            Account = TestRelay.Bob,
+            DeviceKey = Guid.NewGuid(),
+            EventKey = "e:1:1",
+            Source = EventSource.Bridge,
+            Class = EventClass.Text,
+            EventAt = DateTimeOffset.UnixEpoch,
+            Slot = Guid.NewGuid(),
+            Reason = Reasons.Offline,
+            CreatedAt = DateTimeOffset.UnixEpoch,
+            DueAt = DateTimeOffset.UnixEpoch,
+            ExpiresAt = DateTimeOffset.UnixEpoch,
+            Attempts = attempts,
+            AttemptsExcused = excused,
+        };
 }

@@ -4,8 +4,10 @@ using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Options;
 using Npgsql;
 using PushRelay.Apns.Simulator;
-using PushRelay.Decision;
+using PushRelay.Cluster;
 using PushRelay.Dispatch;
+using PushRelay.Ingest;
+using PushRelay.Ingest.Policy;
 using PushRelay.Outbox;
 using PushRelay.Presence;
 using PushRelay.Storage;
@@ -37,12 +39,22 @@ public sealed class HardTimesTests(PostgreSqlServer server)
         // the other node: its statement has run, its commit never comes (the machine lost its power, its network, or is paused)
         await using var paused = relay.NewDb();
         await using var transaction = await paused.Database.BeginTransactionAsync(Token);
-        await OutboxSql.Of(paused).SettleAsync(
-            paused, [.. new SettledAlert(claimed[0], new Settlement.Accepted(), null).Changes()], [], await relay.NowAsync(), Token);
+        await OutboxSql
+            .Of(paused)
+            .SettleAsync(
+                paused,
+                [.. new SettledAlert(claimed[0], new Settlement.Accepted(), null).Changes()],
+                [],
+                await relay.NowAsync(),
+                Token
+            );
 
         relay.Advance(TimeSpan.FromSeconds(31));
 
-        Assert.True(await EndsAsync(end => relay.Outbox.ReleaseExpiredAsync(8, end)), "no lease of any row can end while one transaction stands still");
+        Assert.True(
+            await EndsAsync(end => relay.Outbox.ReleaseExpiredAsync(8, end)),
+            "no lease of any row can end while one transaction stands still"
+        );
         Assert.Contains(await relay.RowsAsync(), r => r.State == DeliveryState.Pending);
     }
 
@@ -56,13 +68,25 @@ public sealed class HardTimesTests(PostgreSqlServer server)
         await using var paused = relay.NewDb();
         await using var transaction = await paused.Database.BeginTransactionAsync(Token);
         var now = await relay.NowAsync();
-        Assert.Single(await OutboxSql.Of(paused).ClaimAsync(
-            paused, new Dictionary<Lane, int> { [new(TestRelay.App, Sandbox: false)] = 10 }, Guid.NewGuid(), Lease, TimeSpan.Zero, now, Token));
+        Assert.Single(
+            await OutboxSql
+                .Of(paused)
+                .ClaimAsync(
+                    paused,
+                    new Dictionary<Lane, int> { [new(TestRelay.App, Sandbox: false)] = 10 },
+                    Guid.NewGuid(),
+                    Lease,
+                    TimeSpan.Zero,
+                    now,
+                    Token
+                )
+        );
 
         var read = new RelayEvent.Displayed(TestRelay.Bob, TestRelay.Alice, relay.Clock.GetUtcNow());
         Assert.True(
             await EndsAsync(end => relay.Get<EventIngest>().CommitAsync([new EventBatch(Stream, [read], new StreamPoint("e", 1))], end)),
-            "the link's events wait for a transaction that stands still");
+            "the link's events wait for a transaction that stands still"
+        );
     }
 
     [Fact]
@@ -76,8 +100,9 @@ public sealed class HardTimesTests(PostgreSqlServer server)
         // a failover: the old primary is a standby until the name points to the new one, here at the moment of the first refusal
         var ingest = NewIngest(relay, new AtFirstWord(() => SetReadOnlyAsync(db, name, "off").GetAwaiter().GetResult()));
 
-        var refused = await Record.ExceptionAsync(
-            () => ingest.CommitAsync([new EventBatch(Stream, [Message(relay, "hello")], new StreamPoint("e", 1))], Token));
+        var refused = await Record.ExceptionAsync(() =>
+            ingest.CommitAsync([new EventBatch(Stream, [Message(relay, "hello")], new StreamPoint("e", 1))], Token)
+        );
 
         // either it is stored, or it is not acknowledged
         var position = await ingest.PositionAsync(Stream, Token);
@@ -93,10 +118,14 @@ public sealed class HardTimesTests(PostgreSqlServer server)
         relay.Clock.Advance(TimeSpan.FromHours(1));
         await relay.CommitMessageAsync("first");
 
-        await NewIngest(relay, relay.Get<ILogger<EventIngest>>()).CommitAsync([new EventBatch(Stream, [Message(relay, "second")], new StreamPoint("e", 2))], Token);
+        await NewIngest(relay, relay.Get<ILogger<EventIngest>>())
+            .CommitAsync([new EventBatch(Stream, [Message(relay, "second")], new StreamPoint("e", 2))], Token);
 
         var rows = await relay.RowsAsync();
-        Assert.Equal(rows.OrderBy(r => r.CreatedAt).Select(r => r.Id), rows.OrderBy(r => r.Id.ToString("N"), StringComparer.Ordinal).Select(r => r.Id));
+        Assert.Equal(
+            rows.OrderBy(r => r.CreatedAt).Select(r => r.Id),
+            rows.OrderBy(r => r.Id.ToString("N"), StringComparer.Ordinal).Select(r => r.Id)
+        );
         Assert.Equal(2, rows.Count);
     }
 
@@ -110,7 +139,10 @@ public sealed class HardTimesTests(PostgreSqlServer server)
         var ingest = relay.Get<EventIngest>();
         await CommitAsync(ingest, 1, Message(relay, "hello", InFront("desktop")) with { StanzaId = "1795" });
         await CommitAsync(ingest, 2, Changed(relay, "phone"));
-        Assert.Equal((DeliveryState.Cancelled, Reasons.Foreground), Assert.Single(await relay.RowsAsync()) is var row ? (row.State, row.Reason) : default);
+        Assert.Equal(
+            (DeliveryState.Cancelled, Reasons.Foreground),
+            Assert.Single(await relay.RowsAsync()) is var row ? (row.State, row.Reason) : default
+        );
 
         // its socket was dead: the server says again what the phone never acknowledged
         await CommitAsync(ingest, 3, Message(relay, "hello") with { StanzaId = "1795", Unacked = true });
@@ -143,7 +175,10 @@ public sealed class HardTimesTests(PostgreSqlServer server)
         await CommitAsync(ingest, 1, Message(relay, null) with { Class = EventClass.Call, CallId = "c1" });
         var ringing = Assert.Single(await ClaimAsync(relay));
         await CommitAsync(ingest, 2, Message(relay, null) with { Class = EventClass.CallEnded, CallId = "c1" });
-        await relay.Outbox.SettleAsync([new SettledAlert(ringing, new Settlement.Retry(TimeSpan.FromSeconds(1), Excused: true), null)], Token);
+        await relay.Outbox.SettleAsync(
+            [new SettledAlert(ringing, new Settlement.Retry(TimeSpan.FromSeconds(1), Excused: true), null)],
+            Token
+        );
 
         relay.Advance(TimeSpan.FromSeconds(2));
 
@@ -186,7 +221,8 @@ public sealed class HardTimesTests(PostgreSqlServer server)
         await using (var db = relay.NewDb())
         {
             // the clock was an hour ahead when it was claimed
-            await db.Set<Delivery>().ExecuteUpdateAsync(set => set.SetProperty(d => d.LeaseUntil, relay.Clock.GetUtcNow().AddHours(1)), Token);
+            await db.Set<Delivery>()
+                .ExecuteUpdateAsync(set => set.SetProperty(d => d.LeaseUntil, relay.Clock.GetUtcNow().AddHours(1)), Token);
         }
 
         await relay.ServeAsync();
@@ -227,7 +263,10 @@ public sealed class HardTimesTests(PostgreSqlServer server)
         await using (var db = relay.NewDb())
         {
             // as a newer version of a rolling upgrade may have written it
-            await db.Database.ExecuteSqlAsync($$"""UPDATE devices SET preferences = '{"Preview":"Brief"}' WHERE key = {{bad.Key}}""", Token);
+            await db.Database.ExecuteSqlAsync(
+                $$"""UPDATE devices SET preferences = '{"Preview":"Brief"}' WHERE key = {{bad.Key}}""",
+                Token
+            );
         }
 
         relay.Advance(TimeSpan.FromSeconds(3));
@@ -243,7 +282,10 @@ public sealed class HardTimesTests(PostgreSqlServer server)
         var bad = await relay.RegisterAsync();
         await using (var db = relay.NewDb())
         {
-            await db.Database.ExecuteSqlAsync($$"""UPDATE devices SET preferences = '{"Preview":"Brief"}' WHERE key = {{bad.Key}}""", Token);
+            await db.Database.ExecuteSqlAsync(
+                $$"""UPDATE devices SET preferences = '{"Preview":"Brief"}' WHERE key = {{bad.Key}}""",
+                Token
+            );
         }
 
         relay.Advance(TimeSpan.FromSeconds(3));
@@ -322,7 +364,9 @@ public sealed class HardTimesTests(PostgreSqlServer server)
     private static async Task SetReadOnlyAsync(RelayDb db, string name, string value)
     {
         var connection = (NpgsqlConnection)db.Database.GetDbConnection();
-        await using var admin = new NpgsqlConnection(new NpgsqlConnectionStringBuilder(connection.ConnectionString) { Database = "postgres", Pooling = false }.ConnectionString);
+        await using var admin = new NpgsqlConnection(
+            new NpgsqlConnectionStringBuilder(connection.ConnectionString) { Database = "postgres", Pooling = false }.ConnectionString
+        );
         await admin.OpenAsync(Token);
         await using var command = new NpgsqlCommand($"ALTER DATABASE {name} SET default_transaction_read_only = {value}", admin);
         await command.ExecuteNonQueryAsync(Token);
@@ -340,30 +384,48 @@ public sealed class HardTimesTests(PostgreSqlServer server)
         new(AccountState.Foreground, [new Session("s1", resource, SessionState.Active, true, 0, null, DateTimeOffset.UnixEpoch)]);
 
     /// <summary>As another process has it: only the database is shared.</summary>
-    private static EventIngest NewIngest(TestRelay relay, ILogger<EventIngest> logger) => new(
-        relay.Get<IDbContextFactory<RelayDb>>(), relay.Outbox, relay.Devices, relay.MasterKey, relay.Get<DatabaseClock>(), relay.Get<LeaseTable>(),
-        relay.Get<WriteTurns>(), new Sequence(), relay.Get<AlertPacer>(), relay.Get<IOptions<AlertsOptions>>(), logger);
+    private static EventIngest NewIngest(TestRelay relay, ILogger<EventIngest> logger) =>
+        new(
+            relay.Get<IDbContextFactory<RelayDb>>(),
+            relay.Outbox,
+            relay.Devices,
+            relay.MasterKey,
+            relay.Get<DatabaseClock>(),
+            relay.Get<LeaseTable>(),
+            relay.Get<WriteGate>(),
+            new IdSequence(),
+            relay.Get<AlertPacer>(),
+            relay.Get<IOptions<AlertsOptions>>(),
+            logger
+        );
 
     private static RelayEvent.PresenceChanged Changed(TestRelay relay, string cameToFront) =>
         new(new PresenceChange(TestRelay.Bob, [cameToFront], LeftForeground: false), relay.Clock.GetUtcNow());
 
-    private static RelayEvent.Message Message(TestRelay relay, string? body, AccountPresence? presence = null) => new(TestRelay.Bob, relay.Clock.GetUtcNow())
-    {
-        Key = Guid.NewGuid().ToString(),
-        Source = EventSource.Bridge,
-        Class = EventClass.Text,
-        From = TestRelay.Alice,
-        Type = "chat",
-        Body = body,
-        Presence = presence ?? new AccountPresence(AccountState.Offline, []),
-    };
+    private static RelayEvent.Message Message(TestRelay relay, string? body, AccountPresence? presence = null) =>
+        new(TestRelay.Bob, relay.Clock.GetUtcNow())
+        {
+            Key = Guid.NewGuid().ToString(),
+            Source = EventSource.Bridge,
+            Class = EventClass.Text,
+            From = TestRelay.Alice,
+            Type = "chat",
+            Body = body,
+            Presence = presence ?? new AccountPresence(AccountState.Offline, []),
+        };
 
     private static async Task<TestRelay> ServedAsync(ApnsSimulator apns, params string[] settings)
     {
         var ca = Path.Combine(Directory.CreateTempSubdirectory("pushrelay-hard-").FullName, "ca.pem");
         await File.WriteAllTextAsync(ca, apns.CaPem, Token);
         var relay = await TestRelay.OpenAsync(
-            null, [$"--Apps:0:Apns:Endpoint={apns.Endpoint.GetLeftPart(UriPartial.Authority)}", $"--Apps:0:Apns:TrustedCertificateFile={ca}", .. settings]);
+            null,
+            [
+                $"--Apps:0:Apns:Endpoint={apns.Endpoint.GetLeftPart(UriPartial.Authority)}",
+                $"--Apps:0:Apns:TrustedCertificateFile={ca}",
+                .. settings,
+            ]
+        );
         relay.Clock.SetUtcNow(TimeProvider.System.GetUtcNow());
         return relay;
     }
@@ -379,7 +441,13 @@ public sealed class HardTimesTests(PostgreSqlServer server)
 
         public bool IsEnabled(LogLevel logLevel) => true;
 
-        public void Log<TState>(LogLevel logLevel, EventId eventId, TState state, Exception? exception, Func<TState, Exception?, string> formatter)
+        public void Log<TState>(
+            LogLevel logLevel,
+            EventId eventId,
+            TState state,
+            Exception? exception,
+            Func<TState, Exception?, string> formatter
+        )
         {
             if (!done)
             {

@@ -3,6 +3,7 @@ using Microsoft.Extensions.Options;
 using PushRelay.Devices;
 using PushRelay.Dispatch;
 using PushRelay.Outbox;
+using PushRelay.Storage;
 using PushRelay.Tests.Storage;
 
 namespace PushRelay.Tests.Outbox;
@@ -83,7 +84,10 @@ public abstract class OutboxContract : IAsyncLifetime
         Assert.Equal([first, second], claimed.Rows.Select(r => r.Id));
         Assert.True(await SettleAsync(claimed, new Settlement.Accepted(), Attempt(claimed)));
         var rows = (await relay.RowsAsync()).ToDictionary(r => r.Id);
-        Assert.Equal((DeliveryState.Accepted, 2, 1, 3), (rows[first].State, rows[first].Count, rows[first].Attempts, rows[first].AnswerMs!.Value));
+        Assert.Equal(
+            (DeliveryState.Accepted, 2, 1, 3),
+            (rows[first].State, rows[first].Count, rows[first].Attempts, rows[first].AnswerMs!.Value)
+        );
         Assert.Equal((DeliveryState.Coalesced, first, 0), (rows[second].State, rows[second].CoalescedInto!.Value, rows[second].Attempts));
         Assert.Equal(DeliveryState.Pending, rows[later].State);
     }
@@ -154,7 +158,8 @@ public abstract class OutboxContract : IAsyncLifetime
 
         Assert.Equal(
             [(DeliveryState.Rejected, "apns_Unregistered"), (DeliveryState.Cancelled, Reasons.DeviceInvalid)],
-            (await relay.RowsAsync()).Select(r => (r.State, r.Reason)));
+            (await relay.RowsAsync()).Select(r => (r.State, r.Reason))
+        );
     }
 
     [Fact]
@@ -205,7 +210,12 @@ public abstract class OutboxContract : IAsyncLifetime
         await AppendAsync(app: "two");
         await AppendAsync(app: "shut");
 
-        var claimed = await relay.Outbox.ClaimAsync(new Dictionary<Lane, int> { [new("one", false)] = 1, [new("two", false)] = 5 }, Lease, TimeSpan.Zero, Token);
+        var claimed = await relay.Outbox.ClaimAsync(
+            new Dictionary<Lane, int> { [new("one", false)] = 1, [new("two", false)] = 5 },
+            Lease,
+            TimeSpan.Zero,
+            Token
+        );
 
         Assert.Equal(["one", "two"], claimed.Select(c => c.Head.App!).Order(StringComparer.Ordinal));
     }
@@ -237,7 +247,7 @@ public abstract class OutboxContract : IAsyncLifetime
         await using var db = relay.NewDb();
         await using var transaction = await db.Database.BeginTransactionAsync(Token);
         var now = await relay.NowAsync();
-        var id = relay.Get<PushRelay.Storage.Sequence>().Next(now);
+        var id = relay.Get<IdSequence>().Next(now);
         var appended = await relay.Outbox.AppendAsync(db, [relay.NewRow(device, id, now, Guid.NewGuid())], claim: true, now, Token);
         await transaction.CommitAsync(Token);
         relay.Outbox.StopServing();
@@ -311,7 +321,8 @@ public abstract class OutboxContract : IAsyncLifetime
                 "dead" => new Settlement.Dead(),
                 _ => new Settlement.Cancelled(Reasons.DeviceRemoved),
             },
-            Attempt(claimed));
+            Attempt(claimed)
+        );
 
         var row = Assert.Single(await relay.RowsAsync());
         Assert.Equal((state, reason), (row.State.ToString(), row.Reason));
@@ -372,7 +383,10 @@ public abstract class OutboxContract : IAsyncLifetime
         Assert.Equal(1, cancelled);
         var rows = await relay.RowsAsync();
         Assert.Equal(DeliveryState.Sending, rows.Single(r => r.Id == sending).State);
-        Assert.Equal((DeliveryState.Cancelled, Reasons.ReadElsewhere), (rows.Single(r => r.Id == pending).State, rows.Single(r => r.Id == pending).Reason));
+        Assert.Equal(
+            (DeliveryState.Cancelled, Reasons.ReadElsewhere),
+            (rows.Single(r => r.Id == pending).State, rows.Single(r => r.Id == pending).Reason)
+        );
     }
 
     [Fact]
@@ -429,17 +443,18 @@ public abstract class OutboxContract : IAsyncLifetime
     private Task<IReadOnlyList<ClaimedAlert>> ClaimAsync(int max, TimeSpan horizon = default) =>
         relay.Outbox.ClaimAsync(new Dictionary<Lane, int> { [new(TestRelay.App, Sandbox: false)] = max }, Lease, horizon, Token);
 
-    private static Attempt Refused(ClaimedAlert alert) => new()
-    {
-        DeliveryId = alert.Head.Id,
-        Number = alert.Head.Attempts,
-        At = alert.Head.CreatedAt,
-        DurationMs = 1,
-        Status = 413,
-        Reason = "PayloadTooLarge",
-        Outcome = "rejected",
-        ProviderId = alert.Head.Id.ToString(),
-    };
+    private static Attempt Refused(ClaimedAlert alert) =>
+        new()
+        {
+            DeliveryId = alert.Head.Id,
+            Number = alert.Head.Attempts,
+            At = alert.Head.CreatedAt,
+            DurationMs = 1,
+            Status = 413,
+            Reason = "PayloadTooLarge",
+            Outcome = "rejected",
+            ProviderId = alert.Head.Id.ToString(),
+        };
 
     private async Task<bool> SettleAsync(ClaimedAlert alert, Settlement settlement, Attempt? attempt) =>
         (await relay.Outbox.SettleAsync([new SettledAlert(alert, settlement, attempt)], Token)).Count == 0;
@@ -447,24 +462,31 @@ public abstract class OutboxContract : IAsyncLifetime
     private async Task<Guid> AppendAsync(Guid? slot = null, TimeSpan? due = null, string? eventKey = null, string app = TestRelay.App)
     {
         var now = await relay.NowAsync();
-        var id = relay.Get<PushRelay.Storage.Sequence>().Next(now);
+        var id = relay.Get<IdSequence>().Next(now);
         await using var db = relay.NewDb();
         await using var transaction = await db.Database.BeginTransactionAsync(Token);
-        var appended = await relay.Outbox.AppendAsync(db, [relay.NewRow(device, id, now, slot ?? Guid.NewGuid(), due, eventKey, app)], claim: true, now, Token);
+        var appended = await relay.Outbox.AppendAsync(
+            db,
+            [relay.NewRow(device, id, now, slot ?? Guid.NewGuid(), due, eventKey, app)],
+            claim: true,
+            now,
+            Token
+        );
         await transaction.CommitAsync(Token);
         await relay.Outbox.HandOverAsync(appended, Token);
         return id;
     }
 
-    private static Attempt Attempt(ClaimedAlert alert) => new()
-    {
-        DeliveryId = alert.Head.Id,
-        Number = alert.Head.Attempts,
-        At = alert.Head.CreatedAt,
-        DurationMs = 3,
-        Status = 200,
-        Outcome = "accepted",
-    };
+    private static Attempt Attempt(ClaimedAlert alert) =>
+        new()
+        {
+            DeliveryId = alert.Head.Id,
+            Number = alert.Head.Attempts,
+            At = alert.Head.CreatedAt,
+            DurationMs = 3,
+            Status = 200,
+            Outcome = "accepted",
+        };
 
     private async Task<List<Attempt>> AttemptsAsync()
     {

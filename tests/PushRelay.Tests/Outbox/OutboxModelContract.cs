@@ -1,6 +1,7 @@
 using CsCheck;
 using PushRelay.Devices;
 using PushRelay.Outbox;
+using PushRelay.Storage;
 using PushRelay.Tests.Storage;
 
 namespace PushRelay.Tests.Outbox;
@@ -47,8 +48,15 @@ public abstract class OutboxModelContract : IAsyncLifetime
     public async Task Whatever_happens_every_row_is_where_the_chart_says_and_ends()
     {
         var op = Gen.Frequency(
-            (6, Gen.Const(Op.Append)), (5, Gen.Const(Op.Claim)), (5, Gen.Const(Op.Settle)), (3, Gen.Const(Op.Advance)),
-            (1, Gen.Const(Op.Release)), (1, Gen.Const(Op.Expire)), (1, Gen.Const(Op.Cancel)), (1, Gen.Const(Op.Crash)));
+            (6, Gen.Const(Op.Append)),
+            (5, Gen.Const(Op.Claim)),
+            (5, Gen.Const(Op.Settle)),
+            (3, Gen.Const(Op.Advance)),
+            (1, Gen.Const(Op.Release)),
+            (1, Gen.Const(Op.Expire)),
+            (1, Gen.Const(Op.Cancel)),
+            (1, Gen.Const(Op.Crash))
+        );
         await Gen.Select(op, Gen.Int[0, 1000], Gen.Int[0, 1000]).Array[10, 50].SampleAsync(RunAsync, iter: 12, threads: 1);
     }
 
@@ -108,15 +116,18 @@ public abstract class OutboxModelContract : IAsyncLifetime
                 case Op.Settle when held.Count > 0:
                     var alert = held[a % held.Count];
                     held.Remove(alert);
-                    await SettleAsync(alert, (b % 7) switch
-                    {
-                        0 or 1 => new Settlement.Accepted(),
-                        2 => new Settlement.Retry(Delays[1], Excused: true),
-                        3 => new Settlement.Retry(Delays[1], Excused: false),
-                        4 => new Settlement.Rejected("apns_BadMessageId"),
-                        5 => new Settlement.Dead(),
-                        _ => new Settlement.HandBack(),
-                    });
+                    await SettleAsync(
+                        alert,
+                        (b % 7) switch
+                        {
+                            0 or 1 => new Settlement.Accepted(),
+                            2 => new Settlement.Retry(Delays[1], Excused: true),
+                            3 => new Settlement.Retry(Delays[1], Excused: false),
+                            4 => new Settlement.Rejected("apns_BadMessageId"),
+                            5 => new Settlement.Dead(),
+                            _ => new Settlement.HandBack(),
+                        }
+                    );
                     break;
                 case Op.Advance:
                     relay.Advance(TimeSpan.FromSeconds(1 + (b % 40)));
@@ -137,9 +148,11 @@ public abstract class OutboxModelContract : IAsyncLifetime
                         await relay.Outbox.CancelAsync(db, d => d.DeviceKey == device.Key && d.Slot == slot, Reasons.ReadElsewhere, Token);
                     }
 
-                    rows.FindAll(r => r.State == DeliveryState.Pending && r.Slot == a % Slots).ForEach(r => r.State = DeliveryState.Cancelled);
+                    rows.FindAll(r => r.State == DeliveryState.Pending && r.Slot == a % Slots)
+                        .ForEach(r => r.State = DeliveryState.Cancelled);
                     // what is under way goes out, but not a second time
-                    rows.FindAll(r => r.State == DeliveryState.Sending && r.Slot == a % Slots && r.Expires > cancelled).ForEach(r => r.Expires = cancelled);
+                    rows.FindAll(r => r.State == DeliveryState.Sending && r.Slot == a % Slots && r.Expires > cancelled)
+                        .ForEach(r => r.Expires = cancelled);
                     break;
                 case Op.Crash:
                     held.Clear();
@@ -154,8 +167,11 @@ public abstract class OutboxModelContract : IAsyncLifetime
             foreach (var (expected, actual) in rows.Zip(there))
             {
                 Assert.True(
-                    (expected.Id, expected.State, expected.Attempts, expected.Into) == (actual.Id, actual.State, actual.Attempts, actual.CoalescedInto),
-                    $"{when}: slot {expected.Slot} expected {expected.State} attempts {expected.Attempts} into {expected.Into}, but {actual.State} {actual.Attempts} {actual.CoalescedInto}");
+                    (expected.Id, expected.State, expected.Attempts, expected.Into)
+                        == (actual.Id, actual.State, actual.Attempts, actual.CoalescedInto),
+                    $"{when}: slot {expected.Slot} expected {expected.State} attempts {expected.Attempts} into {expected.Into}, but "
+                        + $"{actual.State} {actual.Attempts} {actual.CoalescedInto}"
+                );
             }
         }
 
@@ -185,7 +201,7 @@ public abstract class OutboxModelContract : IAsyncLifetime
         private async Task AppendAsync(int slot, TimeSpan due, TimeSpan life)
         {
             var now = await relay.NowAsync();
-            var id = relay.Get<PushRelay.Storage.Sequence>().Next(now);
+            var id = relay.Get<IdSequence>().Next(now);
             await using var db = relay.NewDb();
             await using var transaction = await db.Database.BeginTransactionAsync(Token);
             var delivery = new Delivery
@@ -210,12 +226,25 @@ public abstract class OutboxModelContract : IAsyncLifetime
             };
             await relay.Outbox.AppendAsync(db, [delivery], claim: true, now, Token);
             await transaction.CommitAsync(Token);
-            rows.Add(new Row { Id = id, Slot = slot, Due = now + due, Expires = now + life });
+            rows.Add(
+                new Row
+                {
+                    Id = id,
+                    Slot = slot,
+                    Due = now + due,
+                    Expires = now + life,
+                }
+            );
         }
 
         private async Task ClaimAsync()
         {
-            var claimed = await relay.Outbox.ClaimAsync(new Dictionary<Lane, int> { [new(device.App, Sandbox: false)] = 100 }, Lease, Horizon, Token);
+            var claimed = await relay.Outbox.ClaimAsync(
+                new Dictionary<Lane, int> { [new(device.App, Sandbox: false)] = 100 },
+                Lease,
+                Horizon,
+                Token
+            );
             var now = await relay.NowAsync();
             var expected = new List<List<Guid>>();
             foreach (var slot in rows.GroupBy(r => r.Slot))
@@ -227,7 +256,8 @@ public abstract class OutboxModelContract : IAsyncLifetime
                 }
             }
 
-            static string Text(IEnumerable<IEnumerable<Guid>> alerts) => string.Join("; ", alerts.Select(a => string.Join(",", a)).Order(StringComparer.Ordinal));
+            static string Text(IEnumerable<IEnumerable<Guid>> alerts) =>
+                string.Join("; ", alerts.Select(a => string.Join(",", a)).Order(StringComparer.Ordinal));
             Assert.Equal(Text(expected), Text(claimed.Select(c => c.Rows.Select(r => r.Id))));
             foreach (var alert in claimed)
             {
@@ -261,8 +291,17 @@ public abstract class OutboxModelContract : IAsyncLifetime
                     _ => DeliveryState.Pending,
                 };
                 row.Into = row.State == DeliveryState.Coalesced ? alert.Head.Id : null;
-                row.Attempts += (head, settlement) switch { (true, Settlement.HandBack) => -1, (false, Settlement.Rejected) when row.Id == alert.Newest.Id => 1, _ => 0 };
-                row.Excused += head && (settlement is Settlement.Retry { Excused: true } || (settlement is Settlement.Rejected && alert.Rows.Count > 1)) ? 1 : 0;
+                row.Attempts += (head, settlement) switch
+                {
+                    (true, Settlement.HandBack) => -1,
+                    (false, Settlement.Rejected) when row.Id == alert.Newest.Id => 1,
+                    _ => 0,
+                };
+                row.Excused +=
+                    head
+                    && (settlement is Settlement.Retry { Excused: true } || (settlement is Settlement.Rejected && alert.Rows.Count > 1))
+                        ? 1
+                        : 0;
                 row.Due = settlement is Settlement.Retry retry ? now + retry.Delay : now;
             }
         }

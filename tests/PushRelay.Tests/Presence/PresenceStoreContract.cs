@@ -1,6 +1,6 @@
 using System.Globalization;
+using PushRelay.Cluster;
 using PushRelay.Presence;
-using PushRelay.Storage;
 using PushRelay.Tests.Storage;
 
 namespace PushRelay.Tests.Presence;
@@ -87,7 +87,19 @@ public abstract class PresenceStoreContract : IAsyncLifetime
     [Fact]
     public async Task A_snapshot_of_many_is_written_in_parts_and_unknown_until_the_last()
     {
-        Tracker.Replace(Stream, [.. Enumerable.Range(0, 5000).Select(i => ($"u{i.ToString(CultureInfo.InvariantCulture)}@example.com", Session($"s{i.ToString(CultureInfo.InvariantCulture)}")))]);
+        Tracker.Replace(
+            Stream,
+            [
+                .. Enumerable
+                    .Range(0, 5000)
+                    .Select(i =>
+                        (
+                            $"u{i.ToString(CultureInfo.InvariantCulture)}@example.com",
+                            Session($"s{i.ToString(CultureInfo.InvariantCulture)}")
+                        )
+                    ),
+            ]
+        );
 
         Assert.True(await Store.WriteAsync(Token));
         Assert.True(await Store.WriteAsync(Token));

@@ -48,7 +48,12 @@ public sealed class PresenceTrackerTests
     [InlineData("Active", false, 0, "Background")]
     [InlineData("Inactive", true, 0, "Background")]
     [InlineData("Hibernating", true, 0, "Background")]
-    public void Only_an_active_available_session_of_priority_zero_or_more_is_in_front(string state, bool available, int priority, string expected)
+    public void Only_an_active_available_session_of_priority_zero_or_more_is_in_front(
+        string state,
+        bool available,
+        int priority,
+        string expected
+    )
     {
         tracker.Replace(Stream, []);
 
@@ -60,7 +65,10 @@ public sealed class PresenceTrackerTests
     [Fact]
     public void One_session_in_front_is_enough()
     {
-        tracker.Replace(Stream, [(TestRelay.Bob, Session("s1", SessionState.Hibernating)), (TestRelay.Bob, Session("s2", resource: "desk"))]);
+        tracker.Replace(
+            Stream,
+            [(TestRelay.Bob, Session("s1", SessionState.Hibernating)), (TestRelay.Bob, Session("s2", resource: "desk"))]
+        );
 
         Assert.Equal(AccountState.Foreground, State());
         var presence = tracker.Get("example.com", TestRelay.Bob);
@@ -133,8 +141,13 @@ public sealed class PresenceTrackerTests
     }
 
     private static Session Session(
-        string sid, SessionState state = SessionState.Active, bool available = true, int priority = 0, string resource = "phone", string? show = null) =>
-        new(sid, resource, state, available, priority, show, DateTimeOffset.UnixEpoch);
+        string sid,
+        SessionState state = SessionState.Active,
+        bool available = true,
+        int priority = 0,
+        string resource = "phone",
+        string? show = null
+    ) => new(sid, resource, state, available, priority, show, DateTimeOffset.UnixEpoch);
 
     private AccountState State() => tracker.Get("example.com", TestRelay.Bob).State;
 }

@@ -1,9 +1,10 @@
 using Microsoft.EntityFrameworkCore;
 using Npgsql;
 using PushRelay.Access;
+using PushRelay.Audit;
 using PushRelay.Dispatch;
 using PushRelay.Outbox;
-using PushRelay.Storage;
+using PushRelay.Settings;
 
 namespace PushRelay.Tests.Storage;
 
@@ -26,7 +27,11 @@ public sealed class LeastRightsTests(PostgreSqlServer server)
         await using var migrator = await TestRelay.OpenAsync(owner);
         var user = await NewUserAsync(owner, Grants);
 
-        await using var relay = await TestRelay.OpenAsync(user, $"--Storage:MasterKeyFile={migrator.Folder}/master.key", "--Retention:Deliveries=01:00:00");
+        await using var relay = await TestRelay.OpenAsync(
+            user,
+            $"--Storage:MasterKeyFile={migrator.Folder}/master.key",
+            "--Retention:Deliveries=01:00:00"
+        );
 
         await relay.RegisterAsync();
         await relay.CommitMessageAsync("hello");

@@ -8,7 +8,8 @@ using Npgsql;
 
 namespace PushRelay.Tests.Storage;
 
-/// <summary>A real PostgreSQL of this test run's own, started when the first test asks: a temporary cluster on a free port of the loopback.</summary>
+/// <summary>A real PostgreSQL of this test run's own, started when the first test asks: a temporary cluster on a free port of the
+/// loopback.</summary>
 public sealed class PostgreSqlServer : IAsyncLifetime
 {
     private readonly string folder = Directory.CreateTempSubdirectory("pushrelay-pg-").FullName;
@@ -56,7 +57,8 @@ public sealed class PostgreSqlServer : IAsyncLifetime
     }
 
     private string ConnectionString(string database) =>
-        $"Host=127.0.0.1;Port={port.ToString(CultureInfo.InvariantCulture)};Username=postgres;Database={database};Maximum Pool Size=20;Connection Idle Lifetime=5;Connection Pruning Interval=2";
+        $"Host=127.0.0.1;Port={port.ToString(CultureInfo.InvariantCulture)};Username=postgres;Database={database};Maximum Pool "
+        + $"Size=20;Connection Idle Lifetime=5;Connection Pruning Interval=2";
 
     private async Task<Process> StartAsync(CancellationToken cancellationToken)
     {
@@ -68,11 +70,26 @@ public sealed class PostgreSqlServer : IAsyncLifetime
             await RunAsync("chown", ["postgres", folder], cancellationToken);
         }
 
-        await RunAsync(AsPostgres(Path.Combine(bin, "initdb"), "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"), cancellationToken);
+        await RunAsync(
+            AsPostgres(Path.Combine(bin, "initdb"), "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"),
+            cancellationToken
+        );
         port = FreePort();
         var start = AsPostgres(
-            Path.Combine(bin, "postgres"), "-D", data, "-p", port.ToString(CultureInfo.InvariantCulture), "-c", "listen_addresses=127.0.0.1",
-            "-c", $"unix_socket_directories={folder}", "-c", "logging_collector=off", "-c", "max_connections=400");
+            Path.Combine(bin, "postgres"),
+            "-D",
+            data,
+            "-p",
+            port.ToString(CultureInfo.InvariantCulture),
+            "-c",
+            "listen_addresses=127.0.0.1",
+            "-c",
+            $"unix_socket_directories={folder}",
+            "-c",
+            "logging_collector=off",
+            "-c",
+            "max_connections=400"
+        );
         start.RedirectStandardError = true;
         var process = Process.Start(start)!;
         var ready = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
@@ -88,13 +105,21 @@ public sealed class PostgreSqlServer : IAsyncLifetime
         return process;
     }
 
-    private static string FindBin() => (Directory.Exists("/usr/lib/postgresql") ? Directory.GetDirectories("/usr/lib/postgresql") : [])
-        .Select(version => Path.Combine(version, "bin")).Where(bin => File.Exists(Path.Combine(bin, "initdb"))).Order(StringComparer.Ordinal).LastOrDefault()
+    private static string FindBin() =>
+        (Directory.Exists("/usr/lib/postgresql") ? Directory.GetDirectories("/usr/lib/postgresql") : [])
+            .Select(version => Path.Combine(version, "bin"))
+            .Where(bin => File.Exists(Path.Combine(bin, "initdb")))
+            .Order(StringComparer.Ordinal)
+            .LastOrDefault()
         ?? throw new InvalidOperationException("PostgreSQL is not installed; ./test.sh installs what the tests need.");
 
-    private static ProcessStartInfo AsPostgres(string program, params string[] arguments) => Environment.IsPrivilegedProcess
-        ? new ProcessStartInfo("setpriv", ["--reuid=postgres", "--regid=postgres", "--clear-groups", "--", program, .. arguments]) { WorkingDirectory = "/" }
-        : new ProcessStartInfo(program, arguments);
+    private static ProcessStartInfo AsPostgres(string program, params string[] arguments) =>
+        Environment.IsPrivilegedProcess
+            ? new ProcessStartInfo("setpriv", ["--reuid=postgres", "--regid=postgres", "--clear-groups", "--", program, .. arguments])
+            {
+                WorkingDirectory = "/",
+            }
+            : new ProcessStartInfo(program, arguments);
 
     private static Task RunAsync(string program, string[] arguments, CancellationToken cancellationToken) =>
         RunAsync(new ProcessStartInfo(program, arguments), cancellationToken);

@@ -15,7 +15,14 @@ internal sealed class ComponentBed : IXmppComponentHandler, ILogger<XmppComponen
 
     public ComponentBed(Func<XmppComponentOptions, XmppComponentOptions>? change = null)
     {
-        var options = new XmppComponentOptions { Host = "127.0.0.1", Port = Server.Port, Domain = "push.example.com", Secret = "s3cret", ServerDomain = "example.com" };
+        var options = new XmppComponentOptions
+        {
+            Host = "127.0.0.1",
+            Port = Server.Port,
+            Domain = "push.example.com",
+            Secret = "s3cret",
+            ServerDomain = "example.com",
+        };
         Component = new XmppComponent(change?.Invoke(options) ?? options, this, Clock, this);
     }
 
@@ -102,8 +109,13 @@ internal sealed class ComponentBed : IXmppComponentHandler, ILogger<XmppComponen
 
     bool ILogger.IsEnabled(LogLevel logLevel) => true;
 
-    void ILogger.Log<TState>(LogLevel logLevel, EventId eventId, TState state, Exception? exception, Func<TState, Exception?, string> formatter) =>
-        Log.Enqueue((logLevel, formatter(state, exception)));
+    void ILogger.Log<TState>(
+        LogLevel logLevel,
+        EventId eventId,
+        TState state,
+        Exception? exception,
+        Func<TState, Exception?, string> formatter
+    ) => Log.Enqueue((logLevel, formatter(state, exception)));
 }
 
 /// <summary>A clock that stands still until the test moves it, and tells when something waits for it.</summary>
@@ -151,7 +163,10 @@ internal sealed class ArmedClock : FakeTimeProvider
                 Forget(timer);
                 callback(inner);
             },
-            state, dueTime, period);
+            state,
+            dueTime,
+            period
+        );
         lock (gate)
         {
             armed.Add(timer);

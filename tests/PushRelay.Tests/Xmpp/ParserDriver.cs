@@ -7,14 +7,21 @@ namespace PushRelay.Tests.Xmpp;
 /// <summary>Feeds a parser with portions of bytes as a socket would, and keeps what came out.</summary>
 internal sealed class ParserDriver
 {
-    public const string Header = "<?xml version='1.0'?><stream:stream xmlns='jabber:component:accept' "
+    public const string Header =
+        "<?xml version='1.0'?><stream:stream xmlns='jabber:component:accept' "
         + "xmlns:stream='http://etherx.jabber.org/streams' id='1' from='push.example.com'>";
 
     private readonly XmppStreamParser parser;
 
     public ParserDriver(XmppComponentOptions? options = null, XmppNames? names = null)
     {
-        options ??= new XmppComponentOptions { Host = "127.0.0.1", Port = 5347, Domain = "push.example.com", Secret = "s" };
+        options ??= new XmppComponentOptions
+        {
+            Host = "127.0.0.1",
+            Port = 5347,
+            Domain = "push.example.com",
+            Secret = "s",
+        };
         parser = new XmppStreamParser(options, names ?? new XmppNames([], options.NamesMax));
     }
 

@@ -19,7 +19,12 @@ internal sealed class ScriptedServer : IDisposable
     public void Dispose() => listener.Dispose();
 
     public async Task<ScriptedLink> AcceptAsync() =>
-        new(await listener.AcceptSocketAsync(TestContext.Current.CancellationToken).AsTask().WaitAsync(Patience, TestContext.Current.CancellationToken));
+        new(
+            await listener
+                .AcceptSocketAsync(TestContext.Current.CancellationToken)
+                .AsTask()
+                .WaitAsync(Patience, TestContext.Current.CancellationToken)
+        );
 
     /// <summary>Accepts and plays the handshake as Prosody does, checking the digest.</summary>
     public async Task<ScriptedLink> AcceptComponentAsync(string secret = "s3cret", string streamId = "stream-1")
@@ -47,17 +52,19 @@ internal sealed class ScriptedLink(Socket socket) : IDisposable
     private readonly byte[] buffer = new byte[64 * 1024];
 
     public static string Header(string streamId) =>
-        $"<?xml version='1.0'?><stream:stream xmlns:stream='http://etherx.jabber.org/streams' xmlns='jabber:component:accept' id='{streamId}' from='push.example.com'>";
+        $"<?xml version='1.0'?><stream:stream xmlns:stream='http://etherx.jabber.org/streams' xmlns='jabber:component:accept' "
+        + $"id='{streamId}' from='push.example.com'>";
 
-    public Task ExpectHeaderAsync() => ExpectAsync("<?xml version='1.0'?><stream:stream xmlns='jabber:component:accept' "
-        + "xmlns:stream='http://etherx.jabber.org/streams' to='push.example.com'>");
+    public Task ExpectHeaderAsync() =>
+        ExpectAsync(
+            "<?xml version='1.0'?><stream:stream xmlns='jabber:component:accept' "
+                + "xmlns:stream='http://etherx.jabber.org/streams' to='push.example.com'>"
+        );
 
     /// <summary>The next bytes are exactly these.</summary>
     public async Task ExpectAsync(string text)
     {
-        while (received.Length < text.Length && text.StartsWith(received.ToString(), StringComparison.Ordinal) && await ReceiveAsync())
-        {
-        }
+        while (received.Length < text.Length && text.StartsWith(received.ToString(), StringComparison.Ordinal) && await ReceiveAsync()) { }
 
         var got = received.ToString();
         Assert.Equal(text, got[..Math.Min(got.Length, text.Length)]);
@@ -81,9 +88,7 @@ internal sealed class ScriptedLink(Socket socket) : IDisposable
     /// <summary>Everything to the end of the connection.</summary>
     public async Task<string> ReadToEndAsync()
     {
-        while (await ReceiveAsync())
-        {
-        }
+        while (await ReceiveAsync()) { }
 
         return received.ToString();
     }
@@ -94,7 +99,9 @@ internal sealed class ScriptedLink(Socket socket) : IDisposable
     {
         while (!bytes.IsEmpty)
         {
-            bytes = bytes[await socket.SendAsync(bytes, TestContext.Current.CancellationToken).AsTask().WaitAsync(ScriptedServer.Patience)..];
+            bytes = bytes[
+                await socket.SendAsync(bytes, TestContext.Current.CancellationToken).AsTask().WaitAsync(ScriptedServer.Patience)..
+            ];
         }
     }
 
@@ -129,7 +136,9 @@ internal sealed class ScriptedLink(Socket socket) : IDisposable
 
     private async Task<bool> ReceiveAsync()
     {
-        var count = await socket.ReceiveAsync(buffer, TestContext.Current.CancellationToken).AsTask()
+        var count = await socket
+            .ReceiveAsync(buffer, TestContext.Current.CancellationToken)
+            .AsTask()
             .WaitAsync(ScriptedServer.Patience, TestContext.Current.CancellationToken);
         received.Append(Encoding.UTF8.GetString(buffer, 0, count));
         return count > 0;

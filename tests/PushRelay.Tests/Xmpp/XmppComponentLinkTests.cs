@@ -37,7 +37,9 @@ public sealed class XmppComponentLinkTests
         }
 
         await link.ReadToAsync("</handshake>");
-        await link.WriteAsync("<handshake></handshake><message from='a' to='push.example.com' id='1'/><message from='a' to='push.example.com' id='2'/>");
+        await link.WriteAsync(
+            "<handshake></handshake><message from='a' to='push.example.com' id='1'/><message from='a' to='push.example.com' id='2'/>"
+        );
 
         await bed.NextAsync("connected");
         await bed.NextAsync("message 1");
@@ -53,7 +55,9 @@ public sealed class XmppComponentLinkTests
         await using var bed = new ComponentBed().Start();
         using var link = await bed.Server.AcceptAsync();
         await link.ExpectHeaderAsync();
-        await link.WriteAsync(ScriptedLink.Header("1") + StreamError(condition, "<text xmlns='urn:ietf:params:xml:ns:xmpp-streams'>bob@example.com</text>"));
+        await link.WriteAsync(
+            ScriptedLink.Header("1") + StreamError(condition, "<text xmlns='urn:ietf:params:xml:ns:xmpp-streams'>bob@example.com</text>")
+        );
         await link.ReadToAsync("</stream:stream>");
         link.Dispose();
 
@@ -89,7 +93,10 @@ public sealed class XmppComponentLinkTests
         using var link = await bed.LinkAsync();
         var followed = trap.AcceptAsync();
 
-        await link.WriteAsync($"<stream:error><see-other-host xmlns='urn:ietf:params:xml:ns:xmpp-streams'>127.0.0.1:{trap.Port}</see-other-host></stream:error></stream:stream>");
+        await link.WriteAsync(
+            $"<stream:error><see-other-host "
+                + $"xmlns='urn:ietf:params:xml:ns:xmpp-streams'>127.0.0.1:{trap.Port}</see-other-host></stream:error></stream:stream>"
+        );
         await link.ReadToAsync("</stream:stream>");
         link.Dispose();
         await bed.NextAsync("disconnected");
@@ -210,7 +217,10 @@ public sealed class XmppComponentLinkTests
         await link.ExpectAsync($"<stream:error><{condition} xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error></stream:stream>");
         link.Dispose();
         await bed.NextAsync("disconnected");
-        Assert.Equal((condition, false), (((XmppStreamException)bed.LastReason!).Condition, ((XmppStreamException)bed.LastReason).FromServer));
+        Assert.Equal(
+            (condition, false),
+            (((XmppStreamException)bed.LastReason!).Condition, ((XmppStreamException)bed.LastReason).FromServer)
+        );
         await bed.Clock.ArmedAsync(IsFirstWait);
         bed.Clock.Advance(Second);
         using var again = await bed.Server.AcceptComponentAsync();
@@ -224,9 +234,17 @@ public sealed class XmppComponentLinkTests
         using var link = await bed.LinkAsync();
 
         await link.WriteAsync("<message a='");
-        var writing = link.WriteAsync(new byte[10 * 1024 * 1024].AsMemory().ToArray().Select(_ => (byte)'x').ToArray());
+        var writing = link.WriteAsync(
+            new byte[10 * 1024 * 1024]
+                .AsMemory()
+                .ToArray()
+                .Select(_ => (byte)'x')
+                .ToArray()
+        );
 
-        await link.ExpectAsync("<stream:error><policy-violation xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error></stream:stream>");
+        await link.ExpectAsync(
+            "<stream:error><policy-violation xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error></stream:stream>"
+        );
         await writing;
         link.Dispose();
         await bed.NextAsync("disconnected");
@@ -238,16 +256,20 @@ public sealed class XmppComponentLinkTests
         await using var bed = new ComponentBed();
         using var link = await bed.LinkAsync();
 
-        foreach (var answer in new[]
-        {
-            "<iq type='result' id='component-ping' from='example.com' to='push.example.com'/>",
-            "<iq type='error' id='component-ping' from='example.com' to='push.example.com'><error/></iq>",
-            " ",
-        })
+        foreach (
+            var answer in new[]
+            {
+                "<iq type='result' id='component-ping' from='example.com' to='push.example.com'/>",
+                "<iq type='error' id='component-ping' from='example.com' to='push.example.com'><error/></iq>",
+                " ",
+            }
+        )
         {
             await bed.Clock.ArmedAsync(TimeSpan.FromSeconds(30));
             bed.Clock.Advance(TimeSpan.FromSeconds(30));
-            await link.ExpectAsync("<iq from='push.example.com' type='get' id='component-ping' to='example.com'><ping xmlns='urn:xmpp:ping'/></iq>");
+            await link.ExpectAsync(
+                "<iq from='push.example.com' type='get' id='component-ping' to='example.com'><ping xmlns='urn:xmpp:ping'/></iq>"
+            );
             await bed.Clock.ArmedAsync(TimeSpan.FromSeconds(10));
             await link.WriteAsync(answer);
         }
@@ -381,7 +403,14 @@ public sealed class XmppComponentLinkTests
         Assert.Equal(1, bed.CountLog(LogLevel.Error));
     }
 
-    private static XmppComponentOptions Options => new() { Host = "127.0.0.1", Port = 5347, Domain = "push.example.com", Secret = "s" };
+    private static XmppComponentOptions Options =>
+        new()
+        {
+            Host = "127.0.0.1",
+            Port = 5347,
+            Domain = "push.example.com",
+            Secret = "s",
+        };
 
     // The random wait after a first failure; a second to the dot is the close timeout.
     private static bool IsFirstWait(TimeSpan due) => due < Second;

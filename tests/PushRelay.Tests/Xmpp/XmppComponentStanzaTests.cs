@@ -24,7 +24,9 @@ public sealed class XmppComponentStanzaTests
             return true;
         };
 
-        await link.WriteAsync(string.Concat(Enumerable.Range(0, 100).Select(i => $"<message {Addresses} id='{i}'><body>x</body></message> \n")));
+        await link.WriteAsync(
+            string.Concat(Enumerable.Range(0, 100).Select(i => $"<message {Addresses} id='{i}'><body>x</body></message> \n"))
+        );
         foreach (var character in $"<message {Addresses} id='last'><body>\u738B</body></message>")
         {
             await link.WriteAsync(character.ToString());
@@ -53,12 +55,16 @@ public sealed class XmppComponentStanzaTests
         bed.OnStanza = (_, _) => ValueTask.FromResult(false);
         using var link = await bed.LinkAsync();
 
-        await link.WriteAsync($"<iq type='get' id=\"{id}\" from='bob@example.com/x' to='push.example.com'><query xmlns='jabber:iq:version'/></iq>");
+        await link.WriteAsync(
+            $"<iq type='get' id=\"{id}\" from='bob@example.com/x' to='push.example.com'><query xmlns='jabber:iq:version'/></iq>"
+        );
 
         var answer = ParserDriver.Stanza(await link.ReadToAsync("</iq>"));
         Assert.Equal(ParserDriver.Stanza($"<a id=\"{id}\"/>").Attribute("id")!.Value, (string?)answer.Attribute("id"));
-        Assert.Equal(("error", "bob@example.com/x", "push.example.com"),
-            ((string?)answer.Attribute("type"), (string?)answer.Attribute("to"), (string?)answer.Attribute("from")));
+        Assert.Equal(
+            ("error", "bob@example.com/x", "push.example.com"),
+            ((string?)answer.Attribute("type"), (string?)answer.Attribute("to"), (string?)answer.Attribute("from"))
+        );
         Assert.NotNull(answer.Element(XmppStanza.Component + "error")!.Element(XmppStanza.StanzaErrors + "service-unavailable"));
     }
 
@@ -71,8 +77,10 @@ public sealed class XmppComponentStanzaTests
 
         for (var i = 0; i < 3; i++)
         {
-            await link.WriteAsync($"<message {Addresses}><x xmlns='urn:one'/></message><presence {Addresses}/><iq type='result' id='7' {Addresses}/>"
-                + $"<iq type='error' id='8' {Addresses}/><unknown/><p:message xmlns:p='jabber:client'/>");
+            await link.WriteAsync(
+                $"<message {Addresses}><x xmlns='urn:one'/></message><presence {Addresses}/><iq type='result' id='7' {Addresses}/>"
+                    + $"<iq type='error' id='8' {Addresses}/><unknown/><p:message xmlns:p='jabber:client'/>"
+            );
         }
 
         for (var i = 0; i < 200; i++)
@@ -93,7 +101,9 @@ public sealed class XmppComponentStanzaTests
         bed.OnStanza = (_, _) => ValueTask.FromResult(false);
         using var link = await bed.LinkAsync();
         var before = GC.GetTotalMemory(forceFullCollection: true);
-        var hundred = string.Concat(Enumerable.Range(0, 100).Select(i => $"<presence from='bob@example.com/{i}' to='push.example.com'><show>away</show></presence>"));
+        var hundred = string.Concat(
+            Enumerable.Range(0, 100).Select(i => $"<presence from='bob@example.com/{i}' to='push.example.com'><show>away</show></presence>")
+        );
 
         for (var i = 0; i < 500; i++)
         {
@@ -107,12 +117,12 @@ public sealed class XmppComponentStanzaTests
     }
 
     [Theory]
-    [InlineData("<iq type='get' from='example.com' to='push.example.com'><a xmlns='b'/></iq>")]                     // no id
-    [InlineData("<iq type='get' id='1' to='push.example.com'><a xmlns='b'/></iq>")]                                 // no from
+    [InlineData("<iq type='get' from='example.com' to='push.example.com'><a xmlns='b'/></iq>")] // no id
+    [InlineData("<iq type='get' id='1' to='push.example.com'><a xmlns='b'/></iq>")] // no from
     [InlineData("<iq type='get' id='1' from='b@d@e' to='push.example.com'><a xmlns='b'/></iq>")]
-    [InlineData("<iq type='get' id='1' from='push.example.com' to='push.example.com'><a xmlns='b'/></iq>")]         // a loop
+    [InlineData("<iq type='get' id='1' from='push.example.com' to='push.example.com'><a xmlns='b'/></iq>")] // a loop
     [InlineData("<iq type='get' id='1' from='x@PUSH.example.com/y' to='push.example.com'><a xmlns='b'/></iq>")]
-    [InlineData("<iq type='get' id='1' from='example.com'><a xmlns='b'/></iq>")]                                    // no to
+    [InlineData("<iq type='get' id='1' from='example.com'><a xmlns='b'/></iq>")] // no to
     [InlineData("<iq type='get' id='1' from='example.com' to='other.example.com'><a xmlns='b'/></iq>")]
     [InlineData("<message from='push.example.com' to='push.example.com'/>")]
     public async Task A_stanza_that_could_only_make_a_loop_or_cannot_be_answered_is_dropped(string stanza)
@@ -130,13 +140,18 @@ public sealed class XmppComponentStanzaTests
     public async Task A_handler_that_throws_costs_one_stanza_and_not_the_link()
     {
         await using var bed = new ComponentBed();
-        bed.OnStanza = (stanza, _) => stanza.Attribute("id")!.Value == "1" ? throw new InvalidOperationException("broken") : ValueTask.FromResult(true);
+        bed.OnStanza = (stanza, _) =>
+            stanza.Attribute("id")!.Value == "1" ? throw new InvalidOperationException("broken") : ValueTask.FromResult(true);
         using var link = await bed.LinkAsync();
 
-        await link.WriteAsync($"<iq type='set' id='1' {Addresses}><a xmlns='b'/></iq><message {Addresses} id='1'/><message {Addresses} id='2'/>");
+        await link.WriteAsync(
+            $"<iq type='set' id='1' {Addresses}><a xmlns='b'/></iq><message {Addresses} id='1'/><message {Addresses} id='2'/>"
+        );
 
-        await link.ExpectAsync("<iq type='error' id='1' from='push.example.com' to='example.com'><error type='wait'>"
-            + "<internal-server-error xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>");
+        await link.ExpectAsync(
+            "<iq type='error' id='1' from='push.example.com' to='example.com'><error type='wait'>"
+                + "<internal-server-error xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>"
+        );
         await bed.NextAsync("iq 1");
         await bed.NextAsync("message 1");
         await bed.NextAsync("message 2");
@@ -153,28 +168,36 @@ public sealed class XmppComponentStanzaTests
             ["bob@example.com"] = XmppAdmission.Answer,
         };
         var asked = 0;
-        await using var bed = new ComponentBed(options => options with
-        {
-            NamesMax = 1,
-            Admit = from =>
+        await using var bed = new ComponentBed(options =>
+            options with
             {
-                asked++;
-                return verdicts[from.Bare.ToString()];
-            },
-        });
+                NamesMax = 1,
+                Admit = from =>
+                {
+                    asked++;
+                    return verdicts[from.Bare.ToString()];
+                },
+            }
+        );
         using var link = await bed.LinkAsync();
         string[] kinds = ["<ping xmlns='urn:xmpp:ping'/>", "<a xmlns='b'/>", "<c xmlns='invented'/>"];
 
         foreach (var from in verdicts.Keys)
         {
-            await link.WriteAsync(string.Concat(kinds.Select((kind, i) => $"<iq type='get' id='{i}' from='{from}/x' to='push.example.com'>{kind}</iq>")));
-            await link.WriteAsync($"<iq type='error' id='7' from='{from}/x' to='push.example.com'/><message from='{from}/x' to='push.example.com' id='m'/>");
+            await link.WriteAsync(
+                string.Concat(kinds.Select((kind, i) => $"<iq type='get' id='{i}' from='{from}/x' to='push.example.com'>{kind}</iq>"))
+            );
+            await link.WriteAsync(
+                $"<iq type='error' id='7' from='{from}/x' to='push.example.com'/><message from='{from}/x' to='push.example.com' id='m'/>"
+            );
         }
 
         for (var i = 0; i < kinds.Length; i++)
         {
-            await link.ExpectAsync($"<iq type='error' id='{i}' from='push.example.com' to='much@example.com/x'><error type='wait'>"
-                + "<resource-constraint xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>");
+            await link.ExpectAsync(
+                $"<iq type='error' id='{i}' from='push.example.com' to='much@example.com/x'><error type='wait'>"
+                    + "<resource-constraint xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>"
+            );
         }
 
         await link.ExpectAsync("<iq type='result' id='0' from='push.example.com' to='bob@example.com/x'");
@@ -189,7 +212,13 @@ public sealed class XmppComponentStanzaTests
     [Fact]
     public async Task Invented_names_beyond_the_bound_are_refused_over_all_links_and_known_ones_go_on()
     {
-        await using var bed = new ComponentBed(options => options with { NamesMax = 50, KnownNames = [XNamespace.Get("urn:known") + "known"] });
+        await using var bed = new ComponentBed(options =>
+            options with
+            {
+                NamesMax = 50,
+                KnownNames = [XNamespace.Get("urn:known") + "known"],
+            }
+        );
         using var link = await bed.LinkAsync();
         for (var i = 0; i < 50; i++)
         {
@@ -197,8 +226,10 @@ public sealed class XmppComponentStanzaTests
             await bed.NextAsync($"message {i}");
         }
 
-        await link.WriteAsync($"<message {Addresses} id='no' another=''/><iq type='set' id='no' {Addresses}><another/></iq>"
-            + $"<message {Addresses} id='yes'><known xmlns='urn:known'/></message>");
+        await link.WriteAsync(
+            $"<message {Addresses} id='no' another=''/><iq type='set' id='no' {Addresses}><another/></iq>"
+                + $"<message {Addresses} id='yes'><known xmlns='urn:known'/></message>"
+        );
 
         Assert.Contains("resource-constraint", await link.ReadToAsync("</iq>"), StringComparison.Ordinal);
         await bed.NextAsync("message yes");
@@ -211,7 +242,10 @@ public sealed class XmppComponentStanzaTests
         bed.OnStanza = (_, _) => ValueTask.FromResult(false);
         using var link = await bed.LinkAsync();
 
-        await link.WriteAsync($"<iq type='get' {Addresses} id=\"{new string('\'', 100_000)}\"><a xmlns='b'/></iq><iq type='get' id='end' {Addresses}><ping xmlns='urn:xmpp:ping'/></iq>");
+        await link.WriteAsync(
+            $"<iq type='get' {Addresses} id=\"{new string('\'', 100_000)}\"><a xmlns='b'/></iq><iq type='get' id='end' "
+                + $"{Addresses}><ping xmlns='urn:xmpp:ping'/></iq>"
+        );
 
         await link.ExpectAsync("<iq type='result' id='end'");
     }
@@ -246,13 +280,21 @@ public sealed class XmppComponentStanzaTests
     {
         await using var bed = new ComponentBed();
         using var link = await bed.LinkAsync();
-        var sending = Enumerable.Range(0, 8).Select(sender => Task.Run(async () =>
-        {
-            for (var i = 0; i < 200; i++)
-            {
-                await bed.Component.SendAsync(Message($"{sender}-{i}", new string('x', 500)), TestContext.Current.CancellationToken);
-            }
-        })).ToList();
+        var sending = Enumerable
+            .Range(0, 8)
+            .Select(sender =>
+                Task.Run(async () =>
+                {
+                    for (var i = 0; i < 200; i++)
+                    {
+                        await bed.Component.SendAsync(
+                            Message($"{sender}-{i}", new string('x', 500)),
+                            TestContext.Current.CancellationToken
+                        );
+                    }
+                })
+            )
+            .ToList();
 
         var driver = ParserDriver.Opened();
         while (driver.Stanzas.Count < 1600)
@@ -274,14 +316,17 @@ public sealed class XmppComponentStanzaTests
         await using var bed = new ComponentBed(options => options with { WriteTimeout = limit, PingInterval = TimeSpan.FromHours(1) });
         using var link = await bed.LinkAsync();
         var sent = 0;
-        var sending = Task.Run(async () =>
-        {
-            while (true)
+        var sending = Task.Run(
+            async () =>
             {
-                await bed.Component.SendAsync(Message("1", new string('x', 100_000)), TestContext.Current.CancellationToken);
-                Interlocked.Increment(ref sent);
-            }
-        }, TestContext.Current.CancellationToken);
+                while (true)
+                {
+                    await bed.Component.SendAsync(Message("1", new string('x', 100_000)), TestContext.Current.CancellationToken);
+                    Interlocked.Increment(ref sent);
+                }
+            },
+            TestContext.Current.CancellationToken
+        );
 
         // A write that had to wait at all is timed, so the first such timer need not be the one that nothing ends.
         while (await Task.WhenAny(sending, bed.Clock.ArmedAsync(limit)) != sending)
@@ -290,7 +335,9 @@ public sealed class XmppComponentStanzaTests
             bed.Clock.Advance(limit);
         }
 
-        await Assert.ThrowsAsync<XmppNotConnectedException>(() => sending.WaitAsync(ScriptedServer.Patience, TestContext.Current.CancellationToken));
+        await Assert.ThrowsAsync<XmppNotConnectedException>(() =>
+            sending.WaitAsync(ScriptedServer.Patience, TestContext.Current.CancellationToken)
+        );
         await bed.NextAsync("disconnected");
         Assert.IsType<TimeoutException>(bed.LastReason);
     }
@@ -300,8 +347,12 @@ public sealed class XmppComponentStanzaTests
     {
         await using var bed = new ComponentBed();
 
-        await Assert.ThrowsAsync<XmppNotConnectedException>(async () => await bed.Component.SendAsync(Message("1"), TestContext.Current.CancellationToken));
-        await Assert.ThrowsAsync<ArgumentException>(async () => await bed.Component.SendAsync(new XElement("message"), TestContext.Current.CancellationToken));
+        await Assert.ThrowsAsync<XmppNotConnectedException>(async () =>
+            await bed.Component.SendAsync(Message("1"), TestContext.Current.CancellationToken)
+        );
+        await Assert.ThrowsAsync<ArgumentException>(async () =>
+            await bed.Component.SendAsync(new XElement("message"), TestContext.Current.CancellationToken)
+        );
     }
 
     [Fact]

@@ -10,51 +10,35 @@ namespace PushRelay.Storage.Migrations.Sqlite
         /// <inheritdoc />
         protected override void Up(MigrationBuilder migrationBuilder)
         {
-            migrationBuilder.DropIndex(
-                name: "ix_deliveries_pending_due",
-                table: "deliveries");
+            migrationBuilder.DropIndex(name: "ix_deliveries_pending_due", table: "deliveries");
 
-            migrationBuilder.AddColumn<bool>(
-                name: "sandbox",
-                table: "deliveries",
-                type: "INTEGER",
-                nullable: false,
-                defaultValue: false);
+            migrationBuilder.AddColumn<bool>(name: "sandbox", table: "deliveries", type: "INTEGER", nullable: false, defaultValue: false);
 
-            migrationBuilder.AddColumn<int>(
-                name: "delay_max_ms",
-                table: "circuits",
-                type: "INTEGER",
-                nullable: false,
-                defaultValue: 0);
+            migrationBuilder.AddColumn<int>(name: "delay_max_ms", table: "circuits", type: "INTEGER", nullable: false, defaultValue: 0);
 
             migrationBuilder.CreateIndex(
                 name: "ix_deliveries_pending_due",
                 table: "deliveries",
                 columns: new[] { "app", "sandbox", "due_at" },
-                filter: "state = 0");
+                filter: "state = 0"
+            );
         }
 
         /// <inheritdoc />
         protected override void Down(MigrationBuilder migrationBuilder)
         {
-            migrationBuilder.DropIndex(
-                name: "ix_deliveries_pending_due",
-                table: "deliveries");
+            migrationBuilder.DropIndex(name: "ix_deliveries_pending_due", table: "deliveries");
 
-            migrationBuilder.DropColumn(
-                name: "sandbox",
-                table: "deliveries");
+            migrationBuilder.DropColumn(name: "sandbox", table: "deliveries");
 
-            migrationBuilder.DropColumn(
-                name: "delay_max_ms",
-                table: "circuits");
+            migrationBuilder.DropColumn(name: "delay_max_ms", table: "circuits");
 
             migrationBuilder.CreateIndex(
                 name: "ix_deliveries_pending_due",
                 table: "deliveries",
                 columns: new[] { "app", "due_at" },
-                filter: "state = 0");
+                filter: "state = 0"
+            );
         }
     }
 }

@@ -1,0 +1,290 @@
+using System.Diagnostics.CodeAnalysis;
+using System.Globalization;
+using System.Xml.Linq;
+using PushRelay.Ingest;
+using PushRelay.Presence;
+using PushRelay.Xmpp;
+
+namespace PushRelay.Bridge;
+
+/// <summary>An <c>events</c> stanza of the bridge, read as far as its numbers.</summary>
+internal sealed record BridgeEvents(string Epoch, long? Seq, bool Snapshot, bool Replay, IReadOnlyList<XElement> Children);
+
+/// <summary>What a server answers a snapshot request with.</summary>
+internal sealed record BridgeSnapshot(string Epoch, long Seq, long Dropped, string Server, string Module);
+
+/// <summary>One session as the wire has it; no session where it closed.</summary>
+internal sealed record BridgeSession(string Account, string Sid, Session? Session);
+
+/// <summary>The words of <c>urn:pushrelay:bridge:1</c> (docs/bridge.md), and nothing but the words.</summary>
+internal static class BridgeProtocol
+{
+    public static readonly XNamespace Namespace = "urn:pushrelay:bridge:1";
+
+    /// <summary>Every name of the wire: known to the link from the start, however many names a stranger invents.</summary>
+    public static readonly IReadOnlyCollection<XName> Names =
+    [
+        .. ((string[])["events", "session", "message", "displayed", "account-removed", "heartbeat", "snapshot", "ack", "body"]).Select(
+            name => Namespace + name
+        ),
+        .. (
+            (string[])
+                [
+                    "epoch",
+                    "seq",
+                    "node",
+                    "snapshot",
+                    "replay",
+                    "jid",
+                    "sid",
+                    "state",
+                    "available",
+                    "priority",
+                    "show",
+                    "ts",
+                    "to",
+                    "from",
+                    "type",
+                    "class",
+                    "id",
+                    "stanza-id",
+                    "call",
+                    "mention",
+                    "nick",
+                    "room",
+                    "unacked",
+                    "account",
+                    "with",
+                    "interval",
+                    "dropped",
+                    "server",
+                    "module",
+                ]
+        ).Select(name => XName.Get(name)),
+    ];
+
+    private static readonly long LastInstant = DateTimeOffset.MaxValue.ToUnixTimeMilliseconds();
+
+    private const char NumberingMark = '~';
+    private const int BodyCharsMax = 8 * 1024;
+    private const int IdCharsMax = 512;
+    private const int SidCharsMax = 128;
+    private const int NickCharsMax = 256;
+    private const int ChildrenMax = 100;
+
+    public static XElement SnapshotRequest(string id, string from, StreamName stream, StreamPoint? position) =>
+        new(
+            XmppStanza.Component + "iq",
+            new XAttribute("type", "get"),
+            new XAttribute("id", id),
+            new XAttribute("from", from),
+            new XAttribute("to", stream.Server),
+            new XElement(
+                Namespace + "snapshot",
+                Node(stream),
+                position is { } point ? new[] { new XAttribute("epoch", WireEpoch(point.Epoch)), new XAttribute("seq", point.Seq) } : null
+            )
+        );
+
+    public static XElement Ack(string from, StreamName stream, StreamPoint point) =>
+        new(
+            XmppStanza.Component + "message",
+            new XAttribute("from", from),
+            new XAttribute("to", stream.Server),
+            new XElement(Namespace + "ack", Node(stream), new XAttribute("epoch", WireEpoch(point.Epoch)), new XAttribute("seq", point.Seq))
+        );
+
+    /// <summary>The epoch as its module has it.</summary>
+    /// <param name="epoch">As it is committed: with a number behind it where its numbering began anew (<see
+    /// cref="NextNumbering"/>).</param>
+    public static string WireEpoch(string epoch) =>
+        epoch.LastIndexOf(NumberingMark) is var at and > 0 && int.TryParse(epoch.AsSpan(at + 1), out _) ? epoch[..at] : epoch;
+
+    /// <summary>Another name for the same epoch, whose numbers were given out a second time: 4711, 4711~2, 4711~3.</summary>
+    public static string NextNumbering(string epoch)
+    {
+        var wire = WireEpoch(epoch);
+        var number = wire == epoch ? 1 : int.Parse(epoch.AsSpan(wire.Length + 1), CultureInfo.InvariantCulture);
+        return string.Create(CultureInfo.InvariantCulture, $"{wire}{NumberingMark}{number + 1}");
+    }
+
+    public static bool TryReadEvents(XElement stanza, [NotNullWhen(true)] out BridgeEvents? events)
+    {
+        events = null;
+        if (
+            stanza.Element(Namespace + "events") is not { } element
+            || (string?)element.Attribute("epoch") is not { Length: > 0 and <= 64 } epoch
+        )
+        {
+            return false;
+        }
+
+        var snapshot = IsTrue(element, "snapshot");
+        var seq = Number(element, "seq");
+        var children = element.Elements().ToList();
+        if ((seq is null or < 1 && !snapshot) || children.Count > ChildrenMax)
+        {
+            return false;
+        }
+
+        events = new BridgeEvents(epoch, snapshot ? null : seq, snapshot, IsTrue(element, "replay"), children);
+        return true;
+    }
+
+    public static bool TryReadSnapshot(XElement iq, [NotNullWhen(true)] out BridgeSnapshot? snapshot)
+    {
+        snapshot =
+            iq.Element(Namespace + "snapshot") is { } element
+            && (string?)element.Attribute("epoch") is { Length: > 0 and <= 64 } epoch
+            && Number(element, "seq") is { } seq and >= 0
+                ? new BridgeSnapshot(
+                    epoch,
+                    seq,
+                    Number(element, "dropped") ?? 0,
+                    (string?)element.Attribute("server") ?? "?",
+                    (string?)element.Attribute("module") ?? "?"
+                )
+                : null;
+        return snapshot is not null;
+    }
+
+    /// <summary>The events that the module holds until they are acknowledged; their position among each other names them.</summary>
+    public static bool IsHeld(XElement child) =>
+        child.Name.Namespace == Namespace && child.Name.LocalName is "message" or "displayed" or "account-removed";
+
+    public static bool TryReadSession(XElement child, string server, DateTimeOffset now, [NotNullWhen(true)] out BridgeSession? session)
+    {
+        session = null;
+        if (
+            !Jid.TryParse((string?)child.Attribute("jid"), out var jid)
+            || jid.Local is null
+            || jid.Resource is null
+            || jid.Domain != server
+            || (string?)child.Attribute("sid") is not { Length: > 0 and <= SidCharsMax } sid
+        )
+        {
+            return false;
+        }
+
+        var account = jid.Bare.ToString();
+        SessionState? state = (string?)child.Attribute("state") switch
+        {
+            "active" => SessionState.Active,
+            "inactive" => SessionState.Inactive,
+            "hibernating" => SessionState.Hibernating,
+            _ => null,
+        };
+        if (state is null)
+        {
+            session = (string?)child.Attribute("state") == "closed" ? new BridgeSession(account, sid, null) : null;
+            return session is not null;
+        }
+
+        session = new BridgeSession(
+            account,
+            sid,
+            new Session(
+                sid,
+                jid.Resource,
+                state.Value,
+                IsTrue(child, "available"),
+                (int)Math.Clamp(Number(child, "priority") ?? 0, -128, 127),
+                Cut((string?)child.Attribute("show"), 16),
+                At(child) is var since && since < now ? since : now
+            )
+        );
+        return true;
+    }
+
+    public static bool TryReadHeld(
+        XElement child,
+        string server,
+        string key,
+        Func<string, AccountPresence> presence,
+        [NotNullWhen(true)] out RelayEvent? @event
+    )
+    {
+        @event = child.Name.LocalName switch
+        {
+            "message" => ReadMessage(child, server, key, presence),
+            "displayed"
+                when Account(child, "account", server) is { } account && Jid.TryParse((string?)child.Attribute("with"), out var with) =>
+                new RelayEvent.Displayed(account, with.Bare.ToString(), At(child)),
+            "account-removed" when Account(child, "jid", server) is { } account => new RelayEvent.AccountRemoved(account, At(child)),
+            _ => null,
+        };
+        return @event is not null;
+    }
+
+    /// <summary>How long the stream may be silent: a third of what is borne.</summary>
+    public static TimeSpan? HeartbeatInterval(XElement child) =>
+        child.Name == Namespace + "heartbeat" && Number(child, "interval") is { } seconds and >= 1 and <= 3600
+            ? TimeSpan.FromSeconds(seconds)
+            : null;
+
+    private static RelayEvent.Message? ReadMessage(XElement child, string server, string key, Func<string, AccountPresence> presence)
+    {
+        if (Account(child, "to", server) is not { } account || !Jid.TryParse((string?)child.Attribute("from"), out var from))
+        {
+            return null;
+        }
+
+        // the end of a call that has no name ends nothing
+        if ((string?)child.Attribute("class") == "call-ended" && string.IsNullOrEmpty((string?)child.Attribute("call")))
+        {
+            return null;
+        }
+
+        var type = (string?)child.Attribute("type") is "chat" or "groupchat" or "normal" ? (string)child.Attribute("type")! : "normal";
+        var room = Jid.TryParse((string?)child.Attribute("room"), out var named) ? named.Bare : null;
+        var conversation = type == "groupchat" && room is not null ? room : from.Bare;
+        return
+            RelayEvent.Message.FromBridge(
+                (string?)child.Attribute("class"),
+                key,
+                account,
+                conversation.ToString(),
+                type,
+                presence(account),
+                At(child)
+            )
+                is { } message
+            ? message with
+            {
+                Id = Cut((string?)child.Attribute("id"), IdCharsMax),
+                StanzaId = Cut((string?)child.Attribute("stanza-id"), IdCharsMax),
+                Nick = Cut((string?)child.Attribute("nick"), NickCharsMax) ?? (type == "groupchat" ? from.Resource : null),
+                Body = Cut((string?)child.Element(Namespace + "body"), BodyCharsMax),
+                CallId = Cut((string?)child.Attribute("call"), IdCharsMax),
+                Mention = IsTrue(child, "mention"),
+                Unacked = IsTrue(child, "unacked"),
+            }
+            : null;
+    }
+
+    private static string? Account(XElement child, string attribute, string server) =>
+        Jid.TryParse((string?)child.Attribute(attribute), out var jid) && jid.Local is not null && jid.Domain == server
+            ? jid.Bare.ToString()
+            : null;
+
+    /// <summary>By the server's clock, whatever it says; without a time: the last of all. Who keeps it puts it between bounds of its own
+    /// clock.</summary>
+    private static DateTimeOffset At(XElement child) =>
+        DateTimeOffset.FromUnixTimeMilliseconds(Math.Clamp(Number(child, "ts") ?? LastInstant, 0, LastInstant));
+
+    private static XAttribute? Node(StreamName stream) => stream.Node.Length > 0 ? new XAttribute("node", stream.Node) : null;
+
+    /// <summary>The node that a stanza's payload names; empty where it names none.</summary>
+    public static string NodeOf(XElement element) => Cut((string?)element.Attribute("node"), 255) ?? "";
+
+    private static bool IsTrue(XElement element, string attribute) => (string?)element.Attribute(attribute) is "true" or "1";
+
+    private static long? Number(XElement element, string attribute) =>
+        long.TryParse((string?)element.Attribute(attribute), NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out var number)
+            ? number
+            : null;
+
+    // PostgreSQL stores no NUL, and XML has none; a surrogate pair is not cut apart
+    private static string? Cut(string? text, int charsMax) =>
+        text is null || text.Length <= charsMax ? text : text[..(char.IsHighSurrogate(text[charsMax - 1]) ? charsMax - 1 : charsMax)];
+}

@@ -1,0 +1,278 @@
+using System.Diagnostics.CodeAnalysis;
+using System.Globalization;
+using System.Text.Json.Serialization;
+using System.Text.RegularExpressions;
+using Microsoft.AspNetCore.Http.HttpResults;
+using PushRelay.Access;
+using PushRelay.Api;
+using PushRelay.Apps;
+using PushRelay.Devices;
+using PushRelay.Outbox;
+
+namespace PushRelay.Ledger;
+
+/// <summary>A delivery as the outside sees it: no body, title or token is ever in it.</summary>
+public record DeliveryAnswer(
+    Guid Id,
+    string Account,
+    string? Device,
+    string? App,
+    string? Platform,
+    DeliveryEvent Event,
+    string State,
+    string Reason,
+    int Count,
+    Guid? CoalescedInto,
+    int Attempts,
+    DateTimeOffset CreatedAt,
+    DateTimeOffset DueAt,
+    DateTimeOffset ExpiresAt,
+    DateTimeOffset? SettledAt,
+    DateTimeOffset? ReceivedAt,
+    DateTimeOffset? OpenedAt
+);
+
+/// <summary>A delivery with every attempt.</summary>
+public sealed record DeliveryDetail : DeliveryAnswer
+{
+    internal DeliveryDetail(DeliveryAnswer delivery, IReadOnlyList<DeliveryAttempt> log)
+        : base(delivery) => Log = log;
+
+    [JsonPropertyOrder(1)]
+    public IReadOnlyList<DeliveryAttempt> Log { get; }
+}
+
+/// <summary>What made the delivery.</summary>
+public sealed record DeliveryEvent(string Source, string Class, string? From, string? Id, string? StanzaId, DateTimeOffset At);
+
+public sealed record DeliveryAttempt(
+    int Number,
+    DateTimeOffset At,
+    int DurationMs,
+    int? Status,
+    string? Reason,
+    string Outcome,
+    string? ApnsId
+);
+
+/// <summary>A page of a list, newest first.</summary>
+public sealed record DeliveryPage(IReadOnlyList<DeliveryAnswer> Items, string? Next);
+
+/// <summary><c>/v1/deliveries</c>: why an alert came, or did not.</summary>
+internal static partial class DeliveryEndpoints
+{
+    private const string Example = """
+        {"id":"01a20655-59a4-7000-827e-9b3efa90293d","account":"bob@example.com","device":"3F2A-91","app":"com.example.chat","platform":"apns",
+         "event":{"source":"bridge","class":"text","from":"alice@example.com","id":"16d29059d1ce","stanzaId":"DfZjcbF3","at":"2026-11-23T02:56:26.380Z"},
+         "state":"accepted","reason":"offline","count":1,"coalescedInto":null,"attempts":1,"createdAt":"2026-11-23T02:56:26.452Z",
+         "dueAt":"2026-11-23T02:56:26.452Z","expiresAt":"2026-11-24T02:56:26.380Z","settledAt":"2026-11-23T02:56:26.533Z","receivedAt":null,"openedAt":null}
+        """;
+
+    private const string ExampleAttempt = """
+        {"number":1,"at":"2026-11-23T02:56:26.459Z","durationMs":73,"status":200,"reason":null,"outcome":"accepted","apnsId":"01a20655-59a4-7000-827e-9b3efa90293d"}
+        """;
+
+    public static void MapDeliveries(this IEndpointRouteBuilder routes)
+    {
+        var deliveries = routes.MapApi("/v1/deliveries", "deliveries");
+        deliveries
+            .MapGet("", ListAsync)
+            .WithSummary("The delivery log, newest first")
+            .WithExample(null, $$"""{"items":[{{Example}}],"next":null}""");
+        deliveries
+            .MapGet("{id}", ShowAsync)
+            .WithSummary("One delivery with every attempt")
+            .WithExample(null, Example[..^1] + ",\"log\":[" + ExampleAttempt + "]}");
+        deliveries
+            .MapPost("{id}/retry", RetryAsync)
+            .WithSummary("Sends a dead, rejected or expired delivery again")
+            .RequireAuthorization(AccessServices.OperatorOnly)
+            .WithExample(null, Example);
+        routes
+            .MapApi("/v1/devices", "devices")
+            .MapPost("{deviceId}/test", TestAsync)
+            .WithSummary("Sends a test alert")
+            .WithExample(null, Example);
+    }
+
+    private static async Task<Results<Accepted<DeliveryAnswer>, ProblemHttpResult>> TestAsync(
+        string deviceId,
+        string? account,
+        HttpContext http,
+        DeviceRegistry registry,
+        TestAlerts alerts,
+        ServedAccounts accounts,
+        RateLimits limits,
+        CancellationToken cancellationToken
+    )
+    {
+        var (device, problem) = await DeviceEndpoints.FindAsync(deviceId, account, http, registry, accounts);
+        if (device is null)
+        {
+            return problem!;
+        }
+
+        var caller = ApiCaller.Of(http);
+        if (!caller.IsOperator && !limits.Tests.TryTake(device.Key.ToString("N"), out var wait))
+        {
+            return ApiProblem.TooMany(http, wait);
+        }
+
+        var row = await alerts.SendAsync(device, Idempotency.KeyOf(http), caller.ActorOf(http), cancellationToken);
+        return TypedResults.Accepted($"/v1/deliveries/{row.Id:D}", Answer(row));
+    }
+
+    private static async Task<Results<Accepted<DeliveryAnswer>, ProblemHttpResult>> RetryAsync(
+        string id,
+        HttpContext http,
+        DeliveryLog log,
+        CancellationToken cancellationToken
+    )
+    {
+        if (!Guid.TryParseExact(id, "D", out var key) || await log.FindAsync(null, key, cancellationToken) is not var (delivery, _))
+        {
+            return ApiProblem.NotFound();
+        }
+
+        if (await log.RetryAsync(delivery, ApiCaller.Of(http).ActorOf(http), cancellationToken) is { } why)
+        {
+            return ApiProblem.Of(409, "not_retryable", "The delivery cannot be sent again.", why);
+        }
+
+        return await log.FindAsync(null, key, cancellationToken) is var (again, _)
+            ? TypedResults.Accepted($"/v1/deliveries/{id}", Answer(again))
+            : ApiProblem.NotFound();
+    }
+
+    private static async Task<Results<Ok<DeliveryPage>, ProblemHttpResult>> ListAsync(
+        string? account,
+        string? device,
+        string? state,
+        string? from,
+        string? to,
+        string? cursor,
+        string? limit,
+        HttpContext http,
+        DeliveryLog log,
+        ServedAccounts accounts,
+        CancellationToken cancellationToken
+    )
+    {
+        if (!ApiPage.TryParse(http, cursor, limit, out var page, out var problem))
+        {
+            return problem;
+        }
+
+        DeliveryState? wanted = null;
+        if (state is not null)
+        {
+            if (!Names.TryParse(state, out DeliveryState parsed))
+            {
+                return ApiProblem.Validation(
+                    "state",
+                    $"must be one of {string.Join(", ", Enum.GetValues<DeliveryState>().Select(Names.Of))}"
+                );
+            }
+
+            wanted = parsed;
+        }
+
+        if (!TryParseTime(from, "from", out var earliest, out problem) || !TryParseTime(to, "to", out var end, out problem))
+        {
+            return problem;
+        }
+
+        if (!ApiCaller.Of(http).TryNarrow(accounts, account, out var owner) || (device is not null && !DeviceRules.IsId(device)))
+        {
+            return TypedResults.Ok(new DeliveryPage([], null));
+        }
+
+        var filter = new DeliveryFilter
+        {
+            Account = owner,
+            Device = device,
+            State = wanted,
+            From = earliest,
+            To = end,
+            Before = page.Before,
+        };
+        var rows = await log.ListAsync(filter, page.Limit + 1, cancellationToken);
+        var items = rows.Take(page.Limit).ToList();
+        return TypedResults.Ok(new DeliveryPage([.. items.Select(Answer)], rows.Count > items.Count ? page.After(items[^1].Id) : null));
+    }
+
+    private static async Task<Results<Ok<DeliveryDetail>, ProblemHttpResult>> ShowAsync(
+        string id,
+        HttpContext http,
+        DeliveryLog log,
+        CancellationToken cancellationToken
+    )
+    {
+        if (
+            !Guid.TryParseExact(id, "D", out var key)
+            || await log.FindAsync(ApiCaller.Of(http).Account, key, cancellationToken) is not var (delivery, attempts)
+        )
+        {
+            return ApiProblem.NotFound();
+        }
+
+        return TypedResults.Ok(
+            new DeliveryDetail(
+                Answer(delivery),
+                [.. attempts.Select(a => new DeliveryAttempt(a.Number, a.At, a.DurationMs, a.Status, a.Reason, a.Outcome, a.ProviderId))]
+            )
+        );
+    }
+
+    private static bool TryParseTime(
+        string? text,
+        string field,
+        out DateTimeOffset? time,
+        [NotNullWhen(false)] out ProblemHttpResult? problem
+    )
+    {
+        (time, problem) = (null, null);
+        if (text is null)
+        {
+            return true;
+        }
+
+        // an unescaped + of an offset is a space by now
+        var written = text.Replace(' ', '+');
+        if (
+            !Rfc3339().IsMatch(written)
+            || !DateTimeOffset.TryParse(written, CultureInfo.InvariantCulture, DateTimeStyles.AdjustToUniversal, out var parsed)
+        )
+        {
+            problem = ApiProblem.Validation(field, "must be a time such as 2026-01-31T08:00:00Z (RFC 3339)");
+            return false;
+        }
+
+        time = parsed;
+        return true;
+    }
+
+    private static DeliveryAnswer Answer(Delivery row) =>
+        new(
+            row.Id,
+            row.Account,
+            row.Device,
+            row.App,
+            row.Platform,
+            new DeliveryEvent(Names.Of(row.Source), Names.Of(row.Class), row.Sender, row.MessageId, row.StanzaId, row.EventAt),
+            Names.Of(row.State),
+            row.Reason,
+            row.Count,
+            row.CoalescedInto,
+            row.Attempts,
+            row.CreatedAt,
+            row.DueAt,
+            row.ExpiresAt,
+            row.SettledAt,
+            row.ReceivedAt,
+            row.OpenedAt
+        );
+
+    [GeneratedRegex(@"^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)\z")]
+    private static partial Regex Rfc3339();
+}

@@ -1,0 +1,7 @@
+namespace PushRelay.Ledger;
+
+internal static class LedgerServices
+{
+    public static IServiceCollection AddLedger(this IServiceCollection services) =>
+        services.AddSingleton<DeliveryLog>().AddSingleton<TestAlerts>();
+}

@@ -1,0 +1,118 @@
+using System.Diagnostics.CodeAnalysis;
+
+namespace PushRelay.Push;
+
+/// <summary>
+/// What shares one fate at a push network: one set of credentials, one host. The network names it, nobody else looks inside.
+/// Stored with each row, so that its text must stay the same over restarts.
+/// </summary>
+/// <param name="Id">At most 100 characters; begins with the app's id.</param>
+internal readonly record struct Lane(string Id)
+{
+    public override string ToString() => Id;
+}
+
+/// <summary>The secrets that reach one installation of an app, by channel.</summary>
+internal static class Channels
+{
+    /// <summary>Alerts; every device has it.</summary>
+    public const string Alert = "alert";
+
+    /// <summary>Calls, where the network has a channel of its own for them.</summary>
+    public const string Call = "voip";
+}
+
+/// <summary>Where one installation of an app is reached.</summary>
+internal sealed record PushAddress
+{
+    public required string App { get; init; }
+
+    /// <summary>Which of the network's environments the tokens are of; null where the network has only one, or the device did not say.</summary>
+    public string? Environment { get; init; }
+
+    /// <summary>A readable token for each channel of <see cref="Channels"/>.</summary>
+    public required IReadOnlyDictionary<string, string> Tokens { get; init; }
+}
+
+/// <summary>What a network says of the tokens that a device wants to register.</summary>
+internal abstract record TokenCheck
+{
+    private TokenCheck() { }
+
+    /// <summary>They can be tokens of this network.</summary>
+    /// <param name="Address">In the form in which they are kept and compared, defaults filled in.</param>
+    public sealed record Usable(PushAddress Address) : TokenCheck;
+
+    /// <summary>They cannot.</summary>
+    /// <param name="Errors">For each field of the registration, by its name in the REST interface, what it must be.</param>
+    public sealed record Refused(IReadOnlyDictionary<string, string> Errors) : TokenCheck;
+}
+
+/// <summary>Whose fault it is that a notification was not taken; the network decides it once, for retry policy and circuit.</summary>
+internal enum Fault
+{
+    /// <summary>The network is away, or does not answer in time.</summary>
+    Outage,
+
+    /// <summary>This device or app sends too much.</summary>
+    Throttled,
+
+    /// <summary>The network failed on this one notification.</summary>
+    ServerError,
+
+    /// <summary>Our credentials or settings are refused: the operator's fault, no device's.</summary>
+    Credentials,
+}
+
+/// <summary>What one attempt came to.</summary>
+/// <param name="Code">The network's own word, as reasons show it (<c>apns_Unregistered</c>); null where there is none.</param>
+/// <param name="Status">The answer's HTTP status; null where no answer came.</param>
+/// <param name="Duration">How long the attempt took.</param>
+internal abstract record PushResult(string? Code, int? Status, TimeSpan Duration)
+{
+    /// <summary>The network took it.</summary>
+    /// <param name="ProviderId">The network's id of it; null where it gives none.</param>
+    public sealed record Accepted(string? ProviderId, int? Status, TimeSpan Duration) : PushResult(null, Status, Duration);
+
+    /// <summary>The token of one channel is dead, or was never one of this app.</summary>
+    /// <param name="Channel">Of <see cref="Channels"/>.</param>
+    /// <param name="Since">When it died, where the network says so: a registration that is newer lives on.</param>
+    public sealed record TokenDead(string Channel, DateTimeOffset? Since, string? Code, int? Status, TimeSpan Duration)
+        : PushResult(Code, Status, Duration);
+
+    /// <summary>This notification is wrong, and will always be.</summary>
+    public sealed record Refused(string? Code, int? Status, TimeSpan Duration) : PushResult(Code, Status, Duration);
+
+    /// <summary>It was not processed: try again later.</summary>
+    /// <param name="RetryAfter">Not sooner than this, where the network says so.</param>
+    public sealed record Later(Fault Fault, TimeSpan? RetryAfter, string? Code, int? Status, TimeSpan Duration)
+        : PushResult(Code, Status, Duration);
+
+    /// <summary>It may have been processed, or not: ask again with the same id.</summary>
+    public sealed record Unknown(string? Code, TimeSpan Duration) : PushResult(Code, null, Duration);
+}
+
+/// <summary>
+/// A push network: says a notification in its own words and understands the answer. No other module knows its words. Thread-safe.
+/// </summary>
+internal interface IPushNetwork
+{
+    /// <summary>As devices and deliveries name it, such as <c>apns</c>.</summary>
+    string Platform { get; }
+
+    /// <summary>Every lane that the settings give, with the app it belongs to.</summary>
+    IReadOnlyDictionary<Lane, string> Lanes { get; }
+
+    /// <summary>The lane that a device of this address is reached over.</summary>
+    /// <returns>False: its app is not configured for this network.</returns>
+    bool TryLaneOf(PushAddress address, [NotNullWhen(true)] out Lane? lane);
+
+    /// <summary>Says whether these can be tokens of this network, without asking it.</summary>
+    TokenCheck Check(PushAddress address);
+
+    /// <summary>One attempt. A refusal is a value; nothing is thrown but what is cancelled.</summary>
+    Task<PushResult> SendAsync(Notification notification, CancellationToken cancellationToken);
+
+    /// <summary>What an operator can do about a code of this network, as one sentence; log, health and doctor quote it.</summary>
+    string Cure(string code);
+}

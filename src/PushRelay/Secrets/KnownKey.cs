@@ -1,0 +1,26 @@
+using Microsoft.EntityFrameworkCore;
+using Microsoft.EntityFrameworkCore.Metadata.Builders;
+
+namespace PushRelay.Secrets;
+
+/// <summary>The one row that says which master key this database's secrets are sealed with.</summary>
+internal sealed class KnownKey
+{
+    public const int TheOnly = 1;
+
+    public int Id { get; init; } = TheOnly;
+
+    public required string Fingerprint { get; init; }
+
+    public required DateTimeOffset CreatedAt { get; init; }
+
+    internal sealed class Table : IEntityTypeConfiguration<KnownKey>
+    {
+        public void Configure(EntityTypeBuilder<KnownKey> builder)
+        {
+            builder.ToTable("known_keys", t => t.HasCheckConstraint("known_keys_only_one", "id = 1"));
+            builder.Property(k => k.Id).ValueGeneratedNever();
+            builder.Property(k => k.Fingerprint).HasMaxLength(64);
+        }
+    }
+}

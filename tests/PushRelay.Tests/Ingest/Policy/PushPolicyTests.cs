@@ -1,0 +1,104 @@
+using PushRelay.Ingest.Policy;
+using PushRelay.Outbox;
+using PushRelay.Presence;
+
+namespace PushRelay.Tests.Ingest.Policy;
+
+public sealed class PushPolicyTests
+{
+    private static readonly AlertsOptions Defaults = new()
+    {
+        BackgroundGrace = TimeSpan.FromSeconds(3),
+        OtherDeviceDelay = TimeSpan.FromSeconds(30),
+    };
+
+    public static TheoryData<int> Rows =>
+        [
+            .. Repository
+                .NumberedRows("docs/decision.md")
+                .Select(cells => int.Parse(cells[0], System.Globalization.CultureInfo.InvariantCulture)),
+        ];
+
+    [Theory]
+    [MemberData(nameof(Rows))]
+    public void Each_row_of_the_table_is_what_the_policy_does(int number)
+    {
+        var table = Repository.NumberedRows("docs/decision.md").ToList();
+        var row = table.Single(cells => cells[0] == number.ToString(System.Globalization.CultureInfo.InvariantCulture));
+        var matched = 0;
+
+        foreach (var (situation, options) in Situations())
+        {
+            // the first row that fits counts
+            if (table.First(cells => Fits(cells, situation, options)) != row)
+            {
+                continue;
+            }
+
+            matched++;
+            var decision = PushPolicy.Decide(situation, options);
+
+            Assert.Equal(row[10], decision.Reason);
+            var expected = row[11] switch
+            {
+                "" => (TimeSpan?)null,
+                "0" => TimeSpan.Zero,
+                "BackgroundGrace" => options.BackgroundGrace,
+                _ => options.OtherDeviceDelay,
+            };
+            Assert.Equal(expected, (decision as PushDecision.Alert)?.Delay);
+            Assert.Equal(row[9], decision is PushDecision.Alert ? "alert" : "suppress");
+        }
+
+        Assert.NotEqual(0, matched);
+    }
+
+    [Fact]
+    public void The_table_leaves_no_situation_out() =>
+        Assert.All(
+            Situations(),
+            s => Assert.Contains(Repository.NumberedRows("docs/decision.md"), cells => Fits(cells, s.Situation, s.Options))
+        );
+
+    private static IEnumerable<(PushSituation Situation, AlertsOptions Options)> Situations() =>
+        from @class in (EventClass[])[EventClass.Text, EventClass.Encrypted, EventClass.Call, EventClass.Invite]
+        from account in Enum.GetValues<AccountState>()
+        from valid in (bool[])[true, false]
+        from preferences in (string[])["-", "muted", "quiet", "muted quiet"]
+        from tied in (bool[])[true, false]
+        from own in (bool[])[true, false]
+        from unacked in (bool[])[true, false]
+        from other in Enum.GetValues<OtherDeviceForeground>()
+        where !own || (tied && account == AccountState.Foreground)
+        select (
+            new PushSituation
+            {
+                Class = @class,
+                Account = account,
+                DeviceValid = valid,
+                Muted = preferences.Contains("muted", StringComparison.Ordinal),
+                QuietHours = preferences.Contains("quiet", StringComparison.Ordinal),
+                DeviceTied = tied,
+                OwnSessionInFront = own,
+                Unacked = unacked,
+            },
+            new AlertsOptions
+            {
+                BackgroundGrace = Defaults.BackgroundGrace,
+                OtherDeviceDelay = Defaults.OtherDeviceDelay,
+                OtherDeviceForeground = other,
+            }
+        );
+
+    private static bool Fits(string[] cells, PushSituation situation, AlertsOptions options) =>
+        Is(cells[1], situation.Class.ToString().ToLowerInvariant())
+        && Is(cells[2], situation.Account.ToString().ToLowerInvariant())
+        && Is(cells[3], situation.DeviceValid ? "valid" : "invalid")
+        && (cells[4] == "-" || (cells[4] == "muted" ? situation.Muted : situation.QuietHours))
+        && Is(cells[5], situation.DeviceTied ? "yes" : "no")
+        && Is(cells[6], situation.OwnSessionInFront ? "yes" : "no")
+        && Is(cells[7], situation.Unacked ? "yes" : "no")
+        && Is(cells[8], options.OtherDeviceForeground.ToString());
+
+    private static bool Is(string cell, string value) => cell == "-" || cell == value;
+}
