@@ -51,7 +51,11 @@ internal static class RelayCommands
         catch (Exception exception) when (exception is SettingsException || exception.InnerException is SettingsException)
         {
             var wrong = exception as SettingsException ?? (SettingsException)exception.InnerException!;
-            await errors.WriteLineAsync(RelayApp.Explain(wrong, parsed.GetValue(Config), [.. parsed.UnmatchedTokens]));
+            foreach (var problem in RelayApp.Explain(wrong, parsed.GetValue(Config), [.. parsed.UnmatchedTokens]))
+            {
+                await errors.WriteLineAsync(problem);
+            }
+
             return wrong.MayPass ? Failed : Usage;
         }
         catch (Exception exception) when (exception is not OperationCanceledException)
@@ -77,7 +81,7 @@ internal static class RelayCommands
             async (parsed, cancellationToken) =>
             {
                 await using var app = RelayApp.Build(parsed.GetValue(Config), Settings(parsed), TimeProvider.System);
-                var applied = await app.Services.GetRequiredService<RelayStorage>().MigrateAsync(cancellationToken);
+                var applied = await app.Services.GetRequiredService<Migrator>().MigrateAsync(cancellationToken);
                 foreach (var migration in applied)
                 {
                     Console.WriteLine(migration);
@@ -100,6 +104,7 @@ internal static class RelayCommands
         catch (Exception exception) when (exception is IOException or SocketException or FormatException or InvalidOperationException)
         {
             throw new SettingsException(
+                "Urls",
                 $"Urls is '{app.Configuration["Urls"]}', where the relay cannot listen: {exception.Message} Cure: name an address of "
                     + $"this machine and a free port, such as http://127.0.0.1:8080.",
                 exception
@@ -120,6 +125,7 @@ internal static class RelayCommands
         return wrong is null
             ? [.. tokens]
             : throw new SettingsException(
+                null,
                 $"'{wrong}' is neither a command nor a setting; a setting looks like --Urls=http://127.0.0.1:8080. Try --help."
             );
     }

@@ -1,33 +1,18 @@
-using Microsoft.Extensions.Options;
+using PushRelay.Apns;
+using PushRelay.Apps;
+using PushRelay.Push.Apns;
 
 namespace PushRelay.Devices;
 
-/// <summary>The part of settings <c>Apps</c> that a registration needs: which apps there are, and their environment.</summary>
-internal sealed class DeviceAppsOptions
+/// <summary>The environment of devices that do not say theirs, app by app.</summary>
+internal sealed class DeviceApps(AppCatalog apps)
 {
-    public List<App> Apps { get; set; } = [];
-
-    internal sealed class App
-    {
-        public string Id { get; set; } = "";
-
-        public AppApns Apns { get; set; } = new();
-    }
-
-    internal sealed class AppApns
-    {
-        public DeviceEnvironment Environment { get; set; } = DeviceEnvironment.Production;
-    }
-}
-
-internal sealed class DeviceApps(IOptions<DeviceAppsOptions> options)
-{
-    private readonly Dictionary<string, DeviceEnvironment> environments = options.Value.Apps.ToDictionary(
-        app => app.Id,
-        app => app.Apns.Environment,
-        StringComparer.Ordinal
-    );
-
-    /// <summary>Of devices that do not say theirs; null where the app is not configured.</summary>
-    public DeviceEnvironment? DefaultEnvironment(string app) => environments.TryGetValue(app, out var environment) ? environment : null;
+    /// <summary>Null where the app is not configured.</summary>
+    public DeviceEnvironment? DefaultEnvironment(string app) =>
+        apps.Find(app)?.Network<ApnsOptions>()?.Environment switch
+        {
+            null => null,
+            ApnsEnvironment.Sandbox => DeviceEnvironment.Sandbox,
+            _ => DeviceEnvironment.Production,
+        };
 }
