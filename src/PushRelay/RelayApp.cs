@@ -124,7 +124,7 @@ internal static class RelayApp
 
     private static void AddModules(IServiceCollection services, IConfiguration configuration)
     {
-        services.AddRelayLogging(configuration);
+        services.AddTelemetry(configuration);
         services.AddStorage().AddApps().AddAccess();
         services.AddPresence().AddLinks().AddIngest().AddOutbox().AddDispatch().AddPush().AddLedger().AddDevices();
         services
