@@ -11,14 +11,14 @@ internal sealed class ListenOptions : ISettings
 
     /// <summary>Each of them.</summary>
     /// <exception cref="FormatException">One is no address.</exception>
-    public IEnumerable<BindingAddress> Addresses() =>
-        Urls.Split(';', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries).Select(BindingAddress.Parse);
+    public IReadOnlyList<BindingAddress> Addresses() =>
+        [.. Urls.Split(';', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries).Select(BindingAddress.Parse)];
 
     public void Check(SettingsCheck check)
     {
         try
         {
-            if (Addresses().Any())
+            if (Addresses().Count > 0)
             {
                 return;
             }

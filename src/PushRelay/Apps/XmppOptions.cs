@@ -65,10 +65,7 @@ internal sealed class ComponentOptions : ISettings
             check.Report(nameof(Servers), "is empty; name the virtual hosts behind this link, such as example.com.");
         }
 
-        foreach (var (index, server) in Servers.Index())
-        {
-            Servers[index] = DomainOf(check, SettingNode.Combine(nameof(Servers), $"{index}"), server);
-        }
+        Servers = [.. Servers.Index().Select(s => DomainOf(check, SettingNode.Combine(nameof(Servers), $"{s.Index}"), s.Item))];
     }
 
     /// <summary>The domain as it is compared.</summary>

@@ -9,7 +9,7 @@ internal static class SettingsNames
 {
     public static void Check(IConfigurationRoot given, SettingNode root, SettingsProblems problems)
     {
-        foreach (var name in Written(given, root))
+        foreach (var name in Written(given, root).Distinct(StringComparer.OrdinalIgnoreCase))
         {
             if (Unknown(name, root) is { } nearest)
             {
