@@ -128,9 +128,10 @@ internal static class RelayApp
         services.AddStorage().AddApps().AddAccess();
         services.AddPresence().AddLinks().AddIngest().AddOutbox().AddDispatch().AddPush().AddLedger().AddDevices();
         services
-            .AddLibrarySettings("Kestrel", "Limits and certificates of the HTTP server, as ASP.NET Core reads them.")
-            .AddLibrarySettings("Logging", "Read by ASP.NET Core; `Serilog` decides what is logged.")
-            .AddLibrarySettings("AllowedHosts", "Names that requests may be for, as ASP.NET Core reads them.");
+            .AddLibrarySettings("$schema", "where an editor finds what `pushrelay config schema` prints")
+            .AddLibrarySettings("Kestrel", "section of ASP.NET Core: certificates and limits of the HTTP server")
+            .AddLibrarySettings("Logging", "section of ASP.NET Core; `Serilog` decides what is logged")
+            .AddLibrarySettings("AllowedHosts", "host names that requests may be for, with `;`; all if empty");
     }
 
     private static void ConfigureHost(WebApplicationBuilder builder)

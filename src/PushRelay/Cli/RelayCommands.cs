@@ -21,7 +21,8 @@ internal static class RelayCommands
 
     /// <param name="arguments">The command line.</param>
     /// <param name="errors">Takes what is wrong with it, or with a setting.</param>
-    public static async Task<int> RunAsync(string[] arguments, TextWriter errors)
+    /// <param name="output">Takes what <c>config</c> prints; the console's if null.</param>
+    public static async Task<int> RunAsync(string[] arguments, TextWriter errors, TextWriter? output = null)
     {
         var root = new RootCommand("PushRelay: push alerts for XMPP accounts that nobody is looking at. Settings: --Section:Key=value")
         {
@@ -33,6 +34,7 @@ internal static class RelayCommands
         root.Add(Migrate());
         root.Add(HealthCommand.Create(Config, Settings));
         root.Add(DoctorCommand.Create(Config, Settings));
+        root.Add(ConfigCommand.Create(Config, Settings));
         root.Add(KeysCommand.Create(Config, Settings));
         root.Add(SimulatorCommand.Create());
         var parsed = root.Parse(arguments);
@@ -45,7 +47,12 @@ internal static class RelayCommands
             }
 
             return await parsed.InvokeAsync(
-                new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = null }
+                new InvocationConfiguration
+                {
+                    EnableDefaultExceptionHandler = false,
+                    ProcessTerminationTimeout = null,
+                    Output = output ?? Console.Out,
+                }
             );
         }
         catch (Exception exception) when (exception is SettingsException || exception.InnerException is SettingsException)

@@ -1,4 +1,3 @@
-using PushRelay.Apns;
 using PushRelay.Apps;
 using PushRelay.Push.Apns;
 
@@ -8,11 +7,5 @@ namespace PushRelay.Devices;
 internal sealed class DeviceApps(AppCatalog apps)
 {
     /// <summary>Null where the app is not configured.</summary>
-    public DeviceEnvironment? DefaultEnvironment(string app) =>
-        apps.Find(app)?.Network<ApnsOptions>()?.Environment switch
-        {
-            null => null,
-            ApnsEnvironment.Sandbox => DeviceEnvironment.Sandbox,
-            _ => DeviceEnvironment.Production,
-        };
+    public string? DefaultEnvironment(string app) => apps.Find(app)?.Network<ApnsOptions>()?.Environment.ToString().ToLowerInvariant();
 }

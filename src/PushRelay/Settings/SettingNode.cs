@@ -1,6 +1,7 @@
 using System.Collections;
 using System.ComponentModel;
 using System.ComponentModel.DataAnnotations;
+using System.Globalization;
 using System.Reflection;
 
 namespace PushRelay.Settings;
@@ -37,7 +38,7 @@ internal sealed class SettingNode
                 || new NullabilityInfoContext().Create(property).ReadState == NullabilityState.Nullable
             );
         IsSecret = property?.IsDefined(typeof(SecretAttribute)) == true;
-        Range = property?.GetCustomAttribute<RangeAttribute>();
+        Bounds = property?.GetCustomAttribute<RangeAttribute>() is { } range ? (Bound(range.Minimum), Bound(range.Maximum)) : null;
         Kind =
             type is null ? SettingKind.Library
             : Type == typeof(string) || Type.IsValueType ? SettingKind.Value
@@ -75,8 +76,8 @@ internal sealed class SettingNode
 
     public bool IsSecret { get; }
 
-    /// <summary>Bounds of a number or a duration.</summary>
-    public RangeAttribute? Range { get; }
+    /// <summary>Of a number or a duration.</summary>
+    public (IComparable Min, IComparable Max)? Bounds { get; }
 
     /// <summary>What a group contains.</summary>
     public IReadOnlyList<SettingNode> Children => children;
@@ -94,8 +95,13 @@ internal sealed class SettingNode
     public static SettingNode Root(IEnumerable<SettingsSection> sections)
     {
         var root = new SettingNode("", typeof(Empty), null, "All settings", null, 0);
-        // a section before those below it
-        foreach (var section in sections.OrderBy(s => s.Path.Count(c => c == ':')))
+        // a section before those below it; what stands at the top first, what libraries read last
+        foreach (
+            var section in sections
+                .OrderBy(s => s.Path.Count(c => c == ConfigurationPath.KeyDelimiter[0]))
+                .ThenBy(s => s.Path.Length > 0)
+                .ThenBy(s => s.Type is null)
+        )
         {
             if (section.Path.Length == 0)
             {
@@ -143,6 +149,10 @@ internal sealed class SettingNode
     public IEnumerable<SettingNode> All() => children.Concat(Entry is null ? [] : [Entry]).SelectMany(child => child.All()).Prepend(this);
 
     public static string Combine(string path, string name) => path.Length == 0 ? name : ConfigurationPath.Combine(path, name);
+
+    // a duration's bounds are text in the attribute
+    private static IComparable Bound(object bound) =>
+        bound is string text ? TimeSpan.Parse(text, CultureInfo.InvariantCulture) : (IComparable)bound;
 
     private void AddProperties(int depth)
     {

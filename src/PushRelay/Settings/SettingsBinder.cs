@@ -97,7 +97,7 @@ internal sealed class SettingsBinder(IConfiguration configuration, SettingsFile 
             return false;
         }
 
-        if (Bounds(node) is { } bounds && (bounds.Min.CompareTo(value) > 0 || bounds.Max.CompareTo(value) < 0))
+        if (node.Bounds is { } bounds && (bounds.Min.CompareTo(value) > 0 || bounds.Max.CompareTo(value) < 0))
         {
             problems.AddUnreadable(path, OutOfRange(path, value!, bounds.Min, bounds.Max));
             return false;
@@ -132,16 +132,6 @@ internal sealed class SettingsBinder(IConfiguration configuration, SettingsFile 
 
         return value is not null;
     }
-
-    /// <summary>The bounds of a number or a duration; null where there are none.</summary>
-    public static (IComparable Min, IComparable Max)? Bounds(SettingNode node) =>
-        node.Range is not { } range ? null
-        : node.Type == typeof(TimeSpan)
-            ? (
-                TimeSpan.Parse((string)range.Minimum, CultureInfo.InvariantCulture),
-                TimeSpan.Parse((string)range.Maximum, CultureInfo.InvariantCulture)
-            )
-        : ((IComparable)range.Minimum, (IComparable)range.Maximum);
 
     private static string Expected(Type type) =>
         type == typeof(int) ? "a whole number"

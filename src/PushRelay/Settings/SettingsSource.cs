@@ -120,7 +120,9 @@ internal sealed class SettingsSource
     {
         for (var setting = problem.Setting; setting is not null; setting = ConfigurationPath.GetParentPath(setting))
         {
-            if (configuration.Providers.LastOrDefault(p => p.TryGet(setting, out _)) is not (null or JsonConfigurationProvider))
+            // of a section: whatever has anything of it
+            var provider = configuration.Providers.LastOrDefault(p => p.TryGet(setting, out _) || p.GetChildKeys([], setting).Any());
+            if (provider is not (null or JsonConfigurationProvider))
             {
                 break;
             }

@@ -15,7 +15,7 @@ internal enum StorageProvider
 /// <summary>Settings <c>Storage</c>: the one database that all nodes of a relay share, and the key that its secrets are sealed with.</summary>
 internal sealed class StorageOptions : ISettings
 {
-    [Description("`Sqlite`: nothing to install, one node. `PostgreSql`: 15 or later, any number of nodes")]
+    [Description("the database: SQLite needs nothing installed and serves one node; PostgreSQL 15 or later serves any number")]
     public StorageProvider Provider { get; set; } = StorageProvider.Sqlite;
 
     [Secret]

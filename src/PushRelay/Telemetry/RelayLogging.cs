@@ -24,7 +24,7 @@ internal static class RelayLogging
                 "what is logged, and where to: a section of Serilog.Settings.Configuration; `WriteTo` replaces the console",
                 "MinimumLevel"
             )
-            .AddLibrarySettings("Telemetry", "Nothing reads it.")
+            .AddLibrarySettings("Telemetry", "reserved: nothing reads it")
             .AddSerilog(
                 logger =>
                 {
