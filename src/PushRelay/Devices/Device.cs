@@ -1,5 +1,6 @@
 using Microsoft.EntityFrameworkCore;
 using Microsoft.EntityFrameworkCore.Metadata.Builders;
+using PushRelay.Push;
 using PushRelay.Secrets;
 
 namespace PushRelay.Devices;
@@ -47,6 +48,9 @@ internal sealed class Device
 
     public required DeviceEnvironment Environment { get; set; }
 
+    /// <summary>What it is reached over; the push network names it at each registration.</summary>
+    public required Lane Lane { get; set; }
+
     /// <summary>The XMPP resource of its sessions: ties it to them, so that its own foreground is told from another device's.</summary>
     public string? Resource { get; set; }
 
@@ -93,6 +97,7 @@ internal sealed class Device
             builder.HasKey(d => d.Key);
             builder.Property(d => d.Key).ValueGeneratedNever();
             builder.Property(d => d.Id).IsRequired();
+            builder.Property(d => d.Lane).HasConversion(LaneConverter.Instance);
             builder.Property(d => d.Revision).IsConcurrencyToken();
             builder.Property(d => d.Preferences).HasConversion(p => p!.ToJson(), text => DevicePreferences.FromJson(text));
             builder.HasIndex(d => new { d.Account, d.Id }).IsUnique();

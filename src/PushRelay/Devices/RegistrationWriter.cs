@@ -4,6 +4,8 @@ using Microsoft.EntityFrameworkCore;
 using Npgsql;
 using PushRelay.Audit;
 using PushRelay.Outbox;
+using PushRelay.Push;
+using PushRelay.Push.Apns;
 using PushRelay.Secrets;
 using PushRelay.Storage;
 
@@ -287,6 +289,7 @@ internal sealed class RegistrationWriter(
             Token = [],
             TokenHint = "",
             Environment = registration.Environment,
+            Lane = LaneOf(registration),
             Node = Convert.ToHexStringLower(RandomNumberGenerator.GetBytes(16)),
             CreatedAt = now,
             RegisteredAt = now,
@@ -307,6 +310,7 @@ internal sealed class RegistrationWriter(
             ? null
             : masterKey.Seal(registration.VoipToken, Device.TableName, device.Key, nameof(Device.VoipToken));
         device.Environment = registration.Environment;
+        device.Lane = LaneOf(registration);
         device.Resource = registration.Resource;
         device.Locale = registration.Locale;
         device.TimeZone = registration.TimeZone;
@@ -316,6 +320,9 @@ internal sealed class RegistrationWriter(
         device.UpdatedAt = now;
         device.Revision++;
     }
+
+    private static Lane LaneOf(Registration registration) =>
+        ApnsNetwork.LaneOf(registration.App, registration.Environment == DeviceEnvironment.Sandbox);
 
     /// <summary>A registration on its way, and who waits for it.</summary>
     private sealed record Waiting(Registration Registration, IReadOnlyList<byte[]> Indexes, CancellationToken Stop)

@@ -156,6 +156,7 @@ public sealed class MutationTests : IAsyncLifetime
         Token = [],
         TokenHint = "",
         Environment = DeviceEnvironment.Production,
+        Lane = TestRelay.Lane,
         Node = "",
         CreatedAt = default,
         RegisteredAt = default,
