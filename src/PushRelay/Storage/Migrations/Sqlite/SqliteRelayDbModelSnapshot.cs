@@ -182,8 +182,8 @@ namespace PushRelay.Storage.Migrations.Sqlite
                         .HasColumnType("INTEGER")
                         .HasColumnName("created_at");
 
-                    b.Property<short>("Environment")
-                        .HasColumnType("INTEGER")
+                    b.Property<string>("Environment")
+                        .HasColumnType("TEXT")
                         .HasColumnName("environment");
 
                     b.Property<string>("Id")
@@ -247,28 +247,19 @@ namespace PushRelay.Storage.Migrations.Sqlite
                         .HasColumnType("TEXT")
                         .HasColumnName("time_zone");
 
-                    b.Property<byte[]>("Token")
-                        .IsRequired()
-                        .HasColumnType("BLOB")
-                        .HasColumnName("token");
-
-                    b.Property<string>("TokenHint")
-                        .IsRequired()
-                        .HasColumnType("TEXT")
-                        .HasColumnName("token_hint");
-
                     b.Property<byte[]>("TokenIndex")
                         .IsRequired()
                         .HasColumnType("BLOB")
                         .HasColumnName("token_index");
 
+                    b.Property<string>("Tokens")
+                        .IsRequired()
+                        .HasColumnType("TEXT")
+                        .HasColumnName("tokens");
+
                     b.Property<long>("UpdatedAt")
                         .HasColumnType("INTEGER")
                         .HasColumnName("updated_at");
-
-                    b.Property<byte[]>("VoipToken")
-                        .HasColumnType("BLOB")
-                        .HasColumnName("voip_token");
 
                     b.HasKey("Key")
                         .HasName("pk_devices");

@@ -12,7 +12,7 @@ using PushRelay.Storage;
 namespace PushRelay.Storage.Migrations.PostgreSql
 {
     [DbContext(typeof(PostgreSqlRelayDb))]
-    [Migration("20261126013025_Initial")]
+    [Migration("20261126014506_Initial")]
     partial class Initial
     {
         /// <inheritdoc />
@@ -190,8 +190,8 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                         .HasColumnType("timestamp with time zone")
                         .HasColumnName("created_at");
 
-                    b.Property<short>("Environment")
-                        .HasColumnType("smallint")
+                    b.Property<string>("Environment")
+                        .HasColumnType("text")
                         .HasColumnName("environment");
 
                     b.Property<string>("Id")
@@ -255,28 +255,19 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                         .HasColumnType("text")
                         .HasColumnName("time_zone");
 
-                    b.Property<byte[]>("Token")
-                        .IsRequired()
-                        .HasColumnType("bytea")
-                        .HasColumnName("token");
-
-                    b.Property<string>("TokenHint")
-                        .IsRequired()
-                        .HasColumnType("text")
-                        .HasColumnName("token_hint");
-
                     b.Property<byte[]>("TokenIndex")
                         .IsRequired()
                         .HasColumnType("bytea")
                         .HasColumnName("token_index");
 
+                    b.Property<string>("Tokens")
+                        .IsRequired()
+                        .HasColumnType("text")
+                        .HasColumnName("tokens");
+
                     b.Property<DateTimeOffset>("UpdatedAt")
                         .HasColumnType("timestamp with time zone")
                         .HasColumnName("updated_at");
-
-                    b.Property<byte[]>("VoipToken")
-                        .HasColumnType("bytea")
-                        .HasColumnName("voip_token");
 
                     b.HasKey("Key")
                         .HasName("pk_devices");

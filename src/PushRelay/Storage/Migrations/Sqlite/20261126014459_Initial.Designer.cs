@@ -11,7 +11,7 @@ using PushRelay.Storage;
 namespace PushRelay.Storage.Migrations.Sqlite
 {
     [DbContext(typeof(SqliteRelayDb))]
-    [Migration("20261126013022_Initial")]
+    [Migration("20261126014459_Initial")]
     partial class Initial
     {
         /// <inheritdoc />
@@ -185,8 +185,8 @@ namespace PushRelay.Storage.Migrations.Sqlite
                         .HasColumnType("INTEGER")
                         .HasColumnName("created_at");
 
-                    b.Property<short>("Environment")
-                        .HasColumnType("INTEGER")
+                    b.Property<string>("Environment")
+                        .HasColumnType("TEXT")
                         .HasColumnName("environment");
 
                     b.Property<string>("Id")
@@ -250,28 +250,19 @@ namespace PushRelay.Storage.Migrations.Sqlite
                         .HasColumnType("TEXT")
                         .HasColumnName("time_zone");
 
-                    b.Property<byte[]>("Token")
-                        .IsRequired()
-                        .HasColumnType("BLOB")
-                        .HasColumnName("token");
-
-                    b.Property<string>("TokenHint")
-                        .IsRequired()
-                        .HasColumnType("TEXT")
-                        .HasColumnName("token_hint");
-
                     b.Property<byte[]>("TokenIndex")
                         .IsRequired()
                         .HasColumnType("BLOB")
                         .HasColumnName("token_index");
 
+                    b.Property<string>("Tokens")
+                        .IsRequired()
+                        .HasColumnType("TEXT")
+                        .HasColumnName("tokens");
+
                     b.Property<long>("UpdatedAt")
                         .HasColumnType("INTEGER")
                         .HasColumnName("updated_at");
-
-                    b.Property<byte[]>("VoipToken")
-                        .HasColumnType("BLOB")
-                        .HasColumnName("voip_token");
 
                     b.HasKey("Key")
                         .HasName("pk_devices");
