@@ -22,6 +22,9 @@ internal sealed class ApnsNetwork : IAsyncDisposable
     private readonly Dictionary<(string App, bool Sandbox), ApnsClient> clients = [];
     private readonly List<ApnsSigningKey> keys = [];
 
+    /// <summary>An app's devices in one of Apple's two environments, which may refuse its credentials apart.</summary>
+    public static Lane LaneOf(string app, bool sandbox) => new(sandbox ? $"{app}/{Platform}-sandbox" : $"{app}/{Platform}");
+
     public ApnsNetwork(AppCatalog apps, ApnsTokenStore tokens, TimeProvider clock, ILogger<ApnsClient> logger)
     {
         this.apps = apps;
