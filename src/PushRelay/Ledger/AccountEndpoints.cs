@@ -38,7 +38,7 @@ internal static class AccountEndpoints
 
     private static async Task<Results<Ok<AccountAnswer>, ProblemHttpResult>> ShowAsync(
         string account,
-        PresenceStore presence,
+        PresenceCopy presence,
         DeviceRegistry registry,
         ServedAccounts accounts,
         IDbContextFactory<RelayDb> databases,

@@ -1,18 +1,17 @@
-using PushRelay.Apps;
 using PushRelay.Cluster;
 using PushRelay.Storage;
 
 namespace PushRelay.Links;
 
 /// <summary>
-/// One component's link, on the one node that holds the lease <c>link:DOMAIN</c>; the others look once a second whether it has fallen. A
-/// node
-/// that may have lost it closes its link before another can have it, unless nobody waits for it: then an outage of the database is borne.
+/// Holds the lease <c>link:DOMAIN</c> of one component, and its link while it has the lease; a node that stands by asks for the lease once a
+/// second. If the lease cannot be renewed, the link is closed before the lease ends, but only when another node waits for it: a lone node
+/// keeps its link through a database outage.
 /// </summary>
 internal sealed partial class LinkHolder(
-    ComponentOptions options,
+    string domain,
     LeaseTable leases,
-    Func<LeaseTerm, ServerLink> open,
+    Func<LeaseTerm, ServerLink> openLink,
     TimeProvider clock,
     ILogger<LinkHolder> logger
 )
@@ -25,18 +24,13 @@ internal sealed partial class LinkHolder(
     private static readonly TimeSpan ReleaseTimeout = TimeSpan.FromSeconds(2);
 
     private volatile ServerLink? link;
-    private bool told;
+    private bool waitLogged;
 
-    public string Domain => options.Domain;
+    public string Domain => domain;
 
-    public IReadOnlyList<string> Servers => options.Servers;
+    public static string LeaseOf(string component) => $"link:{component}";
 
-    public static string LeaseOf(string domain) => $"link:{domain}";
-
-    /// <summary>This node has the link, or would have it: no other one does.</summary>
-    public bool IsHolder => link is not null;
-
-    /// <summary>Another node has it, as far as the database says.</summary>
+    /// <summary>Another node holds the lease, as the database last said.</summary>
     public bool StandsBy { get; private set; }
 
     public bool IsConnected => link?.IsConnected ?? false;
@@ -51,7 +45,7 @@ internal sealed partial class LinkHolder(
                 var since = clock.GetTimestamp();
                 if (await TryTakeAsync(stoppingToken) is { } term)
                 {
-                    (StandsBy, told) = (false, false);
+                    (StandsBy, waitLogged) = (false, false);
                     await HoldAsync(term, since, stoppingToken);
                 }
 
@@ -66,13 +60,12 @@ internal sealed partial class LinkHolder(
 
     private async Task HoldAsync(LeaseTerm term, long since, CancellationToken stoppingToken)
     {
-        using var end = CancellationTokenSource.CreateLinkedTokenSource(stoppingToken);
-        var held = open(term);
-        link = held;
-        Task[] halves = [held.RunAsync(end.Token), RenewAsync(term, since, end.Token)];
-        await Task.WhenAny(halves);
-        await end.CancelAsync();
-        await Task.WhenAll(halves);
+        await using (var held = openLink(term))
+        {
+            link = held;
+            await FirstToEnd.RunAsync([held.RunAsync, token => RenewAsync(term, since, token)], stoppingToken);
+        }
+
         link = null;
         if (stoppingToken.IsCancellationRequested)
         {
@@ -95,7 +88,7 @@ internal sealed partial class LinkHolder(
                 switch (await TryRenewAsync(term, awaited && left < RenewEvery ? (left > Poll ? left : Poll) : RenewEvery, endToken))
                 {
                     case LeaseRenewal.Lost:
-                        Lost(options.Domain);
+                        Lost(domain);
                         return;
                     case { } renewal:
                         (awaited, renewed, wait) = (renewal == LeaseRenewal.HeldAndAwaited, asked, RenewEvery);
@@ -108,7 +101,7 @@ internal sealed partial class LinkHolder(
                 if (awaited && clock.GetElapsedTime(renewed) >= LeaseTable.Duration - CloseMargin)
                 {
                     // the node that waits may have the lease when it ends, and this one's link must be closed by then
-                    NotRenewed(options.Domain, LeaseTable.Duration.TotalSeconds);
+                    NotRenewed(domain, LeaseTable.Duration.TotalSeconds);
                     return;
                 }
             }
@@ -136,22 +129,22 @@ internal sealed partial class LinkHolder(
     {
         try
         {
-            var term = await leases.TakeAsync(LeaseOf(options.Domain), cancellationToken);
+            var term = await leases.TakeAsync(LeaseOf(domain), cancellationToken);
             StandsBy = term is null;
-            if (StandsBy && !told)
+            if (StandsBy && !waitLogged)
             {
-                told = true;
-                Waits(options.Domain);
+                waitLogged = true;
+                AnotherHolds(domain);
             }
 
             return term;
         }
         catch (Exception exception) when (exception is not OperationCanceledException)
         {
-            if (!told)
+            if (!waitLogged)
             {
-                told = true;
-                DatabaseAway(options.Domain, exception.GetBaseException().Message);
+                waitLogged = true;
+                DatabaseAway(domain, exception.GetBaseException().Message);
             }
 
             return null;
@@ -172,7 +165,7 @@ internal sealed partial class LinkHolder(
     }
 
     [LoggerMessage(Level = LogLevel.Information, Message = "Another node has the link of component {Domain}: this one stands by")]
-    private partial void Waits(string domain);
+    private partial void AnotherHolds(string domain);
 
     [LoggerMessage(
         Level = LogLevel.Warning,
