@@ -1,26 +1,31 @@
 #!/usr/bin/env bash
-# test.sh [--yes] [--faults]: installs what is missing (asking first at a terminal, unless --yes), builds, and runs every check and
-# test, also against real Prosody, ejabberd and PostgreSQL; with --faults the slow fault tests instead (docs/faults.md). The last
-# line is the count; 0: all passed, 1: not, 2: something is missing and cannot be installed here.
+# test.sh [--yes] [--faults | --all]: installs what is missing (it asks first at a terminal, unless --yes), builds, and runs every
+# check and test, also against real Prosody, ejabberd and PostgreSQL. --faults runs the slow fault tests instead (docs/faults.md);
+# --all runs both. The last lines are the seconds of each suite and the count. Exit code 0: all passed; 1: not; 2: something is
+# missing and cannot be installed here.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")" || exit 2
 . eng/install.sh
 
-assume_yes=no faults=no
+assume_yes=no fast=yes faults=no
 for argument in "$@"; do
   case $argument in
     --yes) assume_yes=yes ;;
-    --faults) faults=yes ;;
+    --faults) faults=yes fast=no ;;
+    --all) faults=yes fast=yes ;;
     *)
-      echo "usage: ./test.sh [--yes] [--faults]"
+      echo "usage: ./test.sh [--yes] [--faults | --all]"
       echo "  --yes     installs what is missing without asking"
       echo "  --faults  runs the slow fault tests, and nothing else"
+      echo "  --all     runs every test there is"
       [ "$argument" = --help ] && exit 0 || exit 2
       ;;
   esac
 done
 
 need "$assume_yes" lua5.4 lua-check procps prosody prosody-modules ejabberd erlang-tools libfaketime python3-slixmpp postgresql
+# what the installation took does not count
+SECONDS=0
 
 export DOTNET_NOLOGO=1 DOTNET_CLI_TELEMETRY_OPTOUT=1 DOTNET_SKIP_FIRST_TIME_EXPERIENCE=1
 # no build process stays behind
@@ -29,13 +34,20 @@ export DOTNET_CLI_HOME="${DOTNET_CLI_HOME:-${HOME:-/tmp}}"
 
 runner_minutes_max=30
 work=$(mktemp -d)
-passed=0 failed=0 skipped=0 ran=0 unhappy=()
+seconds_max=1200
+passed=0 failed=0 skipped=0 ran=0 unhappy=() suites=() suite="" suite_began=0
 
 finish() {
   local status=$?
   # interrupted: timeout passes it on to the runner and all that it started
   [ ! -s "$work/pid" ] || kill "$(cat "$work/pid")" 2>/dev/null
   rm -rf "$work"
+  heading ""
+  printf '\nSeconds by suite:\n'
+  printf '  %s\n' "${suites[@]}"
+  if [ "$fast" = yes ] && [ "$faults" = no ] && [ "$SECONDS" -gt "$seconds_max" ]; then
+    fail "the run took $SECONDS s; at most $seconds_max s are allowed: move slow tests behind a flag"
+  fi
   if [ ${#unhappy[@]} -gt 0 ]; then
     printf '\nNot passed:\n'
     printf '  %s\n' "${unhappy[@]}"
@@ -51,8 +63,11 @@ finish() {
 trap finish EXIT
 trap 'unhappy+=("interrupted"); failed=$((failed + 1)); exit 1' INT TERM HUP
 
+# heading NAME: a suite begins, and the one before it ends; empty: it only ends.
 heading() {
-  printf '\n== %s (%d s)\n' "$1" "$SECONDS"
+  [ -z "$suite" ] || suites+=("$(printf '%4d  %s' "$((SECONDS - suite_began))" "$suite")")
+  suite=$1 suite_began=$SECONDS
+  [ -z "$1" ] || printf '\n== %s (%d s)\n' "$1" "$SECONDS"
 }
 
 fail() {
@@ -141,12 +156,12 @@ no_pending_migration() {
   dotnet ef migrations has-pending-model-changes --project src/PushRelay --context "$1" --no-build
 }
 
-if [ "$faults" = yes ]; then
-  if check "Build, warnings are errors" dotnet build tests/PushRelay.Interop --nologo -v minimal; then
-    tests PushRelay.Interop -trait pace=slow
-  fi
-elif check "Packages are the locked ones" dotnet restore --locked-mode PushRelay.sln \
-  && check "Build, warnings are errors" dotnet build PushRelay.sln --nologo -v minimal; then
+build_succeeds() {
+  check "Packages are the locked ones" dotnet restore --locked-mode PushRelay.sln \
+    && check "Build, warnings are errors" dotnet build PushRelay.sln --nologo -v minimal
+}
+
+fast_suites() {
   if check "Tools are restored" dotnet tool restore; then
     check "Formatting" dotnet csharpier check .
     check "Migrations of SQLite match the model" no_pending_migration SqliteRelayDb
@@ -158,4 +173,9 @@ elif check "Packages are the locked ones" dotnet restore --locked-mode PushRelay
   tests PushRelay.Interop -trait- pace=slow
   script "The module in Prosody" /usr/bin/python3 src/modules/prosody/test/run.py --server prosody
   script "The module in ejabberd" /usr/bin/python3 src/modules/prosody/test/run.py --server ejabberd
+}
+
+if build_succeeds; then
+  [ "$fast" = no ] || fast_suites
+  [ "$faults" = no ] || tests PushRelay.Interop -trait pace=slow
 fi

@@ -103,7 +103,7 @@ internal static class RelayApp
             // a slow HTTP client does not take the time that sends in flight need
             host.ServicesStopConcurrently = true;
         });
-        builder.Services.AddRelayLogging(builder.Configuration);
+        builder.Services.AddTelemetry(builder.Configuration);
         builder.Services.AddSingleton(file).AddSingleton(new KnownSections(Sections.Keys));
         builder.Services.AddSingleton(clock);
         builder.Services.ConfigureHttpJsonOptions(json =>

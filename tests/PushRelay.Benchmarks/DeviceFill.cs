@@ -2,6 +2,7 @@ using System.Data.Common;
 using System.Globalization;
 using System.Security.Cryptography;
 using PushRelay.Devices;
+using PushRelay.Push;
 using PushRelay.Rig;
 using PushRelay.Secrets;
 
@@ -15,7 +16,7 @@ namespace PushRelay.Benchmarks;
 internal static class DeviceFill
 {
     /// <summary>What each device has of its own; the rest is the first one's.</summary>
-    private static readonly string[] Own = ["key", "id", "account", "token_index", "token", "token_hint", "node"];
+    private static readonly string[] Own = ["key", "id", "account", "token_index", "tokens", "node"];
 
     private const int TogetherMax = 2000;
 
@@ -72,9 +73,8 @@ internal static class DeviceFill
             key,
             string.Create(CultureInfo.InvariantCulture, $"d{device}"),
             Rehearsal.Account(device),
-            masterKey.Mac("token", Rehearsal.App, token),
-            masterKey.Seal(token, Device.TableName, key, nameof(Device.Token)),
-            $"{token[..4]}…{token[^4..]}",
+            DeviceTokens.IndexesOf(Rehearsal.App, token, masterKey)[0],
+            DeviceTokens.Seal(new Dictionary<string, string> { [Channels.Alert] = token }, key, masterKey).ToJson(),
             Convert.ToHexStringLower(RandomNumberGenerator.GetBytes(16)),
         ];
     }

@@ -11,6 +11,7 @@ using PushRelay.Ingest;
 using PushRelay.Ledger;
 using PushRelay.Outbox;
 using PushRelay.Presence;
+using PushRelay.Push;
 using PushRelay.Secrets;
 using PushRelay.Storage;
 
@@ -171,21 +172,37 @@ internal sealed class TestRelay : IAsyncDisposable
     public Task<(string Token, AccountToken Kept)> IssueTokenAsync(string account) =>
         Get<AccountTokens>().TryIssue(account, new Actor("test", null), out _, TestContext.Current.CancellationToken)!;
 
+    public static Registration NewRegistration(
+        string account,
+        string? token = null,
+        string? callToken = null,
+        string app = App,
+        string environment = "production"
+    )
+    {
+        var tokens = new Dictionary<string, string> { [Channels.Alert] = token ?? NewToken() };
+        if (callToken is not null)
+        {
+            tokens[Channels.Call] = callToken;
+        }
+
+        return new Registration
+        {
+            Account = account,
+            Platform = "apns",
+            Address = new PushAddress
+            {
+                App = app,
+                Environment = environment,
+                Tokens = tokens,
+            },
+        };
+    }
+
     public async Task<Device> RegisterAsync(string account = Bob, string? token = null, string? resource = null, string? id = null)
     {
-        var registered = await Devices.RegisterAsync(
-            new Registration
-            {
-                Account = account,
-                Id = id,
-                App = App,
-                Platform = "apns",
-                Token = token ?? NewToken(),
-                Environment = DeviceEnvironment.Production,
-                Resource = resource,
-            },
-            TestContext.Current.CancellationToken
-        );
+        var registration = NewRegistration(account, token) with { Id = id, Resource = resource };
+        var registered = await Devices.RegisterAsync(registration, TestContext.Current.CancellationToken);
         return Assert.IsType<RegistrationResult.Done>(registered).Device;
     }
 

@@ -1,9 +1,8 @@
-using System.Collections.Concurrent;
 using System.Xml.Linq;
-using Microsoft.Extensions.Diagnostics.HealthChecks;
 using PushRelay.Ingest;
 using PushRelay.Links;
 using PushRelay.Presence;
+using PushRelay.Telemetry;
 
 namespace PushRelay.Bridge;
 
@@ -12,12 +11,11 @@ internal sealed class BridgeService(
     EventIngest ingest,
     PresenceTracker presence,
     PresenceCopy copy,
+    Conditions conditions,
     TimeProvider clock,
     ILogger<BridgeWorker> logger
-) : ILinkWorker, IHealthCheck
+) : ILinkWorker
 {
-    private readonly ConcurrentDictionary<ServerLink, bool> links = [];
-
     public IReadOnlyCollection<XName> Names => BridgeProtocol.Names;
 
     public bool Takes(XElement stanza) =>
@@ -30,8 +28,7 @@ internal sealed class BridgeService(
 
     public async Task RunAsync(ServerLink link, LinkInbox inbox, CancellationToken stoppingToken)
     {
-        links.TryAdd(link, true);
-        var worker = new BridgeWorker(link, inbox, ingest, presence, clock, logger);
+        var worker = new BridgeWorker(link, inbox, ingest, presence, conditions, clock, logger);
         var writer = copy.Begin(link.Servers, link.Term);
         try
         {
@@ -41,20 +38,7 @@ internal sealed class BridgeService(
         {
             copy.End(writer);
             worker.ForgetSessions();
-            links.TryRemove(link, out _);
         }
-    }
-
-    /// <summary>Degraded while the sessions of a server are unknown: alerts go out all the same, more than needed.</summary>
-    public Task<HealthCheckResult> CheckHealthAsync(HealthCheckContext context, CancellationToken cancellationToken = default)
-    {
-        var unknown = links
-            .Keys.Where(link => link.IsConnected)
-            .SelectMany(link => link.Servers)
-            .Where(server => !presence.Knows(server))
-            .Select(server => $"the sessions of {server} are unknown")
-            .ToList();
-        return Task.FromResult(unknown.Count > 0 ? HealthCheckResult.Degraded(string.Join("; ", unknown)) : HealthCheckResult.Healthy());
     }
 }
 
@@ -62,9 +46,7 @@ internal static class BridgeServices
 {
     public static IServiceCollection AddBridge(this IServiceCollection services)
     {
-        services.AddSingleton<BridgeService>();
-        services.AddSingleton<ILinkWorker>(provider => provider.GetRequiredService<BridgeService>());
-        services.AddHealthChecks().AddCheck<BridgeService>("bridge");
+        services.AddSingleton<ILinkWorker, BridgeService>();
         return services;
     }
 }

@@ -33,7 +33,6 @@ internal sealed partial class BridgeStream
 
     private TimeSpan heartbeat = HeartbeatDefault;
     private long lastHeard;
-    private bool refusalLogged;
 
     public BridgeStream(StreamName name, PresenceTracker presence, TimeProvider clock, ILogger logger)
     {
@@ -118,7 +117,6 @@ internal sealed partial class BridgeStream
         }
 
         MarkHeard();
-        refusalLogged = false;
         state = new StreamState.Live(result.Epoch, ResumeNumbering(result), result.Seq);
         if (result.Dropped > 0)
         {
@@ -139,16 +137,6 @@ internal sealed partial class BridgeStream
         }
 
         return new EventBatch(name, [.. changes.Select(c => new RelayEvent.PresenceChanged(c, now))], null);
-    }
-
-    /// <summary>The server refused the request: it has no module, or forbids it.</summary>
-    public void MarkRefused(string? id, string condition)
-    {
-        if (Request is { } request && id == request && !refusalLogged)
-        {
-            refusalLogged = true;
-            Refused(name.Server, condition);
-        }
     }
 
     /// <summary>One <c>events</c> stanza.</summary>
@@ -308,13 +296,6 @@ internal sealed partial class BridgeStream
         Message = "Server {Server} ({Software}, mod_push_relay {Module}) reports {Sessions} sessions; events go on after number {Seq}"
     )]
     private partial void SnapshotTaken(string server, string software, string module, int sessions, long seq);
-
-    [LoggerMessage(
-        Level = LogLevel.Warning,
-        Message = "Server {Server} answers the bridge with {Condition}: is mod_push_relay loaded for it, with this component? Until "
-            + "then every session is unknown and no alert comes from it"
-    )]
-    private partial void Refused(string server, string condition);
 
     [LoggerMessage(
         Level = LogLevel.Warning,

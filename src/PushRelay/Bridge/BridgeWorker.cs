@@ -6,6 +6,7 @@ using PushRelay.Ingest;
 using PushRelay.Links;
 using PushRelay.Presence;
 using PushRelay.Storage;
+using PushRelay.Telemetry;
 using PushRelay.Xmpp;
 
 namespace PushRelay.Bridge;
@@ -19,6 +20,7 @@ internal sealed partial class BridgeWorker(
     LinkInbox inbox,
     EventIngest ingest,
     PresenceTracker presence,
+    Conditions conditions,
     TimeProvider clock,
     ILogger<BridgeWorker> logger
 )
@@ -33,6 +35,9 @@ internal sealed partial class BridgeWorker(
 
     private readonly BridgeStreams streams = new(presence, clock, logger);
     private readonly List<EventBatch> batches = [];
+
+    /// <summary>The subject of a database that does not take the events.</summary>
+    private readonly string databaseWork = $"events of {link.Domain}";
     private long requests;
 
     /// <summary>Until stopped, or until another node has the lease.</summary>
@@ -44,6 +49,7 @@ internal sealed partial class BridgeWorker(
             {
                 await inbox.WaitAsync(Tick, stoppingToken);
                 await ProcessBatchAsync(stoppingToken);
+                ReportServers();
             }
             catch (OperationCanceledException) when (stoppingToken.IsCancellationRequested)
             {
@@ -64,7 +70,30 @@ internal sealed partial class BridgeWorker(
     }
 
     /// <summary>The link is no longer this node's: nothing is known here of its servers' sessions.</summary>
-    public void ForgetSessions() => streams.DropAll();
+    public void ForgetSessions()
+    {
+        streams.DropAll();
+        conditions.Clear(ConditionKind.DatabaseDown, databaseWork);
+        foreach (var server in link.Servers)
+        {
+            conditions.Clear(ConditionKind.ServerUnknown, server);
+        }
+    }
+
+    private void ReportServers()
+    {
+        foreach (var server in link.Servers)
+        {
+            if (link.IsConnected && !presence.Knows(server))
+            {
+                conditions.Raise(ConditionKind.ServerUnknown, server);
+            }
+            else
+            {
+                conditions.Clear(ConditionKind.ServerUnknown, server);
+            }
+        }
+    }
 
     private async Task ProcessBatchAsync(CancellationToken cancellationToken)
     {
@@ -166,7 +195,16 @@ internal sealed partial class BridgeWorker(
         var asked = streams.FindRequest(name.Server, id);
         if ((string?)stanza.Attribute("type") == "error")
         {
-            asked?.MarkRefused(id, XmppStanza.ConditionOf(stanza) ?? "error");
+            if (asked is not null)
+            {
+                // it has no module, or forbids it
+                conditions.Raise(
+                    ConditionKind.ServerUnknown,
+                    name.Server,
+                    $"it answers the bridge with {XmppStanza.ConditionOf(stanza) ?? "error"}"
+                );
+            }
+
             return;
         }
 
@@ -262,12 +300,14 @@ internal sealed partial class BridgeWorker(
         {
             try
             {
-                return await action();
+                var result = await action();
+                conditions.Clear(ConditionKind.DatabaseDown, databaseWork);
+                return result;
             }
             catch (Exception exception)
                 when (exception is not (OperationCanceledException or LeaseLostException) && !DatabaseErrors.IsOfTheValues(exception))
             {
-                DatabaseAway(link.Domain, exception.GetBaseException().Message);
+                conditions.Raise(ConditionKind.DatabaseDown, databaseWork, exception.GetBaseException().Message);
                 await Task.Delay(DatabaseRetry, clock, cancellationToken);
             }
         }
@@ -281,11 +321,4 @@ internal sealed partial class BridgeWorker(
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "A bridge stanza of server {Server} cannot be understood and is passed over")]
     private partial void NotUnderstood(string server);
-
-    [LoggerMessage(
-        Level = LogLevel.Error,
-        Message = "The events of component {Domain} wait: the database does not take them ({Problem}); nothing is lost, the server "
-            + "keeps them"
-    )]
-    private partial void DatabaseAway(string domain, string problem);
 }

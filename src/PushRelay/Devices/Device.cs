@@ -1,5 +1,6 @@
 using Microsoft.EntityFrameworkCore;
 using Microsoft.EntityFrameworkCore.Metadata.Builders;
+using PushRelay.Push;
 using PushRelay.Secrets;
 
 namespace PushRelay.Devices;
@@ -10,12 +11,6 @@ internal enum DeviceStatus : short
 
     /// <summary>The push network refused its token; nothing is sent until it is registered again.</summary>
     Invalid = 1,
-}
-
-internal enum DeviceEnvironment : short
-{
-    Production = 0,
-    Sandbox = 1,
 }
 
 /// <summary>One installation of an app, registered for one account.</summary>
@@ -35,17 +30,13 @@ internal sealed class Device
 
     public required string Platform { get; set; }
 
-    /// <summary>HMAC of app and token: finds the device of a token without a token in the database.</summary>
+    /// <summary>HMAC of app and alert token: finds the device of a token without a token in the database.</summary>
     public required byte[] TokenIndex { get; set; }
 
-    public required byte[] Token { get; set; }
+    public required DeviceTokens Tokens { get; set; }
 
-    /// <summary>First and last four characters, all that is ever shown.</summary>
-    public required string TokenHint { get; set; }
-
-    public byte[]? VoipToken { get; set; }
-
-    public required DeviceEnvironment Environment { get; set; }
+    /// <summary>Which of the network's environments the tokens are of, in its own word; null where it has none.</summary>
+    public string? Environment { get; set; }
 
     /// <summary>The XMPP resource of its sessions: ties it to them, so that its own foreground is told from another device's.</summary>
     public string? Resource { get; set; }
@@ -80,10 +71,15 @@ internal sealed class Device
 
     public DateTimeOffset? LastReceivedAt { get; set; }
 
-    public string OpenToken(MasterKey masterKey) => masterKey.Open(Token, TableName, Key, nameof(Token));
-
-    public string? OpenVoipToken(MasterKey masterKey) =>
-        VoipToken is null ? null : masterKey.Open(VoipToken, TableName, Key, nameof(VoipToken));
+    /// <summary>Where it is reached, with readable tokens.</summary>
+    /// <exception cref="System.Security.Cryptography.CryptographicException">No key opens its tokens.</exception>
+    public PushAddress Address(MasterKey masterKey) =>
+        new()
+        {
+            App = App,
+            Environment = Environment,
+            Tokens = Tokens.Open(Key, masterKey),
+        };
 
     internal sealed class Table : IEntityTypeConfiguration<Device>
     {
@@ -95,6 +91,7 @@ internal sealed class Device
             builder.Property(d => d.Id).IsRequired();
             builder.Property(d => d.Revision).IsConcurrencyToken();
             builder.Property(d => d.Preferences).HasConversion(p => p!.ToJson(), text => DevicePreferences.FromJson(text));
+            builder.Property(d => d.Tokens).HasConversion(t => t.ToJson(), text => DeviceTokens.FromJson(text));
             builder.HasIndex(d => new { d.Account, d.Id }).IsUnique();
             builder.HasIndex(d => new { d.Account, d.TokenIndex }).IsUnique();
             builder.HasIndex(d => d.TokenIndex);

@@ -16,18 +16,18 @@ internal sealed class DeviceAppsOptions
 
     internal sealed class AppApns
     {
-        public DeviceEnvironment Environment { get; set; } = DeviceEnvironment.Production;
+        public string Environment { get; set; } = "Production";
     }
 }
 
 internal sealed class DeviceApps(IOptions<DeviceAppsOptions> options)
 {
-    private readonly Dictionary<string, DeviceEnvironment> environments = options.Value.Apps.ToDictionary(
+    private readonly Dictionary<string, string> environments = options.Value.Apps.ToDictionary(
         app => app.Id,
-        app => app.Apns.Environment,
+        app => app.Apns.Environment.ToLowerInvariant(),
         StringComparer.Ordinal
     );
 
     /// <summary>Of devices that do not say theirs; null where the app is not configured.</summary>
-    public DeviceEnvironment? DefaultEnvironment(string app) => environments.TryGetValue(app, out var environment) ? environment : null;
+    public string? DefaultEnvironment(string app) => environments.GetValueOrDefault(app);
 }

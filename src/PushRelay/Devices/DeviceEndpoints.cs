@@ -4,6 +4,7 @@ using Microsoft.AspNetCore.Http.HttpResults;
 using PushRelay.Access;
 using PushRelay.Api;
 using PushRelay.Apps;
+using PushRelay.Push;
 
 namespace PushRelay.Devices;
 
@@ -264,9 +265,9 @@ internal sealed class DeviceEndpoints(DeviceRegistry registry, DeviceApps apps, 
             device.Account,
             device.App,
             device.Platform,
-            device.TokenHint,
-            Name(device.Environment),
-            registry.VoipTokenHint(device),
+            device.Tokens.Hint(Channels.Alert)!,
+            device.Environment,
+            device.Tokens.Hint(Channels.Call),
             device.Resource,
             device.Locale,
             device.TimeZone,

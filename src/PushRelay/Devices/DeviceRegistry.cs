@@ -4,6 +4,7 @@ using Microsoft.EntityFrameworkCore;
 using PushRelay.Access;
 using PushRelay.Audit;
 using PushRelay.Outbox;
+using PushRelay.Push;
 using PushRelay.Secrets;
 using PushRelay.Storage;
 
@@ -197,21 +198,26 @@ internal sealed class DeviceRegistry(
         return marked > 0;
     }
 
-    /// <summary>The push network refused the device's VoIP token: calls come as alerts from now on. The alert token is another.</summary>
-    public async Task ForgetVoipTokenAsync(Device sent, CancellationToken cancellationToken)
+    /// <summary>The push network refused the token of one channel, which the device has no more; its other tokens stay.</summary>
+    /// <param name="sent">The device as it was when the token was used; one that has changed since keeps what it has.</param>
+    /// <param name="channel">Of <see cref="Channels"/>, but not <see cref="Channels.Alert"/>.</param>
+    /// <param name="cancellationToken">Stops the statement.</param>
+    public async Task ForgetTokenAsync(Device sent, string channel, CancellationToken cancellationToken)
     {
+        if (sent.Tokens.Without(channel) is not { } others)
+        {
+            return;
+        }
+
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
         await db.Set<Device>()
             .Where(d => d.Key == sent.Key && d.RegisteredAt == sent.RegisteredAt)
             .ExecuteUpdateAsync(
-                set => set.SetProperty(d => d.VoipToken, (byte[]?)null).SetProperty(d => d.Revision, d => d.Revision + 1),
+                set => set.SetProperty(d => d.Tokens, others).SetProperty(d => d.Revision, d => d.Revision + 1),
                 cancellationToken
             );
         recent.Forget([sent.Key]);
     }
-
-    /// <summary>First and last four characters, all that is ever shown.</summary>
-    public string? VoipTokenHint(Device device) => device.OpenVoipToken(masterKey) is { } token ? RegistrationWriter.Hint(token) : null;
 
     /// <summary>
     /// Fills in when each was last reached, as the ledger has it; what the ledger forgets was noted before (<see
@@ -356,27 +362,17 @@ internal sealed class DeviceRegistry(
 
     private async Task<bool> ResealAsync(RelayDb db, Device device, CancellationToken cancellationToken)
     {
-        var token = masterKey.Reseal(device.Token, Device.TableName, device.Key, nameof(Device.Token));
-        var voipToken = device.VoipToken is null
-            ? null
-            : masterKey.Reseal(device.VoipToken, Device.TableName, device.Key, nameof(Device.VoipToken));
-        if (token is null && voipToken is null)
+        if (device.Tokens.Reseal(device.Key, masterKey) is not { } tokens)
         {
             return false;
         }
 
-        var index = RegistrationWriter.TokenIndexes(masterKey, device.App, device.OpenToken(masterKey))[0];
-        var (newToken, newVoipToken) = (token ?? device.Token, voipToken ?? device.VoipToken);
+        var index = DeviceTokens.IndexesOf(device.App, device.Address(masterKey).Tokens[Channels.Alert], masterKey)[0];
         // only what it was read as: a registration in between has written its own
         return await db.Set<Device>()
-                .Where(d => d.Key == device.Key && d.Token == device.Token && d.VoipToken == device.VoipToken)
-                .ExecuteUpdateAsync(
-                    set =>
-                        set.SetProperty(d => d.Token, newToken)
-                            .SetProperty(d => d.VoipToken, newVoipToken)
-                            .SetProperty(d => d.TokenIndex, index),
-                    cancellationToken
-                ) > 0;
+                .Where(d => d.Key == device.Key && d.Tokens == device.Tokens)
+                .ExecuteUpdateAsync(set => set.SetProperty(d => d.Tokens, tokens).SetProperty(d => d.TokenIndex, index), cancellationToken)
+            > 0;
     }
 
     /// <summary>As the audit calls a removal for that reason.</summary>

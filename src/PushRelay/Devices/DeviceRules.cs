@@ -4,6 +4,7 @@ using Microsoft.AspNetCore.Http.HttpResults;
 using PushRelay.Access;
 using PushRelay.Api;
 using PushRelay.Apps;
+using PushRelay.Push;
 
 namespace PushRelay.Devices;
 
@@ -65,13 +66,7 @@ internal static partial class DeviceRules
             "voipToken",
             $"must be {TokenDigitsMin} to {TokenDigitsMax} hex digits, an even number of them"
         );
-        DeviceEnvironment? environment = body.Environment switch
-        {
-            "production" => DeviceEnvironment.Production,
-            "sandbox" => DeviceEnvironment.Sandbox,
-            _ => null,
-        };
-        Require(body.Environment is null || environment is not null, "environment", "must be \"production\" or \"sandbox\"");
+        Require(body.Environment is null or "production" or "sandbox", "environment", "must be \"production\" or \"sandbox\"");
         var resource = NormaliseResource(body.Resource);
         Require(
             body.Resource is null || resource is not null,
@@ -108,11 +103,15 @@ internal static partial class DeviceRules
             {
                 Account = account!,
                 Id = deviceId,
-                App = body.App!,
                 Platform = body.Platform!,
-                Token = token!,
-                Environment = environment ?? appEnvironment,
-                VoipToken = voipToken,
+                Address = new PushAddress
+                {
+                    App = body.App!,
+                    Environment = body.Environment ?? appEnvironment,
+                    Tokens = voipToken is null
+                        ? new Dictionary<string, string> { [Channels.Alert] = token! }
+                        : new Dictionary<string, string> { [Channels.Alert] = token!, [Channels.Call] = voipToken },
+                },
                 Resource = resource,
                 Locale = body.Locale,
                 TimeZone = body.TimeZone,

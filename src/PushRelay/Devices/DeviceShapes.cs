@@ -34,7 +34,7 @@ public sealed record DeviceAnswer(
     string App,
     string Platform,
     string Token,
-    string Environment,
+    string? Environment,
     string? VoipToken,
     string? Resource,
     string? Locale,

@@ -1,8 +1,9 @@
 using PushRelay.Audit;
+using PushRelay.Push;
 
 namespace PushRelay.Devices;
 
-/// <summary>A valid registration: names normalised, token lower-case hex.</summary>
+/// <summary>A valid registration: names normalised, tokens in the form that their network keeps.</summary>
 internal sealed record Registration
 {
     public required string Account { get; init; }
@@ -10,15 +11,10 @@ internal sealed record Registration
     /// <summary>The app's own installation id; null: the relay makes one, or the token tells.</summary>
     public string? Id { get; init; }
 
-    public required string App { get; init; }
-
     public required string Platform { get; init; }
 
-    public required string Token { get; init; }
-
-    public required DeviceEnvironment Environment { get; init; }
-
-    public string? VoipToken { get; init; }
+    /// <summary>As the network keeps and compares it.</summary>
+    public required PushAddress Address { get; init; }
 
     public string? Resource { get; init; }
 

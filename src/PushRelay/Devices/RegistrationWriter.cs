@@ -4,6 +4,7 @@ using Microsoft.EntityFrameworkCore;
 using Npgsql;
 using PushRelay.Audit;
 using PushRelay.Outbox;
+using PushRelay.Push;
 using PushRelay.Secrets;
 using PushRelay.Storage;
 
@@ -37,7 +38,9 @@ internal sealed class RegistrationWriter(
 
     public async Task<RegistrationResult> RegisterAsync(Registration registration, CancellationToken cancellationToken)
     {
-        var waiting = new Waiting(registration, TokenIndexes(masterKey, registration.App, registration.Token), cancellationToken);
+        var address = registration.Address;
+        var indexes = DeviceTokens.IndexesOf(address.App, address.Tokens[Channels.Alert], masterKey);
+        var waiting = new Waiting(registration, indexes, cancellationToken);
         await inbox.Writer.WriteAsync(waiting, cancellationToken);
         if (Interlocked.CompareExchange(ref writing, 1, 0) == 0)
         {
@@ -46,13 +49,6 @@ internal sealed class RegistrationWriter(
 
         return await waiting.Result.Task;
     }
-
-    /// <summary>What a device is found by: the first is written; the others are of older master keys, while those are being
-    /// replaced.</summary>
-    public static IReadOnlyList<byte[]> TokenIndexes(MasterKey masterKey, string app, string token) => masterKey.Macs("token", app, token);
-
-    /// <summary>First and last four characters, all that is ever shown.</summary>
-    public static string Hint(string token) => $"{token[..4]}…{token[^4..]}";
 
     private async Task WriteAllAsync()
     {
@@ -281,12 +277,10 @@ internal sealed class RegistrationWriter(
             Key = key,
             Id = key.ToString("D"),
             Account = registration.Account,
-            App = registration.App,
+            App = registration.Address.App,
             Platform = registration.Platform,
             TokenIndex = index,
-            Token = [],
-            TokenHint = "",
-            Environment = registration.Environment,
+            Tokens = DeviceTokens.None,
             Node = Convert.ToHexStringLower(RandomNumberGenerator.GetBytes(16)),
             CreatedAt = now,
             RegisteredAt = now,
@@ -298,15 +292,11 @@ internal sealed class RegistrationWriter(
     private void Replace(Device device, Registration registration, byte[] index, DateTimeOffset now)
     {
         device.Id = registration.Id ?? device.Id;
-        device.App = registration.App;
+        device.App = registration.Address.App;
         device.Platform = registration.Platform;
         device.TokenIndex = index;
-        device.Token = masterKey.Seal(registration.Token, Device.TableName, device.Key, nameof(Device.Token));
-        device.TokenHint = Hint(registration.Token);
-        device.VoipToken = registration.VoipToken is null
-            ? null
-            : masterKey.Seal(registration.VoipToken, Device.TableName, device.Key, nameof(Device.VoipToken));
-        device.Environment = registration.Environment;
+        device.Tokens = DeviceTokens.Seal(registration.Address.Tokens, device.Key, masterKey);
+        device.Environment = registration.Address.Environment;
         device.Resource = registration.Resource;
         device.Locale = registration.Locale;
         device.TimeZone = registration.TimeZone;

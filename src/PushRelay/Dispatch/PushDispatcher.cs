@@ -311,7 +311,7 @@ internal sealed partial class PushDispatcher(
         if (answer.Outcome == PushOutcome.DeviceInvalid && notification.UsesVoip)
         {
             // the token for calls is another than the one for alerts: this call rings as an alert, and so do later ones
-            await settlements.InsistAsync(() => registry.ForgetVoipTokenAsync(device, CancellationToken.None), alert);
+            await settlements.InsistAsync(() => registry.ForgetTokenAsync(device, Channels.Call, CancellationToken.None), alert);
             return new Settlement.Retry(TimeSpan.Zero, Excused: true);
         }
 
@@ -337,13 +337,14 @@ internal sealed partial class PushDispatcher(
     {
         var delivery = alert.Newest;
         var content = delivery.Clear ?? Content(delivery);
+        var address = device.Address(masterKey);
         return new Notification
         {
             Id = alert.Head.Id,
             App = device.App,
-            Token = device.OpenToken(masterKey),
-            VoipToken = device.OpenVoipToken(masterKey),
-            Sandbox = device.Environment == DeviceEnvironment.Sandbox,
+            Token = address.Tokens[Channels.Alert],
+            VoipToken = address.Tokens.GetValueOrDefault(Channels.Call),
+            Sandbox = address.Environment == "sandbox",
             ExpiresAt = delivery.ExpiresAt,
             // of a call the slot is the call's own
             ThreadId = Base64Url.EncodeToString(

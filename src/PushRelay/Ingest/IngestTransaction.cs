@@ -289,7 +289,7 @@ internal sealed class IngestTransaction(
             Device = device?.Id,
             App = device?.App,
             Platform = device?.Platform,
-            Sandbox = device?.Environment == DeviceEnvironment.Sandbox,
+            Sandbox = device?.Environment == "sandbox",
             EventKey = message.Key,
             Source = message.Source,
             Class = message.Class,

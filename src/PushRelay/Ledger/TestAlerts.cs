@@ -70,7 +70,7 @@ internal sealed class TestAlerts(
             Device = device.Id,
             App = device.App,
             Platform = device.Platform,
-            Sandbox = device.Environment == DeviceEnvironment.Sandbox,
+            Sandbox = device.Environment == "sandbox",
             EventKey = eventKey,
             Source = EventSource.Test,
             Class = EventClass.Text,

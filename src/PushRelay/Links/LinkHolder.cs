@@ -1,5 +1,6 @@
 using PushRelay.Cluster;
 using PushRelay.Storage;
+using PushRelay.Telemetry;
 
 namespace PushRelay.Links;
 
@@ -12,6 +13,7 @@ internal sealed partial class LinkHolder(
     string domain,
     LeaseTable leases,
     Func<LeaseTerm, ServerLink> openLink,
+    Conditions conditions,
     TimeProvider clock,
     ILogger<LinkHolder> logger
 )
@@ -24,7 +26,9 @@ internal sealed partial class LinkHolder(
     private static readonly TimeSpan ReleaseTimeout = TimeSpan.FromSeconds(2);
 
     private volatile ServerLink? link;
-    private bool waitLogged;
+
+    /// <summary>The subject of a database that does not answer about the lease.</summary>
+    private readonly string leaseWork = $"lease of {domain}";
 
     public string Domain => domain;
 
@@ -33,19 +37,17 @@ internal sealed partial class LinkHolder(
     /// <summary>Another node holds the lease, as the database last said.</summary>
     public bool StandsBy { get; private set; }
 
-    public bool IsConnected => link?.IsConnected ?? false;
-
     public async Task RunAsync(CancellationToken stoppingToken)
     {
         try
         {
+            conditions.Raise(ConditionKind.LinkDown, domain);
             while (true)
             {
                 // before the question: the lease runs from some moment after it
                 var since = clock.GetTimestamp();
                 if (await TryTakeAsync(stoppingToken) is { } term)
                 {
-                    (StandsBy, waitLogged) = (false, false);
                     await HoldAsync(term, since, stoppingToken);
                 }
 
@@ -117,7 +119,9 @@ internal sealed partial class LinkHolder(
     {
         try
         {
-            return await leases.RenewAsync(term, IsConnected, cancellationToken).WaitAsync(limit, clock, cancellationToken);
+            return await leases
+                .RenewAsync(term, link is { IsConnected: true }, cancellationToken)
+                .WaitAsync(limit, clock, cancellationToken);
         }
         catch (Exception exception) when (exception is not OperationCanceledException)
         {
@@ -130,25 +134,30 @@ internal sealed partial class LinkHolder(
         try
         {
             var term = await leases.TakeAsync(LeaseOf(domain), cancellationToken);
-            StandsBy = term is null;
-            if (StandsBy && !waitLogged)
-            {
-                waitLogged = true;
-                AnotherHolds(domain);
-            }
-
+            conditions.Clear(ConditionKind.DatabaseDown, leaseWork);
+            MarkStandby(term is null);
             return term;
         }
         catch (Exception exception) when (exception is not OperationCanceledException)
         {
-            if (!waitLogged)
-            {
-                waitLogged = true;
-                DatabaseAway(domain, exception.GetBaseException().Message);
-            }
-
+            conditions.Raise(ConditionKind.DatabaseDown, leaseWork, exception.GetBaseException().Message);
             return null;
         }
+    }
+
+    private void MarkStandby(bool standsBy)
+    {
+        if (standsBy && !StandsBy)
+        {
+            AnotherHolds(domain);
+            conditions.Clear(ConditionKind.LinkDown, domain);
+        }
+        else if (!standsBy && StandsBy)
+        {
+            conditions.Raise(ConditionKind.LinkDown, domain);
+        }
+
+        StandsBy = standsBy;
     }
 
     private async Task ReleaseAsync(LeaseTerm term)
@@ -178,10 +187,4 @@ internal sealed partial class LinkHolder(
         Message = "The link of component {Domain} is closed: its lease of {Seconds:0} s could not be renewed, and another node waits for it"
     )]
     private partial void NotRenewed(string domain, double seconds);
-
-    [LoggerMessage(
-        Level = LogLevel.Error,
-        Message = "The link of component {Domain} waits: the database does not say who has it ({Problem})"
-    )]
-    private partial void DatabaseAway(string domain, string problem);
 }

@@ -3,6 +3,7 @@ using Microsoft.Extensions.Options;
 using PushRelay.Access;
 using PushRelay.Apps;
 using PushRelay.Cluster;
+using PushRelay.Telemetry;
 
 namespace PushRelay.Links;
 
@@ -13,6 +14,7 @@ internal sealed partial class LinkService(
     IEnumerable<ILinkWorker> workers,
     LeaseTable leases,
     IOptions<ApiOptions> api,
+    Conditions conditions,
     TimeProvider clock,
     ILoggerFactory loggers,
     ILogger<LinkService> logger
@@ -23,23 +25,24 @@ internal sealed partial class LinkService(
         .. options.Value.Components.Select(component => new LinkHolder(
             component.Domain,
             leases,
-            term => new ServerLink(component, term, [.. handlers], [.. workers], api.Value.RateLimits, clock, loggers),
+            term => new ServerLink(component, term, [.. handlers], [.. workers], api.Value.RateLimits, conditions, clock, loggers),
+            conditions,
             clock,
             loggers.CreateLogger<LinkHolder>()
         )),
     ];
 
-    /// <summary>Degraded while a link is down. A standby node is healthy.</summary>
+    /// <summary>Degraded while a link is down, or the sessions of a server are unknown: alerts go out all the same, more than needed. A
+    /// standby node is healthy.</summary>
     public Task<HealthCheckResult> CheckHealthAsync(HealthCheckContext context, CancellationToken cancellationToken = default)
     {
-        var down = links.Where(l => !l.IsConnected && !l.StandsBy).Select(l => $"component {l.Domain} is not connected").ToList();
+        var standby = links.Where(l => l.StandsBy).Select(l => l.Domain).ToList();
         return Task.FromResult(
-            down.Count > 0 ? HealthCheckResult.Degraded(string.Join("; ", down))
-            : links.Exists(l => l.StandsBy)
-                ? HealthCheckResult.Healthy(
-                    "another node has the link of " + string.Join(", ", links.Where(l => l.StandsBy).Select(l => l.Domain))
-                )
-            : HealthCheckResult.Healthy()
+            conditions.Health(
+                standby.Count == 0 ? null : $"another node has the link of {string.Join(", ", standby)}",
+                ConditionKind.LinkDown,
+                ConditionKind.ServerUnknown
+            )
         );
     }
 

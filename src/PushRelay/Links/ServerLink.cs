@@ -2,6 +2,7 @@ using System.Xml.Linq;
 using PushRelay.Access;
 using PushRelay.Apps;
 using PushRelay.Cluster;
+using PushRelay.Telemetry;
 using PushRelay.Xmpp;
 
 namespace PushRelay.Links;
@@ -10,6 +11,7 @@ namespace PushRelay.Links;
 internal sealed class ServerLink : IXmppComponentHandler, IAsyncDisposable
 {
     private readonly ComponentOptions options;
+    private readonly Conditions conditions;
     private readonly XmppComponent component;
     private readonly StanzaRouter router;
     private readonly IReadOnlyList<(ILinkWorker Worker, LinkInbox Inbox)> workers;
@@ -20,11 +22,12 @@ internal sealed class ServerLink : IXmppComponentHandler, IAsyncDisposable
         IReadOnlyList<IIqHandler> handlers,
         IReadOnlyList<ILinkWorker> workers,
         RateLimitOptions rates,
+        Conditions conditions,
         TimeProvider clock,
         ILoggerFactory loggers
     )
     {
-        this.options = options;
+        (this.options, this.conditions) = (options, conditions);
         Term = term;
         this.workers = [.. workers.Select(worker => (worker, new LinkInbox(clock)))];
         router = new StanzaRouter(
@@ -80,6 +83,7 @@ internal sealed class ServerLink : IXmppComponentHandler, IAsyncDisposable
 
     async ValueTask IXmppComponentHandler.ConnectedAsync(CancellationToken cancellationToken)
     {
+        conditions.Clear(ConditionKind.LinkDown, Domain);
         foreach (var (_, inbox) in workers)
         {
             await inbox.ConnectedAsync(cancellationToken);
@@ -88,6 +92,7 @@ internal sealed class ServerLink : IXmppComponentHandler, IAsyncDisposable
 
     ValueTask IXmppComponentHandler.DisconnectedAsync(Exception? reason, CancellationToken cancellationToken)
     {
+        conditions.Raise(ConditionKind.LinkDown, Domain);
         foreach (var (_, inbox) in workers)
         {
             inbox.Disconnected();

@@ -2,6 +2,7 @@ using System.Collections.Concurrent;
 using Microsoft.EntityFrameworkCore;
 using PushRelay.Cluster;
 using PushRelay.Storage;
+using PushRelay.Telemetry;
 
 namespace PushRelay.Presence;
 
@@ -14,8 +15,8 @@ internal sealed class PresenceCopy(
     PresenceTracker tracker,
     LeaseTable leases,
     DatabaseClock databaseClock,
-    TimeProvider clock,
-    ILogger<PresenceCopyWriter> logger
+    Conditions conditions,
+    TimeProvider clock
 )
 {
     public static readonly TimeSpan AgeMax = TimeSpan.FromSeconds(5);
@@ -30,7 +31,7 @@ internal sealed class PresenceCopy(
     /// <param name="term">Of the link's lease: each write shows it.</param>
     public PresenceCopyWriter Begin(IReadOnlyList<string> servers, LeaseTerm term)
     {
-        var writer = new PresenceCopyWriter(databases, tracker, leases, clock, logger, servers, term);
+        var writer = new PresenceCopyWriter(databases, tracker, leases, conditions, clock, servers, term);
         foreach (var server in servers)
         {
             writers[server] = writer;

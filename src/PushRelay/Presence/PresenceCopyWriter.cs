@@ -2,6 +2,7 @@ using System.Text.Json;
 using Microsoft.EntityFrameworkCore;
 using PushRelay.Cluster;
 using PushRelay.Storage;
+using PushRelay.Telemetry;
 
 namespace PushRelay.Presence;
 
@@ -9,12 +10,12 @@ namespace PushRelay.Presence;
 /// Writes the copy of one link's sessions for the other nodes, under one term of the link's lease. In batches of a bounded size, beside the
 /// alerts' way: nothing waits for it.
 /// </summary>
-internal sealed partial class PresenceCopyWriter(
+internal sealed class PresenceCopyWriter(
     IDbContextFactory<RelayDb> databases,
     PresenceTracker tracker,
     LeaseTable leases,
+    Conditions conditions,
     TimeProvider clock,
-    ILogger<PresenceCopyWriter> logger,
     IReadOnlyList<string> servers,
     LeaseTerm term
 )
@@ -30,7 +31,9 @@ internal sealed partial class PresenceCopyWriter(
 
     /// <summary>The streams in the table, as far as this node knows, and which of them were live; null before the first write.</summary>
     private (long At, HashSet<StreamName> Streams, HashSet<StreamName> Live)? written;
-    private bool failureLogged;
+
+    /// <summary>The subject of a database that does not take the copy.</summary>
+    private readonly string databaseWork = $"sessions of {string.Join(", ", servers)}";
 
     public IReadOnlyList<string> Servers => servers;
 
@@ -52,6 +55,10 @@ internal sealed partial class PresenceCopyWriter(
         catch (LeaseLostException)
         {
             // nothing more may be written
+        }
+        finally
+        {
+            conditions.Clear(ConditionKind.DatabaseDown, databaseWork);
         }
     }
 
@@ -111,17 +118,13 @@ internal sealed partial class PresenceCopyWriter(
         try
         {
             var rest = await WriteAsync(cancellationToken);
-            failureLogged = false;
+            conditions.Clear(ConditionKind.DatabaseDown, databaseWork);
             return rest;
         }
         catch (Exception exception) when (exception is not (OperationCanceledException or LeaseLostException))
         {
-            if (!failureLogged)
-            {
-                Failed(exception.GetBaseException().Message);
-            }
-
-            failureLogged = true;
+            // the other nodes treat these accounts as unknown until it succeeds
+            conditions.Raise(ConditionKind.DatabaseDown, databaseWork, exception.GetBaseException().Message);
             return false;
         }
     }
@@ -243,10 +246,4 @@ internal sealed partial class PresenceCopyWriter(
             cancellationToken
         );
     }
-
-    [LoggerMessage(
-        Level = LogLevel.Warning,
-        Message = "Could not store presence for the other nodes; until then they treat these accounts as unknown: {Problem}"
-    )]
-    private partial void Failed(string problem);
 }

@@ -143,7 +143,7 @@ public sealed class NodeFaultTests(FaultDatabase database)
         );
         // what is sealed for another row cannot be opened
         await bed.Ledger.ScalarAsync(
-            $"UPDATE devices SET token = (SELECT token FROM devices WHERE account = '{Rehearsal.Account(1)}') WHERE account = "
+            $"UPDATE devices SET tokens = (SELECT tokens FROM devices WHERE account = '{Rehearsal.Account(1)}') WHERE account = "
                 + $"'{Rehearsal.Account(0)}'",
             Token
         );

@@ -3,6 +3,7 @@ using PushRelay.Devices;
 using PushRelay.Ingest;
 using PushRelay.Outbox;
 using PushRelay.Presence;
+using PushRelay.Push;
 using PushRelay.Tests.Storage;
 
 namespace PushRelay.Tests.Devices;
@@ -45,9 +46,9 @@ public abstract class DeviceRegistryContract : IAsyncLifetime
         var token = TestRelay.NewToken();
         var device = await relay.RegisterAsync(token: token);
 
-        Assert.DoesNotContain(token, System.Text.Encoding.UTF8.GetString(device.Token), StringComparison.Ordinal);
-        Assert.Equal($"{token[..4]}…{token[^4..]}", device.TokenHint);
-        Assert.Equal(token, Assert.Single(await ListAsync(TestRelay.Bob)).OpenToken(relay.MasterKey));
+        Assert.DoesNotContain(token, device.Tokens.ToJson(), StringComparison.Ordinal);
+        Assert.Equal($"{token[..4]}…{token[^4..]}", device.Tokens.Hint(Channels.Alert));
+        Assert.Equal(token, Assert.Single(await ListAsync(TestRelay.Bob)).Address(relay.MasterKey).Tokens[Channels.Alert]);
     }
 
     [Fact]
@@ -58,7 +59,7 @@ public abstract class DeviceRegistryContract : IAsyncLifetime
         var second = await relay.RegisterAsync(id: "phone-1");
 
         Assert.Equal(first.Key, second.Key);
-        Assert.NotEqual(first.TokenHint, second.TokenHint);
+        Assert.NotEqual(first.Tokens.Hint(Channels.Alert), second.Tokens.Hint(Channels.Alert));
     }
 
     [Fact]
@@ -132,20 +133,7 @@ public abstract class DeviceRegistryContract : IAsyncLifetime
         var results = await Task.WhenAll(
             Enumerable
                 .Range(0, 40)
-                .Select(i =>
-                    relay.Devices.RegisterAsync(
-                        new Registration
-                        {
-                            Account = TestRelay.Bob,
-                            Id = $"phone-{i}",
-                            App = TestRelay.App,
-                            Platform = "apns",
-                            Token = TestRelay.NewToken(),
-                            Environment = DeviceEnvironment.Production,
-                        },
-                        Token
-                    )
-                )
+                .Select(i => relay.Devices.RegisterAsync(TestRelay.NewRegistration(TestRelay.Bob) with { Id = $"phone-{i}" }, Token))
         );
 
         Assert.Equal(
@@ -160,14 +148,7 @@ public abstract class DeviceRegistryContract : IAsyncLifetime
     {
         using var gone = new CancellationTokenSource();
         await gone.CancelAsync();
-        var registration = new Registration
-        {
-            Account = Carol,
-            App = TestRelay.App,
-            Platform = "apns",
-            Token = TestRelay.NewToken(),
-            Environment = DeviceEnvironment.Production,
-        };
+        var registration = TestRelay.NewRegistration(Carol);
 
         var away = relay.Devices.RegisterAsync(registration, gone.Token);
         var device = await relay.RegisterAsync();
@@ -182,7 +163,7 @@ public abstract class DeviceRegistryContract : IAsyncLifetime
         var token = TestRelay.NewToken();
         await relay.RegisterAsync(token: token);
 
-        await relay.Devices.RegisterAsync(Registration(Carol, token) with { Exclusive = false }, Token);
+        await relay.Devices.RegisterAsync(TestRelay.NewRegistration(Carol, token) with { Exclusive = false }, Token);
 
         Assert.Single(await ListAsync(TestRelay.Bob));
         Assert.Single(await ListAsync(Carol));
@@ -272,7 +253,7 @@ public abstract class DeviceRegistryContract : IAsyncLifetime
         await Task.WhenAll(
             Enumerable
                 .Range(0, DeviceRegistry.DevicesPerAccountMax + 8)
-                .Select(_ => Task.Run(() => relay.Devices.RegisterAsync(Registration(TestRelay.Bob, TestRelay.NewToken()), Token)))
+                .Select(_ => Task.Run(() => relay.Devices.RegisterAsync(TestRelay.NewRegistration(TestRelay.Bob), Token)))
         );
 
         Assert.Equal(DeviceRegistry.DevicesPerAccountMax, (await ListAsync(TestRelay.Bob)).Count);
@@ -286,27 +267,15 @@ public abstract class DeviceRegistryContract : IAsyncLifetime
             await relay.RegisterAsync();
         }
 
-        Assert.IsType<RegistrationResult.LimitReached>(
-            await relay.Devices.RegisterAsync(Registration(TestRelay.Bob, TestRelay.NewToken()), Token)
-        );
+        Assert.IsType<RegistrationResult.LimitReached>(await relay.Devices.RegisterAsync(TestRelay.NewRegistration(TestRelay.Bob), Token));
 
         var oldest = (await ListAsync(TestRelay.Bob))[^1];
         await relay.Devices.InvalidateAsync(oldest, "Unregistered", null, Token);
-        Assert.IsType<RegistrationResult.Done>(await relay.Devices.RegisterAsync(Registration(TestRelay.Bob, TestRelay.NewToken()), Token));
+        Assert.IsType<RegistrationResult.Done>(await relay.Devices.RegisterAsync(TestRelay.NewRegistration(TestRelay.Bob), Token));
         Assert.DoesNotContain(await ListAsync(TestRelay.Bob), d => d.Key == oldest.Key);
     }
 
     private protected abstract Task<TestRelay> OpenAsync();
-
-    private static Registration Registration(string account, string token) =>
-        new()
-        {
-            Account = account,
-            App = TestRelay.App,
-            Platform = "apns",
-            Token = token,
-            Environment = DeviceEnvironment.Production,
-        };
 
     private Task<IReadOnlyList<Device>> ListAsync(string? account) => relay.Devices.ListAsync(account, null, 50, Token);
 

@@ -147,7 +147,7 @@ public abstract class AppCircuitsContract : IAsyncLifetime
     [Fact]
     public async Task A_key_that_is_refused_for_the_sandbox_holds_up_no_device_in_production()
     {
-        var refused = await RegisterAsync("dev@example.com", TestRelay.App, DeviceEnvironment.Sandbox);
+        var refused = await RegisterAsync("dev@example.com", TestRelay.App, "sandbox");
         await RegisterAsync(TestRelay.Bob, TestRelay.App);
         apns.AnswerNext(
             new ScriptRule
@@ -181,7 +181,7 @@ public abstract class AppCircuitsContract : IAsyncLifetime
         await RegisterAsync("dev@example.com", TestRelay.App);
         await using (var db = relay.NewDb())
         {
-            await db.Set<Device>().ExecuteUpdateAsync(set => set.SetProperty(d => d.Environment, DeviceEnvironment.Sandbox), Token);
+            await db.Set<Device>().ExecuteUpdateAsync(set => set.SetProperty(d => d.Environment, "sandbox"), Token);
         }
 
         apns.AnswerNext(new ScriptRule { Status = 403, Reason = "BadEnvironmentKeyInToken" });
@@ -299,24 +299,10 @@ public abstract class AppCircuitsContract : IAsyncLifetime
         return Task.WhenAll(Enumerable.Range(0, 10).Select(i => CommitAsync(TestRelay.Bob, $"s{i}@example.com")));
     }
 
-    private protected async Task<string> RegisterAsync(
-        string account,
-        string app,
-        DeviceEnvironment environment = DeviceEnvironment.Production
-    )
+    private protected async Task<string> RegisterAsync(string account, string app, string environment = "production")
     {
         var token = TestRelay.NewToken();
-        await relay.Devices.RegisterAsync(
-            new Registration
-            {
-                Account = account,
-                App = app,
-                Platform = "apns",
-                Token = token,
-                Environment = environment,
-            },
-            Token
-        );
+        await relay.Devices.RegisterAsync(TestRelay.NewRegistration(account, token, app: app, environment: environment), Token);
         return token;
     }
 

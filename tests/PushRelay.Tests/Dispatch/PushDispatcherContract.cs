@@ -276,18 +276,7 @@ public abstract class PushDispatcherContract : IAsyncLifetime
     public async Task A_call_rings_over_PushKit_where_the_device_has_a_token_for_it()
     {
         var voip = TestRelay.NewToken();
-        await relay.Devices.RegisterAsync(
-            new Registration
-            {
-                Account = TestRelay.Bob,
-                App = TestRelay.App,
-                Platform = "apns",
-                Token = TestRelay.NewToken(),
-                VoipToken = voip,
-                Environment = DeviceEnvironment.Sandbox,
-            },
-            Token
-        );
+        await relay.Devices.RegisterAsync(TestRelay.NewRegistration(TestRelay.Bob, callToken: voip, environment: "sandbox"), Token);
 
         await relay.CommitMessageAsync(null, m => m with { Class = EventClass.Call, CallId = "c1" });
 
@@ -303,18 +292,7 @@ public abstract class PushDispatcherContract : IAsyncLifetime
     public async Task A_dead_token_for_calls_leaves_the_alerts_and_the_call_comes_as_one()
     {
         var token = TestRelay.NewToken();
-        var registered = await relay.Devices.RegisterAsync(
-            new Registration
-            {
-                Account = TestRelay.Bob,
-                App = TestRelay.App,
-                Platform = "apns",
-                Token = token,
-                VoipToken = TestRelay.NewToken(),
-                Environment = DeviceEnvironment.Production,
-            },
-            Token
-        );
+        var registered = await relay.Devices.RegisterAsync(TestRelay.NewRegistration(TestRelay.Bob, token, TestRelay.NewToken()), Token);
         apns.AnswerNext(
             new ScriptRule
             {
