@@ -198,8 +198,8 @@ internal static class RelayApp
         app.MapHealth();
         TokenEndpoints.Map(app);
         DeviceEndpoints.Map(app);
-        app.MapDeliveries();
-        app.MapAccounts();
+        DeliveryEndpoints.Map(app);
+        AccountEndpoints.Map(app);
         ApiDocument.Map(app);
     }
 
