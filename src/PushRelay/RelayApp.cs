@@ -2,6 +2,8 @@ using System.Text;
 using PushRelay.Access;
 using PushRelay.Api;
 using PushRelay.Apps;
+using PushRelay.Bridge;
+using PushRelay.Commands;
 using PushRelay.Devices;
 using PushRelay.Dispatch;
 using PushRelay.Ingest;
@@ -126,7 +128,17 @@ internal static class RelayApp
     {
         services.AddTelemetry(configuration);
         services.AddStorage().AddApps().AddAccess();
-        services.AddPresence().AddLinks().AddIngest().AddOutbox().AddDispatch().AddPush().AddLedger().AddDevices();
+        services
+            .AddPresence()
+            .AddLinks()
+            .AddBridge()
+            .AddCommands()
+            .AddIngest()
+            .AddOutbox()
+            .AddDispatch()
+            .AddPush()
+            .AddLedger()
+            .AddDevices();
         services
             .AddLibrarySettings("$schema", "where an editor finds what `pushrelay config schema` prints")
             .AddLibrarySettings("Kestrel", "section of ASP.NET Core: certificates and limits of the HTTP server")
