@@ -36,7 +36,7 @@ internal sealed class RegistrationWriter(
     private readonly List<Waiting> putOff = [];
     private int writing;
 
-    public async Task<RegistrationResult> RegisterAsync(Registration registration, CancellationToken cancellationToken)
+    public async Task<DeviceResult> RegisterAsync(Registration registration, CancellationToken cancellationToken)
     {
         var address = registration.Address;
         var indexes = DeviceTokens.IndexesOf(address.App, address.Tokens[Channels.Alert], masterKey);
@@ -93,13 +93,12 @@ internal sealed class RegistrationWriter(
             {
                 next.Result.TrySetCanceled(next.Stop);
             }
-            else if (batch.Count < TogetherMax && taken.Add(next.Registration.Account) & taken.Add(Convert.ToHexString(next.Indexes[0])))
-            {
-                batch.Add(next);
-            }
             else
             {
-                putOff.Add(next);
+                // the names of what is put off count as taken too: what comes later waits behind it
+                var accountIsFree = taken.Add(next.Registration.Account);
+                var tokenIsFree = taken.Add(Convert.ToHexString(next.Indexes[0]));
+                (batch.Count < TogetherMax && accountIsFree && tokenIsFree ? batch : putOff).Add(next);
             }
         }
     }
@@ -149,7 +148,7 @@ internal sealed class RegistrationWriter(
         || exception.GetBaseException()
             is PostgresException { SqlState: PostgresErrorCodes.DeadlockDetected or PostgresErrorCodes.SerializationFailure };
 
-    private async Task<IReadOnlyList<RegistrationResult>> TryWriteAsync(IReadOnlyList<Waiting> batch)
+    private async Task<IReadOnlyList<DeviceResult>> TryWriteAsync(IReadOnlyList<Waiting> batch)
     {
         // not the callers' tokens: one that goes away must not take the others with it
         var none = CancellationToken.None;
@@ -158,9 +157,9 @@ internal sealed class RegistrationWriter(
         await using var transaction = await db.Database.BeginTransactionAsync(none);
         if (!db.IsSqlite)
         {
-            // accounts that claim one token take turns, and so do the registrations of one account, which are counted; in one order for
-            // all nodes, so that none waits for another that waits for it. And without statistics, of a table that grows fast, the planner
-            // takes a hundred accounts for half of the table
+            // One lock for each token, which several accounts may claim, and one for each account, whose devices are counted. In ascending
+            // order on all nodes: no deadlock. Without statistics, as of a table that grows fast, the planner would scan the whole table
+            // for a hundred accounts.
             var locks = batch
                 .SelectMany(w => w.Indexes.Append(SHA256.HashData(System.Text.Encoding.UTF8.GetBytes(w.Registration.Account))))
                 .Select(hash => BitConverter.ToInt64(hash))
@@ -186,20 +185,20 @@ internal sealed class RegistrationWriter(
         await db.SaveChangesAsync(none);
         await transaction.CommitAsync(none);
         recent.Forget(change.Touched);
-        change.Records.ForEach(audit.Tell);
+        change.Records.ForEach(audit.Log);
         return results;
     }
 
-    /// <summary>What a registration comes to, noted in <paramref name="change"/>.</summary>
-    private RegistrationResult Register(Waiting waiting, Change change)
+    /// <summary>Adds what a registration changes to <paramref name="change"/>.</summary>
+    private DeviceResult Register(Waiting waiting, Change change)
     {
         var (registration, index) = (waiting.Registration, waiting.Indexes[0]);
         var own = change.Devices.Where(d => d.Account == registration.Account).ToList();
         var sameToken = own.Find(waiting.Holds);
         var sameId = registration.Id is null ? sameToken : own.Find(d => d.Id == registration.Id);
-        if (registration.Precondition?.Invoke(sameId) == false)
+        if (!registration.Expected.Holds(sameId?.RevisionName))
         {
-            return new RegistrationResult.PreconditionFailed();
+            return new DeviceResult.Changed();
         }
 
         // a new id for a known token takes that device over, with what is pending for it
@@ -208,26 +207,26 @@ internal sealed class RegistrationWriter(
             device is null && own.Count >= DeviceRegistry.DevicesPerAccountMax ? own.Find(d => d.Status == DeviceStatus.Invalid) : null;
         if (device is null && own.Count >= DeviceRegistry.DevicesPerAccountMax && evicted is null)
         {
-            return new RegistrationResult.LimitReached();
+            return new DeviceResult.LimitReached();
         }
 
         if (sameToken is not null && sameToken != device)
         {
             // one phone, two installation ids: the id that was named stays
-            Remove(sameToken, Reasons.DeviceMoved, registration.Actor, change);
+            Remove(sameToken, DeviceRemoval.Moved, registration.Actor, change);
         }
 
         if (registration.Exclusive)
         {
             foreach (var elsewhere in change.Devices.Where(d => d.Account != registration.Account && waiting.Holds(d)).ToList())
             {
-                Remove(elsewhere, Reasons.DeviceMoved, registration.Actor, change);
+                Remove(elsewhere, DeviceRemoval.Moved, registration.Actor, change);
             }
         }
 
         if (evicted is not null)
         {
-            Remove(evicted, Reasons.DeviceRemoved, registration.Actor, change);
+            Remove(evicted, DeviceRemoval.Unregistered, registration.Actor, change);
         }
 
         if (device is null)
@@ -245,26 +244,28 @@ internal sealed class RegistrationWriter(
         }
 
         change.Touched.Add(device.Key);
-        change.Records.Add(audit.Note(change.Db, change.Now, registration.Actor, "device.registered", device.Account, device.Id));
-        return new RegistrationResult.Done(device, sameId is null);
+        change.Records.Add(
+            audit.Record(change.Db, change.Now, registration.Actor, AuditActions.DeviceRegistered, device.Account, device.Id)
+        );
+        return new DeviceResult.Done(device, sameId is null);
     }
 
-    private void Remove(Device device, string reason, Actor actor, Change change)
+    private void Remove(Device device, DeviceRemoval removal, Actor actor, Change change)
     {
         change.Devices.Remove(device);
         change.Db.Entry(device).State = EntityState.Detached;
-        change.Removed.Add((device.Key, reason));
+        change.Removed.Add((device.Key, removal));
         change.Touched.Add(device.Key);
-        change.Records.Add(audit.Note(change.Db, change.Now, actor, DeviceRegistry.ActionOf(reason), device.Account, device.Id));
+        change.Records.Add(audit.Record(change.Db, change.Now, actor, removal.Action, device.Account, device.Id));
     }
 
     /// <summary>Before the others are written: one may take a removed one's place.</summary>
     private async Task RemoveAsync(Change change)
     {
-        foreach (var reason in change.Removed.GroupBy(r => r.Reason))
+        foreach (var removal in change.Removed.GroupBy(r => r.Removal))
         {
-            var keys = reason.Select(r => r.Key).ToList();
-            await outbox.CancelAsync(change.Db, row => keys.Contains(row.DeviceKey), reason.Key, CancellationToken.None);
+            var keys = removal.Select(r => r.Key).ToList();
+            await outbox.CancelAsync(change.Db, row => keys.Contains(row.DeviceKey), removal.Key.Reason, CancellationToken.None);
             await change.Db.Set<Device>().Where(d => keys.Contains(d.Key)).ExecuteDeleteAsync(CancellationToken.None);
         }
     }
@@ -310,7 +311,7 @@ internal sealed class RegistrationWriter(
     /// <summary>A registration on its way, and who waits for it.</summary>
     private sealed record Waiting(Registration Registration, IReadOnlyList<byte[]> Indexes, CancellationToken Stop)
     {
-        public TaskCompletionSource<RegistrationResult> Result { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);
+        public TaskCompletionSource<DeviceResult> Result { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);
 
         public bool Holds(Device device) => Indexes.Any(index => device.TokenIndex.AsSpan().SequenceEqual(index));
     }
@@ -318,7 +319,7 @@ internal sealed class RegistrationWriter(
     /// <summary>What one transaction changes: the devices as those before in it have left them.</summary>
     private sealed record Change(RelayDb Db, List<Device> Devices, DateTimeOffset Now)
     {
-        public List<(Guid Key, string Reason)> Removed { get; } = [];
+        public List<(Guid Key, DeviceRemoval Removal)> Removed { get; } = [];
 
         public List<Guid> Touched { get; } = [];
 
