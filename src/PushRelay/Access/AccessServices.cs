@@ -83,7 +83,7 @@ internal static class AccessServices
         app.UseExceptionHandler(
             new ExceptionHandlerOptions
             {
-                // a request that breaks while it is read is the caller's; a database that is away comes back
+                // a request that breaks while it is read is the caller's fault; a database that is away comes back
                 StatusCodeSelector = exception =>
                     exception is BadHttpRequestException bad ? bad.StatusCode
                     : DatabaseErrors.Is(exception) ? StatusCodes.Status503ServiceUnavailable

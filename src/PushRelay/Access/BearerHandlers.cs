@@ -23,7 +23,7 @@ internal static class BearerCredential
             : null;
 }
 
-/// <summary>Tells an operator by its key; compares in constant time, whichever key it is. Also says no for every scheme.</summary>
+/// <summary>Recognises an operator by its key, compared in constant time with every key. Answers 401, 403 and 429 for all schemes.</summary>
 internal sealed class OperatorKeyHandler(
     IOptionsMonitor<AuthenticationSchemeOptions> options,
     ILoggerFactory loggers,
@@ -92,7 +92,7 @@ internal sealed class OperatorKeyHandler(
     }
 }
 
-/// <summary>Tells an account by the token that it got over its own XMPP stream.</summary>
+/// <summary>Recognises an account by the token that it got over its own XMPP stream.</summary>
 internal sealed class AccountTokenHandler(
     IOptionsMonitor<AuthenticationSchemeOptions> options,
     ILoggerFactory loggers,
@@ -110,7 +110,7 @@ internal sealed class AccountTokenHandler(
 
     protected override async Task<AuthenticateResult> HandleAuthenticateAsync()
     {
-        // a server that is no longer configured takes its accounts' tokens with it
+        // tokens of a server that is no longer configured are refused
         if (
             BearerCredential.Of(Request) is not { } credential
             || await tokens.FindAsync(credential, Context.RequestAborted) is not { } token

@@ -26,7 +26,7 @@ internal sealed class RateLimits(IOptions<ApiOptions> options, TimeProvider cloc
     public RateLimit Tests { get; } =
         new(options.Value.RateLimits.TestsPerHour, TimeSpan.FromHours(1), options.Value.RateLimits.TestsPerHour, clock);
 
-    /// <summary>Bad credentials from an address.</summary>
+    /// <summary>Bad credentials from an address; more are answered 429 and are not audited.</summary>
     public RateLimit Failures { get; } =
         new(options.Value.RateLimits.FailuresPerMinute, TimeSpan.FromMinutes(1), options.Value.RateLimits.FailuresPerMinute, clock);
 

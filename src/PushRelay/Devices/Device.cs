@@ -39,7 +39,7 @@ internal sealed class Device
     /// <summary>Which of the network's environments the tokens are of, in its own word; null where it has none.</summary>
     public string? Environment { get; set; }
 
-    /// <summary>The XMPP resource of its sessions: ties it to them, so that its own foreground is told from another device's.</summary>
+    /// <summary>Binds it to the sessions of this XMPP resource, so that its own foreground is told from another device's.</summary>
     public string? Resource { get; set; }
 
     public string? Locale { get; set; }

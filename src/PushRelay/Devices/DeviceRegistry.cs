@@ -17,7 +17,7 @@ internal sealed class DeviceRegistry(
     DatabaseClock clock,
     TimeProvider timers,
     AuditTrail audit,
-    WriteGate turns,
+    WriteGate gate,
     RecentDevices recent
 )
 {
@@ -72,7 +72,7 @@ internal sealed class DeviceRegistry(
         return devices.ToLookup(d => d.Account, StringComparer.Ordinal);
     }
 
-    /// <summary>As they are, or were at most two seconds ago in another process's eyes; what is not there is gone.</summary>
+    /// <summary>By key; without those that are gone. Changes of other processes may show two seconds late.</summary>
     public async Task<IReadOnlyDictionary<Guid, Device>> GetAsync(IReadOnlyCollection<Guid> keys, CancellationToken cancellationToken)
     {
         var found = new Dictionary<Guid, Device>(keys.Count);
@@ -118,7 +118,7 @@ internal sealed class DeviceRegistry(
     public async Task<bool> RemoveAsync(Device read, Actor actor, CancellationToken cancellationToken)
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
-        using var turn = await turns.TakeAsync(cancellationToken);
+        using var held = await gate.TakeAsync(cancellationToken);
         await using var transaction = await db.Database.BeginTransactionAsync(cancellationToken);
         var which = db.Set<Device>().Where(d => d.Key == read.Key && d.Revision == read.Revision);
         var records = await RemoveAsync(db, which, DeviceRemoval.Unregistered, actor, cancellationToken);
@@ -153,7 +153,7 @@ internal sealed class DeviceRegistry(
     public async Task<bool> InvalidateAsync(Device sent, string reason, DateTimeOffset? since, CancellationToken cancellationToken)
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
-        using var turn = await turns.TakeAsync(cancellationToken);
+        using var held = await gate.TakeAsync(cancellationToken);
         await using var transaction = await db.Database.BeginTransactionAsync(cancellationToken);
         AuditRecord? record = null;
         var marked = await db.Set<Device>()
@@ -219,9 +219,9 @@ internal sealed class DeviceRegistry(
             .Where(d => d.device.LastAcceptedAt == null || d.device.LastAcceptedAt < d.At)
             .ExecuteUpdateAsync(set => set.SetProperty(d => d.device.LastAcceptedAt, d => d.At), cancellationToken);
 
-    /// <summary>Seals again, and indexes again, what is under an older master key; beside running relays, as many rows at a time as harm
-    /// nobody.</summary>
-    /// <returns>How many were, and how many no key opens.</returns>
+    /// <summary>Seals and indexes again, with the key that writes, every device that an older master key sealed. Runs beside running
+    /// relays.</summary>
+    /// <returns>How many devices were sealed again, and how many no key opens.</returns>
     public async Task<(int Resealed, int Unreadable)> ResealAsync(CancellationToken cancellationToken)
     {
         const int TogetherMax = 200;

@@ -11,8 +11,8 @@ using PushRelay.Storage;
 namespace PushRelay.Devices;
 
 /// <summary>
-/// Writes registrations: all that came in while the last ones were written go into the next transaction together, and share its round trips
-/// and its commit. None is answered before it is durable.
+/// Writes registrations in batches: those that come in while one transaction runs go together into the next, and share its round trips and
+/// its commit. Each is answered after the commit.
 /// </summary>
 internal sealed class RegistrationWriter(
     IDbContextFactory<RelayDb> databases,
@@ -21,7 +21,7 @@ internal sealed class RegistrationWriter(
     DatabaseClock clock,
     IdSequence sequence,
     AuditTrail audit,
-    WriteGate turns,
+    WriteGate gate,
     RecentDevices recent
 )
 {
@@ -29,11 +29,11 @@ internal sealed class RegistrationWriter(
     private const int WaitingMax = 5000;
     private const int TriesMax = 5;
 
-    // where several register at once: fewer and larger transactions, between which SQLite's one writer is the alerts'
+    // SQLite has one writer: a pause after a batch makes fewer and larger transactions, and lets alerts be written in between
     private static readonly TimeSpan Gather = TimeSpan.FromMilliseconds(25);
 
     private readonly Channel<Waiting> inbox = Channel.CreateBounded<Waiting>(WaitingMax);
-    private readonly List<Waiting> putOff = [];
+    private readonly List<Waiting> postponed = [];
     private int writing;
 
     public async Task<DeviceResult> RegisterAsync(Registration registration, CancellationToken cancellationToken)
@@ -57,30 +57,30 @@ internal sealed class RegistrationWriter(
             while (Take() is { Count: > 0 } batch)
             {
                 await WriteAsync(batch);
-                if (turns.OneWriter && batch.Count > 1 && inbox.Reader.Count + putOff.Count < TogetherMax)
+                if (gate.OneWriter && batch.Count > 1 && inbox.Reader.Count + postponed.Count < TogetherMax)
                 {
                     await Task.Delay(Gather, TimeProvider.System, CancellationToken.None);
                 }
             }
 
-            // a full fence: whoever came after the last look starts the next writer, or is seen here
+            // a full fence: a registration that came after the last look either starts the next writer or is seen here
             Interlocked.Exchange(ref writing, 0);
         } while (inbox.Reader.Count > 0 && Interlocked.CompareExchange(ref writing, 1, 0) == 0);
     }
 
-    /// <summary>The next to be written together: no two of one account or one token, which see each other's result.</summary>
+    /// <summary>The next batch: no two of one account or one token, since the second must see what the first did.</summary>
     private List<Waiting> Take()
     {
         var taken = new HashSet<string>(StringComparer.Ordinal);
         var batch = new List<Waiting>();
-        var again = putOff.ToList();
-        putOff.Clear();
+        var again = postponed.ToList();
+        postponed.Clear();
         foreach (var next in again)
         {
             Put(next);
         }
 
-        while (batch.Count < TogetherMax && putOff.Count < TogetherMax && inbox.Reader.TryRead(out var next))
+        while (batch.Count < TogetherMax && postponed.Count < TogetherMax && inbox.Reader.TryRead(out var next))
         {
             Put(next);
         }
@@ -98,12 +98,12 @@ internal sealed class RegistrationWriter(
                 // the names of what is put off count as taken too: what comes later waits behind it
                 var accountIsFree = taken.Add(next.Registration.Account);
                 var tokenIsFree = taken.Add(Convert.ToHexString(next.Indexes[0]));
-                (batch.Count < TogetherMax && accountIsFree && tokenIsFree ? batch : putOff).Add(next);
+                (batch.Count < TogetherMax && accountIsFree && tokenIsFree ? batch : postponed).Add(next);
             }
         }
     }
 
-    /// <summary>Together; and where that clashes with another node's, each by itself.</summary>
+    /// <summary>Writes a batch; if it clashes with another node's transaction, each registration by itself.</summary>
     private async Task WriteAsync(IReadOnlyList<Waiting> batch)
     {
         for (var tries = 1; ; tries++)
@@ -150,10 +150,10 @@ internal sealed class RegistrationWriter(
 
     private async Task<IReadOnlyList<DeviceResult>> TryWriteAsync(IReadOnlyList<Waiting> batch)
     {
-        // not the callers' tokens: one that goes away must not take the others with it
+        // not the callers' tokens: one caller that goes away must not stop the others
         var none = CancellationToken.None;
         await using var db = await databases.CreateDbContextAsync(none);
-        using var turn = await turns.TakeAsync(none);
+        using var held = await gate.TakeAsync(none);
         await using var transaction = await db.Database.BeginTransactionAsync(none);
         if (!db.IsSqlite)
         {
@@ -201,7 +201,7 @@ internal sealed class RegistrationWriter(
             return new DeviceResult.Changed();
         }
 
-        // a new id for a known token takes that device over, with what is pending for it
+        // a new id for a known token: that device gets the id and keeps what is pending for it
         var device = sameId ?? sameToken;
         var evicted =
             device is null && own.Count >= DeviceRegistry.DevicesPerAccountMax ? own.Find(d => d.Status == DeviceStatus.Invalid) : null;
@@ -212,7 +212,7 @@ internal sealed class RegistrationWriter(
 
         if (sameToken is not null && sameToken != device)
         {
-            // one phone, two installation ids: the id that was named stays
+            // one phone, two installation ids: the one that the request names stays
             Remove(sameToken, DeviceRemoval.Moved, registration.Actor, change);
         }
 
@@ -238,7 +238,7 @@ internal sealed class RegistrationWriter(
         Replace(device, registration, index, change.Now);
         if (change.Db.Entry(device) is { State: not EntityState.Added } entry)
         {
-            // written even where they look unchanged: a refusal of the old token may be committed in this very moment
+            // written even where they look unchanged: a refusal of the old token may be committed at this moment
             entry.Property(d => d.Status).IsModified = true;
             entry.Property(d => d.StatusReason).IsModified = true;
         }
@@ -259,7 +259,7 @@ internal sealed class RegistrationWriter(
         change.Records.Add(audit.Record(change.Db, change.Now, actor, removal.Action, device.Account, device.Id));
     }
 
-    /// <summary>Before the others are written: one may take a removed one's place.</summary>
+    /// <summary>Runs before the others are written: one of them may have the id or token of a removed one.</summary>
     private async Task RemoveAsync(Change change)
     {
         foreach (var removal in change.Removed.GroupBy(r => r.Removal))
@@ -308,7 +308,7 @@ internal sealed class RegistrationWriter(
         device.Revision++;
     }
 
-    /// <summary>A registration on its way, and who waits for it.</summary>
+    /// <summary>A registration that waits to be written, and its result.</summary>
     private sealed record Waiting(Registration Registration, IReadOnlyList<byte[]> Indexes, CancellationToken Stop)
     {
         public TaskCompletionSource<DeviceResult> Result { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);
@@ -316,7 +316,7 @@ internal sealed class RegistrationWriter(
         public bool Holds(Device device) => Indexes.Any(index => device.TokenIndex.AsSpan().SequenceEqual(index));
     }
 
-    /// <summary>What one transaction changes: the devices as those before in it have left them.</summary>
+    /// <summary>What one transaction changes. Each registration sees the devices as the earlier ones in it left them.</summary>
     private sealed record Change(RelayDb Db, List<Device> Devices, DateTimeOffset Now)
     {
         public List<(Guid Key, DeviceRemoval Removal)> Removed { get; } = [];

@@ -4,13 +4,14 @@ using System.Net.Sockets;
 namespace PushRelay.Limits;
 
 /// <summary>
-/// So many of something a time span for each key, and no more than a burst at once (GCRA: one instant a key is all that is kept). Bounded:
-/// beyond so many busy keys the newcomers share one. Made here because the framework's limiter goes by the machine's clock only.
+/// At most so many of something in a time span for each key, and no more than a burst at once (GCRA: one instant for each key is all that
+/// is kept). Bounded: once <see cref="KeysMax"/> keys are busy, new ones share one. Made here because the framework's limiter uses the
+/// machine's clock only.
 /// </summary>
-/// <param name="count">In each <paramref name="per"/>; 0: without limit.</param>
+/// <param name="count">How many in each <paramref name="per"/>; 0: without limit.</param>
 /// <param name="per">The time span.</param>
-/// <param name="burst">At once.</param>
-/// <param name="clock">The time it goes by.</param>
+/// <param name="burst">How many at once.</param>
+/// <param name="clock">Measures the time.</param>
 internal sealed class RateLimit(int count, TimeSpan per, int burst, TimeProvider clock)
 {
     internal const int KeysMax = 20_000;
@@ -35,7 +36,7 @@ internal sealed class RateLimit(int count, TimeSpan per, int burst, TimeProvider
             return true;
         }
 
-        // not the time of day, which may be set back
+        // not the time of day, which an administrator can set back
         var now = clock.GetElapsedTime(start).Ticks;
         lock (sync)
         {
@@ -58,7 +59,7 @@ internal sealed class RateLimit(int count, TimeSpan per, int burst, TimeProvider
         }
     }
 
-    /// <summary>Looks through all keys, so not for each of many newcomers.</summary>
+    /// <summary>Looks through all keys, so at most every <see cref="ForgetEvery"/>.</summary>
     private void Forget(long now)
     {
         if (now < forgetAgain)
@@ -73,7 +74,7 @@ internal sealed class RateLimit(int count, TimeSpan per, int burst, TimeProvider
         }
     }
 
-    /// <summary>What one person has of addresses: a /64 of IPv6, one of IPv4.</summary>
+    /// <summary>The addresses that one person has count as one key: a /64 of IPv6, one address of IPv4.</summary>
     public static string KeyOf(IPAddress? address)
     {
         if (address is null)
