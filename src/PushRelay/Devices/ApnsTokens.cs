@@ -1,5 +1,6 @@
 using System.Text;
 using PushRelay.Push;
+using PushRelay.Push.Apns;
 
 namespace PushRelay.Devices;
 
@@ -43,9 +44,17 @@ internal static class ApnsTokens
             errors["environment"] = "must be \"production\" or \"sandbox\"";
         }
 
+        var environment = address.Environment ?? appEnvironment;
         return errors.Count > 0
             ? new TokenCheck.Refused(errors)
-            : new TokenCheck.Usable(address with { Environment = address.Environment ?? appEnvironment, Tokens = tokens });
+            : new TokenCheck.Usable(
+                address with
+                {
+                    Environment = environment,
+                    Tokens = tokens,
+                },
+                ApnsNetwork.LaneOf(address.App, environment == "sandbox")
+            );
     }
 
     /// <summary>Lower-case hex without the spaces and angle brackets that NSData's description has; null where it is no token.</summary>

@@ -16,6 +16,8 @@ internal sealed record Registration
 
     public required PushAddress Address { get; init; }
 
+    public required Lane Lane { get; init; }
+
     public string? Resource { get; init; }
 
     public string? Locale { get; init; }

@@ -282,6 +282,7 @@ internal sealed class RegistrationWriter(
             Platform = registration.Platform,
             TokenIndex = index,
             Tokens = DeviceTokens.None,
+            Lane = registration.Lane,
             Node = Convert.ToHexStringLower(RandomNumberGenerator.GetBytes(16)),
             CreatedAt = now,
             RegisteredAt = now,
@@ -298,6 +299,7 @@ internal sealed class RegistrationWriter(
         device.TokenIndex = index;
         device.Tokens = DeviceTokens.Seal(registration.Address.Tokens, device.Key, masterKey);
         device.Environment = registration.Address.Environment;
+        device.Lane = registration.Lane;
         device.Resource = registration.Resource;
         device.Locale = registration.Locale;
         device.TimeZone = registration.TimeZone;

@@ -156,7 +156,7 @@ internal sealed class Registrations(
         }
 
         Require(request.App is not null, "app", "is missing");
-        var address = CheckAddress(request, errors);
+        var usable = CheckTokens(request, errors);
         var resource = DeviceRules.NormaliseResource(request.Resource);
         Require(
             request.Resource is null || resource is not null,
@@ -173,13 +173,13 @@ internal sealed class Registrations(
             "timeZone",
             "must be a time zone of the IANA database, such as Asia/Shanghai"
         );
-        if (errors.Count > 0 || address is null || account is null)
+        if (errors.Count > 0 || usable is null || account is null)
         {
             refusal = new DeviceResult.Invalid(errors);
             return null;
         }
 
-        if (apps.DefaultEnvironment(address.App) is null)
+        if (apps.DefaultEnvironment(usable.Address.App) is null)
         {
             refusal = new DeviceResult.UnknownApp();
             return null;
@@ -190,7 +190,8 @@ internal sealed class Registrations(
             Account = account,
             Id = request.Id,
             Platform = request.Platform!,
-            Address = address,
+            Address = usable.Address,
+            Lane = usable.Lane,
             Resource = resource,
             Locale = request.Locale,
             TimeZone = request.TimeZone,
@@ -201,7 +202,7 @@ internal sealed class Registrations(
     }
 
     /// <summary>The tokens as their network keeps them; null with the errors.</summary>
-    private PushAddress? CheckAddress(RegistrationRequest request, Dictionary<string, string> errors)
+    private TokenCheck.Usable? CheckTokens(RegistrationRequest request, Dictionary<string, string> errors)
     {
         if (request.Platform is not ApnsTokens.Platform)
         {
@@ -218,7 +219,7 @@ internal sealed class Registrations(
         switch (ApnsTokens.Check(asked, apps.DefaultEnvironment(asked.App)))
         {
             case TokenCheck.Usable usable:
-                return usable.Address;
+                return usable;
             case TokenCheck.Refused refused:
                 foreach (var (field, message) in refused.Errors)
                 {

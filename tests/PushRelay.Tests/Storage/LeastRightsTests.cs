@@ -2,6 +2,7 @@ using Microsoft.EntityFrameworkCore;
 using Npgsql;
 using PushRelay.Dispatch;
 using PushRelay.Outbox;
+using PushRelay.Push;
 using PushRelay.Settings;
 
 namespace PushRelay.Tests.Storage;
@@ -33,7 +34,7 @@ public sealed class LeastRightsTests(PostgreSqlServer server)
 
         await relay.RegisterAsync();
         await relay.CommitMessageAsync("hello");
-        var rooms = new Dictionary<Lane, int> { [new(TestRelay.App, Sandbox: false)] = 10 };
+        var rooms = new Dictionary<Lane, int> { [TestRelay.Lane] = 10 };
         var claimed = Assert.Single(await relay.Outbox.ClaimAsync(rooms, TimeSpan.FromSeconds(30), TimeSpan.Zero, Token));
         Assert.Empty(await relay.Outbox.SettleAsync([new SettledAlert(claimed, new Settlement.Accepted(), null)], Token));
         await relay.IssueTokenAsync(TestRelay.Bob);
