@@ -2,6 +2,7 @@ using System.Diagnostics.CodeAnalysis;
 using System.Globalization;
 using System.Xml.Linq;
 using PushRelay.Ingest;
+using PushRelay.Outbox;
 using PushRelay.Presence;
 using PushRelay.Xmpp;
 
@@ -238,19 +239,14 @@ internal static class BridgeProtocol
         var type = (string?)child.Attribute("type") is "chat" or "groupchat" or "normal" ? (string)child.Attribute("type")! : "normal";
         var room = Jid.TryParse((string?)child.Attribute("room"), out var named) ? named.Bare : null;
         var conversation = type == "groupchat" && room is not null ? room : from.Bare;
-        return
-            RelayEvent.Message.FromBridge(
-                (string?)child.Attribute("class"),
-                key,
-                account,
-                conversation.ToString(),
-                type,
-                presence(account),
-                At(child)
-            )
-                is { } message
-            ? message with
+        return Outbox.Names.TryParse((string?)child.Attribute("class"), out EventClass @class)
+            ? new RelayEvent.Message(account, At(child))
             {
+                Key = key,
+                Source = EventSource.Bridge,
+                Class = @class,
+                From = conversation.ToString(),
+                Type = type,
                 Id = Cut((string?)child.Attribute("id"), IdCharsMax),
                 StanzaId = Cut((string?)child.Attribute("stanza-id"), IdCharsMax),
                 Nick = Cut((string?)child.Attribute("nick"), NickCharsMax) ?? (type == "groupchat" ? from.Resource : null),
@@ -258,6 +254,7 @@ internal static class BridgeProtocol
                 CallId = Cut((string?)child.Attribute("call"), IdCharsMax),
                 Mention = IsTrue(child, "mention"),
                 Unacked = IsTrue(child, "unacked"),
+                Presence = presence(account),
             }
             : null;
     }
@@ -267,8 +264,8 @@ internal static class BridgeProtocol
             ? jid.Bare.ToString()
             : null;
 
-    /// <summary>By the server's clock, whatever it says; without a time: the last of all. Who keeps it puts it between bounds of its own
-    /// clock.</summary>
+    /// <summary>The time that the server reports, unchecked; the last instant where it reports none. <see cref="DeliveryFactory"/> bounds
+    /// it by the database's clock.</summary>
     private static DateTimeOffset At(XElement child) =>
         DateTimeOffset.FromUnixTimeMilliseconds(Math.Clamp(Number(child, "ts") ?? LastInstant, 0, LastInstant));
 

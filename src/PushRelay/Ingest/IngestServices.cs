@@ -17,7 +17,7 @@ internal static class IngestServices
                     options.Check();
                 }
             );
-        services.AddSingleton<AlertPacer>();
+        services.AddSingleton<AlertPacer>().AddSingleton<DeliveryFactory>();
         services.AddSingleton<EventIngest>();
         return services;
     }
