@@ -7,6 +7,8 @@ using PushRelay.Access;
 using PushRelay.Api;
 using PushRelay.Apps;
 using PushRelay.Audit;
+using PushRelay.Bridge;
+using PushRelay.Commands;
 using PushRelay.Devices;
 using PushRelay.Dispatch;
 using PushRelay.Ingest;
@@ -112,7 +114,17 @@ internal static class RelayApp
             json.SerializerOptions.Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping;
         });
         builder.Services.AddStorage().AddAudit().AddApi().AddAccess();
-        builder.Services.AddPresence().AddLinks().AddIngest().AddOutbox().AddDispatch().AddPush().AddLedger().AddDevices();
+        builder
+            .Services.AddPresence()
+            .AddLinks()
+            .AddBridge()
+            .AddCommands()
+            .AddIngest()
+            .AddOutbox()
+            .AddDispatch()
+            .AddPush()
+            .AddLedger()
+            .AddDevices();
         var app = Finish(builder);
         app.Services.GetRequiredService<IStartupValidator>().Validate();
         return app;

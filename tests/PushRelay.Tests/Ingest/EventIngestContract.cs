@@ -1,5 +1,5 @@
 using Microsoft.EntityFrameworkCore;
-using PushRelay.Access;
+using PushRelay.Audit;
 using PushRelay.Ingest;
 using PushRelay.Outbox;
 using PushRelay.Presence;
@@ -546,7 +546,7 @@ public abstract class EventIngestContract : IAsyncLifetime
     {
         var phone = await relay.RegisterAsync();
         await relay.RegisterAsync();
-        Assert.True(await relay.Devices.RemoveAsync(phone.Key, new Actor("tests", null), Token));
+        Assert.True(await relay.Devices.RemoveAsync(phone, new Actor("tests", null), Token));
 
         await CommitAsync(Message("hello") with { OnlyDevice = phone.Key }, Message("to all"));
 
