@@ -1,4 +1,6 @@
 using System.Text;
+using PushRelay.Api;
+using PushRelay.Apps;
 using PushRelay.Push;
 using PushRelay.Push.Apns;
 
@@ -15,8 +17,8 @@ internal static class ApnsTokens
     private static readonly Dictionary<string, string> Fields = new() { [Channels.Alert] = "token", [Channels.Call] = "voipToken" };
 
     /// <param name="address">As the device gives it.</param>
-    /// <param name="appEnvironment">Of devices that do not say theirs.</param>
-    public static TokenCheck Check(PushAddress address, string? appEnvironment)
+    /// <param name="app">Null: not configured.</param>
+    public static TokenCheck Check(PushAddress address, App? app)
     {
         var errors = new Dictionary<string, string>();
         var tokens = new Dictionary<string, string>();
@@ -44,7 +46,7 @@ internal static class ApnsTokens
             errors["environment"] = "must be \"production\" or \"sandbox\"";
         }
 
-        var environment = address.Environment ?? appEnvironment;
+        var environment = address.Environment ?? (app?.Network<ApnsOptions>() is { } apns ? EnumName.Of(apns.Environment) : null);
         return errors.Count > 0
             ? new TokenCheck.Refused(errors)
             : new TokenCheck.Usable(

@@ -21,7 +21,7 @@ internal sealed class Registrations(
     DatabaseClock clock,
     AuditTrail audit,
     RecentDevices recent,
-    DeviceApps apps,
+    AppCatalog apps,
     ServedAccounts accounts,
     RateLimits limits
 )
@@ -179,7 +179,7 @@ internal sealed class Registrations(
             return null;
         }
 
-        if (apps.DefaultEnvironment(usable.Address.App) is null)
+        if (apps.Find(usable.Address.App) is null)
         {
             refusal = new DeviceResult.UnknownApp();
             return null;
@@ -216,7 +216,7 @@ internal sealed class Registrations(
             Environment = request.Environment,
             Tokens = request.Tokens,
         };
-        switch (ApnsTokens.Check(asked, apps.DefaultEnvironment(asked.App)))
+        switch (ApnsTokens.Check(asked, apps.Find(asked.App)))
         {
             case TokenCheck.Usable usable:
                 return usable;

@@ -1,4 +1,5 @@
 using Microsoft.EntityFrameworkCore;
+using PushRelay.Access;
 using PushRelay.Audit;
 using PushRelay.Ingest;
 using PushRelay.Outbox;
