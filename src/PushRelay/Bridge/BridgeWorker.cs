@@ -304,7 +304,7 @@ internal sealed partial class BridgeWorker(
 
     private TimeSpan? WaitForDatabase(Exception exception, int tries)
     {
-        if (exception is OperationCanceledException or LeaseLostException || DatabaseErrors.IsOfTheValues(exception))
+        if (exception is OperationCanceledException or LeaseLostException || DatabaseErrors.IsRefusal(exception))
         {
             return null;
         }

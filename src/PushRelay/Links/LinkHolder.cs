@@ -167,7 +167,7 @@ internal sealed partial class LinkHolder(
             using var limit = new CancellationTokenSource(ReleaseTimeout, clock);
             await leases.ReleaseAsync(term, limit.Token);
         }
-        catch (Exception exception) when (exception is OperationCanceledException || DatabaseErrors.Is(exception))
+        catch (Exception exception) when (exception is OperationCanceledException || DatabaseErrors.IsOutage(exception))
         {
             // it runs out by itself
         }

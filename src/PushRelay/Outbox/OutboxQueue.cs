@@ -177,7 +177,7 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
     )
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
-        using var turn = await turns.TakeAsync(cancellationToken);
+        using var turn = await turns.EnterAsync(cancellationToken);
         await using var transaction = await db.Database.BeginTransactionAsync(cancellationToken);
         var claimedAt = timers.GetTimestamp();
         var now = await clock.NowAsync(db, cancellationToken);
@@ -213,7 +213,7 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
     public async Task<IReadOnlyList<SettledAlert>> SettleAsync(IReadOnlyList<SettledAlert> settled, CancellationToken cancellationToken)
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
-        using var turn = await turns.TakeAsync(cancellationToken);
+        using var turn = await turns.EnterAsync(cancellationToken);
         await using var transaction = await db.Database.BeginTransactionAsync(cancellationToken);
         var now = await clock.NowAsync(db, cancellationToken);
         var changes = settled.SelectMany(s => s.Changes()).ToList();
