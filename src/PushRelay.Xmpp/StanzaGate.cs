@@ -45,7 +45,7 @@ internal sealed class StanzaGate(XmppComponentOptions options)
     private readonly string domain = Jid.Parse(options.Domain).Domain;
     private readonly HashSet<string> kinds = new(StringComparer.Ordinal);
 
-    public StanzaVerdict Judge(XElement stanza, bool isWhole)
+    public StanzaVerdict Classify(XElement stanza, bool isWhole)
     {
         var isIq = stanza.Name == XmppStanza.Iq;
         if (!isIq && stanza.Name != XmppStanza.Message && stanza.Name != XmppStanza.Presence)

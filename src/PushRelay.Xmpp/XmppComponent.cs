@@ -176,7 +176,7 @@ public sealed partial class XmppComponent : IAsyncDisposable
 
     private async ValueTask HandleAsync(ComponentConnection link, XElement stanza, bool isWhole, CancellationToken stopping)
     {
-        var verdict = gate.Judge(stanza, isWhole);
+        var verdict = gate.Classify(stanza, isWhole);
         if (verdict is StanzaVerdict.HandOver)
         {
             verdict = await HandOverAsync(stanza, stopping).ConfigureAwait(false);

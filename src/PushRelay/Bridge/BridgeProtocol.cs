@@ -70,7 +70,7 @@ internal static class BridgeProtocol
         );
 
     /// <summary>The epoch as its module has it.</summary>
-    /// <param name="epoch">As it is committed: with a number at its end where its numbering began again (<see cref="NextNumbering"/>).</param>
+    /// <param name="epoch">As it is committed, perhaps with a number at its end (<see cref="NextNumbering"/>).</param>
     public static string WireEpoch(string epoch) =>
         epoch.LastIndexOf(NumberingMark) is var at and > 0 && int.TryParse(epoch.AsSpan(at + 1), out _) ? epoch[..at] : epoch;
 
