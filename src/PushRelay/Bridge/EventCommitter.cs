@@ -62,20 +62,19 @@ internal sealed class EventCommitter(ServerLink link, EventIngest ingest, Condit
 
     private async Task<T> RetryAsync<T>(Func<Task<T>> action, CancellationToken cancellationToken)
     {
-        while (true)
+        var result = await DatabaseErrors.RetryAsync(_ => action(), (exception, _) => WaitAfter(exception), clock, cancellationToken);
+        conditions.Clear(ConditionKind.DatabaseDown, databaseWork);
+        return result;
+    }
+
+    private TimeSpan? WaitAfter(Exception exception)
+    {
+        if (exception is OperationCanceledException or LeaseLostException || DatabaseErrors.IsOfTheValues(exception))
         {
-            try
-            {
-                var result = await action();
-                conditions.Clear(ConditionKind.DatabaseDown, databaseWork);
-                return result;
-            }
-            catch (Exception exception)
-                when (exception is not (OperationCanceledException or LeaseLostException) && !DatabaseErrors.IsOfTheValues(exception))
-            {
-                conditions.Raise(ConditionKind.DatabaseDown, databaseWork, exception.GetBaseException().Message);
-                await Task.Delay(RetryInterval, clock, cancellationToken);
-            }
+            return null;
         }
+
+        conditions.Raise(ConditionKind.DatabaseDown, databaseWork, exception.GetBaseException().Message);
+        return RetryInterval;
     }
 }
