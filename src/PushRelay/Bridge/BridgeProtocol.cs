@@ -25,13 +25,20 @@ internal static class BridgeProtocol
 {
     public static readonly XNamespace Namespace = "urn:pushrelay:bridge:1";
 
-    /// <summary>The XML names that are read: a link understands them however many names strangers have invented.</summary>
+    /// <summary>Every XML name of the wire, also those that only newer modules send and nobody reads yet: a link understands a stanza with
+    /// them however many names strangers have invented.</summary>
     public static readonly IReadOnlyCollection<XName> Names =
     [
-        .. "events session message displayed account-removed heartbeat snapshot ack body".Split(' ').Select(name => Namespace + name),
         .. (
-            "epoch seq node snapshot replay jid sid state available priority show ts to from type class id stanza-id call mention nick "
-            + "room unacked account with interval dropped server module"
+            "events session message retraction displayed blocked account-removed account-disabled account-enabled heartbeat end "
+            + "snapshot ack body"
+        )
+            .Split(' ')
+            .Select(name => Namespace + name),
+        .. (
+            "epoch seq node snapshot replay jid sid state available priority show ts to from type class id stanza-id origin-id call "
+            + "media ended mention nick name room inviter kind file hide private replaces stamp of of-stanza by unacked account with "
+            + "interval dropped server module"
         )
             .Split(' ')
             .Select(name => XName.Get(name)),
