@@ -26,10 +26,10 @@ internal enum StanzaVerdict
     /// <summary>More distinct names than are kept.</summary>
     TooManyNames,
 
-    /// <summary>A request of a sender who is to wait.</summary>
+    /// <summary>A request of a sender over its limit, which is to wait.</summary>
     TooMany,
 
-    /// <summary>A request of a sender who was told so, and asks on.</summary>
+    /// <summary>A request of a sender that was refused as <see cref="TooMany"/> and goes on.</summary>
     Flood,
 
     /// <summary>The handler threw.</summary>

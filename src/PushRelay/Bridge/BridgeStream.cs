@@ -256,7 +256,7 @@ internal sealed partial class BridgeStream
     )]
     private partial void Silent(string server, double seconds);
 
-    [LoggerMessage(Level = LogLevel.Warning, Message = "The module of server {Server} started anew: a new snapshot is asked for")]
+    [LoggerMessage(Level = LogLevel.Warning, Message = "The module of server {Server} was restarted: a new snapshot is asked for")]
     private partial void NewEpoch(string server);
 
     [LoggerMessage(

@@ -35,7 +35,7 @@ internal sealed class PresenceTracker(int sessionsMax = PresenceTracker.Sessions
         }
     }
 
-    /// <summary>The stream is no more, and not missed: another took its place, or another node has the link.</summary>
+    /// <summary>Drops a stream and its sessions: another stream reports them, or another node has the link.</summary>
     public void Forget(StreamName stream)
     {
         lock (sync)
