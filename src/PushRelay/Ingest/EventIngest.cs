@@ -1,5 +1,6 @@
 using Microsoft.EntityFrameworkCore;
 using Microsoft.Extensions.Options;
+using PushRelay.Access;
 using PushRelay.Cluster;
 using PushRelay.Devices;
 using PushRelay.Ingest.Policy;
@@ -17,6 +18,7 @@ internal sealed partial class EventIngest(
     IDbContextFactory<RelayDb> databases,
     OutboxQueue outbox,
     DeviceRegistry registry,
+    AccountTokens tokens,
     DeliveryFactory factory,
     DatabaseClock clock,
     LeaseTable leases,
@@ -118,7 +120,7 @@ internal sealed partial class EventIngest(
             // :: Step 2: load what the events need, in few statements however many they are
             var positions = await StreamPositions.OfAsync(db, batches, cancellationToken);
             var pace = pacer.Begin();
-            var ingest = new IngestTransaction(db, now, outbox, registry, factory, pace, options.Value);
+            var ingest = new IngestTransaction(db, now, outbox, registry, tokens, factory, pace, options.Value);
             await ingest.LoadAsync([.. batches.SelectMany(b => b.Events)], cancellationToken);
 
             // :: Step 3: apply each event in its order, but no stanza twice

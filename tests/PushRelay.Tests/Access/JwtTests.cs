@@ -141,11 +141,8 @@ public sealed class JwtTests : IDisposable
                 break;
             case "jwk in the header":
                 var parameters = stranger.ExportParameters(false);
-                (header, key) = (
-                    $"{{\"alg\":\"RS256\",\"jwk\":{{\"kty\":\"RSA\",\"n\":\"{Base64Url.EncodeToString(parameters.Modulus)}\","
-                        + $"\"e\":\"{Base64Url.EncodeToString(parameters.Exponent)}\"}}}}",
-                    stranger
-                );
+                var (n, e) = (Base64Url.EncodeToString(parameters.Modulus), Base64Url.EncodeToString(parameters.Exponent));
+                (header, key) = ($$$"""{"alg":"RS256","jwk":{"kty":"RSA","n":"{{{n}}}","e":"{{{e}}}"}}""", stranger);
                 break;
             case "another key":
                 key = stranger;
