@@ -6,6 +6,8 @@ using Microsoft.Extensions.Options;
 using PushRelay.Access;
 using PushRelay.Api;
 using PushRelay.Apps;
+using PushRelay.Bridge;
+using PushRelay.Commands;
 using PushRelay.Devices;
 using PushRelay.Dispatch;
 using PushRelay.Ingest;
@@ -111,7 +113,17 @@ internal static class RelayApp
             json.SerializerOptions.Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping;
         });
         builder.Services.AddStorage().AddAccess();
-        builder.Services.AddPresence().AddLinks().AddIngest().AddOutbox().AddDispatch().AddPush().AddLedger().AddDevices();
+        builder
+            .Services.AddPresence()
+            .AddLinks()
+            .AddBridge()
+            .AddCommands()
+            .AddIngest()
+            .AddOutbox()
+            .AddDispatch()
+            .AddPush()
+            .AddLedger()
+            .AddDevices();
         var app = Finish(builder);
         app.Services.GetRequiredService<IStartupValidator>().Validate();
         return app;

@@ -22,7 +22,7 @@ public sealed record AccountSession(string Resource, string State, bool Availabl
 /// <summary>Reads accounts, for REST, pages and command line alike.</summary>
 internal sealed class AccountQueries(
     IDbContextFactory<RelayDb> databases,
-    PresenceStore presence,
+    PresenceCopy presence,
     DeviceRegistry registry,
     ServedAccounts accounts
 )
