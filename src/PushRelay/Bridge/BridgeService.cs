@@ -46,7 +46,7 @@ internal static class BridgeServices
 {
     public static IServiceCollection AddBridge(this IServiceCollection services)
     {
-        services.AddSingleton<ILinkWorker, BridgeService>();
+        services.AddSingleton<ILinkWorker, BridgeService>().AddDoctor<LinkDoctor>();
         return services;
     }
 }

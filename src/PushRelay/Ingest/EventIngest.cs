@@ -70,7 +70,7 @@ internal sealed partial class EventIngest(
                 await CommitOnceAsync(batches, term, claim: tries == 1, cancellationToken);
                 return;
             }
-            catch (Exception exception) when (tries < TriesMax && IsClash(exception))
+            catch (Exception exception) when (tries < TriesMax && DatabaseErrors.IsClash(exception))
             {
                 // the next try sees what the other one did
             }
@@ -163,9 +163,6 @@ internal sealed partial class EventIngest(
 
     private static bool IsOfTheEvents(Exception exception) =>
         exception is not (OperationCanceledException or LeaseLostException) && DatabaseErrors.IsOfTheValues(exception);
-
-    private static bool IsClash(Exception exception) =>
-        exception is DbUpdateException or Npgsql.PostgresException { SqlState: "23505" or "40P01" or "40001" };
 
     [LoggerMessage(Level = LogLevel.Error, Message = "An event ({Kind}) of server {Server} cannot be stored and is skipped")]
     private partial void Skipped(Exception exception, string kind, string server);
