@@ -30,12 +30,14 @@ public sealed class LinkInboxTests
             await inbox.ReceivedAsync(new XElement("a"), Token);
         }
 
-        Assert.False(inbox.ReceivedAsync(new XElement("b"), Token).IsCompleted);
+        var waiting = inbox.ReceivedAsync(new XElement("b"), Token).AsTask();
+        Assert.False(waiting.IsCompleted);
         inbox.Disconnected();
 
         Assert.True(inbox.TryRead(out var first));
         Assert.IsType<LinkEvent.Disconnected>(first);
         Assert.Equal(LinkEvents(LinkInbox.EventsMax + 1), Read());
+        await waiting;
     }
 
     [Fact]
