@@ -108,9 +108,9 @@ internal sealed class RegistrationWriter(
         try
         {
             var results = await DatabaseErrors.RetryClashesAsync(_ => TryWriteAsync(batch), batch.Count > 1 ? 1 : TriesMax);
-            for (var i = 0; i < batch.Count; i++)
+            foreach (var (waiting, result) in batch.Zip(results))
             {
-                batch[i].Result.TrySetResult(results[i]);
+                waiting.Result.TrySetResult(result);
             }
         }
         catch (Exception exception) when (batch.Count > 1 && DatabaseErrors.IsClash(exception))

@@ -5,7 +5,7 @@ using PushRelay.Telemetry;
 namespace PushRelay.Links;
 
 /// <summary>
-/// Holds the lease <c>link:DOMAIN</c> of one component, and its link while it has the lease; a node that stands by asks for the lease once a
+/// Holds the lease <c>link:DOMAIN</c> of one component, and its link while it has the lease; a standby node asks for the lease once a
 /// second. If the lease cannot be renewed, the link is closed before the lease ends, but only when another node waits for it: a lone node
 /// keeps its link through a database outage.
 /// </summary>

@@ -406,9 +406,8 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
                     .Select(d => d.SettledAt)
                     .FirstOrDefault(),
             })
-            .Where(device => device.At != null)
             .ToListAsync(cancellationToken);
-        return last.ToDictionary(device => device.DeviceKey, device => device.At!.Value);
+        return last.Where(device => device.At is not null).ToDictionary(device => device.DeviceKey, device => device.At!.Value);
     }
 
     /// <summary>The same, of just the rows that <see cref="PruneAsync"/> would delete.</summary>
