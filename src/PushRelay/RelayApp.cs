@@ -6,6 +6,7 @@ using Microsoft.Extensions.Options;
 using PushRelay.Access;
 using PushRelay.Api;
 using PushRelay.Apps;
+using PushRelay.Audit;
 using PushRelay.Devices;
 using PushRelay.Dispatch;
 using PushRelay.Ingest;
@@ -110,7 +111,7 @@ internal static class RelayApp
             json.SerializerOptions.Converters.Add(new ApiTime());
             json.SerializerOptions.Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping;
         });
-        builder.Services.AddStorage().AddAccess();
+        builder.Services.AddStorage().AddAudit().AddApi().AddAccess();
         builder.Services.AddPresence().AddLinks().AddIngest().AddOutbox().AddDispatch().AddPush().AddLedger().AddDevices();
         var app = Finish(builder);
         app.Services.GetRequiredService<IStartupValidator>().Validate();
@@ -183,11 +184,12 @@ internal static class RelayApp
     private static void MapEndpoints(WebApplication app)
     {
         app.UseAccess();
-        app.MapHealth();
+        HealthEndpoints.Map(app);
         TokenEndpoints.Map(app);
+        AuditEndpoints.Map(app);
         DeviceEndpoints.Map(app);
-        app.MapDeliveries();
-        app.MapAccounts();
+        DeliveryEndpoints.Map(app);
+        AccountEndpoints.Map(app);
         ApiDocument.Map(app);
     }
 

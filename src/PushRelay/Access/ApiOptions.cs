@@ -16,7 +16,7 @@ internal sealed class ApiOptions
 
     public RateLimitOptions RateLimits { get; set; } = new();
 
-    /// <summary>Where apps reach the REST interface; told to them with an account token.</summary>
+    /// <summary>Where apps reach the REST interface; sent to them with an account token.</summary>
     public string? PublicUrl { get; set; }
 
     /// <summary>Origins whose pages may call; empty: none.</summary>
@@ -87,7 +87,7 @@ internal sealed class AccountTokenOptions
     /// <summary>1 minute to 10 years.</summary>
     public TimeSpan Lifetime { get; set; } = TimeSpan.FromDays(90);
 
-    /// <summary>Of one account; a further one takes the place of the oldest.</summary>
+    /// <summary>Of one account; one more ends the oldest.</summary>
     public int Max { get; set; } = 20;
 }
 

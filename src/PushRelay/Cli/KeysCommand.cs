@@ -59,7 +59,7 @@ internal static class KeysCommand
                     var fingerprint = storage.MasterKey.Fingerprint[..12];
                     await services
                         .GetRequiredService<AuditTrail>()
-                        .WriteAsync(Actor.Command, "key.rotate", null, fingerprint, AuditTrail.Done, cancellationToken);
+                        .WriteAsync(Actor.Command, AuditActions.KeyRotated, null, fingerprint, AuditTrail.Done, cancellationToken);
                 }
 
                 Console.WriteLine("Everything is sealed with the first key. Take the older ones out of the file on every node.");

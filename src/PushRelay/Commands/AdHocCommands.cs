@@ -149,7 +149,7 @@ internal sealed partial class AdHocCommands(
 
         Task AnswerAsync(XElement answer, string? reason)
         {
-            if (reason is null || !refusals.TellsCommandOf(SourceOf(stanza, account)))
+            if (reason is null || !refusals.TakesCommandOf(SourceOf(stanza, account)))
             {
                 return send(answer);
             }
@@ -177,7 +177,7 @@ internal sealed partial class AdHocCommands(
             var answer = await command.Run(account, Submitted(request), either.Token);
             var reply = Reply(stanza, command, answer);
             await (
-                answer is CommandAnswer.Refuse refused && refusals.TellsCommandOf(account)
+                answer is CommandAnswer.Refuse refused && refusals.TakesCommandOf(account)
                     ? TellAsync(stanza, request, account, refused.Condition, reply, send, stoppingToken)
                     : send(reply)
             );
@@ -213,7 +213,7 @@ internal sealed partial class AdHocCommands(
         {
             using var limit = new CancellationTokenSource(CommandMax, clock);
             using var either = CancellationTokenSource.CreateLinkedTokenSource(limit.Token, stoppingToken);
-            await refusals.CommandAsync(SourceOf(stanza, account), account, node, reason, either.Token);
+            await refusals.RecordCommandAsync(SourceOf(stanza, account), account, node, reason, either.Token);
         }
         catch (Exception exception)
         {

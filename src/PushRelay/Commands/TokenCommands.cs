@@ -35,25 +35,24 @@ internal sealed class TokenCommands(AccountTokens tokens, IOptions<ApiOptions> o
         CancellationToken cancellationToken
     )
     {
-        if (tokens.TryIssue(account, Account, out var wait, cancellationToken) is not { } issuing)
+        return await tokens.IssueAsync(account, Account, cancellationToken) switch
         {
-            return new CommandAnswer.Refuse(
+            TokenIssue.Issued(var secret, var token) => new CommandAnswer.Done(
+                "The token is shown this once. Whoever has it can register devices for you.",
+                Result(
+                    "Token for push registration",
+                    Field("token", "Token", secret),
+                    Field("expires", "Expires", Time(token.ExpiresAt)),
+                    Field("api", "API", Api)
+                )
+            ),
+            TokenIssue.TooMany(var wait) => new CommandAnswer.Refuse(
                 "wait",
                 "policy-violation",
                 $"Too many tokens at once; try again in {Math.Ceiling(wait.TotalSeconds).ToString(CultureInfo.InvariantCulture)} seconds."
-            );
-        }
-
-        var (secret, token) = await issuing;
-        return new CommandAnswer.Done(
-            "The token is shown this once. Whoever has it can register devices for you.",
-            Result(
-                "Token for push registration",
-                Field("token", "Token", secret),
-                Field("expires", "Expires", Time(token.ExpiresAt)),
-                Field("api", "API", Api)
-            )
-        );
+            ),
+            _ => throw new System.Diagnostics.UnreachableException(),
+        };
     }
 
     private async Task<CommandAnswer> ListAsync(

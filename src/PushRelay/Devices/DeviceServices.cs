@@ -15,7 +15,8 @@ internal static class DeviceServices
         services.AddSingleton<RecentDevices>();
         services.AddSingleton<RegistrationWriter>();
         services.AddSingleton<DeviceRegistry>();
-        services.AddSingleton<DeviceEndpoints>();
+        services.AddSingleton<DeviceQueries>();
+        services.AddSingleton<Registrations>();
         return services;
     }
 }

@@ -1,5 +1,6 @@
 using Microsoft.EntityFrameworkCore;
 using Microsoft.Extensions.Options;
+using PushRelay.Access;
 using PushRelay.Cluster;
 using PushRelay.Devices;
 using PushRelay.Ingest.Policy;
@@ -18,6 +19,7 @@ internal sealed partial class EventIngest(
     IDbContextFactory<RelayDb> databases,
     OutboxQueue outbox,
     DeviceRegistry registry,
+    AccountTokens tokens,
     MasterKey masterKey,
     DatabaseClock clock,
     LeaseTable leases,
@@ -131,7 +133,7 @@ internal sealed partial class EventIngest(
         var cancelling = events.Where(MayCancel).Select(e => e.Account).Distinct(StringComparer.Ordinal).ToList();
         var positions = await PositionsAsync(db, batches.Where(b => b.Point is not null).Select(b => b.Stream), cancellationToken);
         var pace = pacer.Begin();
-        var entry = new IngestTransaction(db, now, outbox, registry, masterKey, sequence, alerts.Value)
+        var entry = new IngestTransaction(db, now, outbox, registry, tokens, masterKey, sequence, alerts.Value)
         {
             Devices = await registry.OfAccountsAsync(db, accounts, cancellationToken),
             Unread = await UnreadCounts.OfAsync(db, accounts, cancellationToken),

@@ -1,5 +1,6 @@
 using System.Linq.Expressions;
 using Microsoft.EntityFrameworkCore;
+using PushRelay.Access;
 using PushRelay.Devices;
 using PushRelay.Ingest.Policy;
 using PushRelay.Outbox;
@@ -16,6 +17,7 @@ internal sealed class IngestTransaction(
     DateTimeOffset now,
     OutboxQueue outbox,
     DeviceRegistry registry,
+    AccountTokens tokens,
     MasterKey masterKey,
     IdSequence sequence,
     AlertsOptions options
@@ -230,6 +232,7 @@ internal sealed class IngestTransaction(
     {
         await CancelAsync(account, _ => true, row => row.Account == account, Reasons.AccountRemoved, cancellationToken);
         await registry.RemoveAccountAsync(db, account, cancellationToken);
+        await tokens.RemoveAccountAsync(db, account, cancellationToken);
         removedAccounts.Add(account);
         Unread.Clear(account);
     }

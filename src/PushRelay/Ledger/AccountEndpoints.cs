@@ -16,7 +16,7 @@ public sealed record AccountAnswer(
     string State,
     int Unread,
     IReadOnlyList<AccountSession> Sessions,
-    IReadOnlyList<DeviceAnswer> Devices
+    IReadOnlyList<DeviceResponse> Devices
 );
 
 /// <summary>One XMPP session, as its server last reported it.</summary>
@@ -28,7 +28,7 @@ internal static class AccountEndpoints
     /// <summary>Beyond the valid ones there are the invalid, which are kept to say why.</summary>
     private const int DevicesMax = 200;
 
-    public static void MapAccounts(this IEndpointRouteBuilder routes) =>
+    public static void Map(IEndpointRouteBuilder routes) =>
         routes
             .MapApi("/v1/accounts", "accounts")
             .MapGet("{account}", ShowAsync)
@@ -39,7 +39,7 @@ internal static class AccountEndpoints
     private static async Task<Results<Ok<AccountAnswer>, ProblemHttpResult>> ShowAsync(
         string account,
         PresenceStore presence,
-        DeviceRegistry registry,
+        DeviceQueries devices,
         ServedAccounts accounts,
         IDbContextFactory<RelayDb> databases,
         CancellationToken cancellationToken
@@ -51,39 +51,20 @@ internal static class AccountEndpoints
         }
 
         var (state, sessions) = await presence.OfAsync(ServedAccounts.ServerOf(name), name, cancellationToken);
-        var devices = await registry.ListAsync(name, null, DevicesMax, cancellationToken);
-        await registry.RecallReachedAsync(devices, cancellationToken);
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
         var unread = await db.Set<UnreadCount>().Where(u => u.Account == name).SumAsync(u => u.Count, cancellationToken);
         return TypedResults.Ok(
             new AccountAnswer(
                 name,
-                Name(state),
+                EnumName.Of(state),
                 unread,
                 [
                     .. sessions
                         .OrderBy(s => s.Since)
-                        .Select(s => new AccountSession(s.Resource, Name(s.State), s.Available, s.Priority, s.Show, s.Since)),
+                        .Select(s => new AccountSession(s.Resource, EnumName.Of(s.State), s.Available, s.Priority, s.Show, s.Since)),
                 ],
-                [.. devices.Select(d => DeviceEndpoints.Answer(d, registry, accounts))]
+                await devices.OfAccountAsync(name, DevicesMax, cancellationToken)
             )
         );
     }
-
-    private static string Name(AccountState state) =>
-        state switch
-        {
-            AccountState.Foreground => "foreground",
-            AccountState.Background => "background",
-            AccountState.Offline => "offline",
-            AccountState.Unknown => "unknown",
-        };
-
-    private static string Name(SessionState state) =>
-        state switch
-        {
-            SessionState.Active => "active",
-            SessionState.Inactive => "inactive",
-            SessionState.Hibernating => "hibernating",
-        };
 }

@@ -56,9 +56,6 @@ public sealed record DeliveryAttempt(
     string? ApnsId
 );
 
-/// <summary>A page of a list, newest first.</summary>
-public sealed record DeliveryPage(IReadOnlyList<DeliveryAnswer> Items, string? Next);
-
 /// <summary><c>/v1/deliveries</c>: why an alert came, or did not.</summary>
 internal static partial class DeliveryEndpoints
 {
@@ -73,7 +70,7 @@ internal static partial class DeliveryEndpoints
         {"number":1,"at":"2026-11-23T02:56:26.459Z","durationMs":73,"status":200,"reason":null,"outcome":"accepted","apnsId":"01a20655-59a4-7000-827e-9b3efa90293d"}
         """;
 
-    public static void MapDeliveries(this IEndpointRouteBuilder routes)
+    public static void Map(IEndpointRouteBuilder routes)
     {
         var deliveries = routes.MapApi("/v1/deliveries", "deliveries");
         deliveries
@@ -100,32 +97,31 @@ internal static partial class DeliveryEndpoints
         string deviceId,
         string? account,
         HttpContext http,
-        DeviceRegistry registry,
+        Caller caller,
+        DeviceQueries devices,
         TestAlerts alerts,
-        ServedAccounts accounts,
         RateLimits limits,
         CancellationToken cancellationToken
     )
     {
-        var (device, problem) = await DeviceEndpoints.FindAsync(deviceId, account, http, registry, accounts);
-        if (device is null)
+        var found = await devices.FindAsync(account, deviceId, caller, cancellationToken);
+        if (found is not DeviceResult.Done(var device, _))
         {
-            return problem!;
+            return DeviceEndpoints.Problem(found, http.Response);
         }
 
-        var caller = ApiCaller.Of(http);
         if (!caller.IsOperator && !limits.Tests.TryTake(device.Key.ToString("N"), out var wait))
         {
-            return ApiProblem.TooMany(http, wait);
+            return ApiProblem.TooMany(http.Response, wait);
         }
 
-        var row = await alerts.SendAsync(device, Idempotency.KeyOf(http), caller.ActorOf(http), cancellationToken);
+        var row = await alerts.SendAsync(device, Idempotency.KeyOf(http), caller.Actor, cancellationToken);
         return TypedResults.Accepted($"/v1/deliveries/{row.Id:D}", Answer(row));
     }
 
     private static async Task<Results<Accepted<DeliveryAnswer>, ProblemHttpResult>> RetryAsync(
         string id,
-        HttpContext http,
+        Caller caller,
         DeliveryLog log,
         CancellationToken cancellationToken
     )
@@ -135,7 +131,7 @@ internal static partial class DeliveryEndpoints
             return ApiProblem.NotFound();
         }
 
-        if (await log.RetryAsync(delivery, ApiCaller.Of(http).ActorOf(http), cancellationToken) is { } why)
+        if (await log.RetryAsync(delivery, caller.Actor, cancellationToken) is { } why)
         {
             return ApiProblem.Of(409, "not_retryable", "The delivery cannot be sent again.", why);
         }
@@ -145,7 +141,7 @@ internal static partial class DeliveryEndpoints
             : ApiProblem.NotFound();
     }
 
-    private static async Task<Results<Ok<DeliveryPage>, ProblemHttpResult>> ListAsync(
+    private static async Task<Results<Ok<Page<DeliveryAnswer>>, ProblemHttpResult>> ListAsync(
         string? account,
         string? device,
         string? state,
@@ -153,15 +149,16 @@ internal static partial class DeliveryEndpoints
         string? to,
         string? cursor,
         string? limit,
-        HttpContext http,
+        Caller caller,
         DeliveryLog log,
         ServedAccounts accounts,
+        ListPages pages,
         CancellationToken cancellationToken
     )
     {
-        if (!ApiPage.TryParse(http, cursor, limit, out var page, out var problem))
+        if (!pages.TryRead("deliveries", caller.Account, cursor, limit, out var page, out var error))
         {
-            return problem;
+            return ApiProblem.Of(error);
         }
 
         DeliveryState? wanted = null;
@@ -178,14 +175,14 @@ internal static partial class DeliveryEndpoints
             wanted = parsed;
         }
 
-        if (!TryParseTime(from, "from", out var earliest, out problem) || !TryParseTime(to, "to", out var end, out problem))
+        if (!TryParseTime(from, "from", out var earliest, out var problem) || !TryParseTime(to, "to", out var end, out problem))
         {
             return problem;
         }
 
-        if (!ApiCaller.Of(http).TryNarrow(accounts, account, out var owner) || (device is not null && !DeviceRules.IsId(device)))
+        if (!caller.TryNarrow(accounts, account, out var owner) || (device is not null && !DeviceRules.IsId(device)))
         {
-            return TypedResults.Ok(new DeliveryPage([], null));
+            return TypedResults.Ok(new Page<DeliveryAnswer>([], null));
         }
 
         var filter = new DeliveryFilter
@@ -197,21 +194,20 @@ internal static partial class DeliveryEndpoints
             To = end,
             Before = page.Before,
         };
-        var rows = await log.ListAsync(filter, page.Limit + 1, cancellationToken);
-        var items = rows.Take(page.Limit).ToList();
-        return TypedResults.Ok(new DeliveryPage([.. items.Select(Answer)], rows.Count > items.Count ? page.After(items[^1].Id) : null));
+        var rows = await log.ListAsync(filter, page.RowsToRead, cancellationToken);
+        return TypedResults.Ok(page.Cut(rows, row => row.Id, Answer));
     }
 
     private static async Task<Results<Ok<DeliveryDetail>, ProblemHttpResult>> ShowAsync(
         string id,
-        HttpContext http,
+        Caller caller,
         DeliveryLog log,
         CancellationToken cancellationToken
     )
     {
         if (
             !Guid.TryParseExact(id, "D", out var key)
-            || await log.FindAsync(ApiCaller.Of(http).Account, key, cancellationToken) is not var (delivery, attempts)
+            || await log.FindAsync(caller.Account, key, cancellationToken) is not var (delivery, attempts)
         )
         {
             return ApiProblem.NotFound();

@@ -116,17 +116,17 @@ internal sealed class DeliveryLog(
             return $"It is {Names.Of(ended.State)}; only what is dead, rejected or expired can.";
         }
 
-        var record = audit.Note(
+        var record = audit.Record(
             db,
             await clock.NowAsync(db, cancellationToken),
             actor,
-            "delivery.retry",
+            AuditActions.DeliveryRetried,
             ended.Account,
             ended.Id.ToString("D")
         );
         await db.SaveChangesAsync(cancellationToken);
         await transaction.CommitAsync(cancellationToken);
-        audit.Tell(record);
+        audit.Log(record);
         outbox.Wake();
         return null;
     }

@@ -2,7 +2,6 @@ using Microsoft.Data.Sqlite;
 using Microsoft.EntityFrameworkCore;
 using Microsoft.Extensions.Options;
 using Npgsql;
-using PushRelay.Audit;
 using PushRelay.Cluster;
 using PushRelay.Settings;
 
@@ -50,7 +49,6 @@ internal static class StorageServices
         services.AddSingleton<WriteGate>();
         services.AddSingleton<LeaseTable>();
         services.AddSingleton<IdSequence>();
-        services.AddSingleton<AuditTrail>();
         services.AddHealthChecks().AddCheck<StorageHealth>("database");
         return services;
     }

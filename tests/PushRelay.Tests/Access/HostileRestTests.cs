@@ -489,7 +489,7 @@ public sealed class HostileRestTests(HostileRestTests.Bed bed) : IClassFixture<H
 
         public async ValueTask InitializeAsync()
         {
-            Relay = await TestRelay.OpenAsync(null, "--Api:RateLimits:StrangersPerSecond=0", "--Api:RateLimits:FailuresPerMinute=0");
+            Relay = await TestRelay.OpenAsync(null, "--Api:RateLimits:AnonymousPerSecond=0", "--Api:RateLimits:FailuresPerMinute=0");
             await Relay.ServeAsync();
         }
 

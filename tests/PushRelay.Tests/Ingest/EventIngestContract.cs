@@ -1,6 +1,5 @@
 using Microsoft.EntityFrameworkCore;
 using PushRelay.Access;
-using PushRelay.Audit;
 using PushRelay.Ingest;
 using PushRelay.Outbox;
 using PushRelay.Presence;
@@ -361,8 +360,8 @@ public abstract class EventIngestContract : IAsyncLifetime
     public async Task A_removed_account_loses_its_devices_and_what_is_pending()
     {
         await relay.RegisterAsync();
-        await relay.Get<AccountTokens>().TryIssue(TestRelay.Bob, new Actor("tests", null), out _, Token)!;
-        await relay.Get<AccountTokens>().TryIssue(TestRelay.Alice, new Actor("tests", null), out _, Token)!;
+        await relay.IssueTokenAsync(TestRelay.Bob);
+        await relay.IssueTokenAsync(TestRelay.Alice);
         await CommitAsync(Message("hello"), new RelayEvent.AccountRemoved(TestRelay.Bob, relay.Clock.GetUtcNow()), Message("too late"));
 
         var rows = await relay.RowsAsync();
