@@ -7,7 +7,6 @@ using PushRelay.Cluster;
 using PushRelay.Links;
 using PushRelay.Presence;
 using PushRelay.Push;
-using PushRelay.Push.Apns;
 using PushRelay.Settings;
 using PushRelay.Storage;
 
@@ -278,18 +277,25 @@ internal sealed class Doctor(IServiceProvider services, TimeProvider clock)
         var name = $"apns {app.Id}";
         var sandbox = app.Apns.Environment == PushRelay.Apns.ApnsEnvironment.Sandbox;
         var where = app.Apns.EndpointUri?.GetLeftPart(UriPartial.Authority) ?? (sandbox ? "Apple's sandbox" : "Apple");
-        PushAnswer answer;
+        var network = services.GetRequiredService<PushNetworks>().TryGet("apns", out var apns)
+            ? apns
+            : throw new InvalidOperationException();
+        var address = new PushAddress
+        {
+            App = app.Id,
+            Tokens = new Dictionary<string, string> { [Channels.Alert] = new('0', 64) },
+        };
+        var usable = (TokenCheck.Usable)network.Check(address);
+        PushResult result;
         try
         {
-            answer = await services
-                .GetRequiredService<ApnsNetwork>()
+            result = await network
                 .SendAsync(
                     new Notification
                     {
                         Id = Guid.NewGuid(),
-                        App = app.Id,
-                        Token = new string('0', 64),
-                        Sandbox = sandbox,
+                        Address = usable.Address,
+                        Lane = usable.Lane,
                         ExpiresAt = clock.GetUtcNow(),
                         ThreadId = "doctor",
                         Receipt = "doctor",
@@ -308,30 +314,30 @@ internal sealed class Doctor(IServiceProvider services, TimeProvider clock)
             return new DoctorCheck(name, false, $"{where} does not answer within {ApnsTimeout.TotalSeconds:0} s. {Reach(app)}");
         }
 
-        return answer switch
+        var word = PushCode.WordOf(result.Code);
+        return result switch
         {
-            { Outcome: PushOutcome.DeviceInvalid or PushOutcome.Accepted } => new DoctorCheck(
+            PushResult.TokenDead or PushResult.Accepted => new DoctorCheck(
                 name,
                 true,
                 $"{where} takes key {app.Apns.KeyId} of team {app.Apns.TeamId} for {app.Apns.BundleId}"
             ),
-            { Outcome: PushOutcome.Misconfigured, Reason: "InvalidProviderToken" or "MissingProviderToken" } => new DoctorCheck(
+            PushResult.Later { Fault: Fault.Credentials } when word is "InvalidProviderToken" or "MissingProviderToken" => new DoctorCheck(
                 name,
                 false,
-                $"{where} answers {answer.Reason}. Cure: TeamId, KeyId and KeyFile must be one key of Apple's, not revoked, for this "
+                $"{where} answers {word}. Cure: TeamId, KeyId and KeyFile must be one key of Apple's, not revoked, for this "
                     + $"environment; and this machine's clock right."
             ),
-            { Outcome: PushOutcome.Misconfigured } => new DoctorCheck(
+            PushResult.Later { Fault: Fault.Credentials } => new DoctorCheck(
                 name,
                 false,
-                $"{where} answers {answer.Reason}. Cure: BundleId must be an app of the team, and the key allowed for it and this "
-                    + $"environment."
+                $"{where} answers {word}. Cure: BundleId must be an app of the team, and the key allowed for it and this " + $"environment."
             ),
-            { Status: null } => new DoctorCheck(name, false, $"{where} cannot be reached ({answer.Reason}). {Reach(app)}"),
+            { Status: null } => new DoctorCheck(name, false, $"{where} cannot be reached ({word}). {Reach(app)}"),
             _ => new DoctorCheck(
                 name,
                 false,
-                $"{where} answers {answer.Status?.ToString(CultureInfo.InvariantCulture)} {answer.Reason}. Cure: ask again later; it "
+                $"{where} answers {result.Status?.ToString(CultureInfo.InvariantCulture)} {word}. Cure: ask again later; it "
                     + $"says nothing of the credentials."
             ),
         };

@@ -26,9 +26,11 @@ internal static class DispatchServices
                     options.Check();
                 }
             );
-        services.AddSingleton<AppCircuits>();
+        services.AddSingleton<LaneCircuits>();
+        services.AddSingleton<NotificationBuilder>();
+        services.AddSingleton<AlertSender>();
         services.AddSingleton<SettlementWriter>();
-        services.AddHealthChecks().AddCheck<AppCircuits>("apps");
+        services.AddHealthChecks().AddCheck<LaneCircuits>("apps");
         services.AddHostedService<PushDispatcher>();
         services.AddSingleton<Housekeeping>().AddHostedService(provider => provider.GetRequiredService<Housekeeping>());
         return services;

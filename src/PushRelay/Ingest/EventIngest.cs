@@ -18,6 +18,7 @@ namespace PushRelay.Ingest;
 internal sealed partial class EventIngest(
     IDbContextFactory<RelayDb> databases,
     OutboxQueue outbox,
+    ReadyQueue ready,
     DeviceRegistry registry,
     AccountTokens tokens,
     MasterKey masterKey,
@@ -112,9 +113,9 @@ internal sealed partial class EventIngest(
 
     private async Task TryCommitAsync(IReadOnlyList<EventBatch> batches, LeaseTerm? fence, bool claim, CancellationToken cancellationToken)
     {
-        var appended = await WriteAsync(batches, fence, claim, cancellationToken);
+        using var appended = await WriteAsync(batches, fence, claim, cancellationToken);
         // not cut short: what is committed is sent or handed back
-        await outbox.HandOverAsync(appended, CancellationToken.None);
+        await ready.PublishAsync(appended, CancellationToken.None);
     }
 
     private async Task<AppendedRows> WriteAsync(
@@ -160,7 +161,7 @@ internal sealed partial class EventIngest(
         catch
         {
             // whether it is committed or not: if it is, the leases bring the rows back
-            outbox.TakeBack(appended);
+            appended.Dispose();
             throw;
         }
 

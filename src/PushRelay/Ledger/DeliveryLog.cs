@@ -30,6 +30,7 @@ internal sealed record DeliveryFilter
 internal sealed class DeliveryLog(
     IDbContextFactory<RelayDb> databases,
     OutboxQueue outbox,
+    WorkSignal signal,
     DatabaseClock clock,
     AuditTrail audit,
     IOptions<AlertsOptions> alerts
@@ -127,7 +128,7 @@ internal sealed class DeliveryLog(
         await db.SaveChangesAsync(cancellationToken);
         await transaction.CommitAsync(cancellationToken);
         audit.Log(record);
-        outbox.Wake();
+        signal.Wake();
         return null;
     }
 }

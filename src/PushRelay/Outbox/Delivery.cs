@@ -202,8 +202,14 @@ internal sealed class Delivery
                         "deliveries_lease_iff_sending",
                         $"(state = {States.Sending}) = (lease IS NOT NULL) AND (state = {States.Sending}) = (lease_until IS NOT NULL)"
                     );
-                    table.HasCheckConstraint("deliveries_settled_iff_final", $"(state IN ({States.Pending}, {States.Sending})) = (settled_at IS NULL)");
-                    table.HasCheckConstraint("deliveries_content_until_settled", $"state IN ({States.Pending}, {States.Sending}) OR content IS NULL");
+                    table.HasCheckConstraint(
+                        "deliveries_settled_iff_final",
+                        $"(state IN ({States.Pending}, {States.Sending})) = (settled_at IS NULL)"
+                    );
+                    table.HasCheckConstraint(
+                        "deliveries_content_until_settled",
+                        $"state IN ({States.Pending}, {States.Sending}) OR content IS NULL"
+                    );
                     table.HasCheckConstraint(
                         "deliveries_coalesced_into_its_head",
                         $"(state <> {States.Coalesced} OR coalesced_into IS NOT NULL) AND (state IN ({States.Sending}, {States.Coalesced}) OR coalesced_into IS NULL)"

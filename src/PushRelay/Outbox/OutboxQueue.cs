@@ -289,7 +289,13 @@ internal sealed class OutboxQueue(
     /// or
     /// it would have to wait for them.
     /// </summary>
-    public static Task BringForwardAsync(RelayDb db, Guid deviceKey, Guid orderingKey, DateTimeOffset due, CancellationToken cancellationToken) =>
+    public static Task BringForwardAsync(
+        RelayDb db,
+        Guid deviceKey,
+        Guid orderingKey,
+        DateTimeOffset due,
+        CancellationToken cancellationToken
+    ) =>
         db.Set<Delivery>()
             .Where(d =>
                 d.State == DeliveryState.Pending

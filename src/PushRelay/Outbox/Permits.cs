@@ -204,8 +204,7 @@ internal sealed class Permits(WorkSignal signal)
     /// <summary>More than an insert may take: what waits is claimed also while new rows take every permit.</summary>
     private int ForClaims => queue + Math.Max(1, share / 4);
 
-    private static bool IsWorthClaiming(int free, int most, AppUse app) =>
-        free > 0 && (app.InFlight == 0 || free >= most / WorthClaiming);
+    private static bool IsWorthClaiming(int free, int most, AppUse app) => free > 0 && (app.InFlight == 0 || free >= most / WorthClaiming);
 
     private AppUse AppOf_NeedsLock(string app) => apps.TryGetValue(app, out var use) ? use : apps[app] = new AppUse();
 

@@ -153,7 +153,7 @@ internal sealed class SqliteOutbox : OutboxSql
         {
             taken.AddRange(
                 await db.Set<Delivery>()
-                    .FromSqlRaw(Claim, lane.Id, room, now.UtcTicks, (now + horizon).UtcTicks, KeyRowsMax, holder, (now + duration).UtcTicks)
+                    .FromSqlRaw(Claim, lane.Id, most, now.UtcTicks, (now + horizon).UtcTicks, KeyRowsMax, holder, (now + duration).UtcTicks)
                     .AsNoTracking()
                     .ToListAsync(cancellationToken)
             );

@@ -55,8 +55,7 @@ internal abstract record TokenCheck
     /// <summary>They can be tokens of this network.</summary>
     /// <param name="Address">In the form in which they are kept and compared, defaults filled in.</param>
     /// <param name="Lane">What a device of this address is reached over.</param>
-    /// <param name="Identity">What makes two alert tokens of an app the same one.</param>
-    public sealed record Usable(PushAddress Address, Lane Lane, string Identity) : TokenCheck;
+    public sealed record Usable(PushAddress Address, Lane Lane) : TokenCheck;
 
     /// <summary>They cannot.</summary>
     /// <param name="Errors">For each field of the registration, by its name in the REST interface, what it must be.</param>

@@ -19,7 +19,8 @@ internal static class PushServices
                 }
             );
         services.AddSingleton<ApnsTokenStore>();
-        services.AddSingleton<ApnsNetwork>();
+        services.AddSingleton<IPushNetwork, ApnsNetwork>();
+        services.AddSingleton<PushNetworks>();
         return services;
     }
 }

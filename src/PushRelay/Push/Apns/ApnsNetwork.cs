@@ -84,15 +84,7 @@ internal sealed class ApnsNetwork : IPushNetwork, IAsyncDisposable
         }
 
         var environment = address.Environment ?? (apps.TryGetValue(address.App, out var app) ? NameOf(app.Apns.Environment) : null);
-        return new TokenCheck.Usable(
-            address with
-            {
-                Environment = environment,
-                Tokens = tokens,
-            },
-            LaneOf(address.App, environment),
-            tokens[Channels.Alert]
-        );
+        return new TokenCheck.Usable(address with { Environment = environment, Tokens = tokens }, LaneOf(address.App, environment));
     }
 
     public async Task<PushResult> SendAsync(Notification notification, CancellationToken cancellationToken)
