@@ -64,21 +64,15 @@ internal sealed partial class EventIngest(
 
     /// <summary>Tries again where another node's transaction crossed this one: then without claiming, which is what they clash
     /// over.</summary>
-    private async Task CommitTogetherAsync(IReadOnlyList<EventBatch> batches, LeaseTerm? term, CancellationToken cancellationToken)
-    {
-        for (var tries = 1; ; tries++)
-        {
-            try
+    private async Task CommitTogetherAsync(IReadOnlyList<EventBatch> batches, LeaseTerm? term, CancellationToken cancellationToken) =>
+        await DatabaseErrors.RetryClashesAsync(
+            async tries =>
             {
                 await CommitOnceAsync(batches, term, claim: tries == 1, cancellationToken);
-                return;
-            }
-            catch (Exception exception) when (tries < TriesMax && IsClash(exception))
-            {
-                // the next try sees what the other one did
-            }
-        }
-    }
+                return true;
+            },
+            TriesMax
+        );
 
     /// <summary>Finds the event that cannot be stored by committing each alone; the position moves behind the last.</summary>
     private async Task CommitOneByOneAsync(IReadOnlyList<EventBatch> batches, LeaseTerm? term, CancellationToken cancellationToken)
@@ -166,9 +160,6 @@ internal sealed partial class EventIngest(
 
     private static bool IsOfTheEvents(Exception exception) =>
         exception is not (OperationCanceledException or LeaseLostException) && DatabaseErrors.IsOfTheValues(exception);
-
-    private static bool IsClash(Exception exception) =>
-        exception is DbUpdateException or Npgsql.PostgresException { SqlState: "23505" or "40P01" or "40001" };
 
     [LoggerMessage(Level = LogLevel.Error, Message = "An event ({Kind}) of server {Server} cannot be stored and is skipped")]
     private partial void Skipped(Exception exception, string kind, string server);
