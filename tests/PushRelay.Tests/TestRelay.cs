@@ -26,7 +26,10 @@ internal sealed class TestRelay : IAsyncDisposable
     public const string Server = "example.com";
     public const string Bob = "bob@example.com";
     public const string Alice = "alice@example.com";
+    public static readonly Lane Lane = LaneOf(App);
     public const string OperatorKey = "an operator's key for tests";
+
+    public static readonly Caller Operator = new("tests", null, null);
 
     private readonly string folder;
     private readonly WebApplication app;
@@ -108,7 +111,7 @@ internal sealed class TestRelay : IAsyncDisposable
         Get<DatabaseClock>().Offset += by;
         Clock.Advance(by);
         // a dispatcher that looked just before may have set its timer just after: real time goes on, this one does not
-        Outbox.Wake();
+        Get<WorkSignal>().Wake();
     }
 
     public async Task<DateTimeOffset> NowAsync()
@@ -117,12 +120,23 @@ internal sealed class TestRelay : IAsyncDisposable
         return await Get<DatabaseClock>().NowAsync(db, TestContext.Current.CancellationToken);
     }
 
+    /// <summary>As it is stored: a name that must stay.</summary>
+    public static Lane LaneOf(string app, bool sandbox = false) => new(sandbox ? $"{app}/apns-sandbox" : $"{app}/apns");
+
+    /// <summary>Lets inserts claim, as a dispatcher does that runs in this process.</summary>
+    public Permits OpenPermits(TimeSpan lease, int concurrency = 500)
+    {
+        var permits = Get<Permits>();
+        permits.Open(new DispatchCapacity(concurrency, Get<PushNetworks>().Reachable, lease));
+        return permits;
+    }
+
     /// <summary>A message for this device, to be appended.</summary>
     public Delivery NewRow(
         Device device,
         Guid id,
         DateTimeOffset now,
-        Guid slot,
+        Guid orderingKey,
         TimeSpan? due = null,
         string? eventKey = null,
         string app = App
@@ -136,13 +150,14 @@ internal sealed class TestRelay : IAsyncDisposable
             Device = device.Id,
             App = app,
             Platform = device.Platform,
+            Lane = LaneOf(app),
             EventKey = eventKey ?? id.ToString(),
             Source = EventSource.Bridge,
             Class = EventClass.Text,
             Sender = Alice,
             Conversation = Alice,
             EventAt = now,
-            Slot = slot,
+            OrderingKey = orderingKey,
             Content = new AlertContent("hello", null).Seal(MasterKey, id),
             State = DeliveryState.Pending,
             Reason = Reasons.Offline,
@@ -169,10 +184,14 @@ internal sealed class TestRelay : IAsyncDisposable
     }
 
     /// <summary>A token as the account gets it by the command.</summary>
-    public Task<(string Token, AccountToken Kept)> IssueTokenAsync(string account) =>
-        Get<AccountTokens>().TryIssue(account, new Actor("test", null), out _, TestContext.Current.CancellationToken)!;
+    public async Task<(string Token, AccountToken Kept)> IssueTokenAsync(string account)
+    {
+        var issue = await Get<AccountTokens>().IssueAsync(account, new Actor("test", null), TestContext.Current.CancellationToken);
+        var issued = Assert.IsType<TokenIssue.Issued>(issue);
+        return (issued.Secret, issued.Token);
+    }
 
-    public static Registration NewRegistration(
+    public static RegistrationRequest NewRegistration(
         string account,
         string? token = null,
         string? callToken = null,
@@ -186,24 +205,23 @@ internal sealed class TestRelay : IAsyncDisposable
             tokens[Channels.Call] = callToken;
         }
 
-        return new Registration
+        return new RegistrationRequest
         {
             Account = account,
+            App = app,
             Platform = "apns",
-            Address = new PushAddress
-            {
-                App = app,
-                Environment = environment,
-                Tokens = tokens,
-            },
+            Environment = environment,
+            Tokens = tokens,
         };
     }
 
+    public Task<DeviceResult> RegisterAsync(RegistrationRequest request, CancellationToken cancellationToken) =>
+        Get<Registrations>().RegisterAsync(request, Operator, cancellationToken);
+
     public async Task<Device> RegisterAsync(string account = Bob, string? token = null, string? resource = null, string? id = null)
     {
-        var registration = NewRegistration(account, token) with { Id = id, Resource = resource };
-        var registered = await Devices.RegisterAsync(registration, TestContext.Current.CancellationToken);
-        return Assert.IsType<RegistrationResult.Done>(registered).Device;
+        var request = NewRegistration(account, token) with { Id = id, Resource = resource };
+        return Assert.IsType<DeviceResult.Done>(await RegisterAsync(request, TestContext.Current.CancellationToken)).Device;
     }
 
     public async Task<List<Delivery>> RowsAsync(string account = Bob)
@@ -238,8 +256,8 @@ internal sealed class TestRelay : IAsyncDisposable
         }
     }
 
-    public async Task<IReadOnlyList<Attempt>> AttemptsAsync(Guid delivery) =>
-        (await Get<DeliveryLog>().FindAsync(null, delivery, TestContext.Current.CancellationToken))!.Value.Attempts;
+    public async Task<IReadOnlyList<DeliveryAttempt>> AttemptsAsync(Guid delivery) =>
+        (await Get<DeliveryQueries>().FindAsync(null, delivery, TestContext.Current.CancellationToken))!.Log;
 
     /// <summary>A message as the bridge reports it, to an account that is offline.</summary>
     public Task CommitMessageAsync(string? body, Func<RelayEvent.Message, RelayEvent.Message>? change = null)
@@ -257,6 +275,7 @@ internal sealed class TestRelay : IAsyncDisposable
         return Get<EventIngest>()
             .CommitAsync(
                 [new EventBatch(new StreamName(Server, ""), [change is null ? message : change(message)], null)],
+                term: null,
                 TestContext.Current.CancellationToken
             );
     }

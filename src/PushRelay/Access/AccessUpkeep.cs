@@ -1,32 +1,31 @@
+using Microsoft.Extensions.Options;
 using PushRelay.Api;
 using PushRelay.Audit;
-using PushRelay.Settings;
 using PushRelay.Storage;
 
 namespace PushRelay.Access;
 
-/// <summary>Forgets expired tokens, used keys and old audit records, once an hour; any number of nodes may. At the start it says which
-/// settings are new.</summary>
+/// <summary>Deletes expired tokens, used idempotency keys and old audit records, once an hour; any number of nodes may. At the start it
+/// audits which settings changed.</summary>
 internal sealed partial class AccessUpkeep(
     AccountTokens tokens,
     Idempotency idempotency,
     AuditTrail audit,
     SettingsAudit settings,
-    IConfiguration configuration,
+    IOptions<RetentionOptions> retention,
+    IOptions<ApiOptions> api,
     TimeProvider clock,
     ILogger<AccessUpkeep> logger
 ) : BackgroundService
 {
     private static readonly TimeSpan Every = TimeSpan.FromHours(1);
 
-    private readonly RetentionOptions retention = Retention(configuration);
-
     protected override async Task ExecuteAsync(CancellationToken stoppingToken)
     {
         using var timer = new PeriodicTimer(Every, clock);
         try
         {
-            await ToldAsync(() => settings.NoteAsync(stoppingToken));
+            await RecordSettingsAsync(stoppingToken);
             while (await timer.WaitForNextTickAsync(stoppingToken))
             {
                 await RunOnceAsync(stoppingToken);
@@ -38,45 +37,38 @@ internal sealed partial class AccessUpkeep(
         }
     }
 
-    internal Task RunOnceAsync(CancellationToken cancellationToken) =>
-        ToldAsync(async () =>
-        {
-            await tokens.PruneAsync(cancellationToken);
-            await idempotency.PruneAsync(cancellationToken);
-            await audit.PruneAsync(retention.Audit, cancellationToken);
-        });
-
-    /// <summary>A database that is away ends nothing here.</summary>
-    private async Task ToldAsync(Func<Task> work)
+    internal async Task RunOnceAsync(CancellationToken cancellationToken)
     {
         try
         {
-            await work();
+            await tokens.PruneAsync(cancellationToken);
+            await idempotency.PruneAsync(cancellationToken);
+            await audit.PruneAsync(retention.Value.Audit, cancellationToken);
         }
-        catch (Exception exception) when (DatabaseErrors.Is(exception))
+        catch (Exception exception) when (DatabaseErrors.IsOutage(exception))
         {
-            Failed(exception.GetBaseException().Message);
+            NotPruned(exception.GetBaseException().Message);
         }
     }
 
-    private static RetentionOptions Retention(IConfiguration configuration)
+    internal async Task RecordSettingsAsync(CancellationToken cancellationToken)
     {
-        var options = new RetentionOptions();
-        SettingsReader.Bind(configuration, "Retention", options);
-        SettingsReader.Require("Retention:Audit", options.Audit, TimeSpan.FromDays(1), TimeSpan.FromDays(36500));
-        return options;
+        try
+        {
+            await settings.RecordAsync(api.Value.OperatorKeys.Select(key => (key.Name, key.Hash())), cancellationToken);
+        }
+        catch (Exception exception) when (DatabaseErrors.IsOutage(exception))
+        {
+            SettingsNotRecorded(exception.GetBaseException().Message);
+        }
     }
 
-    /// <summary>The part of settings <c>Retention</c> that is kept here.</summary>
-    private sealed class RetentionOptions
-    {
-        /// <summary>1 day to 100 years.</summary>
-        public TimeSpan Audit { get; set; } = TimeSpan.FromDays(365);
-    }
+    [LoggerMessage(Level = LogLevel.Warning, Message = "Could not audit which settings changed: {Problem}")]
+    private partial void SettingsNotRecorded(string problem);
 
     [LoggerMessage(
         Level = LogLevel.Warning,
-        Message = "The audit lacks what this start changed, or what has expired could not be forgotten yet: {Problem}"
+        Message = "Could not delete expired tokens and old audit records, next try in an hour: {Problem}"
     )]
-    private partial void Failed(string problem);
+    private partial void NotPruned(string problem);
 }

@@ -1,16 +1,9 @@
 using System.Globalization;
 using System.Text.Json;
 using System.Text.Json.Serialization;
+using PushRelay.Apps;
 
 namespace PushRelay.Devices;
-
-/// <summary>How much of a message an alert shows; ordered from most to least.</summary>
-internal enum DevicePreview
-{
-    Full,
-    Sender,
-    None,
-}
 
 /// <summary>What the user wants of alerts on one device. Set by <c>PATCH</c>, left alone by registrations.</summary>
 internal sealed record DevicePreferences
@@ -21,7 +14,7 @@ internal sealed record DevicePreferences
         Converters = { new JsonStringEnumConverter() },
     };
 
-    public DevicePreview? Preview { get; init; }
+    public AlertPreview? Preview { get; init; }
 
     /// <summary>Conversations without alerts: bare JIDs, normalised; null: none.</summary>
     public IReadOnlyList<string>? Muted { get; init; }
@@ -35,8 +28,7 @@ internal sealed record DevicePreferences
 
     public string ToJson() => JsonSerializer.Serialize(this, Stored);
 
-    /// <returns>Null where a newer version wrote what this one does not know: better an alert too many than none, and no delivery
-    /// waits.</returns>
+    /// <returns>Null where a newer version wrote what this one does not know: better one alert too many than none.</returns>
     public static DevicePreferences? FromJson(string text)
     {
         try
@@ -56,7 +48,7 @@ internal sealed record QuietHours(TimeOnly From, TimeOnly To, string TimeZone)
 {
     private const string Format = "HH:mm";
 
-    /// <summary>By the clock on the wall of the time zone, summer time and all; never in a zone that this machine does not know.</summary>
+    /// <summary>By local time in the zone, with its summer time. False in a zone that this machine does not know.</summary>
     public bool Contains(DateTimeOffset instant) =>
         TimeZoneInfo.TryFindSystemTimeZoneById(TimeZone, out var zone)
         && TimeOnly.FromTimeSpan(TimeZoneInfo.ConvertTime(instant, zone).TimeOfDay).IsBetween(From, To);

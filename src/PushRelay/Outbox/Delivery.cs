@@ -1,5 +1,6 @@
 using Microsoft.EntityFrameworkCore;
 using Microsoft.EntityFrameworkCore.Metadata.Builders;
+using PushRelay.Push;
 
 namespace PushRelay.Outbox;
 
@@ -17,6 +18,17 @@ internal enum DeliveryState : short
     Expired = 8,
     Rejected = 9,
     Dead = 10,
+}
+
+/// <summary>The numbers of <see cref="DeliveryState"/> as SQL text has them.</summary>
+internal static class States
+{
+    public const string Pending = "0";
+    public const string Sending = "1";
+    public const string Accepted = "2";
+    public const string Received = "3";
+    public const string Opened = "4";
+    public const string Coalesced = "6";
 }
 
 internal enum EventSource : short
@@ -64,21 +76,15 @@ internal static class Reasons
     public const string AttemptsExhausted = "attempts_exhausted";
 }
 
-/// <summary>What shares one fate at the push network: an app's devices in one of its two environments, which it may refuse apart.</summary>
-internal readonly record struct Lane(string App, bool Sandbox)
-{
-    public override string ToString() => Sandbox ? $"{App} (sandbox)" : App;
-}
-
 /// <summary>
 /// One event for one device: the row of the ledger and of the outbox at once. Only <see cref="OutboxQueue"/> changes its state.
 /// </summary>
 internal sealed class Delivery
 {
     public const string TableName = "deliveries";
-    public const string SendingSlotIndex = "ix_deliveries_sending_slot";
+    public const string SendingKeyIndex = "ix_deliveries_sending_key";
 
-    /// <summary>UUIDv7, rising within a node; also the apns-id of every attempt.</summary>
+    /// <summary>UUIDv7, rising within a node; also what the push network knows every attempt by.</summary>
     public required Guid Id { get; init; }
 
     /// <summary>With <see cref="Account"/>, <see cref="DeviceKey"/> and <see cref="EventKey"/>: a replayed event is the same
@@ -97,11 +103,8 @@ internal sealed class Delivery
 
     public string? Platform { get; init; }
 
-    /// <summary>Its device's token is of the push network's environment for development.</summary>
-    public bool Sandbox { get; init; }
-
-    /// <summary>Only of a row that is sent to a device.</summary>
-    public Lane Lane => new(App!, Sandbox);
+    /// <summary>What its device is reached over; null where nothing is sent.</summary>
+    public Lane? Lane { get; init; }
 
     /// <summary>For the bridge <c>epoch:seq:position</c>, else a fresh UUID. Ids chosen by senders are content, never keys.</summary>
     public required string EventKey { get; init; }
@@ -125,9 +128,10 @@ internal sealed class Delivery
 
     public string? CallId { get; init; }
 
-    /// <summary>With <see cref="DeviceKey"/> the slot, in which one alert at a time is in flight: the conversation, for a call the
-    /// call.</summary>
-    public required Guid Slot { get; init; }
+    /// <summary>
+    /// With <see cref="DeviceKey"/> what is sent in order: one alert of a key is in flight at a time. The conversation, for a call the call.
+    /// </summary>
+    public required Guid OrderingKey { get; init; }
 
     /// <summary>What the alert shows, sealed with the master key; blank once settled.</summary>
     public byte[]? Content { get; set; }
@@ -138,6 +142,9 @@ internal sealed class Delivery
 
     public required string Reason { get; set; }
 
+    /// <summary>What the decision looked at, as compact JSON; null where nothing was decided.</summary>
+    public string? Situation { get; init; }
+
     /// <summary>What <see cref="Content"/> seals, while the row has not left the process that wrote it.</summary>
     public AlertContent? Clear { get; init; }
 
@@ -147,9 +154,16 @@ internal sealed class Delivery
     /// <summary>The head of the alert that speaks for this row too, while it is sending and after it was accepted.</summary>
     public Guid? CoalescedInto { get; init; }
 
-    /// <summary>
-    /// How long the answer took that accepted it on the first attempt, which then has no row of its own; milliseconds.
-    /// </summary>
+    /// <summary>Of the last attempt: the status of the push network's answer; null where none came.</summary>
+    public int? Status { get; init; }
+
+    /// <summary>Of the last attempt: the push network's own word (<c>apns_Unregistered</c>); null where it was accepted.</summary>
+    public string? Code { get; init; }
+
+    /// <summary>Of the last attempt: the id that the push network gave it.</summary>
+    public string? ProviderId { get; init; }
+
+    /// <summary>Of the last attempt: how long it took, in milliseconds. A first attempt that was accepted has no row of its own.</summary>
     public int? AnswerMs { get; init; }
 
     /// <summary>Requests made, counted when the row is claimed.</summary>
@@ -186,17 +200,23 @@ internal sealed class Delivery
                 {
                     table.HasCheckConstraint(
                         "deliveries_lease_iff_sending",
-                        "(state = 1) = (lease IS NOT NULL) AND (state = 1) = (lease_until IS NOT NULL)"
+                        $"(state = {States.Sending}) = (lease IS NOT NULL) AND (state = {States.Sending}) = (lease_until IS NOT NULL)"
                     );
-                    table.HasCheckConstraint("deliveries_settled_iff_final", "(state IN (0, 1)) = (settled_at IS NULL)");
-                    table.HasCheckConstraint("deliveries_content_until_settled", "state IN (0, 1) OR content IS NULL");
+                    table.HasCheckConstraint(
+                        "deliveries_settled_iff_final",
+                        $"(state IN ({States.Pending}, {States.Sending})) = (settled_at IS NULL)"
+                    );
+                    table.HasCheckConstraint(
+                        "deliveries_content_until_settled",
+                        $"state IN ({States.Pending}, {States.Sending}) OR content IS NULL"
+                    );
                     table.HasCheckConstraint(
                         "deliveries_coalesced_into_its_head",
-                        "(state <> 6 OR coalesced_into IS NOT NULL) AND (state IN (1, 6) OR coalesced_into IS NULL)"
+                        $"(state <> {States.Coalesced} OR coalesced_into IS NOT NULL) AND (state IN ({States.Sending}, {States.Coalesced}) OR coalesced_into IS NULL)"
                     );
                     table.HasCheckConstraint(
                         "deliveries_sent_to_a_device",
-                        "state NOT IN (0, 1, 2, 3, 4) OR (device IS NOT NULL AND app IS NOT NULL AND platform IS NOT NULL)"
+                        $"state NOT IN ({States.Pending}, {States.Sending}, {States.Accepted}, {States.Received}, {States.Opened}) OR (device IS NOT NULL AND app IS NOT NULL AND platform IS NOT NULL AND lane IS NOT NULL)"
                     );
                 }
             );
@@ -212,91 +232,27 @@ internal sealed class Delivery
                 .IsUnique();
             builder.HasIndex(d => new { d.Account, d.Id });
             builder.Ignore(d => d.Clear);
-            builder.Ignore(d => d.Lane);
-            builder
-                .HasIndex(
-                    d => new
-                    {
-                        d.App,
-                        d.Sandbox,
-                        d.DueAt,
-                    },
-                    "ix_deliveries_pending_due"
-                )
-                .HasFilter("state = 0");
-            builder.HasIndex(d => d.ExpiresAt, "ix_deliveries_pending_expires").HasFilter("state = 0");
-            builder.HasIndex(d => d.Account, "ix_deliveries_pending_account").HasFilter("state = 0");
+            builder.Property(d => d.Lane).HasConversion(LaneConverter.Instance);
+            builder.HasIndex(d => new { d.Lane, d.DueAt }, "ix_deliveries_pending_due").HasFilter($"state = {States.Pending}");
+            builder.HasIndex(d => d.ExpiresAt, "ix_deliveries_pending_expires").HasFilter($"state = {States.Pending}");
+            builder.HasIndex(d => d.Account, "ix_deliveries_pending_account").HasFilter($"state = {States.Pending}");
             builder
                 .HasIndex(
                     d => new
                     {
                         d.DeviceKey,
-                        d.Slot,
+                        d.OrderingKey,
                         d.Id,
                     },
-                    "ix_deliveries_pending_slot"
+                    "ix_deliveries_pending_key"
                 )
-                .HasFilter("state = 0");
-            // at most one alert of a slot is in flight, whoever claims; the rows it speaks for beside its head do not count
+                .HasFilter($"state = {States.Pending}");
+            // at most one alert of an ordering key is in flight, whoever claims; the rows it speaks for beside its head do not count
             builder
-                .HasIndex(d => new { d.DeviceKey, d.Slot }, SendingSlotIndex)
+                .HasIndex(d => new { d.DeviceKey, d.OrderingKey }, SendingKeyIndex)
                 .IsUnique()
-                .HasFilter("state = 1 AND coalesced_into IS NULL");
-            builder.HasIndex(d => d.LeaseUntil, "ix_deliveries_sending_lease").HasFilter("state = 1");
+                .HasFilter($"state = {States.Sending} AND coalesced_into IS NULL");
+            builder.HasIndex(d => d.LeaseUntil, "ix_deliveries_sending_lease").HasFilter($"state = {States.Sending}");
         }
     }
-}
-
-/// <summary>One request to the push network for a delivery; none for a first one that was accepted, which the delivery's own row
-/// tells.</summary>
-internal sealed record Attempt
-{
-    public required Guid DeliveryId { get; init; }
-
-    /// <summary>From 1; a request that was handed back at a shutdown leaves none.</summary>
-    public required int Number { get; init; }
-
-    public required DateTimeOffset At { get; init; }
-
-    public required int DurationMs { get; init; }
-
-    /// <summary>The provider's status, null where no answer came.</summary>
-    public int? Status { get; init; }
-
-    public string? Reason { get; init; }
-
-    public required string Outcome { get; init; }
-
-    public string? ProviderId { get; init; }
-
-    internal sealed class Table : IEntityTypeConfiguration<Attempt>
-    {
-        public void Configure(EntityTypeBuilder<Attempt> builder)
-        {
-            builder.ToTable("attempts");
-            builder.HasKey(a => new { a.DeliveryId, a.Number });
-            builder
-                .HasOne<Delivery>()
-                .WithMany()
-                .HasForeignKey(a => a.DeliveryId)
-                .OnDelete(DeleteBehavior.Cascade)
-                .HasConstraintName("fk_attempts_deliveries");
-        }
-    }
-}
-
-/// <summary>An enum value as the outside writes it.</summary>
-internal static class Names
-{
-    public static string Of(DeliveryState state) => state.ToString().ToLowerInvariant();
-
-    public static string Of(EventSource source) => source.ToString().ToLowerInvariant();
-
-    public static string Of(EventClass @class) => @class == EventClass.CallEnded ? "call-ended" : @class.ToString().ToLowerInvariant();
-
-    public static bool TryParse(string? text, out DeliveryState state) =>
-        Enum.TryParse(text, ignoreCase: true, out state) && text == Of(state);
-
-    public static bool TryParse(string? text, out EventClass @class) =>
-        Enum.TryParse(text?.Replace("-", "", StringComparison.Ordinal), ignoreCase: true, out @class) && text == Of(@class);
 }

@@ -59,7 +59,10 @@ public sealed class SimulatorTests
             .Select(field => new HeaderField(field.Key, field.Value))
             .ToList();
 
-        var refusal = RequestCheck.Check(new ApnsRequest("POST", fields[":path"], headers, body, body.Length, new Caller(1, null)), Topics);
+        var refusal = RequestCheck.Check(
+            new ApnsRequest("POST", fields[":path"], headers, body, body.Length, new ApnsCaller(1, null)),
+            Topics
+        );
 
         Assert.Equal(reason, refusal?.Reason);
         Assert.Equal(
@@ -76,7 +79,7 @@ public sealed class SimulatorTests
         List<HeaderField> headers = [new("apns-topic", ApnsBed.Topic), new("apns-priority", "10"), new("apns-priority", "5")];
 
         var refusal = RequestCheck.Check(
-            new ApnsRequest("POST", "/3/device/" + ApnsBed.Token(), headers, "{}"u8.ToArray(), 2, new Caller(1, null)),
+            new ApnsRequest("POST", "/3/device/" + ApnsBed.Token(), headers, "{}"u8.ToArray(), 2, new ApnsCaller(1, null)),
             Topics
         );
 
@@ -91,7 +94,7 @@ public sealed class SimulatorTests
     [InlineData("bearer a.b.c", "InvalidProviderToken")]
     public void A_missing_or_malformed_provider_token_is_refused(string? authorization, string reason)
     {
-        using var check = new TokenCheck([]);
+        using var check = new ProviderTokenCheck([]);
 
         Assert.Equal(reason, check.Judge(authorization, DateTimeOffset.UnixEpoch).Reason);
     }
@@ -107,7 +110,7 @@ public sealed class SimulatorTests
         var issued = DateTimeOffset.FromUnixTimeSeconds(1_795_388_000);
         var pem = ApnsSimulator.CreateSigningKeyPem();
         using var key = ApnsSigningKey.FromPem(ApnsBed.TeamId, keyId, pem);
-        using var check = new TokenCheck([new ApnsSimulatorKey(ApnsBed.TeamId, ApnsBed.KeyId, pem)]);
+        using var check = new ProviderTokenCheck([new ApnsSimulatorKey(ApnsBed.TeamId, ApnsBed.KeyId, pem)]);
 
         Assert.Equal(reason, check.Judge("bearer " + key.Sign(issued).Value, issued + TimeSpan.FromMinutes(minutes)).Reason);
     }
@@ -116,7 +119,9 @@ public sealed class SimulatorTests
     public void A_provider_token_signed_by_another_key_of_the_same_name_is_refused()
     {
         using var impostor = ApnsSigningKey.FromPem(ApnsBed.TeamId, ApnsBed.KeyId, ApnsSimulator.CreateSigningKeyPem());
-        using var check = new TokenCheck([new ApnsSimulatorKey(ApnsBed.TeamId, ApnsBed.KeyId, ApnsSimulator.CreateSigningKeyPem())]);
+        using var check = new ProviderTokenCheck([
+            new ApnsSimulatorKey(ApnsBed.TeamId, ApnsBed.KeyId, ApnsSimulator.CreateSigningKeyPem()),
+        ]);
         var now = DateTimeOffset.FromUnixTimeSeconds(1_795_388_000);
 
         Assert.Equal("InvalidProviderToken", check.Judge("bearer " + impostor.Sign(now).Value, now).Reason);
@@ -128,19 +133,19 @@ public sealed class SimulatorTests
         var pem = ApnsSimulator.CreateSigningKeyPem();
         using var first = ApnsSigningKey.FromPem(ApnsBed.TeamId, "FIRSTKEY12", pem);
         using var second = ApnsSigningKey.FromPem(ApnsBed.TeamId, "SECONDKEY1", pem);
-        using var tokens = new TokenCheck([
+        using var tokens = new ProviderTokenCheck([
             new ApnsSimulatorKey(ApnsBed.TeamId, "FIRSTKEY12", pem),
             new ApnsSimulatorKey(ApnsBed.TeamId, "SECONDKEY1", pem),
         ]);
         var check = new CredentialCheck(new ApnsSimulatorOptions(), tokens);
         var now = DateTimeOffset.FromUnixTimeSeconds(1_795_388_000);
-        var caller = new Caller(1, null);
+        var caller = new ApnsCaller(1, null);
 
         Assert.Null(check.Check(Bearing(first, caller), now));
         Assert.Equal("UnrelatedKeyIdInToken", check.Check(Bearing(second, caller), now)?.Reason);
-        Assert.Null(check.Check(Bearing(second, new Caller(2, null)), now));
+        Assert.Null(check.Check(Bearing(second, new ApnsCaller(2, null)), now));
 
-        ApnsRequest Bearing(ApnsSigningKey key, Caller by) =>
+        ApnsRequest Bearing(ApnsSigningKey key, ApnsCaller by) =>
             new("POST", "/3/device/", [new HeaderField("authorization", "bearer " + key.Sign(now).Value)], default, 0, by);
     }
 
@@ -149,10 +154,10 @@ public sealed class SimulatorTests
     {
         var pem = ApnsSimulator.CreateSigningKeyPem();
         using var key = ApnsSigningKey.FromPem(ApnsBed.TeamId, ApnsBed.KeyId, pem);
-        using var tokens = new TokenCheck([new ApnsSimulatorKey(ApnsBed.TeamId, ApnsBed.KeyId, pem)]);
+        using var tokens = new ProviderTokenCheck([new ApnsSimulatorKey(ApnsBed.TeamId, ApnsBed.KeyId, pem)]);
         var check = new CredentialCheck(new ApnsSimulatorOptions { ProviderTokensMax = 1 }, tokens);
         var now = DateTimeOffset.FromUnixTimeSeconds(1_795_388_000);
-        var caller = new Caller(1, null);
+        var caller = new ApnsCaller(1, null);
         var (old, young) = (key.Sign(now), key.Sign(now.AddSeconds(5)));
 
         Assert.Null(check.Check(Bearing(old), now));

@@ -9,14 +9,14 @@ public sealed class BridgeTests : IAsyncLifetime
 {
     private static readonly StreamName Stream = new(TestRelay.Server, "");
 
-    private BridgePeer peer = null!;
+    private ScriptedBridge peer = null!;
     private TestRelay relay = null!;
 
     private static CancellationToken Token => TestContext.Current.CancellationToken;
 
     public async ValueTask InitializeAsync()
     {
-        peer = new BridgePeer();
+        peer = new ScriptedBridge();
         relay = await TestRelay.OpenAsync(null, $"--Xmpp:Components:0:Port={peer.Port.ToString(CultureInfo.InvariantCulture)}");
         await relay.RegisterAsync();
         await relay.ServeAsync();
@@ -125,7 +125,11 @@ public sealed class BridgeTests : IAsyncLifetime
             "e1",
             1,
             "<message to='bob@example.com' from='alice@example.com/a' type='chat' class='call' call='c1' id='m1' stanza-id='7' "
-                + "mention='true' nick='n' room='r@x' ts='1'/>"
+                + "mention='true' nick='n' room='r@x' ts='1'/>",
+            // what newer modules send too
+            "<retraction to='bob@example.com' from='alice@example.com/a' of='m0' of-stanza='true' by='room'/>",
+            "<message class='subscribe' name='n' replaces='r' origin-id='o' stamp='1' kind='file' file='f' hide='true' private='true'/>",
+            "<blocked account='bob@example.com' jid='a@b'/>"
         );
 
         Assert.Equal(1, await peer.ExpectAckAsync("e1"));

@@ -4,6 +4,7 @@ using PushRelay.Audit;
 using PushRelay.Ingest;
 using PushRelay.Outbox;
 using PushRelay.Presence;
+using PushRelay.Push;
 using PushRelay.Tests.Storage;
 
 namespace PushRelay.Tests.Ingest;
@@ -42,7 +43,7 @@ public abstract class EventIngestContract : IAsyncLifetime
             rows,
             r => Assert.Equal((DeliveryState.Pending, Reasons.Offline, TestRelay.Alice, 1), (r.State, r.Reason, r.Sender!, r.Badge))
         );
-        Assert.Equal(rows[0].Slot, rows[1].Slot);
+        Assert.Equal(rows[0].OrderingKey, rows[1].OrderingKey);
         Assert.Equal("hello", AlertContent.Open(relay.MasterKey, rows[0]).Body);
         Assert.Equal(new StreamPoint("e", 1), await Ingest.PositionAsync(Stream, Token));
     }
@@ -64,8 +65,8 @@ public abstract class EventIngestContract : IAsyncLifetime
         await relay.RegisterAsync();
         var batch = new EventBatch(Stream, [Message("hello") with { Key = "e:1:1" }], new StreamPoint("e", 1));
 
-        await Ingest.CommitAsync([batch], Token);
-        await Ingest.CommitAsync([batch], Token);
+        await Ingest.CommitAsync([batch], null, Token);
+        await Ingest.CommitAsync([batch], null, Token);
 
         Assert.Single(await relay.RowsAsync());
     }
@@ -73,10 +74,10 @@ public abstract class EventIngestContract : IAsyncLifetime
     [Fact]
     public async Task A_new_epoch_begins_at_its_own_number()
     {
-        await Ingest.CommitAsync([new EventBatch(Stream, [], new StreamPoint("old", 900))], Token);
+        await Ingest.CommitAsync([new EventBatch(Stream, [], new StreamPoint("old", 900))], null, Token);
         await relay.RegisterAsync();
 
-        await Ingest.CommitAsync([new EventBatch(Stream, [Message("hello")], new StreamPoint("new", 3))], Token);
+        await Ingest.CommitAsync([new EventBatch(Stream, [Message("hello")], new StreamPoint("new", 3))], null, Token);
 
         Assert.Single(await relay.RowsAsync());
         Assert.Equal(new StreamPoint("new", 3), await Ingest.PositionAsync(Stream, Token));
@@ -182,7 +183,7 @@ public abstract class EventIngestContract : IAsyncLifetime
             [(DeliveryState.Cancelled, Reasons.CallEnded), (DeliveryState.Pending, Reasons.Call)],
             rows.Select(r => (r.State, r.Reason))
         );
-        Assert.NotEqual(rows[0].Slot, rows[1].Slot);
+        Assert.NotEqual(rows[0].OrderingKey, rows[1].OrderingKey);
         Assert.Equal(TimeSpan.FromSeconds(30), rows[1].ExpiresAt - rows[1].EventAt);
     }
 
@@ -256,7 +257,7 @@ public abstract class EventIngestContract : IAsyncLifetime
             )
             .ToList();
 
-        await Ingest.CommitAsync([new EventBatch(Stream, many, new StreamPoint("e", 1))], Token);
+        await Ingest.CommitAsync([new EventBatch(Stream, many, new StreamPoint("e", 1))], null, Token);
 
         Assert.Equal(new StreamPoint("e", 1), await Ingest.PositionAsync(Stream, Token));
     }
@@ -265,14 +266,15 @@ public abstract class EventIngestContract : IAsyncLifetime
     public async Task An_epoch_that_comes_back_repeats_nothing_and_stops_nothing()
     {
         await relay.RegisterAsync();
-        await Ingest.CommitAsync([new EventBatch(Stream, [Message("1") with { Key = "e1:1:1" }], new StreamPoint("e1", 1))], Token);
-        await Ingest.CommitAsync([new EventBatch(Stream, [], new StreamPoint("e2", 1))], Token);
+        await Ingest.CommitAsync([new EventBatch(Stream, [Message("1") with { Key = "e1:1:1" }], new StreamPoint("e1", 1))], null, Token);
+        await Ingest.CommitAsync([new EventBatch(Stream, [], new StreamPoint("e2", 1))], null, Token);
 
         await Ingest.CommitAsync(
             [
                 new EventBatch(Stream, [Message("1") with { Key = "e1:1:1" }], new StreamPoint("e1", 1)),
                 new EventBatch(Stream, [Message("2") with { Key = "e1:2:1" }], new StreamPoint("e1", 2)),
             ],
+            null,
             Token
         );
 
@@ -360,8 +362,8 @@ public abstract class EventIngestContract : IAsyncLifetime
     public async Task A_removed_account_loses_its_devices_and_what_is_pending()
     {
         await relay.RegisterAsync();
-        await relay.Get<AccountTokens>().TryIssue(TestRelay.Bob, new Actor("tests", null), out _, Token)!;
-        await relay.Get<AccountTokens>().TryIssue(TestRelay.Alice, new Actor("tests", null), out _, Token)!;
+        await relay.IssueTokenAsync(TestRelay.Bob);
+        await relay.IssueTokenAsync(TestRelay.Alice);
         await CommitAsync(Message("hello"), new RelayEvent.AccountRemoved(TestRelay.Bob, relay.Clock.GetUtcNow()), Message("too late"));
 
         var rows = await relay.RowsAsync();
@@ -498,7 +500,7 @@ public abstract class EventIngestContract : IAsyncLifetime
         using var cancelled = new CancellationTokenSource();
         await cancelled.CancelAsync();
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() =>
-            Ingest.CommitAsync([new EventBatch(Stream, [Message("1")], new StreamPoint("e", 1))], cancelled.Token)
+            Ingest.CommitAsync([new EventBatch(Stream, [Message("1")], new StreamPoint("e", 1))], null, cancelled.Token)
         );
 
         await CommitAsync(Message("1"));
@@ -510,28 +512,82 @@ public abstract class EventIngestContract : IAsyncLifetime
     public async Task A_message_that_is_read_within_the_same_stanza_is_never_sent()
     {
         await relay.RegisterAsync();
-        relay.Outbox.Serve(_ => true, _ => { }, TimeSpan.FromSeconds(30));
+        var permits = relay.OpenPermits(TimeSpan.FromSeconds(30));
 
         await CommitAsync(Message("hello"), new RelayEvent.Displayed(TestRelay.Bob, TestRelay.Alice, relay.Clock.GetUtcNow()));
 
         var row = Assert.Single(await relay.RowsAsync());
         Assert.Equal((DeliveryState.Cancelled, Reasons.ReadElsewhere), (row.State, row.Reason));
         Assert.Null(row.Content);
-        Assert.False(relay.Outbox.Ready.TryRead(out _));
+        Assert.False(relay.Get<ReadyQueue>().Reader.TryRead(out _));
+        Assert.Equal(0, permits.InFlight);
     }
 
     private Task<IReadOnlyList<ClaimedAlert>> ClaimAsync() =>
-        relay.Outbox.ClaimAsync(
-            new Dictionary<Lane, int> { [new(TestRelay.App, Sandbox: false)] = 10 },
-            TimeSpan.FromSeconds(30),
-            TimeSpan.Zero,
-            Token
-        );
+        relay.Outbox.ClaimAsync(new Dictionary<Lane, int> { [TestRelay.Lane] = 10 }, TimeSpan.FromSeconds(30), TimeSpan.Zero, Token);
 
     // PostgreSQL's own clock goes on between two commits
     private static TimeSpan Rounded(TimeSpan time) => TimeSpan.FromSeconds(Math.Round(time.TotalSeconds));
 
     private protected abstract Task<TestRelay> OpenAsync();
+
+    [Fact]
+    public async Task An_event_for_one_device_leaves_the_others_of_the_account_alone()
+    {
+        var phone = await relay.RegisterAsync();
+        await relay.RegisterAsync();
+
+        await CommitAsync(Message("hello") with { OnlyDevice = phone.Key });
+
+        var row = Assert.Single(await relay.RowsAsync());
+        Assert.Equal((phone.Key, DeliveryState.Pending, 1), (row.DeviceKey, row.State, row.Badge));
+    }
+
+    [Fact]
+    public async Task An_event_for_a_device_that_is_gone_alerts_none_and_does_not_count()
+    {
+        var phone = await relay.RegisterAsync();
+        await relay.RegisterAsync();
+        Assert.True(await relay.Devices.RemoveAsync(phone, new Actor("tests", null), Token));
+
+        await CommitAsync(Message("hello") with { OnlyDevice = phone.Key }, Message("to all"));
+
+        var rows = await relay.RowsAsync();
+        Assert.Equal(
+            [(DeliveryState.Suppressed, Reasons.NoDevice), (DeliveryState.Pending, Reasons.Offline)],
+            rows.Select(r => (r.State, r.Reason))
+        );
+        Assert.Null(rows[0].Sender);
+        Assert.Equal(1, rows[1].Badge);
+    }
+
+    [Theory]
+    [InlineData(null, "offline", """{"account":"offline","ownSession":"offline"}""")]
+    [InlineData(null, "phone", """{"account":"foreground","ownSession":"foreground"}""")]
+    [InlineData("phone", "phone", """{"account":"foreground","ownSession":"foreground","tied":true}""")]
+    [InlineData("phone", "desk", """{"account":"foreground","ownSession":"offline","tied":true,"otherInFront":true}""")]
+    [InlineData("phone", "offline", """{"account":"offline","ownSession":"offline","tied":true}""")]
+    [InlineData("phone", "unknown", """{"account":"unknown","ownSession":"unknown","tied":true}""")]
+    [InlineData("phone", "background", """{"account":"background","ownSession":"background","tied":true}""")]
+    public async Task A_row_keeps_what_its_decision_looked_at(string? resource, string presence, string situation)
+    {
+        await relay.RegisterAsync(resource: resource);
+
+        await CommitAsync(
+            Message(
+                "hello",
+                presence switch
+                {
+                    "offline" => new AccountPresence(AccountState.Offline, []),
+                    "unknown" => AccountPresence.Unknown,
+                    "background" => Background(),
+                    _ => InFront(presence),
+                }
+            )
+        );
+
+        Assert.Equal(situation, Assert.Single(await relay.RowsAsync()).Situation);
+    }
 
     private static AccountPresence InFront(string resource) =>
         new(AccountState.Foreground, [new Session("s1", resource, SessionState.Active, true, 0, null, DateTimeOffset.UnixEpoch)]);
@@ -555,7 +611,7 @@ public abstract class EventIngestContract : IAsyncLifetime
         };
 
     private Task CommitAsync(params RelayEvent[] events) =>
-        Ingest.CommitAsync([new EventBatch(Stream, events, new StreamPoint("e", ++seq))], Token);
+        Ingest.CommitAsync([new EventBatch(Stream, events, new StreamPoint("e", ++seq))], null, Token);
 }
 
 public sealed class SqliteEventIngestTests : EventIngestContract

@@ -3,6 +3,7 @@ using Microsoft.EntityFrameworkCore;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Options;
 using Npgsql;
+using PushRelay.Access;
 using PushRelay.Apns.Simulator;
 using PushRelay.Cluster;
 using PushRelay.Dispatch;
@@ -10,6 +11,7 @@ using PushRelay.Ingest;
 using PushRelay.Ingest.Policy;
 using PushRelay.Outbox;
 using PushRelay.Presence;
+using PushRelay.Push;
 using PushRelay.Storage;
 using PushRelay.Tests.Storage;
 
@@ -43,7 +45,7 @@ public sealed class HardTimesTests(PostgreSqlServer server)
             .Of(paused)
             .SettleAsync(
                 paused,
-                [.. new SettledAlert(claimed[0], new Settlement.Accepted(), null).Changes()],
+                [.. Transitions.Of(new SettledAlert(claimed[0], new Settlement.Accepted(), null))],
                 [],
                 await relay.NowAsync(),
                 Token
@@ -71,20 +73,14 @@ public sealed class HardTimesTests(PostgreSqlServer server)
         Assert.Single(
             await OutboxSql
                 .Of(paused)
-                .ClaimAsync(
-                    paused,
-                    new Dictionary<Lane, int> { [new(TestRelay.App, Sandbox: false)] = 10 },
-                    Guid.NewGuid(),
-                    Lease,
-                    TimeSpan.Zero,
-                    now,
-                    Token
-                )
+                .ClaimAsync(paused, new Dictionary<Lane, int> { [TestRelay.Lane] = 10 }, Guid.NewGuid(), Lease, TimeSpan.Zero, now, Token)
         );
 
         var read = new RelayEvent.Displayed(TestRelay.Bob, TestRelay.Alice, relay.Clock.GetUtcNow());
         Assert.True(
-            await EndsAsync(end => relay.Get<EventIngest>().CommitAsync([new EventBatch(Stream, [read], new StreamPoint("e", 1))], end)),
+            await EndsAsync(end =>
+                relay.Get<EventIngest>().CommitAsync([new EventBatch(Stream, [read], new StreamPoint("e", 1))], null, end)
+            ),
             "the link's events wait for a transaction that stands still"
         );
     }
@@ -101,7 +97,7 @@ public sealed class HardTimesTests(PostgreSqlServer server)
         var ingest = NewIngest(relay, new AtFirstWord(() => SetReadOnlyAsync(db, name, "off").GetAwaiter().GetResult()));
 
         var refused = await Record.ExceptionAsync(() =>
-            ingest.CommitAsync([new EventBatch(Stream, [Message(relay, "hello")], new StreamPoint("e", 1))], Token)
+            ingest.CommitAsync([new EventBatch(Stream, [Message(relay, "hello")], new StreamPoint("e", 1))], null, Token)
         );
 
         // either it is stored, or it is not acknowledged
@@ -119,7 +115,7 @@ public sealed class HardTimesTests(PostgreSqlServer server)
         await relay.CommitMessageAsync("first");
 
         await NewIngest(relay, relay.Get<ILogger<EventIngest>>())
-            .CommitAsync([new EventBatch(Stream, [Message(relay, "second")], new StreamPoint("e", 2))], Token);
+            .CommitAsync([new EventBatch(Stream, [Message(relay, "second")], new StreamPoint("e", 2))], null, Token);
 
         var rows = await relay.RowsAsync();
         Assert.Equal(
@@ -240,10 +236,10 @@ public sealed class HardTimesTests(PostgreSqlServer server)
         await relay.CommitMessageAsync("hello");
         var lease = TimeSpan.FromSeconds(30);
         Assert.Single(await ClaimAsync(relay));
-        await relay.Outbox.ForsakeAsync(8, lease, Token);
+        await relay.Outbox.RecoverAfterCrashAsync(8, lease, Token);
         Assert.Single(await ClaimAsync(relay));
 
-        await relay.Outbox.ForsakeAsync(8, lease, Token);
+        await relay.Outbox.RecoverAfterCrashAsync(8, lease, Token);
 
         Assert.Empty(await ClaimAsync(relay));
         relay.Advance(lease);
@@ -375,10 +371,10 @@ public sealed class HardTimesTests(PostgreSqlServer server)
     }
 
     private static Task<IReadOnlyList<ClaimedAlert>> ClaimAsync(TestRelay relay) =>
-        relay.Outbox.ClaimAsync(new Dictionary<Lane, int> { [new(TestRelay.App, Sandbox: false)] = 10 }, Lease, TimeSpan.Zero, Token);
+        relay.Outbox.ClaimAsync(new Dictionary<Lane, int> { [TestRelay.Lane] = 10 }, Lease, TimeSpan.Zero, Token);
 
     private static Task CommitAsync(EventIngest ingest, long seq, RelayEvent @event) =>
-        ingest.CommitAsync([new EventBatch(Stream, [@event], new StreamPoint("e", seq))], Token);
+        ingest.CommitAsync([new EventBatch(Stream, [@event], new StreamPoint("e", seq))], null, Token);
 
     private static AccountPresence InFront(string resource) =>
         new(AccountState.Foreground, [new Session("s1", resource, SessionState.Active, true, 0, null, DateTimeOffset.UnixEpoch)]);
@@ -388,12 +384,13 @@ public sealed class HardTimesTests(PostgreSqlServer server)
         new(
             relay.Get<IDbContextFactory<RelayDb>>(),
             relay.Outbox,
+            relay.Get<ReadyQueue>(),
             relay.Devices,
-            relay.MasterKey,
+            relay.Get<AccountTokens>(),
+            new DeliveryFactory(relay.MasterKey, new IdSequence(), relay.Get<IOptions<AlertsOptions>>()),
             relay.Get<DatabaseClock>(),
             relay.Get<LeaseTable>(),
             relay.Get<WriteGate>(),
-            new IdSequence(),
             relay.Get<AlertPacer>(),
             relay.Get<IOptions<AlertsOptions>>(),
             logger

@@ -3,6 +3,7 @@ using Microsoft.Extensions.Options;
 using PushRelay.Devices;
 using PushRelay.Dispatch;
 using PushRelay.Outbox;
+using PushRelay.Push;
 using PushRelay.Storage;
 using PushRelay.Tests.Storage;
 
@@ -211,7 +212,7 @@ public abstract class OutboxContract : IAsyncLifetime
         await AppendAsync(app: "shut");
 
         var claimed = await relay.Outbox.ClaimAsync(
-            new Dictionary<Lane, int> { [new("one", false)] = 1, [new("two", false)] = 5 },
+            new Dictionary<Lane, int> { [TestRelay.LaneOf("one")] = 1, [TestRelay.LaneOf("two")] = 5 },
             Lease,
             TimeSpan.Zero,
             Token
@@ -223,18 +224,16 @@ public abstract class OutboxContract : IAsyncLifetime
     [Fact]
     public async Task Whoever_serves_gets_a_new_row_without_claiming_it()
     {
-        var places = 1;
-        relay.Outbox.Serve(_ => places-- > 0, _ => places++, Lease);
+        var permits = relay.OpenPermits(Lease);
         var slot = Guid.NewGuid();
 
         var first = await AppendAsync(slot);
-        Assert.True(relay.Outbox.Ready.TryRead(out var ready));
+        Assert.True(relay.Get<ReadyQueue>().Reader.TryRead(out var ready));
         Assert.Equal((first, DeliveryState.Sending, 1), (ready.Head.Id, ready.Head.State, ready.Head.Attempts));
-        places = 5;
         await AppendAsync(slot);
 
-        Assert.False(relay.Outbox.Ready.TryRead(out _));
-        Assert.Equal(5, places);
+        Assert.False(relay.Get<ReadyQueue>().Reader.TryRead(out _));
+        Assert.Equal(1, permits.InFlight);
         Assert.Equal([DeliveryState.Sending, DeliveryState.Pending], (await relay.RowsAsync()).Select(r => r.State));
         Assert.True(await SettleAsync(ready, new Settlement.Accepted(), Attempt(ready)));
         Assert.Single(await ClaimAsync(1));
@@ -243,19 +242,21 @@ public abstract class OutboxContract : IAsyncLifetime
     [Fact]
     public async Task What_an_insert_claims_for_a_server_that_stops_is_handed_back()
     {
-        relay.Outbox.Serve(_ => true, _ => { }, Lease);
+        var permits = relay.OpenPermits(Lease);
         await using var db = relay.NewDb();
         await using var transaction = await db.Database.BeginTransactionAsync(Token);
         var now = await relay.NowAsync();
         var id = relay.Get<IdSequence>().Next(now);
-        var appended = await relay.Outbox.AppendAsync(db, [relay.NewRow(device, id, now, Guid.NewGuid())], claim: true, now, Token);
+        using var appended = await relay.Outbox.AppendAsync(db, [relay.NewRow(device, id, now, Guid.NewGuid())], claim: true, now, Token);
         await transaction.CommitAsync(Token);
-        relay.Outbox.StopServing();
+        permits.Close();
+        relay.Get<ReadyQueue>().Complete();
 
-        await relay.Outbox.HandOverAsync(appended, Token);
+        await relay.Get<ReadyQueue>().PublishAsync(appended, Token);
 
         var row = Assert.Single(await relay.RowsAsync());
         Assert.Equal((DeliveryState.Pending, 0), (row.State, row.Attempts));
+        Assert.Equal(0, permits.InFlight);
     }
 
     [Fact]
@@ -409,9 +410,8 @@ public abstract class OutboxContract : IAsyncLifetime
 
         async Task<DateTimeOffset?> ReachedAsync()
         {
-            var known = await relay.Devices.FindAsync(null, device.Id, Token);
-            await relay.Devices.RecallReachedAsync(known, Token);
-            return known[0].LastAcceptedAt;
+            var known = Assert.Single(await relay.Devices.FindAsync(null, device.Id, Token));
+            return (await relay.Get<DeviceQueries>().ShowAsync(known, Token)).LastAcceptedAt;
         }
     }
 
@@ -441,7 +441,7 @@ public abstract class OutboxContract : IAsyncLifetime
     private protected abstract Task<TestRelay> OpenAsync();
 
     private Task<IReadOnlyList<ClaimedAlert>> ClaimAsync(int max, TimeSpan horizon = default) =>
-        relay.Outbox.ClaimAsync(new Dictionary<Lane, int> { [new(TestRelay.App, Sandbox: false)] = max }, Lease, horizon, Token);
+        relay.Outbox.ClaimAsync(new Dictionary<Lane, int> { [TestRelay.Lane] = max }, Lease, horizon, Token);
 
     private static Attempt Refused(ClaimedAlert alert) =>
         new()
@@ -451,7 +451,7 @@ public abstract class OutboxContract : IAsyncLifetime
             At = alert.Head.CreatedAt,
             DurationMs = 1,
             Status = 413,
-            Reason = "PayloadTooLarge",
+            Code = "apns_PayloadTooLarge",
             Outcome = "rejected",
             ProviderId = alert.Head.Id.ToString(),
         };
@@ -465,7 +465,7 @@ public abstract class OutboxContract : IAsyncLifetime
         var id = relay.Get<IdSequence>().Next(now);
         await using var db = relay.NewDb();
         await using var transaction = await db.Database.BeginTransactionAsync(Token);
-        var appended = await relay.Outbox.AppendAsync(
+        using var appended = await relay.Outbox.AppendAsync(
             db,
             [relay.NewRow(device, id, now, slot ?? Guid.NewGuid(), due, eventKey, app)],
             claim: true,
@@ -473,7 +473,7 @@ public abstract class OutboxContract : IAsyncLifetime
             Token
         );
         await transaction.CommitAsync(Token);
-        await relay.Outbox.HandOverAsync(appended, Token);
+        await relay.Get<ReadyQueue>().PublishAsync(appended, Token);
         return id;
     }
 

@@ -1,9 +1,8 @@
 using Microsoft.EntityFrameworkCore;
 using Npgsql;
-using PushRelay.Access;
-using PushRelay.Audit;
 using PushRelay.Dispatch;
 using PushRelay.Outbox;
+using PushRelay.Push;
 using PushRelay.Settings;
 
 namespace PushRelay.Tests.Storage;
@@ -35,11 +34,11 @@ public sealed class LeastRightsTests(PostgreSqlServer server)
 
         await relay.RegisterAsync();
         await relay.CommitMessageAsync("hello");
-        var rooms = new Dictionary<Lane, int> { [new(TestRelay.App, Sandbox: false)] = 10 };
+        var rooms = new Dictionary<Lane, int> { [TestRelay.Lane] = 10 };
         var claimed = Assert.Single(await relay.Outbox.ClaimAsync(rooms, TimeSpan.FromSeconds(30), TimeSpan.Zero, Token));
         Assert.Empty(await relay.Outbox.SettleAsync([new SettledAlert(claimed, new Settlement.Accepted(), null)], Token));
-        await relay.Get<AccountTokens>().TryIssue(TestRelay.Bob, new Actor("tests", null), out _, Token)!;
-        await relay.Get<AppCircuits>().ShareAsync(Token);
+        await relay.IssueTokenAsync(TestRelay.Bob);
+        await relay.Get<LaneCircuits>().ShareAsync(Token);
         relay.Advance(TimeSpan.FromHours(2));
         await relay.Get<Housekeeping>().SweepAsync(Token);
         Assert.Equal(1, await relay.Get<Housekeeping>().PruneAsync(Token));
