@@ -965,7 +965,8 @@ to_text(Children) -> fxml:element_to_binary(#xmlel{name = <<"held">>, children =
 
 %% A connection buffers for a peer that does not read. When the relay is stuck it gets nothing more. Once it has acknowledged
 %% what it got it is greeted with a number that does not follow the last: it asks for a snapshot, and gets what is held.
-linked(#state{link = {_, Ref}, in_flight = Bytes, seq = Seq, shared = #shared{counters = Counters} = Shared} = State) when Bytes >= ?IN_FLIGHT_MAX ->
+linked(#state{link = {_, Ref}, in_flight = Bytes, seq = Seq, shared = #shared{counters = Counters} = Shared} = State)
+  when Bytes >= ?IN_FLIGHT_MAX ->
     ?WARNING_MSG("~ts left ~B bytes unacknowledged: nothing more until its next snapshot", [State#state.component, Bytes]),
     demonitor(Ref, [flush]),
     atomics:put(Counters, ?STUCK, 1),
@@ -1010,7 +1011,8 @@ release(Position, State) ->
 release_held(Position, #state{held = Held, held_count = Count, held_bytes = Bytes} = State) ->
     case queue:peek(Held) of
         {value, {Seq, _, Released, Xml}} when Seq =< Position ->
-            release_held(Position, State#state{held = queue:drop(Held), held_count = Count - Released, held_bytes = Bytes - byte_size(Xml)});
+            release_held(Position, State#state{held = queue:drop(Held), held_count = Count - Released,
+                                               held_bytes = Bytes - byte_size(Xml)});
         _ -> State
     end.
 
