@@ -60,7 +60,7 @@ internal sealed class Circuit
         {
             await db.SaveChangesAsync(cancellationToken);
         }
-        catch (DbUpdateException exception) when (!DatabaseErrors.Is(exception))
+        catch (DbUpdateException exception) when (!DatabaseErrors.IsOutage(exception))
         {
             // its circuit is as good as this one
         }
