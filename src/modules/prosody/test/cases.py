@@ -2,9 +2,11 @@
 import signal
 import time
 import uuid
+import xml.etree.ElementTree as ET
 
 import cluster
-from servers import ACK_TIMEOUT, COMPONENT, HOST, ROOMS, SMALL, SMALL_QUEUE
+from servers import ACCOUNTS, ACK_TIMEOUT, COMPONENT, HOST, ROOMS, SMALL, SMALL_QUEUE
+from vectors import VECTORS
 from wire import BRIDGE, Client, Timeout, local
 
 CASES = []
@@ -484,6 +486,105 @@ def a_stanza_never_exceeds_64_kib(w):
     # since its fix of CVE-2023-52425 expat takes a long tag that came in parts only when as much again has come
     alice.send(' ' * 8192)
     same(w.bridge.next(bob), body='short', id=None)
+
+
+# Messages: every kind that clients send ---------------------------------------------------------------------------------
+
+class Stage:
+    """Bob, alice, a room of the server and a hall of the component, for all vectors: each starts from the same state."""
+
+    def __init__(self, w):
+        self.bob, self.gateway = f'u0@{HOST}', COMPONENT  # fresh accounts have higher numbers, and end before the last
+        self.alice = Client(w.server.c2s, f'u{ACCOUNTS - 1}@{HOST}', 'a').available()
+        self.client = Client(w.server.c2s, self.bob, 'phone').available().sync()
+        self.phone, self.hall = self.client.full, f'hall@{COMPONENT}'
+        self.room = join(self.alice, 'alice')
+        join(self.client, 'bob', self.room)
+        enter_hall(w, self.client, self.hall)
+        self.send(w, 'chat', None)
+
+    def send(self, w, way, stanza):
+        """Sends it, and a message behind it on the same way; returns the events up to that."""
+        mark = uuid.uuid4().hex
+        behind = {'chat': f"<message type='chat' to='{self.bob}' id='{mark}'><body>{mark}</body></message>",
+                  'room': f"<message type='groupchat' to='{self.room}' id='{mark}'><body>{mark}</body></message>",
+                  'gateway': f"<message type='chat' from='mark@{COMPONENT}' to='{self.bob}' id='{mark}'><body>{mark}</body></message>"}
+        (w.bridge if way == 'gateway' else self.alice).send((stanza or '') + behind[way])
+        return w.bridge.upto(self.bob, mark)
+
+    def close(self):
+        self.alice.cut()
+        self.client.cut()
+
+
+def enter_hall(w, client, hall, nick='bob', occupant='Ox', subject=True):
+    """Enters a room that the component plays; without its subject its history is not over."""
+    client.send(f"<presence to='{hall}/{nick}'><x xmlns='http://jabber.org/protocol/muc'/></presence>")
+    client.sync()
+    w.bridge.send(f"<presence from='{hall}/{nick}' to='{client.full}'><x xmlns='http://jabber.org/protocol/muc#user'><item affiliation='none' "
+                  f"role='participant'/><status code='110'/></x><occupant-id xmlns='urn:xmpp:occupant-id:0' id='{occupant}'/></presence>")
+    client.expect(lambda e: local(e.tag) == 'presence' and e.get('from') == f'{hall}/{nick}')
+    if subject:
+        end_history(w, client, hall)
+
+
+def end_history(w, client, hall):
+    w.bridge.send(f"<message type='groupchat' from='{hall}' to='{client.full}'><subject/></message>")
+    client.expect(lambda e: local(e.tag) == 'message' and any(local(c.tag) == 'subject' for c in e))
+
+
+UNSEEN = ('to', 'ts', 'stanza-id', 'name')  # attributes that a vector says nothing about
+
+
+def wanted(expected, stanza, stage, vector, names):
+    """The event with what the vector leaves to the driver; as (kind, attributes, bodies)."""
+    given = {key: value.format(**names) if isinstance(value, str) else value for key, value in expected.items()}
+    kind = given.pop('event', 'message')
+    body = given.pop('body', None)
+    bodies = given.pop('bodies', [(None, body)] if body is not None else [])
+    sender = {'chat': stage.alice.full, 'room': f'{stage.room}/alice', 'gateway': stanza.get('from')}[vector.way]
+    of_type = stanza.get('type', 'normal')
+    attributes = {'from': sender, 'type': of_type, 'id': stanza.get('id')}
+    if kind == 'message':
+        attributes['class'] = 'text'
+        if of_type == 'groupchat':
+            attributes['room'], _, attributes['nick'] = sender.partition('/')
+    attributes = {key: value for key, value in {**attributes, **given}.items() if value is not None}
+    return kind, attributes, bodies
+
+
+def seen(event, keep):
+    return event.kind, {key: value for key, value in event.attr.items() if key not in UNSEEN or key in keep}, event.bodies
+
+
+def play(w, vector):
+    stage = w.stage()
+    names = {name: getattr(stage, name) for name in ('bob', 'phone', 'room', 'hall', 'gateway')}
+    names.update(alice=stage.alice.full, id=uuid.uuid4().hex[:12])
+    text = vector.stanza.format(**names)
+    events = stage.send(w, vector.way, text)
+    stanza = ET.fromstring(text)
+    expected = [wanted(e, stanza, stage, vector, names) for e in vector.events]
+    actual = [seen(e, given) for e, given in zip(events, [*vector.events, *[{}] * len(events)])]
+    for found, (_, _, bodies) in zip(actual, expected):
+        if len(bodies) == 1 and len(found[2]) == 1 and bodies[0][0] is None:  # the one language may be named
+            bodies[0] = (found[2][0][0], bodies[0][1])
+    assert actual == expected, f'{actual} instead of {expected}' + (f' ({vector.differs})' if vector.differs else '')
+
+
+def vector_case(vector):
+    def run(w):
+        try:
+            play(w, vector)
+        except Exception:
+            w.close_stage()
+            raise
+    run.__name__ = f'vector {vector.name}'.replace(' ', '_')
+    case(run)
+
+
+for each in VECTORS:
+    vector_case(each)
 
 
 # Messages: what does not come -------------------------------------------------------------------------------------------

@@ -10,6 +10,8 @@ import uuid
 import xml.etree.ElementTree as ET
 
 BRIDGE = 'urn:pushrelay:bridge:1'
+LANGUAGE = '{http://www.w3.org/XML/1998/namespace}lang'
+HELD = ('message', 'retraction', 'displayed', 'blocked', 'account-removed', 'account-disabled', 'account-enabled')
 TIMEOUT = 8.0  # seconds any wait may take before it is a failure
 
 
@@ -190,16 +192,15 @@ class Event:
         self.kind, self.attr = local(element.tag), dict(element.attrib)
         self.seq = int(events.get('seq')) if events.get('seq') else None
         self.epoch, self.replay = events.get('epoch'), events.get('replay') == 'true'
-        held = [e for e in events if local(e.tag) in ('message', 'displayed', 'account-removed')]
+        held = [e for e in events if local(e.tag) in HELD]
         self.at = (self.seq, held.index(element) + 1 if element in held else 0)
-        body = element.find(f'{{{BRIDGE}}}body')
-        self.body = body.text if body is not None else None
+        self.bodies = [(body.get(LANGUAGE), body.text) for body in element.findall(f'{{{BRIDGE}}}body')]
+        self.body = self.bodies[0][1] if self.bodies else None
 
     @property
     def account(self):
         a = self.attr
-        return {'session': a.get('jid', '').split('/')[0], 'message': a.get('to'), 'displayed': a.get('account'),
-                'account-removed': a.get('jid')}.get(self.kind)
+        return a.get('jid', '').split('/')[0] if self.kind == 'session' else a.get('to') or a.get('account') or a.get('jid')
 
     def __getattr__(self, name):
         return self.attr.get(name.replace('_', '-'))
