@@ -22,7 +22,7 @@
          self_presence/1, csi_activity/2, packet_sent_to_client/3, heard_from_client/3, client_cast/2,
          user_sends/1]).
 %% hooks elsewhere
--export([packet_arrives/1, host_receives/1, user_removed/2, process_iq/1, decode_iq_subel/1]).
+-export([packet_arrives/1, host_receives/1, component_sends/1, user_removed/2, process_iq/1, decode_iq_subel/1]).
 
 -include("logger.hrl").
 -include("xmpp.hrl").
@@ -125,6 +125,10 @@ hooks() ->
      {sm_receive_packet, packet_arrives, 95},         % after mod_mam (50) has chosen the archive id
      {local_send_to_resource_hook, host_receives, 10},
      {remove_user, user_removed, 110}].               % after ejabberd_sm (100) has sent its sessions away
+
+%% Hooks of the whole server: each host adds them, the first time counts, and the last host that stops removes them.
+global_hooks() ->
+    [{component_send_packet, component_sends, 10}].  % before mod_privilege (50)
 
 %%% In a client's process: its sessions --------------------------------------------------------------------------------
 
@@ -533,6 +537,15 @@ decode_percent(<<>>) -> <<>>.
 
 decode_iq_subel(El) -> El.  % no codec knows our namespace
 
+%% mod_privilege of ejabberd 24.10 and later drops the requests of a component that has no privilege, and of 24.12 also
+%% those of one that has. What the relay sends to this host or to the bare JID of an account does not reach it.
+component_sends({#iq{from = #jid{lserver = Component}, to = #jid{lserver = Host, lresource = <<>>}}, _State} = Acc) ->
+    case gen_mod:is_loaded(Host, ?MODULE) andalso option(Host, component) == Component of
+        true -> {stop, Acc};
+        false -> Acc
+    end;
+component_sends(Acc) -> Acc.
+
 %% ejabberd runs this in the process of the connection it came over: that is the link.
 process_iq(#iq{type = get, from = From, to = #jid{lserver = Host}, sub_els = [#xmlel{} = El]} = IQ) ->
     case option(Host, component) == From#jid.lserver of
@@ -590,6 +603,7 @@ init([Host | _]) ->
                               heartbeat = 1, queue_size = 1, queue_time = 1,
                               epoch = string:lowercase(str:to_hexlist(crypto:strong_rand_bytes(16)))}),
     [ejabberd_hooks:add(Hook, Host, ?MODULE, Function, Priority) || {Hook, Function, Priority} <- hooks()],
+    [ejabberd_hooks:add(Hook, global, ?MODULE, Function, Priority) || {Hook, Function, Priority} <- global_hooks()],
     gen_iq_handler:add_iq_handler(ejabberd_local, Host, ?NS_BRIDGE, ?MODULE, process_iq),
     [ejabberd_c2s:cast(Pid, {?MODULE, report})
      || {U, S, R} <- ejabberd_sm:get_vh_session_list(Host), Pid <- [ejabberd_sm:get_session_pid(U, S, R)],
@@ -607,6 +621,8 @@ configured(Opts, State) ->
 
 terminate(_Reason, #state{host = Host}) ->
     [ejabberd_hooks:delete(Hook, Host, ?MODULE, Function, Priority) || {Hook, Function, Priority} <- hooks()],
+    gen_mod:is_loaded_elsewhere(Host, ?MODULE) orelse
+        [ejabberd_hooks:delete(Hook, global, ?MODULE, Function, Priority) || {Hook, Function, Priority} <- global_hooks()],
     gen_iq_handler:remove_iq_handler(ejabberd_local, Host, ?NS_BRIDGE),
     persistent_term:erase({?MODULE, Host}).
 

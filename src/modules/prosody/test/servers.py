@@ -17,6 +17,8 @@ from wire import TIMEOUT, free_ports
 
 HERE = pathlib.Path(__file__).resolve().parent
 HOST, SMALL, ROOMS, COMPONENT, SECRET = 'localhost', 'small.localhost', 'rooms.localhost', 'push.localhost', 'secret'
+STRICT = 'strict.localhost'  # a third host, which refuses strangers
+GATEWAY = 'gateway.localhost'  # another component, with the same secret: privileged on ejabberd (XEP-0356), a stranger on the strict host
 ACCOUNTS = 200  # on each host: u0, u1, ...
 ACK_TIMEOUT = 1  # of the module, for inactive clients
 SMALL_QUEUE, SMALL_RESUME, SMALL_ACK = 5, 1, 2  # on the second host; the last is the server's own, for any client
@@ -95,7 +97,11 @@ VirtualHost "{SMALL}"
 	push_relay_heartbeat = 1
 	smacks_hibernation_time = {SMALL_RESUME}
 	smacks_max_ack_delay = {SMALL_ACK}
+VirtualHost "{STRICT}"
+	modules_enabled = {{ "block_strangers" }}
 Component "{ROOMS}" "muc"
+Component "{GATEWAY}"
+	component_secret = "{SECRET}"
 '''
         storage = 'storage = "internal"'
         if self.shape and self.shape.sql:
@@ -127,7 +133,7 @@ push_relay_ack_timeout = {ACK_TIMEOUT}
 {hosts}Component "{COMPONENT}"
 	component_secret = "{SECRET}"
 ''')
-        for host in (HOST, SMALL):
+        for host in (HOST, SMALL, STRICT):
             folder = self.dir / 'data' / host.replace('.', '%2e') / 'accounts'
             folder.mkdir(parents=True)
             for number in range(ACCOUNTS):
@@ -170,7 +176,7 @@ class Ejabberd(Server):
 
     def prepare(self):
         source = HERE.parent.parent / 'ejabberd' / 'mod_push_relay.erl'
-        base = glob.glob('/usr/lib/*/ejabberd-[0-9]*-*') + glob.glob('/usr/lib/ejabberd')
+        base = glob.glob('/usr/lib/*/ejabberd-[0-9]*') + glob.glob('/usr/lib/ejabberd')
         erlang = subprocess.run(['erl', '-noshell', '-eval', 'io:put_chars(code:lib_dir()), halt().'],
                                 capture_output=True, text=True, check=True).stdout
         includes = [f'{base[0]}/include', *(f'{path}/include' for path in glob.glob(f'{erlang}/p1_xm*'))]
@@ -194,8 +200,11 @@ class Ejabberd(Server):
       mod_push: {}
       mod_caps: {}
       mod_pubsub: {plugins: [flat, pep]}
+      mod_private: {}
       mod_http_api: {}
       mod_admin_extra: {}"""
+        if not self.shape:  # 24.10 and later: drops the requests of every component that has no privilege
+            shared += '\n      mod_privilege: {message: {outgoing: gateway}}'
         hosts = f'''  {HOST}:
     modules:{shared}
       mod_muc: {{host: {ROOMS}, default_room_options: {{mam: false, persistent: false, allow_subscription: true}}}}
@@ -206,6 +215,10 @@ class Ejabberd(Server):
     modules:{shared}
       mod_stream_mgmt: {{resend_on_timeout: if_offline, resume_timeout: {SMALL_RESUME}, ack_timeout: {SMALL_ACK}}}
       mod_push_relay: {{component: {COMPONENT}, ack_timeout: {ACK_TIMEOUT}, queue_size: {SMALL_QUEUE}, heartbeat: 1}}
+  {STRICT}:
+    modules:{shared}
+      mod_block_strangers: {{drop: true, allow_local_users: false}}
+      mod_push_relay: {{component: {COMPONENT}, ack_timeout: {ACK_TIMEOUT}}}
 '''
         if self.shape:
             bare = '\n      mod_roster: {}\n      mod_disco: {}\n      mod_http_api: {}\n      mod_admin_extra: {}\n      '
@@ -215,23 +228,25 @@ class Ejabberd(Server):
             hosts = f'  {HOST}:\n    modules:{shared + chr(10) + "      " + usual if self.shape.usual else bare}'
             hosts += (module if self.shape.module else 'mod_time: {}') + '\n'
         (self.dir / 'ejabberd.yml').write_text(f'''
-hosts: [{HOST}{"" if self.shape else ", " + SMALL}]
+hosts: [{HOST}{"" if self.shape else f", {SMALL}, {STRICT}"}]
 loglevel: info
 log_rotate_count: 0
 {f'sql_type: sqlite{chr(10)}sql_database: {self.dir}/sql.db' if self.shape and self.shape.sql else ''}
 auth_password_format: plain
 listen:
   - {{port: {self.c2s}, ip: "127.0.0.1", module: ejabberd_c2s, starttls: false, access: all, max_stanza_size: 262144}}
-  - {{port: {self.component}, ip: "127.0.0.1", module: ejabberd_service, access: all, hosts: {{"{COMPONENT}": {{password: {SECRET}}}}}}}
+  - {{port: {self.component}, ip: "127.0.0.1", module: ejabberd_service, access: all, hosts: {{"{COMPONENT}": {{password: {SECRET}}}, "{GATEWAY}": {{password: {SECRET}}}}}}}
   - {{port: {self.admin}, ip: "127.0.0.1", module: ejabberd_http, request_handlers: {{/api: mod_http_api}}}}
 api_permissions: {{all: {{who: all, what: "*"}}}}
+acl: {{gateway: {{server: {GATEWAY}}}}}
+access_rules: {{gateway: {{allow: gateway}}}}
 host_config:
 {hosts}''')
 
     def start(self):
         super().start()
         if not (self.dir / 'registered').exists():
-            for host in (HOST,) if self.shape else (HOST, SMALL):
+            for host in (HOST,) if self.shape else (HOST, SMALL, STRICT):
                 for number in range(ACCOUNTS):
                     self.api('register', user=f'u{number}', host=host, password='pw')
             (self.dir / 'registered').touch()
@@ -241,7 +256,7 @@ host_config:
         return ['erl', '+S', '2:2', *quiet, '-noinput', '-mnesia', 'dir', f'"{self.dir}/db"', '-pa', str(self.dir), '-s', 'ejabberd']
 
     def environment(self):
-        return {'ERL_LIBS': str(pathlib.Path(glob.glob('/usr/lib/*/ejabberd-[0-9]*-*')[0]).parent),
+        return {'ERL_LIBS': str(pathlib.Path(glob.glob('/usr/lib/*/ejabberd-[0-9]*')[0]).parent),
                 'EJABBERD_CONFIG_PATH': str(self.dir / 'ejabberd.yml'), 'EJABBERD_LOG_PATH': str(self.dir / 'ejabberd.log')}
 
     def api(self, command, **arguments):
