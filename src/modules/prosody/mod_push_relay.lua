@@ -1401,6 +1401,7 @@ do
 		if class == "invite" then
 			if places_in(user, message.room) or message.inviter and is_blocked(account, message.inviter) then return nil; end
 			named = message.inviter and bare(message.inviter) or with;
+			if named == message.room then return true; end -- an occupant, who is named by the nick in the address
 		elseif class == "encrypted" then
 			local tag = found.axolotl or found.omemo;
 			message.payload = tag and tag:get_child_text("payload");

@@ -121,7 +121,7 @@ class Stream:
 class Client(Stream):
     """A client with just what the cases need: PLAIN, bind, and on demand XEP-0198 with acknowledgements by hand."""
 
-    def __init__(self, port, account, resource, password='pw', resume=None):
+    def __init__(self, port, account, resource, password='pw', resume=None, bind2=None):
         self.account, self.resource = account, resource
         self.handled = 0  # stanzas received since XEP-0198 was enabled
         self.counting = False
@@ -129,6 +129,14 @@ class Client(Stream):
         super().__init__(port, host, 'jabber:client')
         self.expect('features')
         token = base64.b64encode(f'\0{user}\0{password}'.encode()).decode()
+        if bind2 is not None:  # XEP-0388 and XEP-0386, with what it says while it binds
+            self.send(f"<authenticate xmlns='urn:xmpp:sasl:2' mechanism='PLAIN'><initial-response>{token}</initial-response>"
+                      f"<bind xmlns='urn:xmpp:bind:0'><tag>{resource}</tag>{bind2}</bind></authenticate>")
+            success = self.expect('success')
+            self.full = next(e.text for e in success.iter() if local(e.tag) == 'authorization-identifier')
+            self.sm_id = next((e.get('id') for e in success.iter() if local(e.tag) == 'enabled'), None)
+            self.counting = self.sm_id is not None
+            return
         self.send(f"<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>{token}</auth>")
         self.expect('success')
         self.open()
