@@ -19,7 +19,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 HOST, SMALL, ROOMS, COMPONENT, SECRET = 'localhost', 'small.localhost', 'rooms.localhost', 'push.localhost', 'secret'
 STRICT = 'strict.localhost'  # a third host, which refuses strangers
 GATEWAY = 'gateway.localhost'  # another component, with the same secret: privileged on ejabberd (XEP-0356), a stranger on the strict host
-ACCOUNTS = 200  # on each host: u0, u1, ...
+ACCOUNTS = 400  # on each host: u0, u1, ...
 ACK_TIMEOUT = 1  # of the module, for inactive clients
 SMALL_QUEUE, SMALL_RESUME, SMALL_ACK = 5, 1, 2  # on the second host; the last is the server's own, for any client
 
@@ -235,7 +235,7 @@ log_rotate_count: 0
 auth_password_format: plain
 listen:
   - {{port: {self.c2s}, ip: "127.0.0.1", module: ejabberd_c2s, starttls: false, access: all, max_stanza_size: 262144}}
-  - {{port: {self.component}, ip: "127.0.0.1", module: ejabberd_service, access: all, hosts: {{"{COMPONENT}": {{password: {SECRET}}}, "{GATEWAY}": {{password: {SECRET}}}}}}}
+  - {{port: {self.component}, ip: "127.0.0.1", module: ejabberd_service, access: all, global_routes: false, hosts: {{"{COMPONENT}": {{password: {SECRET}}}, "{GATEWAY}": {{password: {SECRET}}}}}}}
   - {{port: {self.admin}, ip: "127.0.0.1", module: ejabberd_http, request_handlers: {{/api: mod_http_api}}}}
 api_permissions: {{all: {{who: all, what: "*"}}}}
 acl: {{gateway: {{server: {GATEWAY}}}}}
