@@ -61,12 +61,13 @@ local limits = {
 	name_escaped = 6 * 255 + 8; -- what one may take in an event
 	names = 10000, name_time = 600; -- display names remembered, and for how many seconds
 	lookups = 20; -- names looked up for a stanza of events; the rest is known the next time
-	address = 4096; -- bytes of an address or a URI that is looked at
-	addresses = 16; -- of a file
+	address = 4096; -- bytes of an address that is looked at
+	addresses = 8; -- of a file
 	ranges = 32; -- of fallback in one message
 	languages = 4, bodies = 16; -- that are reported, and looked at in one message
 	language = 35; -- bytes of a language tag
-	searched = 16384; -- bytes of a text in which nicknames are looked for
+	text = 16384; -- bytes of a text in which addresses and nicknames are looked for
+	place = 256; -- bytes of an address of a place
 	places = 10; -- sessions of an account whose nicknames in a room are looked at
 	depth = 32; -- of XHTML
 	blocked = 100; -- addresses blocked at once that are reported
@@ -620,8 +621,9 @@ do
 
 	-- A text without an address that stands in it.
 	local function without(text, address)
+		if address == "" or #address > limits.address then return text; end
 		local from, to = find(text, address, 1, true);
-		if not from or address == "" then return text; end
+		if not from then return text; end
 		return trim(sub(text, 1, from - 1) .. sub(text, to + 1));
 	end
 
@@ -646,7 +648,9 @@ do
 		local place = "^geo:[+-]?[%d.]+,[+-]?[%d.]+[%w,;=.%%+_-]*$"; -- RFC 5870
 		local sharing, file, media = found.sharing, found.file, nil;
 		local address = trimmed_child(found.oob, "url");
-		if find(trim(text), place) or address and find(address, place) and (is_blank(text) or trim(text) == address) then
+		local whole = trim(text);
+		if #whole <= limits.place and find(whole, place)
+			or address and #address <= limits.place and find(address, place) and (whole == address or is_blank(text)) then
 			return "location", nil, "";
 		end
 		local rest, keyed = without_keys(text);
@@ -657,7 +661,7 @@ do
 		end
 		if not file and not keyed and not found.sticker then
 			if not address then return nil, nil, text; end
-			if trim(text) ~= address and not is_blank(text) and not address_left_out then return nil, nil, text; end
+			if whole ~= address and not is_blank(text) and not address_left_out then return nil, nil, text; end
 		end
 
 		local addresses = { address };
@@ -815,7 +819,7 @@ do
 			end
 		end
 		if text == "" then return false; end
-		text = cut(text, limits.searched);
+		text = cut(text, limits.text);
 		if find(text, ">", 1, true) then text = gsub("\n" .. text, "\n>[^\n]*", "\n"); end -- not what it quotes
 		text = lower(text);
 		if place_count == 0 then return has_word(text, lower(jid.node(account))); end
@@ -886,7 +890,7 @@ do
 		if not call then return nil; end
 		local id = call.attr.id;
 		if not id and call ~= found.call and call ~= found.meeting then id = stanza.attr.id; end
-		return call, id ~= "" and id or nil;
+		return call, id and id ~= "" and #id <= id_max and id or nil;
 	end
 
 	-- What the peer does to a call.
@@ -910,7 +914,7 @@ do
 	end
 
 	local function retraction(message, id, by_room, of_stanza)
-		if not id or id == "" then return nil; end
+		if not id or id == "" or #id > id_max then return nil; end
 		message.element, message.class, message.of = "retraction", "retraction", id;
 		message.by, message.of_stanza = by_room and "room" or nil, of_stanza and "true" or nil;
 		message.room, message.nick, message["origin-id"] = nil, nil, nil;
@@ -938,7 +942,7 @@ do
 		if invite then return with, jid.prep(invite.attr.from or ""); end
 		if private then return nil; end
 		local room = found.conference and found.conference.attr.jid or trimmed_child(found["mix invitation"], "channel");
-		room = room and #room <= limits.address and jid.prep(room);
+		room = room and #room <= id_max and jid.prep(room);
 		return room and bare(room);
 	end
 
@@ -955,6 +959,7 @@ do
 			body = clean(body);
 			if body ~= "" and is_blank(body) then body = ""; end
 		end
+		body = cut(body, limits.text);
 
 		local kind, file;
 		if found.oob or found.sharing or found.file or found.reference or found.sticker or find(body, ":", 1, true) then

@@ -1,15 +1,20 @@
 """What a bridge module promises, each promise a case; the same cases for every server."""
+import random
+import re
+import select
 import signal
 import time
 import uuid
 import xml.etree.ElementTree as ET
 
 import cluster
+from mutation import Mutator
 from servers import ACCOUNTS, ACK_TIMEOUT, COMPONENT, HOST, ROOMS, SMALL, SMALL_QUEUE
 from vectors import AUDIO, VECTORS, VIDEO
 from wire import BRIDGE, Client, Timeout, local
 
 CASES = []
+MUTANTS = 10  # wrong stanzas in one write
 
 
 def case(f):
@@ -844,6 +849,15 @@ class Stage:
         (w.bridge if way == 'gateway' else self.alice).send((stanza or '') + behind[way])
         return w.bridge.upto(self.bob, mark)
 
+    def names(self):
+        return {name: getattr(self, name) for name in ('bob', 'phone', 'room', 'hall', 'gateway')}
+
+    def drain(self):
+        """Takes what the clients got and looks at none of it."""
+        for stream in (self.alice, self.client):
+            while select.select([stream.sock], [], [], 0)[0]:
+                assert stream.sock.recv(1 << 20), 'the server ended a client'
+
     def close(self):
         self.alice.cut()
         self.client.cut()
@@ -891,8 +905,7 @@ def seen(event, keep):
 
 def play(w, vector):
     stage = w.stage()
-    names = {name: getattr(stage, name) for name in ('bob', 'phone', 'room', 'hall', 'gateway')}
-    names.update(alice=stage.alice.full, id=uuid.uuid4().hex[:12])
+    names = {**stage.names(), 'alice': stage.alice.full, 'id': uuid.uuid4().hex[:12]}
     text = vector.stanza.format(**names)
     events = stage.send(w, vector.way, text)
     stanza = ET.fromstring(text)
@@ -917,6 +930,90 @@ def vector_case(vector):
 
 for each in VECTORS:
     vector_case(each)
+
+
+CLASSES = ('text', 'encrypted', 'call', 'call-ended', 'invite', 'subscribe', 'attention')
+ATTRIBUTES = {*UNSEEN, 'from', 'type', 'class', 'id', 'origin-id', 'call', 'room', 'nick', 'replaces', 'stamp', 'mention', 'media', 'ended', 'kind',
+              'file', 'hide', 'private', 'inviter', 'of', 'of-stanza', 'by'}
+KINDS = ('image', 'gif', 'video', 'audio', 'voice', 'file', 'sticker', 'location', None)
+KEYED = re.compile(r'aesgcm://|https://\S+#([0-9a-f]{88}|[0-9a-f]{96})(\s|$)')
+
+
+def is_of_the_wire(event):
+    if event.kind == 'retraction':
+        assert event.of and event.attr.get('class') is None and not event.bodies, event
+    else:
+        assert event.kind == 'message' and event.attr['class'] in CLASSES and event.attr.get('kind') in KINDS, event
+    assert set(event.attr) <= ATTRIBUTES, event
+    assert event.attr['to'] and event.attr['from'] and event.ts.isdigit() and (event.stamp or '0').isdigit(), event
+    texts = [text or '' for _, text in event.bodies]
+    assert len(texts) <= 4 and all(0 < len(text.encode()) <= 8192 for text in texts), event
+    assert not any(KEYED.search(text) for text in texts), event
+    if event.attr.get('class') in ('encrypted', 'call', 'call-ended', 'invite'):
+        assert not texts, event
+    return event
+
+
+@case
+def vectors_with_an_element_broken_nested_repeated_or_oversized_harm_nothing(w):
+    seed = w.seed or random.getrandbits(32)
+    mutator, stage, end, count, slowest, faults = Mutator(seed), w.stage(), time.monotonic() + w.fuzz, 0, 0, 0
+    names = {**stage.names(), 'alice': stage.alice.full}
+    told = f'--fuzz {w.fuzz:g} --seed {seed}'
+    while time.monotonic() < end:
+        vector = VECTORS[count % len(VECTORS)]
+        stanzas = [mutator.stanza(vector, names) for _ in range(MUTANTS)]
+        begun = time.monotonic()
+        try:
+            for event in stage.send(w, vector.way, ''.join(stanzas)):
+                is_of_the_wire(event)
+        except Exception as e:
+            w.close_stage()
+            raise AssertionError(f'{told}: {vector.name}: {e}; one of {[s[:2000] for s in stanzas]}') from e
+        slowest = max(slowest, time.monotonic() - begun)
+        stage.drain()
+        count += 1
+    faults = [line for line in w.server.log().splitlines() if w.server.is_fault(line)]
+    w.close_stage()
+    print(f'      {count * MUTANTS} stanzas, the slowest {MUTANTS} took {slowest:.2f} s ({told})', flush=True)
+    assert not faults, faults[:3]
+    assert count and slowest < 3, f'{told}: {slowest}'
+
+
+@case
+def reading_a_long_stanza_takes_time_as_it_is_long(w):
+    """What a text costs must not grow with the square of its length: 180 KB would then take many seconds. Lists are shorter, because
+    the servers themselves take long for them."""
+    stage, long = w.stage(), 180000
+    def filled(part):
+        return part * (long // len(part.encode()))
+    body, oob = '<body>{}</body>', "<x xmlns='jabber:x:oob'><url>{}</url></x>"
+    reply = "<fallback xmlns='urn:xmpp:fallback:0' for='urn:xmpp:reply:0'>{}</fallback>"
+    contents = {
+        'blanks': body.format('x' + filled(' ') + 'x'), 'blanks only': body.format(filled('\u200b ')), 'place': body.format('geo:1,' + filled('1') + '!'),
+        'fragments': body.format('https://' + filled('#a')), 'addresses': body.format(filled('https://')), 'keys': body.format(filled('aesgcm://a ')),
+        'path': oob.format('https://a/' + 'a' * 90000) + body.format('a' * 80000),
+        'address in the text': oob.format('a' * 4000 + 'b') + body.format('a' * 90000) + '<sticker xmlns=%sa%s/>' % ("'", "'"),
+        'sources': "<file-sharing xmlns='urn:xmpp:sfs:0'><sources>" + f"<url-data target='{'a' * 4000}b'/>" * 20 + '</sources></file-sharing>'
+                   + body.format('a' * 90000),
+        'quotation': reply.format("<body start='0' end='170000'/>") + body.format(filled('&gt; \n')),
+        'ranges': reply.format("<body start='1' end='3'/>" * 1000) + body.format('你🙂' * 20000),
+        'fallbacks': reply.format('') * 700 + body.format('x'), 'bodies': ''.join(f"<body xml:lang='a{n}'>x</body>" for n in range(1500)),
+        'references': "<reference xmlns='urn:xmpp:reference:0' type='mention' uri='xmpp:a@b'/>" * 1000 + body.format('x'),
+        'mentions': "<mention xmlns='urn:xmpp:mentions:0' jid='a@b'/>" * 1000 + body.format('x'),
+        'delays': "<delay xmlns='urn:xmpp:delay' from='a@b' stamp='2026-11-25T22:40:00Z'/>" * 700 + body.format('x'),
+        'nicks': body.format(filled('bo ')), 'unknown namespaces': ''.join(f"<a xmlns='urn:a:{n}'/>" for n in range(1500)) + body.format('x'),
+        'XHTML': "<html xmlns='http://jabber.org/protocol/xhtml-im'>" + '<p>' * 5000 + '</p>' * 5000 + '</html>',
+        'subjects': '<subject>x</subject>' * 1500}
+    for name, content in contents.items():
+        way, kind, to = ('room', 'groupchat', stage.room) if name in ('nicks', 'mentions', 'references') else ('chat', 'chat', stage.bob)
+        begun = time.monotonic()
+        for event in stage.send(w, way, f"<message type='{kind}' to='{to}' id='{uuid.uuid4().hex}'>{content}</message>"):
+            is_of_the_wire(event)
+        took = time.monotonic() - begun
+        stage.drain()
+        assert took < 4, f'{name}: {took:.2f} s'
+    w.close_stage()
 
 
 # Messages: what does not come -------------------------------------------------------------------------------------------

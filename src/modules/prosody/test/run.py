@@ -1,9 +1,10 @@
 #!/usr/bin/python3
 """Runs every case of the bridge against a real server: one line a case, then the count.
 
-    run.py [--server prosody|ejabberd] [--keep] [--all] [words of which a case's name must contain one]
+    run.py [--server prosody|ejabberd] [--keep] [--all] [--fuzz SECONDS] [--seed NUMBER] [words of which a case's name must contain one]
 
---keep leaves the server's directory; --all does not give up after ten failures.
+--keep leaves the server's directory; --all does not give up after ten failures. --fuzz: for how long mutated stanzas are
+sent, by default 10 seconds; the case says its seed, and --seed plays the same again.
 
 Nothing here sleeps to let something happen: a case waits for the event, and shows that an event does not come by one that
 was caused later and did.
@@ -27,7 +28,8 @@ FAILURES_MAX = 10  # each may wait for its timeout
 class World:
     """A running server with a relay connected for its first host, and fresh accounts for every case."""
 
-    def __init__(self, server):
+    def __init__(self, server, fuzz=10.0, seed=None):
+        self.fuzz, self.seed = fuzz, seed
         self.server, self.used, self.streams, self.set = server, 0, [], None
         self.connect()
 
@@ -97,17 +99,18 @@ class World:
 
 
 def main(arguments):
-    keep = '--keep' in arguments
+    def option(name, default):
+        return arguments.pop(arguments.index(name) + 1) if name in arguments else default
+    arguments = list(arguments)
+    keep, name = '--keep' in arguments, option('--server', 'prosody').capitalize()
+    fuzz, seed = float(option('--fuzz', 10)), int(option('--seed', 0)) or None
     words = [a for a in arguments if not a.startswith('--')]
-    name = 'Prosody'
-    if '--server' in arguments:
-        name = words.pop(0).capitalize()
     server = getattr(servers, name)()
     passed = failed = 0
     started = time.monotonic()
     try:
         server.start()
-        world = World(server)
+        world = World(server, fuzz, seed)
         for case in cases.CASES:
             if words and not any(w in case.__name__ for w in words):
                 continue

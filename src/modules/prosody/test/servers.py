@@ -79,6 +79,9 @@ class Server:
 
 class Prosody(Server):
     name = 'Prosody'
+    disables = pathlib.Path('/usr/lib/prosody/loader.lua').exists()  # 13 and later
+    deletes_beside = not disables  # `prosodyctl deluser` acts on the storage of a running server
+    bind2 = bool(glob.glob('/usr/lib/prosody/modules/mod_sasl2_bind2*'))  # of prosody-modules
     one_link = True  # kick_old: a second connection of the component ends the first
     muc_sub = False
     clusters = False
@@ -103,6 +106,8 @@ Component "{ROOMS}" "muc"
 Component "{GATEWAY}"
 	component_secret = "{SECRET}"
 '''
+        if self.bind2:
+            modules += '; "sasl2"; "sasl2_bind2"; "sasl2_sm"'
         storage = 'storage = "internal"'
         if self.shape and self.shape.sql:
             storage = f'default_storage = "sql"; storage = {{ accounts = "internal" }}; sql = {{ driver = "SQLite3"; database = "{self.dir}/sqlite" }}'
@@ -128,6 +133,7 @@ c2s_ports = {{ {self.c2s} }}; c2s_interfaces = {{ "127.0.0.1" }}
 c2s_direct_tls_ports = {{}}; legacy_ssl_ports = {{}}; s2s_ports = {{}}; http_ports = {{}}; https_ports = {{}}
 component_ports = {{ {self.component} }}; component_interfaces = {{ "127.0.0.1" }}
 component_conflict_resolve = "kick_old"
+insecure_sasl2 = true
 push_relay_component = "{COMPONENT}"
 push_relay_ack_timeout = {ACK_TIMEOUT}
 {hosts}Component "{COMPONENT}"
@@ -163,9 +169,32 @@ push_relay_ack_timeout = {ACK_TIMEOUT}
     def delete_user(self, account):
         self.shell(f'user:delete("{account}")')
 
+    def delete_user_beside(self, account):
+        subprocess.run(['prosodyctl', '--config', str(self.dir / 'prosody.cfg.lua'), 'deluser', account],
+                       capture_output=True, timeout=TIMEOUT, check=True)
+
+    def disable_user(self, account):
+        self.shell(f'user:disable("{account}")')
+
+    def enable_user(self, account):
+        self.shell(f'user:enable("{account}")')
+
+
+def ejabberd_folder():
+    return glob.glob('/usr/lib/*/ejabberd-[0-9]*') + glob.glob('/usr/lib/ejabberd')
+
+
+def ejabberd_version():
+    found = re.search(r'ejabberd-(\d+)\.(\d+)', ' '.join(ejabberd_folder()))
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
 
 class Ejabberd(Server):
     name = 'ejabberd'
+    bans = ejabberd_version() >= (24, 6)  # and keeps it with the account; the sessions end
+    disables = ejabberd_version() >= (25, 7)  # a ban is heard at once, also of who is away
+    deletes_beside = False
+    bind2 = False  # only with TLS
     one_link = False  # several connections of a component live side by side
     muc_sub = True
     clusters = True
@@ -176,7 +205,7 @@ class Ejabberd(Server):
 
     def prepare(self):
         source = HERE.parent.parent / 'ejabberd' / 'mod_push_relay.erl'
-        base = glob.glob('/usr/lib/*/ejabberd-[0-9]*') + glob.glob('/usr/lib/ejabberd')
+        base = ejabberd_folder()
         erlang = subprocess.run(['erl', '-noshell', '-eval', 'io:put_chars(code:lib_dir()), halt().'],
                                 capture_output=True, text=True, check=True).stdout
         includes = [f'{base[0]}/include', *(f'{path}/include' for path in glob.glob(f'{erlang}/p1_xm*'))]
@@ -256,7 +285,7 @@ host_config:
         return ['erl', '+S', '2:2', *quiet, '-noinput', '-mnesia', 'dir', f'"{self.dir}/db"', '-pa', str(self.dir), '-s', 'ejabberd']
 
     def environment(self):
-        return {'ERL_LIBS': str(pathlib.Path(glob.glob('/usr/lib/*/ejabberd-[0-9]*')[0]).parent),
+        return {'ERL_LIBS': str(pathlib.Path(ejabberd_folder()[0]).parent),
                 'EJABBERD_CONFIG_PATH': str(self.dir / 'ejabberd.yml'), 'EJABBERD_LOG_PATH': str(self.dir / 'ejabberd.log')}
 
     def api(self, command, **arguments):
@@ -286,3 +315,11 @@ host_config:
     def delete_user(self, account):
         user, host = account.split('@')
         self.api('unregister', user=user, host=host)
+
+    def disable_user(self, account):
+        user, host = account.split('@')
+        self.api('ban_account', user=user, host=host, reason='test')
+
+    def enable_user(self, account):
+        user, host = account.split('@')
+        self.api('unban_account', user=user, host=host)
