@@ -62,7 +62,8 @@
 -define(LOOKUP_WAIT, 300).    % ms for which all messages taken from the inbox at once may wait for lookups together
 -define(LOOKUPS_MAX, 1000).   % lookups under way: no more are asked for
 -define(BAN_TIME, 60).        % s after which an account's ban is looked up again with its next message
--define(BANS_AT_ONCE, 50).    % suspended accounts that are looked up again at each heartbeat
+-define(BAN_CHECK, 5000).     % ms between two looks whether a ban is over
+-define(BANS_AT_ONCE, 50).    % suspended accounts that are looked up at once
 -define(ROOMS_MAX, 1000).     % rooms of a session, and JIDs to which it sent presence
 -define(HISTORY_TIME, 60).    % s after which the history of a room is over, without its subject too
 -define(RINGING_MAX, 1000).   % calls by IQ that are remembered until they end
@@ -96,6 +97,7 @@
                 repeats :: ets:tid(), repeats_before :: ets:tid(), repeats_since :: integer(),  % s
                 lowered = {<<>>, <<>>} :: {binary(), binary()},                    % the last text, and in lower case
                 suspended = #{} :: #{binary() => true}, suspended_turn = [] :: [binary()],
+                watches_bans = false :: boolean(),
                 node = [] :: attrs(),                                              % the attribute, where there are others
                 late = [] :: [pos_integer()],   % entries that were not in the inbox yet, newest first
                 known :: ets:tid(),   % {User, With}: nothing came since the account read it; User: the account exists
@@ -125,7 +127,8 @@
                 nick :: undefined | binary(),                % where it is not the resource
                 author :: undefined | jid:jid(),             % of a MIX message
                 room :: undefined | binary(),                % to which it invites
-                inviter :: undefined | jid:jid()}).
+                inviter :: undefined | jid:jid(),
+                migrated = <<>> :: binary()}).               % the call with which another device of the peer goes on
 -type whom() :: everybody | {jid, binary()} | {reply, binary()} | {occupant, binary()}.
 -type point() :: whom() | {said, whom()} | {quiet, whom()}.  % the last two by XEP-0513
 
@@ -356,12 +359,21 @@ user_sends(Acc) -> Acc.
 user_sends(#message{to = undefined} = Message, Meanings, JID) -> user_sends(Message#message{to = JID}, Meanings, JID);
 user_sends(#message{to = To, type = Type, id = Id} = Message, Meanings, #jid{luser = User, lserver = Host} = JID) ->
     case taken_call(Meanings, Id) of
-        {Call, Ended} -> add(Host, {keep, ended_child(JID, To, Call, Ended, Type, Id)});
+        {Call, Ended} -> add(Host, {taken, JID, To, Call, Ended, Type, Id});
         none when To#jid.luser == User, To#jid.lserver == Host -> ok;
         none ->
-            Type == groupchat andalso Id /= <<>> andalso add(Host, {wrote, bare(JID), bare(To), Id}),
-            reads(Message, Meanings) andalso add(Host, {reads, JID, To, milliseconds()})
+            Found = case Type of
+                        headline -> none;
+                        _ -> read(Message, Meanings)
+                    end,
+            Type == groupchat andalso is_record(Found, found) andalso wrote(JID, To, Found),
+            reads(Found, Meanings) andalso add(Host, {reads, JID, To, milliseconds()})
     end.
+
+%% Its own words come back from the room: with one of these ids, and with the same text.
+wrote(JID, Room, #found{attrs = Attrs, bodies = Bodies}) ->
+    [add(JID#jid.lserver, {wrote, bare(JID), bare(Room), Id, erlang:phash2(Bodies)})
+     || {Name, Id} <- Attrs, Name == <<"id">> orelse Name == <<"origin-id">>].
 
 %% A device of the account took the call or refused it: the others need not ring.
 taken_call(#{call := Calls}, Id) ->
@@ -380,16 +392,8 @@ taken(_, #xmlel{name = <<"reject">>} = El) ->
     end;
 taken(_, _) -> none.
 
-ended_child(Account, With, Call, Ended, Type, Id) ->
-    child(<<"message">>, [{<<"to">>, bare(Account)}, {<<"from">>, bare(With)}, {<<"class">>, <<"call-ended">>}, {<<"call">>, Call},
-                          {<<"ended">>, Ended}, {<<"ts">>, milliseconds()}, {<<"type">>, type(Type)} | optional(<<"id">>, Id)]).
-
-reads(#message{type = Type} = Message, Meanings) ->
-    is_map_key(displayed, Meanings)
-        orelse Type /= headline andalso case read(Message, Meanings) of
-                                            #found{event = message, class = Class} -> Class == text orelse Class == encrypted;
-                                            _ -> false
-                                        end.
+reads(#found{event = message, class = Class}, _) when Class == text; Class == encrypted -> true;
+reads(_, Meanings) -> is_map_key(displayed, Meanings) orelse is_map_key(reactions, Meanings).
 
 %% XEP-0490: the client publishes what it has displayed to its own account; the item's id is the conversation. A contact
 %% or a bookmark may get another name by a request of the client.
@@ -415,8 +419,8 @@ item_jids(Attribute, El) ->
     [JID || Item <- fxml:get_subtags(El, <<"item">>), #jid{} = JID <- [decode_jid(attribute(Attribute, Item))]].
 
 %% A session-initiate that was answered or refused.
-answers_call({<<"session-accept">>, Sid, _}, JID, To) -> add(JID#jid.lserver, {taken, JID, To, Sid, <<"answered">>});
-answers_call({<<"session-terminate">>, Sid, _}, JID, To) -> add(JID#jid.lserver, {taken, JID, To, Sid, <<"rejected">>});
+answers_call({<<"session-accept">>, Sid, _}, JID, To) -> add(JID#jid.lserver, {rings_no_more, JID, To, Sid, <<"answered">>});
+answers_call({<<"session-terminate">>, Sid, _}, JID, To) -> add(JID#jid.lserver, {rings_no_more, JID, To, Sid, <<"rejected">>});
 answers_call(_, _, _) -> ok.
 
 %% XEP-0166: {Action, Sid, Media}.
@@ -463,7 +467,7 @@ packet_arrives(#iq{type = set, from = From, to = #jid{lresource = Resource} = To
     case xmpp:get_ns(El) == <<"urn:xmpp:jingle:1">> andalso jingle(El) of
         {<<"session-initiate">>, Sid, Media} when Media /= none, Sid /= <<>>, byte_size(Sid) =< ?ID_MAX ->
             add_message(To#jid.lserver, {rings, erlang:system_time(millisecond), From, To, Sid, Media, IQ#iq{sub_els = []}});
-        {<<"session-terminate">>, Sid, _} -> add(To#jid.lserver, {rings_no_more, From, To, Sid});
+        {<<"session-terminate">>, Sid, _} -> add(To#jid.lserver, {rings_no_more, To, From, Sid, <<"retracted">>});
         _ -> ok
     end,
     IQ;
@@ -675,7 +679,7 @@ read_call(#message{id = Id} = Message, #{call := Calls} = Meanings) ->
     Ordered = [Call || First <- [message, invite, invite_before, meeting], {Kind, _} = Call <- Calls, Kind == First],
     case [Said || {Kind, El} <- Ordered, Said <- [call(Kind, El, Id)], Said /= none] of
         [{Class, Call, More} | _] when byte_size(Call) =< ?ID_MAX ->
-            #found{class = Class, attrs = [{<<"call">>, Call} | More] ++ attrs(Message, Meanings)};
+            #found{class = Class, attrs = [{<<"call">>, Call} | More] ++ attrs(Message, Meanings), migrated = migrated(Calls)};
         _ -> none
     end;
 read_call(Message, Meanings) -> read_retraction(Message, Meanings).
@@ -719,7 +723,7 @@ is_encrypted(#{omemo := Els}, HasBody) -> has_payload(Els) andalso HasBody;
 is_encrypted(#{openpgp := _}, true) -> true;
 is_encrypted(#{openpgp := _} = Meanings, false) ->
     is_map_key(eme, Meanings) andalso not has_hint([<<"store">>, <<"no-store">>, <<"no-permanent-store">>], Meanings);
-is_encrypted(#{pgp := _}, HasBody) -> HasBody;
+is_encrypted(#{pgp := _} = Meanings, HasBody) -> HasBody orelse not has_hint([<<"no-store">>, <<"no-permanent-store">>], Meanings);
 is_encrypted(#{eme := _}, HasBody) -> HasBody;
 is_encrypted(_, _) -> none.
 
@@ -968,6 +972,10 @@ mix_author(#{mix := [El | _]}) ->
         JID -> JID
     end;
 mix_author(_) -> undefined.
+
+migrated(Calls) ->
+    hd([To || {message, #xmlel{name = <<"finish">>} = El} <- Calls, #xmlel{} = Migrated <- [child_of(<<"migrated">>, El)],
+              To <- [limited(attribute(<<"to">>, Migrated))]] ++ [<<>>]).
 
 %%% Calls --------------------------------------------------------------------------------------------------------------
 
@@ -1588,8 +1596,8 @@ handle({plain, Time, FromAddress, ToAddress, Type, Id, Lang, Text, Meanings, Sta
 handle({arrived, Time, From, To, Author, Type, IsEmpty, Found}, State) -> arrived(Time, From, To, Author, Type, IsEmpty, Found, State);
 handle({subscription, Time, From, To}, State) -> subscription(Time, From, To, State);
 handle({rings, Time, From, To, Sid, Media, IQ}, State) -> rings(Time, From, To, Sid, Media, IQ, State);
-handle({rings_no_more, From, To, Sid}, State) -> rings_no_more(To, From, Sid, <<"retracted">>, State);
-handle({taken, JID, To, Sid, Ended}, State) -> rings_no_more(JID, To, Sid, Ended, State);
+handle({rings_no_more, Account, With, Sid, Ended}, State) -> rings_no_more(Account, With, Sid, Ended, State);
+handle({taken, JID, To, Call, Ended, Type, Id}, State) -> taken_call(JID, To, Call, Ended, Type, Id, State);
 handle({reads, JID, With, Time}, State) -> displayed(JID, With, Time, State);
 handle({removed, User, Host, Time}, #state{known = Known} = State) ->
     ets:delete(Known, User),
@@ -1598,7 +1606,6 @@ handle({removed, User, Host, Time}, #state{known = Known} = State) ->
 handle({blocked, Account, Blocked}, State) ->
     give(child(<<"blocked">>, [{<<"account">>, Account}, {<<"jid">>, Blocked}, {<<"ts">>, milliseconds()}]), true, State);
 handle({unacked, JID, Messages}, State) -> give_unacked(JID, Messages, State);
-handle({keep, Child}, State) -> give(Child, true, State);
 handle({enters, User, Room}, State) -> in_rooms(User, Room, fun(none) -> #occupant{}; (Occupant) -> Occupant end, State);
 handle({occupant, User, Room, none}, State) -> in_rooms(User, Room, fun(_) -> none end, State);
 handle({occupant, User, Room, #occupant{} = New}, #state{node = Node} = State) ->
@@ -1610,7 +1617,7 @@ handle({occupant, User, Room, #occupant{} = New}, #state{node = Node} = State) -
              end, State);
 handle({history_over, User, Room}, State) -> in_rooms(User, Room, fun(none) -> none; (Occupant) -> Occupant#occupant{history = over} end, State);
 handle({directed, User, To, IsAvailable}, State) -> directed(User, To, IsAvailable, State);
-handle({wrote, Account, Room, Id}, State) -> remember({wrote, Account, Room, Id}, true, State);
+handle({wrote, Account, Room, Id, Text}, State) -> remember({wrote, Account, Room, Id}, Text, State);
 handle({forget_name, User, Peer}, #state{answers = Answers} = State) ->
     [ets:delete(Answers, {Kind, User, Peer}) || Kind <- [contact, room]],
     State;
@@ -1632,11 +1639,12 @@ handle_signal(heartbeat, #state{heartbeat = Seconds, known = Known, answers = An
     erlang:send_after(Seconds * 1000, self(), heartbeat),
     ets:info(Known, size) > ?KNOWN_MAX andalso ets:delete_all_objects(Known),
     ets:info(Answers, size) > ?NAMES_MAX andalso ets:delete_all_objects(Answers),
-    beat(check_bans(enforce_bound(State)));
+    beat(enforce_bound(State));
 handle_signal(forget, State) ->
     erlang:send_after(?COPY_WINDOW, self(), forget),
     State#state{seen = #{}, seen_before = State#state.seen};
 handle_signal(hello, State) -> hello(State);
+handle_signal(check_bans, State) -> check_bans(State);
 handle_signal({answer, Key, Answer}, State) -> answer(Key, Answer, State);
 handle_signal({check_ban, User}, State) -> check_ban(User, State);
 handle_signal({'DOWN', Ref, process, _Pid, _Reason}, #state{link = {_, Ref}} = State) -> State#state{link = undefined};
@@ -1814,31 +1822,62 @@ version() ->
 
 %% The same stanza again: a copy for another resource, or one that the sender's client sent anew. A call and an
 %% invitation have ids of their own.
-is_repeated(To, Author, #found{event = Event, class = Class, attrs = Attrs, bodies = Bodies, room = Room}, State) ->
+is_repeated(To, Author, #found{event = Event, class = Class, attrs = Attrs, bodies = Bodies, room = Room} = Found, State) ->
     Id = hd([Value || Name <- [<<"origin-id">>, <<"id">>], {_, Value} <- [lists:keyfind(Name, 1, Attrs)]] ++ [none]),
-    Ended = proplists:get_value(<<"ended">>, Attrs),
+    Content = {Bodies, lists:keyfind(<<"file">>, 1, Attrs), lists:keyfind(<<"of">>, 1, Attrs)},
     case Class of
-        call -> is_known(bare(Author), To, {call, Class, proplists:get_value(<<"call">>, Attrs)}, none, ?REPEAT_TIME, State);
-        'call-ended' -> is_known(bare(Author), To, {call, Class, proplists:get_value(<<"call">>, Attrs)}, Ended, ?REPEAT_TIME, State);
+        call -> is_known(bare(Author), To, {call, proplists:get_value(<<"call">>, Attrs)}, none, ?REPEAT_TIME, State);
+        'call-ended' -> has_ended(bare(Author), To, proplists:get_value(<<"call">>, Attrs), Found#found.migrated, State);
         invite -> is_known(<<>>, To, {invite, Room}, none, ?INVITE_TIME, State);
-        _ when Id == none -> copy(Author, To, {Event, Class, [Attr || {Name, _} = Attr <- Attrs, Name /= <<"ts">>], Bodies}, State);
-        _ -> is_known(encode(Author), To, {Event, Class, Id}, {Bodies, lists:keyfind(<<"file">>, 1, Attrs), lists:keyfind(<<"of">>, 1, Attrs)},
-                      ?REPEAT_TIME, State)
+        _ when Id == none -> copy(Author, To, {Event, Class, Content}, State);
+        _ -> is_known(encode(Author), To, {Event, Class, Id}, Content, ?REPEAT_TIME, State)
     end.
 
-is_known(From, #jid{luser = User}, What, Content, Time, #state{repeats = Repeats, repeats_before = Before} = State) ->
-    Key = erlang:md5(term_to_binary({User, From, What})),
-    Hash = erlang:phash2(Content, 16#100000000),
-    Now = seconds(),
-    case [At || Table <- [Repeats, Before], {_, Of, At} <- ets:lookup(Table, Key), Of == Hash, Now - At < Time] of
-        [_ | _] -> {true, State};
-        [] ->
-            ets:insert(Repeats, {Key, Hash, Now}),
-            {false, turned(Now, State)}
+%% A call ends once, by the peer or by a device of the account. What the account took goes on under another id where the
+%% peer changes the device.
+has_ended(With, To, Call, Migrated, State) ->
+    case is_noted(<<>>, To, {ended, Call}, State) of
+        true ->
+            Migrated == <<>> orelse is_known(With, To, {call, Migrated}, none, ?REPEAT_TIME, State),
+            {true, State};
+        false -> is_known(With, To, {ended, Call}, none, ?REPEAT_TIME, State)
     end.
+
+taken_call(JID, To, Call, Ended, Type, Id, State) ->
+    case is_known(<<>>, JID, {ended, Call}, none, ?REPEAT_TIME, State) of
+        {true, State1} -> State1;
+        {false, State1} -> give(ended_child(JID, To, Call, Ended, Type, Id), true, State1)
+    end.
+
+ended_child(Account, With, Call, Ended, Type, Id) ->
+    child(<<"message">>, [{<<"to">>, bare(Account)}, {<<"from">>, bare(With)}, {<<"class">>, <<"call-ended">>}, {<<"call">>, Call},
+                          {<<"ended">>, Ended}, {<<"ts">>, milliseconds()}, {<<"type">>, type(Type)} | optional(<<"id">>, Id)]).
+
+is_known(From, To, What, Content, Time, #state{repeats = Repeats} = State) ->
+    Key = note_key(From, To, What),
+    Hash = erlang:phash2(Content, 16#100000000),
+    case is_noted(Key, Hash, Time, State) of
+        true -> {true, State};
+        false ->
+            ets:insert(Repeats, {Key, Hash, seconds()}),
+            {false, turned(State)}
+    end.
+
+is_noted(From, #jid{} = To, What, State) -> is_noted(note_key(From, To, What), erlang:phash2(none, 16#100000000), ?REPEAT_TIME, State);
+is_noted(Key, Hash, Time, #state{repeats = Repeats, repeats_before = Before}) ->
+    Now = seconds(),
+    lists:any(fun(Table) ->
+                      case ets:lookup(Table, Key) of
+                          [{_, Hash, At}] -> Now - At < Time;
+                          _ -> false
+                      end
+              end, [Repeats, Before]).
+
+note_key(From, #jid{luser = User}, What) -> erlang:md5(term_to_binary({User, From, What})).
 
 %% Two tables, each for as long as a repetition counts: the older is emptied when the newer is old or full.
-turned(Now, #state{repeats = Repeats, repeats_before = Before, repeats_since = Since} = State) ->
+turned(#state{repeats = Repeats, repeats_before = Before, repeats_since = Since} = State) ->
+    Now = seconds(),
     case Now - Since >= ?REPEAT_TIME orelse ets:info(Repeats, size) >= ?REPEATS_MAX of
         true ->
             ets:delete_all_objects(Before),
@@ -1935,7 +1974,7 @@ rings(Time, From, #jid{luser = User} = To, Sid, Media, IQ, #state{hibernating = 
             Found = #found{class = call, attrs = [{<<"ts">>, integer_to_binary(Time)}, {<<"call">>, Sid}, {<<"media">>, Media}]},
             case is_repeated(To, From, Found, State) of
                 {true, State1} -> State1;
-                {false, State1} -> give_message(normal, From, To, Found, State1#state{ringing = Ringing#{{User, Sid} => From}})
+                {false, State1} -> give_message(chat, From, To, Found, State1#state{ringing = Ringing#{{User, Sid} => From}})
             end;
         false -> State
     end.
@@ -1945,7 +1984,7 @@ rings_no_more(#jid{luser = User} = Account, With, Sid, Ended, #state{ringing = R
         #{{User, Sid} := Caller} ->
             State1 = State#state{ringing = maps:remove({User, Sid}, Ringing)},
             case bare(Caller) == bare(With) of
-                true -> give(ended_child(Account, With, Sid, Ended, normal, <<>>), true, State1);
+                true -> taken_call(Account, With, Sid, Ended, chat, <<>>, State1);
                 false -> State
             end;
         _ -> State
@@ -1954,21 +1993,24 @@ rings_no_more(#jid{luser = User} = Account, With, Sid, Ended, #state{ringing = R
 %%% Groups -------------------------------------------------------------------------------------------------------------
 
 %% What the account wrote itself, on whichever device: by nickname, by the room's id of the account, by the id of the message.
-is_own(From, To, Room, Occupants, #found{attrs = Attrs, occupant = OccupantId, author = Author}, State) ->
+is_own(From, To, Room, Occupants, #found{attrs = Attrs, bodies = Bodies, occupant = OccupantId, author = Author}, State) ->
     lists:any(fun(#occupant{nick = Nick, id = Id}) ->
                       Nick == From#jid.lresource orelse (Id /= <<>> andalso Id == OccupantId)
               end, Occupants)
         orelse (Author /= undefined andalso bare(Author) == bare(To))
         orelse lists:any(fun(Name) ->
                                  case lists:keyfind(Name, 1, Attrs) of
-                                     {_, Id} -> recall({wrote, bare(To), Room, Id}, State) /= none;
+                                     {_, Id} -> recall({wrote, bare(To), Room, Id}, State) == erlang:phash2(Bodies);
                                      false -> false
                                  end
                          end, [<<"id">>, <<"origin-id">>]).
 
 %% An explicit mention, else an explicit wish not to be one, else whom the message refers to, else the nickname in the text.
 is_mention(#found{points = Points, words = Words}, From, To, Room, Occupants, State) ->
-    Nicks = lists:usort([Nick || #occupant{nick = Nick} <- Occupants]),
+    Nicks = case lists:usort([Nick || #occupant{nick = Nick} <- Occupants]) of
+                [] -> [To#jid.luser];  % the room knows another, but the name of the account is what most are called
+                Known -> Known
+            end,
     Addresses = [Room | [<<Room/binary, $/, Nick/binary>> || Nick <- Nicks]],
     IsMe = fun(Whom) -> is_me(Whom, Addresses, Occupants, To) end,
     case {lists:any(fun({said, Whom}) -> IsMe(Whom); (_) -> false end, Points),
@@ -2105,17 +2147,21 @@ check_ban(User, State) ->
     can_ban() andalso ask({ban, User}, State),
     State.
 
-%% Nobody says that a ban is over: some of them are looked up with each heartbeat.
-check_bans(#state{suspended = Suspended, suspended_turn = []} = State) when map_size(Suspended) > 0 ->
-    check_bans(State#state{suspended_turn = maps:keys(Suspended)});
+%% Nobody says that a ban is over: while there are any, some are looked up again and again.
+check_bans(#state{suspended = Suspended} = State) when map_size(Suspended) == 0 ->
+    State#state{suspended_turn = [], watches_bans = false};
+check_bans(#state{suspended = Suspended, suspended_turn = []} = State) -> check_bans(State#state{suspended_turn = maps:keys(Suspended)});
 check_bans(#state{suspended_turn = Turn} = State) ->
+    erlang:send_after(?BAN_CHECK, self(), check_bans),
     {Now, Later} = lists:split(min(?BANS_AT_ONCE, length(Turn)), Turn),
     lists:foldl(fun check_ban/2, State#state{suspended_turn = Later}, Now).
 
 can_ban() -> erlang:function_exported(mod_admin_extra, get_ban_details, 2).
 
 suspended(User, banned, #state{suspended = Suspended} = State) when not is_map_key(User, Suspended) ->
-    give(account_child(<<"account-disabled">>, User, State), true, State#state{suspended = Suspended#{User => true}});
+    State#state.watches_bans orelse erlang:send_after(?BAN_CHECK, self(), check_bans),
+    give(account_child(<<"account-disabled">>, User, State), true,
+         State#state{suspended = Suspended#{User => true}, watches_bans = true});
 suspended(_User, unknown, State) -> State;
 suspended(User, Answer, #state{suspended = Suspended, known = Known} = State) when Answer /= banned ->
     %% One whose ban ended while the module was not there is reported too, once.
@@ -2204,7 +2250,11 @@ room_name(#jid{luser = Name, lserver = Service}) ->
         error -> <<>>
     end.
 
-shown_name(Name) when is_binary(Name) -> cut(cleaned(trim_start(Name)), ?NAME_MAX);
+%% Without marks that turn the direction of a text or have no width.
+shown_name(Name) when is_binary(Name) ->
+    Shown = << <<C/utf8>> || <<C/utf8>> <= cut(spaced(Name), 4 * ?NAME_MAX), not (C >= 16#200B andalso C =< 16#200F),
+                             not (C >= 16#202A andalso C =< 16#202E), not (C >= 16#2060 andalso C =< 16#206F), C /= 16#FEFF>>,
+    trim_end(cut(trim_start(binary:replace(Shown, [<<"\n">>, <<"\r">>, <<"\t">>], <<" ">>, [global])), ?NAME_MAX));
 shown_name(_) -> <<>>.
 
 %%% Numbers, queue and link --------------------------------------------------------------------------------------------
