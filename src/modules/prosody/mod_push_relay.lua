@@ -351,17 +351,21 @@ end
 -- What the message that is looked at has: the first child of each meaning, and of which there are more. One for all: a
 -- message is read before the next comes.
 local found, more = {}, {};
+local usual = { body = true, ["origin-id"] = true, ["stanza-id"] = true, store = true };
 
+-- Says whether there is anything beside what every text has.
 local function look_at(stanza)
 	for meaning in pairs(found) do found[meaning] = nil; end
 	for meaning in pairs(more) do more[meaning] = nil; end
-	local tags = stanza.tags;
+	local tags, special = stanza.tags, false;
 	for i = 1, #tags do
 		local meaning = meaning_of(tags[i]);
 		if meaning then
 			if found[meaning] then more[meaning] = true; else found[meaning] = tags[i]; end
+			if not usual[meaning] then special = true; end
 		end
 	end
+	return special;
 end
 
 -- All children of that meaning.
@@ -992,6 +996,7 @@ do
 			return nil;
 		end
 		message.kind_of_file, message.file = kind, file;
+		if kind then message.special = true; end
 		message.body, message.texts = body, texts and (texts[2] or texts[1] and texts[1][1]) and texts or nil;
 		return true;
 	end
@@ -1000,7 +1005,7 @@ do
 	function classify(message, stanza, account, group, nick, private, by_room)
 		local body = found.body and found.body:get_text() or "";
 		local call, id = call_in(stanza, group);
-		if call then return read_call(message, call, id); end
+		if call and not (group and not nick) then return read_call(message, call, id); end
 		if found.retract or found["apply-to"] then
 			local known = read_retraction(message, group, nick);
 			if known ~= nil then return known or nil; end
@@ -1047,9 +1052,18 @@ do
 	-- not at hand is looked up when the events are sent, and remembered.
 	known_names = new_cache(limits.names); -- account and address → { name or false, when }
 
+	local cleaned = new_cache(limits.names); -- names as they are stored → as they are shown, or false
+
 	local function name_in_roster(roster, address)
 		local item = roster and address and roster[address];
-		return type(item) == "table" and item.subscription and clean_name(item.name) or nil;
+		local name = type(item) == "table" and item.subscription and item.name;
+		if not name then return nil; end
+		local shown = cleaned:get(name);
+		if shown == nil then
+			shown = clean_name(name) or false;
+			cleaned:set(name, shown);
+		end
+		return shown or nil;
 	end
 
 	local function roster_at_hand(account, user)
@@ -1119,15 +1133,17 @@ end
 
 -- Messages: writing them down -----------------------------------------------------------------------------------------
 
-local types, details, give_message;
+local types, details, details_usual, give_message;
 do
 	types = { chat = "chat", groupchat = "groupchat" };
 
 	-- Attributes by the name that they have in a message; in pieces: each begins with the quote that ends the one before.
 	details = {
-		"type", "class", "id", "stanza-id", "origin-id", "call", "room", "nick", "replaces", "stamp", "mention", "unacked", "media", "ended";
-		"kind", "file", "hide", "private", "inviter", "of", "of-stanza", "by";
+		"type", "class", "id", "stanza-id", "origin-id"; -- the usual ones
+		"call", "room", "nick", "replaces", "stamp", "mention", "unacked", "media", "ended", "kind", "file", "hide", "private", "inviter";
+		"of", "of-stanza", "by";
 	};
+	details_usual = 5;
 	local detail_keys = { kind = "kind_of_file", type = "kind", ["of-stanza"] = "of_stanza" };
 	local detail_pieces = {};
 	for i, name in ipairs(details) do
@@ -1144,7 +1160,7 @@ do
 		out[place + 5], out[place + 6] = "' ts='", message.ts;
 		place = place + 6;
 		local bytes = 13; -- a ts is a number
-		for i = 1, #details do
+		for i = 1, message.special and #details or details_usual do
 			local value = message[details[i]];
 			if value and #value <= id_max then
 				out[place + 1], out[place + 2], place = detail_pieces[i], escape(value), place + 2;
@@ -1342,9 +1358,9 @@ do
 	end
 
 	-- The account's own words, which a room reflects to each of its sessions, under whichever nick.
-	local function is_own_word(message, stanza, nick)
+	local function is_own_word(message, stanza, nick, is_channel)
 		if is_own("nick", nick) or found["occupant-id"] and is_own("occupant", found["occupant-id"].attr.id) then return true; end
-		local mix = found.mix and found.mix:get_child_text("jid");
+		local mix = is_channel and found.mix:get_child_text("jid");
 		if mix and bare(jid.prep(mix)) == message.to then return true; end
 		local id = message["origin-id"] or message.id;
 		return id and remembered(memories.written, written_key(message.to, message.with, id, stanza)) or false;
@@ -1358,7 +1374,7 @@ do
 		if kind == "error" then return nil; end
 		local with = bare(from);
 		if with == account then return nil; end
-		look_at(stanza);
+		local special = look_at(stanza);
 		if found["not a message"] then return nil; end
 		if found.event and from == with then
 			local inner, occupant = subscribed_message(found.event, with);
@@ -1370,10 +1386,13 @@ do
 		end
 		if kind == "headline" and not found.attention then return nil; end
 
-		for i = 1, #details do message[details[i]] = nil; end
+		if message.special then
+			for i = details_usual + 1, #details do message[details[i]] = nil; end
+			message.texts, message.payload, message.migrated = nil, nil, nil;
+		end
 		message.element, message.to, message.from, message.with = "message", account, from, with;
-		message.conversation, message.body, message.texts, message.hidden, message.payload = with, "", nil, nil, nil;
-		message.name, message.name_wanted, message.name_of_room, message.migrated = nil, nil, nil, nil;
+		message.conversation, message.body, message.hidden = with, "", nil;
+		message.name, message.name_wanted, message.name_of_room, message["stanza-id"] = nil, nil, nil, nil;
 		message.id, message.kind = attr.id, types[kind] or "normal"; -- RFC 6121 section 5.2.2
 		message["origin-id"] = found["origin-id"] and found["origin-id"].attr.id;
 
@@ -1382,9 +1401,10 @@ do
 		if group then
 			nick = jid.resource(from);
 			if is_history(session, with) then return nil; end
-			if nick and is_own_word(message, stanza, nick) then return nil; end
+			local is_channel = found.mix and not session and not in_room and not room_of_this_server(with); -- in a room anybody can say so
+			if nick and is_own_word(message, stanza, nick, is_channel) then return nil; end
 			message["stanza-id"] = stanza_id(stanza, with);
-			message.room, message.nick = with, found.mix and found.mix:get_child_text("nick") or nick;
+			message.room, message.nick = with, is_channel and found.mix:get_child_text("nick") or nick;
 		else
 			if in_room or room_of_this_server(with) then
 				private = from ~= with;
@@ -1393,6 +1413,7 @@ do
 			if private then message.private, message.conversation = "true", from; end
 			if is_loaded(host, "mam") then message["stanza-id"] = stanza_id(stanza, account); end -- else nobody removes what others put there
 		end
+		message.special = special or group or private or by_room;
 		if found.delay then
 			local stamp = time_of(stanza, account, group and with);
 			if stamp == false then return nil; end
@@ -1433,7 +1454,7 @@ local function unacked_of(session)
 			end
 			local lost = {};
 			if read_message(lost, message or stanza, account, session, bare_sessions[account]) then
-				lost.unacked, lost.ts = "true", milliseconds(delay and datetime.parse(delay.attr.stamp));
+				lost.unacked, lost.special, lost.ts = "true", true, milliseconds(delay and datetime.parse(delay.attr.stamp));
 				messages[#messages + 1] = lost;
 			end
 		end
@@ -1576,7 +1597,7 @@ end
 
 -- An event that no message of somebody else makes.
 local function give_own(fields)
-	fields.element, fields.with, fields.conversation = "message", bare(fields.from), bare(fields.from);
+	fields.element, fields.with, fields.conversation, fields.special = "message", bare(fields.from), bare(fields.from), true;
 	fields.body, fields.ts = "", milliseconds();
 	give_message(fields);
 end
