@@ -9,7 +9,7 @@ import xml.etree.ElementTree as ET
 
 import cluster
 from mutation import Mutator
-from servers import ACCOUNTS, ACK_TIMEOUT, COMPONENT, HOST, ROOMS, SMALL, SMALL_QUEUE
+from servers import ACCOUNTS, ACK_TIMEOUT, COMPONENT, HOST, ROOMS, SMALL, SMALL_QUEUE, STRICT
 from vectors import AUDIO, VECTORS, VIDEO
 from wire import BRIDGE, Client, Timeout, local
 
@@ -53,14 +53,15 @@ def a_session_that_binds_in_the_background_is_inactive(w):
 
 
 @case
-def a_session_of_bind_2_hibernates_and_resumes(w):
+def a_session_of_bind_2_hibernates_like_any_other(w):
     if not getattr(w.server, 'bind2', False):
         return
     bob, alice = w.account(), w.sender()
-    client = w.login(bob, bind2="<enable xmlns='urn:xmpp:sm:3' resume='true'/>")
+    client = w.login(bob, bind2='')
     same(w.bridge.next(bob), state='active', jid=client.full)
     client.available().sync()
     same(w.bridge.next(bob), available='true')
+    client.enable_sm()  # by a stanza: mod_sasl2_sm of some releases does not fit the mod_smacks that they are shipped with
     alice.message(bob, 'lost')
     same(w.bridge.next(bob), body='lost', unacked=None)
     client.cut()
@@ -1097,6 +1098,35 @@ def an_account_that_does_not_exist_gives_none(w):
     assert not any(e.account == f'nobody@{HOST}' for e in w.bridge.events)
 
 
+@case
+def a_stranger_where_strangers_are_refused_gives_none(w):
+    bridge, bob = w.connect(STRICT), w.account(STRICT)
+    client, _ = w.online(bob, bridge=bridge)
+    alice, carol = (w.login(w.account(STRICT), resource).available().sync() for resource in 'ac')
+    client.send(f"<presence to='{carol.full}'/><presence to='{carol.account}'/>")
+    client.sync()
+    for to in (bob, client.full):
+        alice.message(to, 'spam')
+    alice.sync()
+    carol.message(client.full, 'we have met')
+    assert bridge.upto(bob, 'we have met') == []
+    carol.send(f"<presence type='subscribe' to='{bob}'/>")
+    same(bridge.next(bob), **{'class': 'subscribe'})
+    client.expect(lambda e: local(e.tag) == 'presence' and e.get('type') == 'subscribe')
+    client.send(f"<presence type='subscribed' to='{carol.account}'/>")
+    client.send(f"<presence type='subscribe' to='{carol.account}'/>")
+    carol.expect(lambda e: local(e.tag) == 'presence' and e.get('type') == 'subscribe')
+    carol.send(f"<presence type='subscribed' to='{bob}'/>")
+    carol.sync()
+    client.send('</stream:stream>')
+    client.wait_closed()
+    same(bridge.next(bob), state='closed')
+    alice.message(bob, 'spam')
+    alice.sync()
+    carol.message(bob, 'a friend')
+    assert bridge.upto(bob, 'a friend') == []
+
+
 # Read elsewhere, removed ------------------------------------------------------------------------------------------------
 
 @case
@@ -1193,6 +1223,19 @@ def an_account_that_is_disabled_and_enabled_is_reported(w):
     w.server.enable_user(bob)
     same(w.bridge.next(bob), kind='account-enabled', jid=bob)
     assert w.nothing_but(bob, alice) == []
+
+
+@case
+def an_account_that_is_banned_loses_its_sessions_and_is_reported(w):
+    if not getattr(w.server, 'bans', False):
+        return
+    bob = w.account()
+    w.online(bob)
+    w.server.disable_user(bob)
+    told = {(e.kind, e.state) for e in (w.bridge.next(bob), w.bridge.next(bob))}
+    assert told == {('session', 'closed'), ('account-disabled', None)}, told
+    w.server.enable_user(bob)
+    same(w.bridge.next(bob), kind='account-enabled', jid=bob)
 
 
 # Not acknowledged by the client -----------------------------------------------------------------------------------------
