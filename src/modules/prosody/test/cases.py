@@ -386,9 +386,9 @@ def a_room_is_named_as_its_owner_or_the_account_names_it(w):
     client, _ = w.online(bob)
     room = join(alice, 'alice')
     join(client, 'bob', room)
-    alice.iq('set', "<query xmlns='http://jabber.org/protocol/muc#owner'><x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE'><value>"
-             "http://jabber.org/protocol/muc#roomconfig</value></field><field var='muc#roomconfig_roomname'><value>Lunch</value></field></x></query>",
-             to=room)
+    alice.iq('set', "<query xmlns='http://jabber.org/protocol/muc#owner'><x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE'>"
+             "<value>http://jabber.org/protocol/muc#roomconfig</value></field><field var='muc#roomconfig_roomname'>"
+             '<value>Lunch</value></field></x></query>', to=room)
     assert named(w, bob, lambda text: alice.message(room, text, kind='groupchat')) == 'Lunch'
     assert named(w, bob, lambda text: alice.message(f'{room}/bob', text)) == 'Lunch'
     client.iq('set', "<pubsub xmlns='http://jabber.org/protocol/pubsub'><publish node='urn:xmpp:bookmarks:1'>"
@@ -411,7 +411,7 @@ def a_call_and_its_end_by_the_caller(w):
     for version in (0, 1):
         call = uuid.uuid4().hex
         ns = f'urn:xmpp:jingle-message:{version}'
-        alice.message(bob, extra=f"<propose xmlns='{ns}' id='{call}'><description xmlns='urn:xmpp:jingle:apps:rtp:1' media='audio'/></propose>")
+        alice.message(bob, extra=f"<propose xmlns='{ns}' id='{call}'>{AUDIO}</propose>")
         same(w.bridge.next(bob), kind='message', call=call, body=None, **{'class': 'call', 'from': alice.full})
         alice.message(bob, extra=f"<retract xmlns='{ns}' id='{call}'/>")
         same(w.bridge.next(bob), kind='message', call=call, **{'class': 'call-ended'})
@@ -461,8 +461,8 @@ def a_call_without_a_message_rings_for_a_session_that_sleeps(w):
     bob, alice = w.account(), w.sender()
     client, _ = w.online(bob, sm=True)
     def jingle(action, content=''):
-        alice.send(f"<iq type='set' id='{uuid.uuid4().hex}' to='{client.full}'><jingle xmlns='urn:xmpp:jingle:1' action='{action}' sid='{sid}'>"
-                   f'{content}</jingle></iq>')
+        alice.send(f"<iq type='set' id='{uuid.uuid4().hex}' to='{client.full}'><jingle xmlns='urn:xmpp:jingle:1' action='{action}' "
+                   f"sid='{sid}'>{content}</jingle></iq>")
     content = f"<content creator='initiator' name='a'>{VIDEO}</content><content creator='initiator' name='b'>{AUDIO}</content>"
     sid = 'awake'
     jingle('session-initiate', content)
@@ -480,7 +480,8 @@ def a_call_without_a_message_rings_for_a_session_that_sleeps(w):
     jingle('session-terminate', "<reason><cancel/></reason>")
     same(w.bridge.next(bob), kind='message', call='asleep', ended='retracted', **{'class': 'call-ended'})
     sid = 'file'
-    jingle('session-initiate', "<content creator='initiator' name='a'><description xmlns='urn:xmpp:jingle:apps:file-transfer:5'/></content>")
+    jingle('session-initiate', "<content creator='initiator' name='a'><description xmlns='urn:xmpp:jingle:apps:file-transfer:5'/>"
+                               '</content>')
     assert w.nothing_but(bob, alice) == []
 
 
@@ -559,8 +560,10 @@ def a_subscription_request_that_is_granted_beforehand_or_blocked_gives_none(w):
     for sender in (alice, mallory):
         sender.send(f"<presence type='subscribe' to='{bob}'/>")
         sender.sync()
-    requests = [e for e in w.nothing_but(bob, carol) if e.kind == 'message' and (e.attr['from'] != alice.account or w.server.name == 'Prosody')]
-    assert requests == [], requests
+    told = [e for e in w.nothing_but(bob, carol) if e.kind == 'message']
+    if w.server.name == 'Prosody':  # knows of what is granted beforehand
+        assert told == [], told
+    assert all(e.attr['from'] != mallory.account for e in told), told
 
 
 @case
@@ -670,9 +673,10 @@ def a_room_sends_its_history_before_its_subject_and_it_gives_none(w):
     # under a new nick the room sends no history, and no subject either
     client.send(f"<presence to='{hall}/two'/>")
     client.sync()
-    status = "<x xmlns='http://jabber.org/protocol/muc#user'><item affiliation='none' role='participant' nick='two'/>{}<status code='110'/></x>"
-    w.bridge.send(f"<presence type='unavailable' from='{hall}/bob' to='{client.full}'>{status.format('<status code=%s303%s/>' % (chr(39), chr(39)))}</presence>"
-                  f"<presence from='{hall}/two' to='{client.full}'>{status.format('')}</presence>" + message.format('h5', 'two: hello', ''))
+    x = "<x xmlns='http://jabber.org/protocol/muc#user'><item affiliation='none' role='participant' nick='two'/>{}<status code='110'/></x>"
+    changes = x.format("<status code='303'/>")
+    w.bridge.send(f"<presence type='unavailable' from='{hall}/bob' to='{client.full}'>{changes}</presence>"
+                  f"<presence from='{hall}/two' to='{client.full}'>{x.format('')}</presence>" + message.format('h5', 'two: hello', ''))
     same(w.bridge.next(bob), body='two: hello', mention='true')
     assert w.nothing_but(bob, alice) == []
 
@@ -791,7 +795,8 @@ def a_private_message_of_a_room_is_a_chat_with_the_occupant(w):
     room = join(alice, 'alice')
     join(client, 'bob', room)
     alice.message(f'{room}/bob', 'psst')
-    same(w.bridge.next(bob), kind='message', type='chat', body='psst', room=None, private='true', **{'class': 'text', 'from': f'{room}/alice'})
+    same(w.bridge.next(bob), kind='message', type='chat', body='psst', room=None, private='true',
+         **{'class': 'text', 'from': f'{room}/alice'})
     client.message(f'{room}/alice', 'what?')
     same(w.bridge.next(bob), kind='displayed', **{'with': f'{room}/alice'})
     alice.message(room, 'to all', kind='groupchat')
@@ -868,8 +873,9 @@ def enter_hall(w, client, hall, nick='bob', occupant='Ox', subject=True):
     """Enters a room that the component plays; without its subject its history is not over."""
     client.send(f"<presence to='{hall}/{nick}'><x xmlns='http://jabber.org/protocol/muc'/></presence>")
     client.sync()
-    w.bridge.send(f"<presence from='{hall}/{nick}' to='{client.full}'><x xmlns='http://jabber.org/protocol/muc#user'><item affiliation='none' "
-                  f"role='participant'/><status code='110'/></x><occupant-id xmlns='urn:xmpp:occupant-id:0' id='{occupant}'/></presence>")
+    w.bridge.send(f"<presence from='{hall}/{nick}' to='{client.full}'><x xmlns='http://jabber.org/protocol/muc#user'><item "
+                  "affiliation='none' role='participant'/><status code='110'/></x>"
+                  f"<occupant-id xmlns='urn:xmpp:occupant-id:0' id='{occupant}'/></presence>")
     client.expect(lambda e: local(e.tag) == 'presence' and e.get('from') == f'{hall}/{nick}')
     if subject:
         end_history(w, client, hall)
@@ -934,8 +940,8 @@ for each in VECTORS:
 
 
 CLASSES = ('text', 'encrypted', 'call', 'call-ended', 'invite', 'subscribe', 'attention')
-ATTRIBUTES = {*UNSEEN, 'from', 'type', 'class', 'id', 'origin-id', 'call', 'room', 'nick', 'replaces', 'stamp', 'mention', 'media', 'ended', 'kind',
-              'file', 'hide', 'private', 'inviter', 'of', 'of-stanza', 'by'}
+ATTRIBUTES = {*UNSEEN, 'from', 'type', 'class', 'id', 'origin-id', 'call', 'room', 'nick', 'replaces', 'stamp', 'mention', 'media', 'ended',
+              'kind', 'file', 'hide', 'private', 'inviter', 'of', 'of-stanza', 'by'}
 KINDS = ('image', 'gif', 'video', 'audio', 'voice', 'file', 'sticker', 'location', None)
 KEYED = re.compile(r'aesgcm://|https://\S+#([0-9a-f]{88}|[0-9a-f]{96})(\s|$)')
 
@@ -991,19 +997,21 @@ def reading_a_long_stanza_takes_time_as_it_is_long(w):
     body, oob = '<body>{}</body>', "<x xmlns='jabber:x:oob'><url>{}</url></x>"
     reply = "<fallback xmlns='urn:xmpp:fallback:0' for='urn:xmpp:reply:0'>{}</fallback>"
     contents = {
-        'blanks': body.format('x' + filled(' ') + 'x'), 'blanks only': body.format(filled('\u200b ')), 'place': body.format('geo:1,' + filled('1') + '!'),
-        'fragments': body.format('https://' + filled('#a')), 'addresses': body.format(filled('https://')), 'keys': body.format(filled('aesgcm://a ')),
+        'blanks': body.format('x' + filled(' ') + 'x'), 'blanks only': body.format(filled('\u200b ')),
+        'place': body.format('geo:1,' + filled('1') + '!'), 'fragments': body.format('https://' + filled('#a')),
+        'addresses': body.format(filled('https://')), 'keys': body.format(filled('aesgcm://a ')),
         'path': oob.format('https://a/' + 'a' * 90000) + body.format('a' * 80000),
         'address in the text': oob.format('a' * 4000 + 'b') + body.format('a' * 90000) + '<sticker xmlns=%sa%s/>' % ("'", "'"),
-        'sources': "<file-sharing xmlns='urn:xmpp:sfs:0'><sources>" + f"<url-data target='{'a' * 4000}b'/>" * 20 + '</sources></file-sharing>'
-                   + body.format('a' * 90000),
+        'sources': "<file-sharing xmlns='urn:xmpp:sfs:0'><sources>" + f"<url-data target='{'a' * 4000}b'/>" * 20
+                   + '</sources></file-sharing>' + body.format('a' * 90000),
         'quotation': reply.format("<body start='0' end='170000'/>") + body.format(filled('&gt; \n')),
         'ranges': reply.format("<body start='1' end='3'/>" * 1000) + body.format('你🙂' * 20000),
         'fallbacks': reply.format('') * 700 + body.format('x'), 'bodies': ''.join(f"<body xml:lang='a{n}'>x</body>" for n in range(1500)),
         'references': "<reference xmlns='urn:xmpp:reference:0' type='mention' uri='xmpp:a@b'/>" * 1000 + body.format('x'),
         'mentions': "<mention xmlns='urn:xmpp:mentions:0' jid='a@b'/>" * 1000 + body.format('x'),
         'delays': "<delay xmlns='urn:xmpp:delay' from='a@b' stamp='2026-11-25T22:40:00Z'/>" * 700 + body.format('x'),
-        'nicks': body.format(filled('bo ')), 'unknown namespaces': ''.join(f"<a xmlns='urn:a:{n}'/>" for n in range(1500)) + body.format('x'),
+        'nicks': body.format(filled('bo ')),
+        'unknown namespaces': ''.join(f"<a xmlns='urn:a:{n}'/>" for n in range(1500)) + body.format('x'),
         'XHTML': "<html xmlns='http://jabber.org/protocol/xhtml-im'>" + '<p>' * 5000 + '</p>' * 5000 + '</html>',
         'subjects': '<subject>x</subject>' * 1500}
     for name, content in contents.items():
@@ -1029,7 +1037,8 @@ def never(name, kind, payload, body=None):
     case(run)
 
 
-DELIVERED = "<forwarded xmlns='urn:xmpp:forward:0'><message xmlns='jabber:client' from='c@x' to='{bob}' type='chat'><body>x</body></message></forwarded>"
+DELIVERED = ("<forwarded xmlns='urn:xmpp:forward:0'><message xmlns='jabber:client' from='c@x' to='{bob}' type='chat'>"
+             '<body>x</body></message></forwarded>')
 never('an_error', 'error', "<error type='cancel'><service-unavailable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error>", 'returned')
 never('a_chat_state', 'chat', "<composing xmlns='http://jabber.org/protocol/chatstates'/>")
 never('a_receipt', 'chat', "<received xmlns='urn:xmpp:receipts' id='1'/>")
@@ -1533,7 +1542,8 @@ def a_stanza_is_replayed_with_its_own_number_and_the_held_events_only(w):
     w.bridge.ack(w.bridge.last)
     before, client = w.bridge.last, w.login(bob)
     # one write: what the server makes of it comes close together
-    client.send(''.join(f"<presence><priority>{n}</priority></presence><message to='{alice.account}' type='chat' id='{n}'><body>{n}</body></message>"
+    client.send(''.join(f"<presence><priority>{n}</priority></presence>"
+                        f"<message to='{alice.account}' type='chat' id='{n}'><body>{n}</body></message>"
                         for n in range(1, 41)))
     live = [w.bridge.next(alice.account) for _ in range(40)]
     _, result = w.bridge.snapshot(w.bridge.epoch, before)

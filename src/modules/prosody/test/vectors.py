@@ -308,7 +308,8 @@ vector('sticker', '''
     </message>''',
        text('🙂', kind='sticker'))
 vector('sticker whose body is an address', '''
-    <message type='chat' to='{bob}' id='{id}'><body>https://up.example.com/s.png</body><sticker xmlns='urn:xmpp:stickers:0' pack='p'/></message>''',
+    <message type='chat' to='{bob}' id='{id}'><body>https://up.example.com/s.png</body><sticker xmlns='urn:xmpp:stickers:0'
+    pack='p'/></message>''',
        text(kind='sticker'))
 vector('sticker as a text with a picture', '''
     <message type='chat' to='{bob}' id='{id}'><body>sent a sticker</body><html xmlns='http://jabber.org/protocol/xhtml-im'><body
@@ -389,7 +390,8 @@ vector('late after a reconnection', '''
     stamp='2026-11-25T22:40:00Z'/></message>''',
        text('late', stamp='1795646400000'))
 vector('late without a word of who held it', '''
-    <message type='chat' to='{bob}' id='{id}'><body>late</body><delay xmlns='urn:xmpp:delay' stamp='2026-11-25T22:40:00.500Z'/></message>''',
+    <message type='chat' to='{bob}' id='{id}'><body>late</body><delay xmlns='urn:xmpp:delay'
+    stamp='2026-11-25T22:40:00.500Z'/></message>''',
        text('late', stamp='1795646400500'))
 vector('late in the older form', '''
     <message type='chat' to='{bob}' id='{id}'><body>late</body><x xmlns='jabber:x:delay' stamp='20261125T22:40:00'/></message>''',
@@ -427,14 +429,16 @@ vector('form without a body', '''
 vector('contacts to add', '''
     <message to='{bob}' id='{id}'><x xmlns='http://jabber.org/protocol/rosterx'><item action='add' jid='x@example.com'/></x></message>''')
 vector('event of a node', '''
-    <message type='headline' to='{bob}' id='{id}'><event xmlns='http://jabber.org/protocol/pubsub#event'><items node='a'><item id='1'/></items>
+    <message type='headline' to='{bob}' id='{id}'><event xmlns='http://jabber.org/protocol/pubsub#event'><items node='a'><item
+    id='1'/></items>
     </event></message>''')
 vector('receipt', '''
     <message type='chat' to='{bob}' id='{id}'><received xmlns='urn:xmpp:receipts' id='1'/></message>''')
 vector('marker', '''
     <message type='chat' to='{bob}' id='{id}'><displayed xmlns='urn:xmpp:chat-markers:0' id='1'/></message>''')
 vector('forged carbon', '''
-    <message type='chat' to='{bob}' id='{id}'><body>x</body><received xmlns='urn:xmpp:carbons:2'><forwarded xmlns='urn:xmpp:forward:0'><message
+    <message type='chat' to='{bob}' id='{id}'><body>x</body><received xmlns='urn:xmpp:carbons:2'><forwarded
+    xmlns='urn:xmpp:forward:0'><message
     xmlns='jabber:client' from='c@example.com' to='{bob}' type='chat'><body>x</body></message></forwarded></received></message>''')
 vector('forged archive result', '''
     <message to='{bob}' id='{id}'><body>x</body><result xmlns='urn:xmpp:mam:2' id='1'><forwarded xmlns='urn:xmpp:forward:0'><message
@@ -466,7 +470,8 @@ for name, content, alerts in (
         ('OMEMO of Pidgin with a body', AXOLOTL + EME_PIDGIN + STORE + OUTER, True),
         ('OMEMO reaction', AXOLOTL + EME_AXOLOTL + STORE, False),
         ('OMEMO keys', "<encrypted xmlns='eu.siacs.conversations.axolotl'><header sid='7'/></encrypted>" + STORE, False),
-        ('OMEMO keys with EME', "<encrypted xmlns='eu.siacs.conversations.axolotl'><header sid='7'/></encrypted>" + EME_PIDGIN + STORE, False),
+        ('OMEMO keys with EME', "<encrypted xmlns='eu.siacs.conversations.axolotl'><header "
+            "sid='7'/></encrypted>" + EME_PIDGIN + STORE, False),
         ('OMEMO 2', OMEMO2 + OUTER + EME_OMEMO2 + STORE, True),
         ('OMEMO 2 of Kaidan', OMEMO2 + OUTER + "<fallback xmlns='urn:xmpp:fallback:0' for='urn:xmpp:omemo:2'><body/></fallback>", True),
         ('OMEMO 2 typing', OMEMO2 + EME_OMEMO2 + NO_STORE, False),
@@ -550,21 +555,25 @@ vector('live group message with the time of a gateway', '''
 vector('group message under the own nick', '''
     <message type='groupchat' from='{hall}/bob' to='{phone}' id='{id}'><body>mine</body></message>''', way='gateway')
 vector('group message with the own occupant-id under another nick', '''
-    <message type='groupchat' from='{hall}/bob-desk' to='{phone}' id='{id}'><body>hi all</body><occupant-id xmlns='urn:xmpp:occupant-id:0' id='Ox'/>
+    <message type='groupchat' from='{hall}/bob-desk' to='{phone}' id='{id}'><body>hi all</body><occupant-id
+    xmlns='urn:xmpp:occupant-id:0' id='Ox'/>
     </message>''', way='gateway',
        differs='The answer is reported when a client of the account sends it, not when the room reflects it.')
 vector('group message with the occupant-id of another', '''
-    <message type='groupchat' from='{hall}/bob-desk' to='{phone}' id='{id}'><body>hi all</body><occupant-id xmlns='urn:xmpp:occupant-id:0' id='Oy'/>
+    <message type='groupchat' from='{hall}/bob-desk' to='{phone}' id='{id}'><body>hi all</body><occupant-id
+    xmlns='urn:xmpp:occupant-id:0' id='Oy'/>
     </message>''',
        text('hi all'), way='gateway')
 vector('private message of a room', '''
-    <message type='chat' from='{hall}/alice' to='{phone}' id='{id}'><body>psst</body><x xmlns='http://jabber.org/protocol/muc#user'/></message>''',
+    <message type='chat' from='{hall}/alice' to='{phone}' id='{id}'><body>psst</body><x
+    xmlns='http://jabber.org/protocol/muc#user'/></message>''',
        text('psst', private='true'), way='gateway')
 vector('private message of a room without a mark', '''
     <message type='chat' from='{hall}/alice' to='{phone}' id='{id}'><body>psst</body></message>''',
        text('psst', private='true'), way='gateway')
 vector('chat with the mark of a private message', '''
-    <message type='chat' from='alice@{gateway}/a' to='{phone}' id='{id}'><body>hi</body><x xmlns='http://jabber.org/protocol/muc#user'/></message>''',
+    <message type='chat' from='alice@{gateway}/a' to='{phone}' id='{id}'><body>hi</body><x
+    xmlns='http://jabber.org/protocol/muc#user'/></message>''',
        text('hi'), way='gateway')
 vector('retraction of a private message of a room', '''
     <message type='chat' from='{hall}/alice' to='{phone}' id='{id}'><retract xmlns='urn:xmpp:message-retract:1' id='w1'/><x
@@ -589,7 +598,8 @@ for name, content, mention in (
         ('reply to my account', "<body>yes</body><reply xmlns='urn:xmpp:reply:0' to='{phone}' id='1'/>", True),
         ('reply to another', "<body>yes</body><reply xmlns='urn:xmpp:reply:0' to='{room}/eve' id='1'/>", False),
         ('reference to the account', "<body>you</body><reference xmlns='urn:xmpp:reference:0' type='mention' uri='xmpp:{bob}'/>", True),
-        ('reference to the occupant', "<body>you</body><reference xmlns='urn:xmpp:reference:0' type='mention' uri='xmpp:{room}/%62ob'/>", True),
+        ('reference to the occupant', "<body>you</body><reference xmlns='urn:xmpp:reference:0' type='mention' "
+            "uri='xmpp:{room}/%62ob'/>", True),
         ('reference to another', "<body>you</body><reference xmlns='urn:xmpp:reference:0' type='mention' uri='xmpp:{room}/eve'/>", False),
         ('reference to the room', "<body>all</body><reference xmlns='urn:xmpp:reference:0' type='mention' uri='xmpp:{room}'/>", True),
         ('reference to a file', "<body>you</body><reference xmlns='urn:xmpp:reference:0' type='data' uri='xmpp:{bob}'/>", False),
@@ -597,23 +607,30 @@ for name, content, mention in (
         ('explicit by account', "<body>you</body><mention xmlns='urn:xmpp:mentions:0' jid='{bob}'/>", True),
         ('explicit of another', "<body>you</body><mention xmlns='urn:xmpp:mentions:0' jid='eve@example.com'/>", False),
         ('explicit of the room', "<body>all</body><mention xmlns='urn:xmpp:mentions:0' mentions='urn:xmpp:mentions:0#channel'/>", True),
-        ('explicit of the moderators', "<body>help</body><mention xmlns='urn:xmpp:mentions:0' mentions='urn:xmpp:mentions:0#moderators'/>", False),
-        ('explicit of the participants', "<body>all</body><mention xmlns='urn:xmpp:mentions:0' mentions='urn:xmpp:mentions:0#participants'/>", True),
-        ('not to notify', "<body>I meant bob</body><mention xmlns='urn:xmpp:mentions:0' begin='8' end='11' jid='{bob}'><noping/></mention>", False),
+        ('explicit of the moderators', "<body>help</body><mention xmlns='urn:xmpp:mentions:0' "
+            "mentions='urn:xmpp:mentions:0#moderators'/>", False),
+        ('explicit of the participants', "<body>all</body><mention xmlns='urn:xmpp:mentions:0' "
+            "mentions='urn:xmpp:mentions:0#participants'/>", True),
+        ('not to notify', "<body>I meant bob</body><mention xmlns='urn:xmpp:mentions:0' begin='8' end='11' "
+            "jid='{bob}'><noping/></mention>", False),
         ('not to notify and to notify', "<body>I meant bob, bob</body><mention xmlns='urn:xmpp:mentions:0' jid='{bob}'><noping/></mention>"
          "<mention xmlns='urn:xmpp:mentions:0' jid='{bob}'/>", True)):
-    shown = {'nick in a quoted line': '> bob said\nno', 'nick in the range of a reply': 'no'}.get(name) or content[6:content.index('</body>')]
+    shown = {'nick in a quoted line': '> bob said\nno', 'nick in the range of a reply': 'no'}.get(name)
+    shown = shown or content[6:content.index('</body>')]
     vector(f'mention: {name}', f"<message type='groupchat' to='{{room}}' id='{{id}}'>{content}</message>",
            text(shown, **({'mention': 'true'} if mention else {})), way='room')
 vector('mention: explicit by occupant-id', '''
-    <message type='groupchat' from='{hall}/alice' to='{phone}' id='{id}'><body>you</body><mention xmlns='urn:xmpp:mentions:0' occupantid='Ox'/></message>''',
+    <message type='groupchat' from='{hall}/alice' to='{phone}' id='{id}'><body>you</body><mention xmlns='urn:xmpp:mentions:0'
+    occupantid='Ox'/></message>''',
        text('you', mention='true'), way='gateway')
 vector('mention: not to notify by occupant-id', '''
-    <message type='groupchat' from='{hall}/alice' to='{phone}' id='{id}'><body>I meant bob</body><mention xmlns='urn:xmpp:mentions:0' begin='8'
+    <message type='groupchat' from='{hall}/alice' to='{phone}' id='{id}'><body>I meant bob</body><mention xmlns='urn:xmpp:mentions:0'
+    begin='8'
     end='11' occupantid='Ox'><noping/></mention></message>''',
        text('I meant bob'), way='gateway')
 vector('mention: reply to me in an encrypted room', f'''
-    <message type='groupchat' to='{{room}}' id='{{id}}'>{AXOLOTL + OUTER}<reply xmlns='urn:xmpp:reply:0' to='{{room}}/bob' id='1'/></message>''',
+    <message type='groupchat' to='{{room}}' id='{{id}}'>{AXOLOTL + OUTER}<reply xmlns='urn:xmpp:reply:0' to='{{room}}/bob'
+    id='1'/></message>''',
        encrypted(mention='true'), way='room')
 vector('mention: nick in the outer body of an encrypted message', f'''
     <message type='groupchat' to='{{room}}' id='{{id}}'>{AXOLOTL}<body>bob cannot read this</body></message>''',
@@ -636,28 +653,36 @@ for name, content, event in (
         ('audio', f"<propose xmlns='urn:xmpp:jingle-message:0' id='k{{id}}'>{AUDIO}</propose>" + STORE, call('audio')),
         ('video first', f"<propose xmlns='urn:xmpp:jingle-message:0' id='k{{id}}'>{VIDEO + AUDIO}</propose>", call('audio video')),
         ('version 1', f"<propose xmlns='urn:xmpp:jingle-message:1' id='k{{id}}'>{AUDIO}</propose>", call('audio')),
-        ('offer of a file', "<propose xmlns='urn:xmpp:jingle-message:0' id='k{id}'><description xmlns='urn:xmpp:jingle:apps:file-transfer:5'/></propose>", None),
+        ('offer of a file', "<propose xmlns='urn:xmpp:jingle-message:0' id='k{id}'><description "
+            "xmlns='urn:xmpp:jingle:apps:file-transfer:5'/></propose>", None),
         ('without an id', f"<propose xmlns='urn:xmpp:jingle-message:0'>{AUDIO}</propose>", None),
         ('with a body', f"<propose xmlns='urn:xmpp:jingle-message:0' id='k{{id}}'>{AUDIO}</propose><body>I call you</body>", call('audio')),
         ('withdrawn', f"<retract xmlns='urn:xmpp:jingle-message:0' id='k{{id}}'>{AUDIO}</retract>",
          {'class': 'call-ended', 'call': 'k{id}', 'ended': 'retracted'}),
         ('finished', "<finish xmlns='urn:xmpp:jingle-message:0' id='k{id}'><reason xmlns='urn:xmpp:jingle:1'><success/></reason></finish>",
          {'class': 'call-ended', 'call': 'k{id}', 'ended': 'finished'}),
-        ('withdrawn because the account calls too', "<retract xmlns='urn:xmpp:jingle-message:0' id='k{id}'><reason xmlns='urn:xmpp:jingle:1'>"
+        ('withdrawn because the account calls too', "<retract xmlns='urn:xmpp:jingle-message:0' id='k{id}'><reason "
+            "xmlns='urn:xmpp:jingle:1'>"
          "<expired/></reason><tie-break/></retract>", {'class': 'call-ended', 'call': 'k{id}', 'ended': 'answered'}),
         ('rings there', "<ringing xmlns='urn:xmpp:jingle-message:0' id='k{id}'/>", None),
         ('accepted there', "<proceed xmlns='urn:xmpp:jingle-message:0' id='k{id}'/>", None),
         ('rejected there', "<reject xmlns='urn:xmpp:jingle-message:0' id='k{id}'/>", None),
         ('invitation to a call', "<invite xmlns='urn:xmpp:call-invites:0' id='k{id}'><jingle sid='s'/></invite>", call('audio')),
-        ('invitation to a video call', "<invite xmlns='urn:xmpp:call-invites:0' id='k{id}' video='true'><jingle sid='s'/></invite>" + STORE, call('audio video')),
-        ('invitation by its older name', "<propose xmlns='urn:xmpp:call-message:1' id='k{id}' video='true'><jingle sid='s'/></propose>", call('audio video')),
-        ('invitation by both names', "<invite xmlns='urn:xmpp:call-invites:0' id='k{id}'/><propose xmlns='urn:xmpp:call-message:1' id='other'/>", call('audio')),
-        ('both kinds of invitation', f"<invite xmlns='urn:xmpp:call-invites:0' id='other' video='true'/><propose xmlns='urn:xmpp:jingle-message:0' "
+        ('invitation to a video call', "<invite xmlns='urn:xmpp:call-invites:0' id='k{id}' video='true'><jingle "
+            "sid='s'/></invite>" + STORE, call('audio video')),
+        ('invitation by its older name', "<propose xmlns='urn:xmpp:call-message:1' id='k{id}' video='true'><jingle "
+            "sid='s'/></propose>", call('audio video')),
+        ('invitation by both names', "<invite xmlns='urn:xmpp:call-invites:0' id='k{id}'/><propose xmlns='urn:xmpp:call-message:1' "
+            "id='other'/>", call('audio')),
+        ('both kinds of invitation', f"<invite xmlns='urn:xmpp:call-invites:0' id='other' video='true'/><propose "
+            f"xmlns='urn:xmpp:jingle-message:0' "
          f"id='k{{id}}'>{AUDIO}</propose>", call('audio')),
-        ('invitation withdrawn', "<retract xmlns='urn:xmpp:call-invites:0' id='k{id}'/>", {'class': 'call-ended', 'call': 'k{id}', 'ended': 'retracted'}),
+        ('invitation withdrawn', "<retract xmlns='urn:xmpp:call-invites:0' id='k{id}'/>",
+         {'class': 'call-ended', 'call': 'k{id}', 'ended': 'retracted'}),
         ('invitation accepted there', "<accept xmlns='urn:xmpp:call-invites:0' id='k{id}'/>", None),
         ('invitation left', "<left xmlns='urn:xmpp:call-invites:0' id='k{id}'/>", None),
-        ('meeting', "<propose xmlns='tigase:meet:0' id='k{id}' jid='meet@example.com'><media>audio</media><media>video</media></propose>", call('audio video'))):
+        ('meeting', "<propose xmlns='tigase:meet:0' id='k{id}' "
+            "jid='meet@example.com'><media>audio</media><media>video</media></propose>", call('audio video'))):
     vector(f'call: {name}', f"<message type='chat' to='{{bob}}' id='{{id}}'>{content}</message>", *[event] * bool(event),
            differs="What ended it is the account's own call, so it is no missed call." if 'too' in name else '')
 vector('call: invitation without an id of its own', '''
@@ -684,13 +709,15 @@ vector('invitation by the room', '''
     s3cret</body></message>''',
        {**INVITE, 'type': 'normal', 'room': 'r{id}@{gateway}', 'inviter': 'alice@example.com/a'}, way='gateway')
 vector('invitation to a MIX channel', '''
-    <message type='chat' to='{bob}' id='{id}'><body>Come in</body><invitation xmlns='urn:xmpp:mix:misc:0'><inviter>alice@example.com</inviter>
+    <message type='chat' to='{bob}' id='{id}'><body>Come in</body><invitation
+    xmlns='urn:xmpp:mix:misc:0'><inviter>alice@example.com</inviter>
     <invitee>{bob}</invitee><channel>c{id}@example.com</channel></invitation></message>''',
        {**INVITE, 'room': 'c{id}@example.com'})
 vector('invitation to a room where the account is', '''
     <message to='{bob}' id='{id}'><x xmlns='jabber:x:conference' jid='{room}'/></message>''')
 vector('invitation declined', '''
-    <message from='{hall}' to='{bob}'><x xmlns='http://jabber.org/protocol/muc#user'><decline from='alice@example.com'><reason>no</reason></decline>
+    <message from='{hall}' to='{bob}'><x xmlns='http://jabber.org/protocol/muc#user'><decline
+    from='alice@example.com'><reason>no</reason></decline>
     </x></message>''', way='gateway')
 vector('invitation without a room', '''
     <message to='{bob}' id='{id}'><x xmlns='jabber:x:conference'/></message>''')

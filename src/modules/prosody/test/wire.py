@@ -296,7 +296,8 @@ class Bridge(Stream):
     def sync(self):
         """Returns when the server has taken in all that was sent before."""
         iq_id = uuid.uuid4().hex
-        self.send(f"<iq type='get' id='{iq_id}' to='{self.host}' from='{self.to}'><query xmlns='http://jabber.org/protocol/disco#info'/></iq>")
+        self.send(f"<iq type='get' id='{iq_id}' to='{self.host}' from='{self.to}'>"
+                  "<query xmlns='http://jabber.org/protocol/disco#info'/></iq>")
         self.answer(iq_id)
         return self
 
