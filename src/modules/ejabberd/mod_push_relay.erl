@@ -438,8 +438,10 @@ packet_arrives(#message{to = To, type = Type, body = Body, sub_els = Els} = Mess
     Meanings = meanings(Els),
     case {is_plain(Meanings), Body} of
         {true, []} when Message#message.subject == [] -> Message;
-        {true, []} when Type == groupchat ->
-            is_there(Message, To) andalso add(To#jid.lserver, {history_over, user(To), bare(Message#message.from)}),
+        {_, []} when Type == groupchat, Message#message.subject /= [] ->
+            %% The subject: whatever stands beside it, as some versions add who set it and when.
+            To#jid.lresource /= <<>> andalso is_there(Message, To)
+                andalso add(To#jid.lserver, {history_over, user(To), bare(Message#message.from)}),
             Message;
         {true, [#text{data = Text}]}
           when byte_size(Text) < 1000, Type /= groupchat, Type /= headline, Message#message.subject == [] ->
