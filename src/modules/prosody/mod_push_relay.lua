@@ -950,6 +950,14 @@ do
 		return room and bare(room);
 	end
 
+	-- Takes the addresses of files that hold their keys out of texts, from that place on.
+	local function remove_keys(texts, first)
+		for i = #texts, first, -1 do
+			local text = without_keys(cut(texts[i][2], limits.text));
+			if is_blank(text) then table.remove(texts, i); else texts[i][2] = text; end
+		end
+	end
+
 	-- What is there to read or to see, written into the message; nil if nothing.
 	local function read_text(message, stanza, group)
 		local body = found.body and found.body:get_text() or "";
@@ -963,6 +971,13 @@ do
 			body = clean(body);
 			if body ~= "" and is_blank(body) then body = ""; end
 		end
+		local picture = false;
+		if found.html and body == "" and not ranges then
+			local words = { bytes = 0 };
+			picture = words_of(found.html, words, 0);
+			body = clean(trim(concat(words)));
+			if is_blank(body) then body = ""; end
+		end
 		body = cut(body, limits.text);
 
 		local kind, file;
@@ -972,25 +987,17 @@ do
 			if kind then body, texts = rest, nil; end -- a text in another language may hold the address
 			if is_blank(body) then body = ""; end
 		end
-		for i = 2, texts and #texts or 0 do texts[i][2] = without_keys(texts[i][2]); end
-		if found.html and body == "" and not ranges and not kind then
-			local words = { bytes = 0 };
-			local picture = words_of(found.html, words, 0);
-			body = clean(trim(concat(words)));
-			if is_blank(body) then body = ""; end
-			if picture and body == "" then kind = "image"; end
-		end
+		if picture and body == "" and not kind then kind = "image"; end
+		if texts then remove_keys(texts, 2); end
 		if found.subject and not group and ranges ~= true then
 			local subject = in_languages(stanza, "subject")[1];
-			if subject then
-				local title = without_keys(subject[2]);
-				body, texts = body == "" and title or title .. " — " .. body, nil;
-			end
+			local title = subject and without_keys(cut(subject[2], limits.text)) or "";
+			if not is_blank(title) then body, texts = body == "" and title or title .. " — " .. body, nil; end
 		end
 		message.hidden = body;
 		if found.spoiler and (body ~= "" or kind) then
 			texts = in_languages(stanza, "spoiler");
-			for _, hint in ipairs(texts) do hint[2] = without_keys(hint[2]); end
+			remove_keys(texts, 1);
 			message.hide, body, file = "true", texts[1] and texts[1][2] or "", nil;
 		elseif body == "" and not kind then
 			return nil;

@@ -852,7 +852,10 @@ class Stage:
         behind = {'chat': f"<message type='chat' to='{self.bob}' id='{mark}'><body>{mark}</body></message>",
                   'room': f"<message type='groupchat' to='{self.room}' id='{mark}'><body>{mark}</body></message>",
                   'gateway': f"<message type='chat' from='mark@{COMPONENT}' to='{self.bob}' id='{mark}'><body>{mark}</body></message>"}
-        (w.bridge if way == 'gateway' else self.alice).send((stanza or '') + behind[way])
+        stanza = stanza or ''
+        # since its fix of CVE-2023-52425 expat takes a long tag that came in parts only when as much again has come
+        padding = ' ' * len(stanza.encode()) if len(stanza) > 4000 else ''
+        (w.bridge if way == 'gateway' else self.alice).send(stanza + padding + behind[way])
         return w.bridge.upto(self.bob, mark)
 
     def names(self):
@@ -863,6 +866,13 @@ class Stage:
         for stream in (self.alice, self.client):
             while select.select([stream.sock], [], [], 0)[0]:
                 assert stream.sock.recv(1 << 20), 'the server ended a client'
+
+    def was_ended(self):
+        try:
+            self.drain()
+        except (AssertionError, OSError):
+            return True
+        return False
 
     def close(self):
         self.alice.cut()
@@ -964,27 +974,42 @@ def is_of_the_wire(event):
 @case
 def vectors_with_an_element_broken_nested_repeated_or_oversized_harm_nothing(w):
     seed = w.seed or random.getrandbits(32)
-    mutator, stage, end, count, slowest, faults = Mutator(seed), w.stage(), time.monotonic() + w.fuzz, 0, 0, 0
-    names = {**stage.names(), 'alice': stage.alice.full}
+    mutator, end, count, refused, slowest = Mutator(seed), time.monotonic() + w.fuzz, 0, 0, 0
     told = f'--fuzz {w.fuzz:g} --seed {seed}'
-    while time.monotonic() < end:
-        vector = VECTORS[count % len(VECTORS)]
-        stanzas = [mutator.stanza(vector, names) for _ in range(MUTANTS)]
-        begun = time.monotonic()
-        try:
-            for event in stage.send(w, vector.way, ''.join(stanzas)):
-                is_of_the_wire(event)
-        except Exception as e:
-            w.close_stage()
-            raise AssertionError(f'{told}: {vector.name}: {e}; one of {[s[:2000] for s in stanzas]}') from e
-        slowest = max(slowest, time.monotonic() - begun)
+
+    def send(vector, stanzas):
+        begun, stage = time.monotonic(), w.stage()
+        for event in stage.send(w, vector.way, ''.join(stanzas)):
+            is_of_the_wire(event)
         stage.drain()
+        return time.monotonic() - begun
+
+    while time.monotonic() < end:
+        stage, vector = w.stage(), VECTORS[count % len(VECTORS)]
+        stanzas = [mutator.stanza(vector, {**stage.names(), 'alice': stage.alice.full}) for _ in range(MUTANTS)]
         count += 1
-    faults = [line for line in w.server.log().splitlines() if w.server.is_fault(line)]
+        try:
+            slowest = max(slowest, send(vector, stanzas))
+        except Exception as e:
+            ended = stage.was_ended()
+            w.close_stage()
+            if ended:  # the server itself does not take such a stanza
+                refused += 1
+                continue
+            for stanza in stanzas:  # which of them it was, under another id: else it is the same stanza again
+                root = ET.fromstring(stanza)
+                root.set('id', uuid.uuid4().hex)
+                try:
+                    send(vector, [ET.tostring(root, encoding='unicode')])
+                except Exception as again:
+                    raise AssertionError(f'{told}: {vector.name}: {stanza[:1000]}: {again}') from again
+            raise AssertionError(f'{told}: {vector.name}: {e}; but not with one alone') from e
     w.close_stage()
-    print(f'      {count * MUTANTS} stanzas, the slowest {MUTANTS} took {slowest:.2f} s ({told})', flush=True)
+    faults = [line for line in w.server.log().splitlines() if w.server.is_fault(line)]
+    print(f'      {count * MUTANTS} stanzas, {refused} times the server ended a client, the slowest {MUTANTS} took {slowest:.2f} s ({told})',
+          flush=True)
     assert not faults, faults[:3]
-    assert count and slowest < 3, f'{told}: {slowest}'
+    assert refused <= count / 5 and slowest < 3, f'{told}: {refused} of {count}, {slowest}'
 
 
 @case
@@ -1226,12 +1251,11 @@ def an_account_that_is_removed_beside_the_server_is_reported_with_its_next_messa
 def an_account_that_is_disabled_and_enabled_is_reported(w):
     if not getattr(w.server, 'disables', False):
         return
-    bob, alice = w.account(), w.sender()
+    bridge, bob = w.connect(STRICT), w.account(STRICT)  # whose accounts are kept in a way that can
     w.server.disable_user(bob)
-    same(w.bridge.next(bob), kind='account-disabled', jid=bob)
+    same(bridge.next(bob), kind='account-disabled', jid=bob)
     w.server.enable_user(bob)
-    same(w.bridge.next(bob), kind='account-enabled', jid=bob)
-    assert w.nothing_but(bob, alice) == []
+    same(bridge.next(bob), kind='account-enabled', jid=bob)
 
 
 @case

@@ -123,7 +123,7 @@ def main(arguments):
                 failed += 1
                 where = traceback.extract_tb(e.__traceback__)
                 line = next((f.lineno for f in reversed(where) if f.filename.endswith('cases.py')), 0)
-                print(f'FAIL  {case.__name__.replace("_", " ")}: cases.py:{line}: {type(e).__name__}: {str(e)[:500]}', flush=True)
+                print(f'FAIL  {case.__name__.replace("_", " ")}: cases.py:{line}: {type(e).__name__}: {str(e)[:1500]}', flush=True)
                 if failed == FAILURES_MAX and '--all' not in arguments:
                     print(f'gave up after {failed} failures')
                     break

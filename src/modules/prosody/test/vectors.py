@@ -383,8 +383,8 @@ vector('no type and no id', '''
     <message to='{bob}'><body>no type, no id</body></message>''',
        text('no type, no id', type='normal'))
 vector('origin id', '''
-    <message type='chat' to='{bob}' id='{id}'><body>hello</body><origin-id xmlns='urn:xmpp:sid:0' id='o1'/></message>''',
-       text('hello', **{'origin-id': 'o1'}))
+    <message type='chat' to='{bob}' id='{id}'><body>hello</body><origin-id xmlns='urn:xmpp:sid:0' id='o{id}'/></message>''',
+       text('hello', **{'origin-id': 'o{id}'}))
 vector('late after a reconnection', '''
     <message type='chat' to='{bob}' id='{id}'><body>late</body><delay xmlns='urn:xmpp:delay' from='{alice}'
     stamp='2026-11-25T22:40:00Z'/></message>''',

@@ -260,7 +260,7 @@ class Bridge(Stream):
                 self.others.append(stanza)
             if stanza.get('from') != self.host or events is None:
                 continue
-            size, seq = len(ET.tostring(stanza)), int(events.get('seq'))
+            size, seq = len(ET.tostring(stanza, encoding='utf-8')), int(events.get('seq'))
             assert size <= 65536 and len(events) <= 100, f'stanza of {size} bytes, {len(events)} children'
             self.sizes.append(size)
             if self.live and events.get('replay') != 'true':
