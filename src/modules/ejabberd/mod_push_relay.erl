@@ -22,7 +22,7 @@
          self_presence/1, csi_activity/2, packet_sent_to_client/3, heard_from_client/3, client_cast/2,
          user_sends/1]).
 %% hooks elsewhere
--export([packet_arrives/1, subscription_asked/2, host_receives/1, component_sends/1, user_removed/2, password_set/2,
+-export([packet_arrives/1, subscription_asked/2, host_receives/1, component_sends/1, user_removed/2, account_changed/2,
          process_iq/1, decode_iq_subel/1]).
 %% the process that looks things up
 -export([lookups/2]).
@@ -180,7 +180,8 @@ hooks() ->
      {roster_in_subscription, subscription_asked, 90},  % after mod_roster (50) has decided whether it is new
      {local_send_to_resource_hook, host_receives, 10},
      {remove_user, user_removed, 110},                % after ejabberd_sm (100) has sent its sessions away
-     {set_password, password_set, 50}].               % ejabberd 25.07 and later; also at a ban
+     {set_password, account_changed, 50},             % at a ban of ejabberd 25.07 and later
+     {sm_kick_user, account_changed, 50}].            % at a ban of later versions
 
 %% Hooks of the whole server: each host adds them, the first time counts, and the last host that stops removes them.
 global_hooks() ->
@@ -218,7 +219,7 @@ session_terminated(#{push_relay := #{id := Id}, lserver := Host, jid := JID} = S
                              _ -> {[], State}
                          end,
     add(Host, {closed, Id, JID, Messages}),
-    case Reason of
+    case maps:get(stop_reason, State, Reason) of
         {stream, {out, _}} -> add(Host, {check_ban, JID#jid.luser});  % the server ended it: at a ban it does
         _ -> ok
     end,
@@ -1468,7 +1469,7 @@ acknowledge(Process, _Host, Ack) -> gen_server:cast(Process, Ack).
 user_removed(User, Server) ->
     add(Server, {removed, jid:nodeprep(User), jid:nameprep(Server), milliseconds()}).
 
-password_set(User, Server) -> add(jid:nameprep(Server), {password_set, jid:nodeprep(User)}).
+account_changed(User, Server) -> add(jid:nameprep(Server), {account_changed, jid:nodeprep(User)}).
 
 %%% The process of the host --------------------------------------------------------------------------------------------
 
@@ -1624,7 +1625,7 @@ handle({forget_name, User, Peer}, #state{answers = Answers} = State) ->
     [ets:delete(Answers, {Kind, User, Peer}) || Kind <- [contact, room]],
     State;
 handle({check_ban, User}, State) -> check_ban(User, State);
-handle({password_set, User}, State) ->
+handle({account_changed, User}, State) ->
     erlang:send_after(2000, self(), {check_ban, User}),  % the end of a ban is stored after it
     check_ban(User, State);
 handle({snapshot, Link, IQ, El}, State) -> snapshot(Link, IQ, El, State);

@@ -230,6 +230,7 @@ class Ejabberd(Server):
       mod_caps: {}
       mod_pubsub: {plugins: [flat, pep]}
       mod_private: {}
+      mod_last: {}
       mod_http_api: {}
       mod_admin_extra: {}"""
         if not self.shape:  # 24.10 and later: drops the requests of every component that has no privilege
