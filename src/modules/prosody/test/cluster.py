@@ -136,4 +136,5 @@ class Link(Bridge):
 
     def acknowledge(self, node):
         epoch, last = self.streams[node]
-        self.send(f"<message to='{self.host}' from='{self.to}'><ack xmlns='{BRIDGE}' epoch='{epoch}' seq='{last}' node='{node}'/></message>")
+        self.send(f"<message to='{self.host}' from='{self.to}'>"
+                  f"<ack xmlns='{BRIDGE}' epoch='{epoch}' seq='{last}' node='{node}'/></message>")

@@ -1,4 +1,5 @@
 """Starts a real server with the module in a temporary directory, on free ports of the loopback interface."""
+import concurrent.futures
 import glob
 import json
 import os
@@ -92,7 +93,8 @@ class Prosody(Server):
 
     def prepare(self):
         config = self.dir / 'prosody.cfg.lua'
-        modules = '"carbons"; "blocklist"; "pep"; "smacks"; "csi_simple"; "offline"; "cloud_notify"; "admin_shell"; "admin_socket"; "push_relay"'
+        modules = ('"carbons"; "blocklist"; "pep"; "smacks"; "csi_simple"; "offline"; "cloud_notify"; "admin_shell"; "admin_socket"; '
+                   '"push_relay"')
         hosts = f'''VirtualHost "{HOST}"
 	modules_enabled = {{ "mam" }}
 VirtualHost "{SMALL}"
@@ -102,6 +104,7 @@ VirtualHost "{SMALL}"
 	smacks_max_ack_delay = {SMALL_ACK}
 VirtualHost "{STRICT}"
 	modules_enabled = {{ "block_strangers" }}
+	authentication = "internal_hashed" -- only there an account can be disabled
 Component "{ROOMS}" "muc"
 Component "{GATEWAY}"
 	component_secret = "{SECRET}"
@@ -110,7 +113,8 @@ Component "{GATEWAY}"
             modules += '; "sasl2"; "sasl2_bind2"; "sasl2_sm"'
         storage = 'storage = "internal"'
         if self.shape and self.shape.sql:
-            storage = f'default_storage = "sql"; storage = {{ accounts = "internal" }}; sql = {{ driver = "SQLite3"; database = "{self.dir}/sqlite" }}'
+            storage = ('default_storage = "sql"; storage = { accounts = "internal" }; '
+                       f'sql = {{ driver = "SQLite3"; database = "{self.dir}/sqlite" }}')
         if self.shape:
             modules = (('"carbons"; "blocklist"; "pep"; "smacks"; "csi_simple"; "offline"; ' if self.shape.usual else '')
                        + ('"mam"; ' if self.shape.archive else '') + '"admin_shell"; "admin_socket"; '
@@ -265,7 +269,12 @@ log_rotate_count: 0
 auth_password_format: plain
 listen:
   - {{port: {self.c2s}, ip: "127.0.0.1", module: ejabberd_c2s, starttls: false, access: all, max_stanza_size: 262144}}
-  - {{port: {self.component}, ip: "127.0.0.1", module: ejabberd_service, access: all, global_routes: false, hosts: {{"{COMPONENT}": {{password: {SECRET}}}, "{GATEWAY}": {{password: {SECRET}}}}}}}
+  - port: {self.component}
+    ip: "127.0.0.1"
+    module: ejabberd_service
+    access: all
+    global_routes: false
+    hosts: {{"{COMPONENT}": {{password: {SECRET}}}, "{GATEWAY}": {{password: {SECRET}}}}}
   - {{port: {self.admin}, ip: "127.0.0.1", module: ejabberd_http, request_handlers: {{/api: mod_http_api}}}}
 api_permissions: {{all: {{who: all, what: "*"}}}}
 acl: {{gateway: {{server: {GATEWAY}}}}}
@@ -276,9 +285,11 @@ host_config:
     def start(self):
         super().start()
         if not (self.dir / 'registered').exists():
-            for host in (HOST,) if self.shape else (HOST, SMALL, STRICT):
-                for number in range(ACCOUNTS):
-                    self.api('register', user=f'u{number}', host=host, password='pw')
+            hosts = (HOST,) if self.shape else (HOST, SMALL, STRICT)
+            accounts = [(f'u{number}', host) for host in hosts for number in range(ACCOUNTS)]
+            with concurrent.futures.ThreadPoolExecutor(8) as pool:
+                for done in [pool.submit(self.api, 'register', user=user, host=host, password='pw') for user, host in accounts]:
+                    done.result()
             (self.dir / 'registered').touch()
 
     def command(self):
