@@ -1752,9 +1752,7 @@ local function subscription_asked(event, run)
 	if not username or not from or from == account then return run(); end
 	local before = rostermanager.is_contact_pending_in(username, host, from);
 	local result = run();
-	if not before and rostermanager.is_contact_pending_in(username, host, from)
-		and not rostermanager.is_contact_subscribed(username, host, from)
-		and not rostermanager.is_contact_preapproved(username, host, from) and is_there(account) then
+	if not before and rostermanager.is_contact_pending_in(username, host, from) and is_there(account) then
 		give_own({ to = account, from = from, class = "subscribe", id = stanza.attr.id });
 	end
 	return result;

@@ -236,6 +236,11 @@ vector('file with a caption', '''
     <url>https://up.example.com/7/v.opus</url></x><fallback xmlns='urn:xmpp:fallback:0' for='jabber:x:oob'><body start='5' end='36'/>
     </fallback></message>''',
        text('look', kind='audio', file='v.opus'))
+vector('file with a caption whose client counts UTF-16 units', '''
+    <message type='chat' to='{bob}' id='{id}'><body>🍵🍵 look https://up.example.com/7/v.opus</body><x xmlns='jabber:x:oob'>
+    <url>https://up.example.com/7/v.opus</url></x><fallback xmlns='urn:xmpp:fallback:0' for='jabber:x:oob'><body start='10' end='41'/>
+    </fallback></message>''',
+       text('🍵🍵 look', kind='audio', file='v.opus'))
 vector('file by its address', '''
     <message type='chat' to='{bob}' id='{id}'><body>https://up.example.com/7/my%20lake.PNG?x=1</body><x xmlns='jabber:x:oob'>
     <url>https://up.example.com/7/my%20lake.PNG?x=1</url></x></message>''',
