@@ -1022,6 +1022,7 @@ do
 		local encrypted = read_encrypted(body);
 		if encrypted == false then return nil; end
 		local replaces = found.replace and found.replace.attr.id;
+		if replaces == "" then replaces = nil; end
 		if encrypted then
 			message.class, message.replaces = "encrypted", replaces;
 			return true;
