@@ -589,7 +589,7 @@ do
 
 	-- The kind of a file, and its name as it may be shown.
 	local function kind_of_file(media_type, name)
-		name = clean_name(name and gsub(name, "[/\\%z]", " "));
+		name = clean_name(name and gsub(name, "[/\\]", " "));
 		if name then
 			local open = match(name, "^(.+)%.%a%a%a$");
 			local extension = open and sub(name, -3):lower();
@@ -1556,18 +1556,16 @@ local function look_for_removed_accounts()
 	end
 end
 
--- Whether the account is there; says so if it is gone or was disabled.
+-- Whether the account is there; says so if it is gone, or was disabled before the module was loaded.
 local function is_there(account)
 	local username = jid.node(account);
 	if not user_exists(username, host) then
 		if known[account] then forget_account(account); end
 		return false;
 	end
-	if user_is_enabled and known[account] ~= "disabled" and user_is_enabled(username, host) == false then
-		know(account);
-		if known[account] then known[account] = "disabled"; end
-		account_event("account-disabled", account);
-	end
+	-- once for each: what changes later the server says
+	if user_is_enabled and not known[account] and user_is_enabled(username, host) == false then account_event("account-disabled", account); end
+	know(account);
 	return true;
 end
 
@@ -1833,7 +1831,6 @@ local function account_changed(name)
 			forget_account(account);
 		else
 			know(account);
-			if known[account] then known[account] = name == "account-disabled" and "disabled" or true; end
 			account_event(name, account);
 		end
 	end

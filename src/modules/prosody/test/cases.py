@@ -1134,6 +1134,17 @@ def an_account_that_does_not_exist_gives_none(w):
     assert not any(e.account == f'nobody@{HOST}' for e in w.bridge.events)
 
 
+def befriend(bridge, client, other):
+    other.send(f"<presence type='subscribe' to='{client.account}'/>")
+    same(bridge.next(client.account), **{'class': 'subscribe'})
+    client.expect(lambda e: local(e.tag) == 'presence' and e.get('type') == 'subscribe')
+    client.send(f"<presence type='subscribed' to='{other.account}'/>")
+    client.send(f"<presence type='subscribe' to='{other.account}'/>")
+    other.expect(lambda e: local(e.tag) == 'presence' and e.get('type') == 'subscribe')
+    other.send(f"<presence type='subscribed' to='{client.account}'/>")
+    other.sync()
+
+
 @case
 def a_stranger_where_strangers_are_refused_gives_none(w):
     bridge, bob = w.connect(STRICT), w.account(STRICT)
@@ -1146,14 +1157,7 @@ def a_stranger_where_strangers_are_refused_gives_none(w):
     alice.sync()
     carol.message(client.full, 'we have met')
     assert bridge.upto(bob, 'we have met') == []
-    carol.send(f"<presence type='subscribe' to='{bob}'/>")
-    same(bridge.next(bob), **{'class': 'subscribe'})
-    client.expect(lambda e: local(e.tag) == 'presence' and e.get('type') == 'subscribe')
-    client.send(f"<presence type='subscribed' to='{carol.account}'/>")
-    client.send(f"<presence type='subscribe' to='{carol.account}'/>")
-    carol.expect(lambda e: local(e.tag) == 'presence' and e.get('type') == 'subscribe')
-    carol.send(f"<presence type='subscribed' to='{bob}'/>")
-    carol.sync()
+    befriend(bridge, client, carol)
     client.send('</stream:stream>')
     client.wait_closed()
     same(bridge.next(bob), state='closed')
@@ -1258,6 +1262,28 @@ def an_account_that_is_disabled_and_enabled_is_reported(w):
     same(bridge.next(bob), kind='account-disabled', jid=bob)
     w.server.enable_user(bob)
     same(bridge.next(bob), kind='account-enabled', jid=bob)
+
+
+@case
+def an_account_that_was_disabled_while_the_module_was_away_is_reported_with_its_next_message(w):
+    if not getattr(w.server, 'disables', False) or w.server.name != 'Prosody':
+        return
+    bridge, bob, carol = w.connect(STRICT), w.account(STRICT), w.login(w.account(STRICT), 'c').available().sync()
+    client, _ = w.online(bob, bridge=bridge)
+    befriend(bridge, client, carol)
+    w.server.unload_module(STRICT)
+    bridge.next('end')
+    bridge.live = False
+    w.server.disable_user(bob)  # ends its sessions
+    client.wait_closed()
+    w.server.load_module(STRICT)
+    bridge.next('heartbeat')
+    bridge.snapshot()
+    for text in ('one', 'two'):
+        carol.message(bob, text)
+    same(bridge.next(bob), kind='account-disabled', jid=bob)
+    same(bridge.next(bob), body='one')
+    same(bridge.next(bob), body='two')
 
 
 @case

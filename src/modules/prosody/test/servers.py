@@ -48,7 +48,7 @@ class Server:
         self.process = subprocess.Popen(self.command(), stdout=log, stderr=log, stdin=subprocess.DEVNULL,
                                         cwd=self.dir, env={**os.environ, **self.environment()}, start_new_session=True)
         for port in (self.c2s, self.component):
-            end = time.monotonic() + 30
+            end = time.monotonic() + 90  # on a busy machine
             while True:
                 try:
                     socket.create_connection(('127.0.0.1', port), 1).close()
