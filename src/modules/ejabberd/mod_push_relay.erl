@@ -264,8 +264,10 @@ report_unacked(#{lserver := Host, jid := JID} = State) ->
 %% What the client has not acknowledged, each message once in the life of its queue.
 unacked(#{push_relay := #{reported := Reported} = Own, mgmt_queue := Queue, jid := JID} = State) ->
     Waiting = [Item || {Number, _, #message{}} = Item <- p1_queue:to_list(Queue), Number > Reported],
-    Messages = [{Inner#message.type, Inner#message.from, Found#found{attrs = [{<<"unacked">>, <<"true">>}, {<<"ts">>, milliseconds(Time)} | Found#found.attrs]}}
-                || {_, Time, Packet} <- Waiting, Inner <- [unsubscribe(uncarbon(Packet))], #found{} = Found <- [found(Inner, JID)]],
+    Messages = [{Inner#message.type, Inner#message.from,
+                 Found#found{attrs = [{<<"unacked">>, <<"true">>}, {<<"ts">>, milliseconds(Time)} | Attrs]}}
+                || {_, Time, Packet} <- Waiting, Inner <- [unsubscribe(uncarbon(Packet))],
+                   #found{attrs = Attrs} = Found <- [found(Inner, JID)]],
     {Messages, State#{push_relay => Own#{reported => lists:max([Reported | [Number || {Number, _, _} <- Waiting]])}}};
 unacked(State) -> {[], State}.
 
@@ -332,9 +334,9 @@ sets_to_list(Set) -> try gb_sets:to_list(Set) catch _:_ -> [] end.
 user_sends({#message{type = error}, _State} = Acc) -> Acc;
 user_sends({#message{to = To, sub_els = Els} = Message, #{jid := JID}} = Acc) ->
     Meanings = meanings(Els),
-    case is_plain(Meanings) of
-        true when Message#message.body == [] -> ok;
-        true when To#jid.lserver == JID#jid.lserver, To#jid.luser /= <<>> -> ok;  % reported when it arrives
+    case is_plain(Meanings) andalso (Message#message.body == [] orelse is_short(Message)) of
+        true when Message#message.body == []; To#jid.lserver == JID#jid.lserver, To#jid.luser /= <<>> ->
+            ok;  % says nothing, or is reported when it arrives
         _ -> user_sends(Message, Meanings, JID)
     end,
     Acc;
@@ -427,7 +429,8 @@ answers_call(_, _, _) -> ok.
 %% XEP-0166: {Action, Sid, Media}.
 jingle(El) ->
     #xmlel{children = Contents} = Jingle = to_xml(El),
-    {attribute(<<"action">>, Jingle), attribute(<<"sid">>, Jingle), media([Content || #xmlel{name = <<"content">>} = Content <- Contents])}.
+    {attribute(<<"action">>, Jingle), attribute(<<"sid">>, Jingle),
+     media([Content || #xmlel{name = <<"content">>} = Content <- Contents])}.
 
 %%% In a sender's process: what arrives --------------------------------------------------------------------------------
 
@@ -435,21 +438,23 @@ jingle(El) ->
 packet_arrives(#message{meta = #{push_relay := _}} = Message) -> Message;
 packet_arrives(#message{meta = #{from_offline := true}} = Message) -> Message;  % reported before it was stored
 packet_arrives(#message{type = error} = Message) -> Message;
-packet_arrives(#message{to = To, type = Type, body = Body, sub_els = Els} = Message) ->
+packet_arrives(#message{to = To, from = From, type = groupchat, body = [], subject = [_ | _]} = Message) ->
+    %% The subject, whatever stands beside it: some versions add who set it and when.
+    To#jid.lresource /= <<>> andalso is_there(Message, To) andalso add(To#jid.lserver, {history_over, user(To), bare(From)}),
+    Message;
+packet_arrives(#message{to = To, body = Body, subject = Subject, sub_els = Els} = Message) ->
     Meanings = meanings(Els),
-    case {is_plain(Meanings), Body} of
-        {true, []} when Message#message.subject == [] -> Message;
-        {_, []} when Type == groupchat, Message#message.subject /= [] ->
-            %% The subject: whatever stands beside it, as some versions add who set it and when.
-            To#jid.lresource /= <<>> andalso is_there(Message, To)
-                andalso add(To#jid.lserver, {history_over, user(To), bare(Message#message.from)}),
-            Message;
-        {true, [#text{data = Text}]}
-          when byte_size(Text) < 1000, Type /= groupchat, Type /= headline, Message#message.subject == [] ->
-            %% Read by the process of the host: the entry is smaller than what is read from it.
-            add_message(To#jid.lserver, plain_entry(Message, Text, Meanings)),
-            xmpp:put_meta(Message, push_relay, true);
-        _ -> arrives(Message, Meanings)
+    case is_plain(Meanings) of
+        true when Body == [], Subject == [] -> Message;
+        true ->
+            case is_short(Message) of
+                true ->
+                    %% Read by the process of the host: the entry is smaller than what is read from it.
+                    add_message(To#jid.lserver, plain_entry(Message, Meanings)),
+                    xmpp:put_meta(Message, push_relay, true);
+                false -> arrives(Message, Meanings)
+            end;
+        false -> arrives(Message, Meanings)
     end;
 packet_arrives(#presence{from = From, to = #jid{lresource = Resource} = To, type = Type, sub_els = Els} = Presence)
   when Resource /= <<>>, Type == available orelse Type == unavailable ->
@@ -492,12 +497,17 @@ arrives(#message{to = To} = Message, Meanings) ->
             xmpp:put_meta(Message, push_relay, true)
     end.
 
+is_short(#message{type = Type, body = [#text{data = Text}], subject = []}) when Type /= groupchat, Type /= headline ->
+    byte_size(Text) < 1000;
+is_short(_) -> false.
+
 is_empty(#message{body = Body, subject = Subject}) -> Body == [] andalso Subject == [].
 
 %% As little as is needed: the entry is copied twice, and read by another core.
-plain_entry(#message{from = From, to = To, type = Type, id = Id, lang = Lang, body = [#text{lang = TextLang}], meta = Meta}, Text, Meanings) ->
-    {plain, erlang:system_time(millisecond), jid:tolower(From), jid:tolower(To), Type, Id,
-     case TextLang of Lang -> <<>>; _ -> TextLang end, Text, Meanings, maps:get(stanza_id, Meta, none), is_map_key(ip, Meta)}.
+plain_entry(#message{from = From, to = To, type = Type, id = Id, lang = Lang, body = [Body], meta = Meta}, Meanings) ->
+    #text{lang = Of, data = Text} = Body,
+    {plain, erlang:system_time(millisecond), jid:tolower(From), jid:tolower(To), Type, Id, if Of == Lang -> <<>>; true -> Of end,
+     Text, Meanings, maps:get(stanza_id, Meta, none), is_map_key(ip, Meta)}.
 
 %% MUC/Sub: the room's message travels in an event of the room to the subscriber's account. A room of this server sends a
 %% record, one of another server text.
@@ -515,7 +525,7 @@ unsubscribe(Message) -> Message.
 
 unsubscribe_text(Event) ->
     Items = child_of(<<"items">>, Event),
-    case Items /= none andalso attribute(<<"node">>, Items) == <<"urn:xmpp:mucsub:nodes:messages">> andalso child_of(<<"item">>, Items) of
+    case Items /= none andalso attribute(<<"node">>, Items) == ?NS_MUCSUB_NODES_MESSAGES andalso child_of(<<"item">>, Items) of
         #xmlel{} = Item ->
             case child_of(<<"message">>, Item) of
                 #xmlel{} = El -> try xmpp:decode(El, ?NS_CLIENT, [ignore_els]) catch _:_ -> none end;
@@ -721,7 +731,8 @@ read_encrypted(Message, Meanings) ->
         none -> read_otr(Message, Meanings)
     end.
 
-is_encrypted(#{axolotl := Els} = Meanings, HasBody) -> has_payload(Els ++ maps:get(omemo, Meanings, [])) andalso (HasBody orelse is_pidgin(Meanings));
+is_encrypted(#{axolotl := Els} = Meanings, HasBody) ->
+    has_payload(Els ++ maps:get(omemo, Meanings, [])) andalso (HasBody orelse is_pidgin(Meanings));
 is_encrypted(#{omemo := Els}, HasBody) -> has_payload(Els) andalso HasBody;
 is_encrypted(#{openpgp := _}, true) -> true;
 is_encrypted(#{openpgp := _} = Meanings, false) ->
@@ -814,7 +825,7 @@ read_text(#message{type = Type, body = Texts, lang = Lang} = Message, Meanings) 
 %% {Kind, File, Bodies}: what is sent, and what is left of the text.
 content(Raw, Message, Meanings) ->
     Default = default(Raw),
-    case is_place(Default) of
+    case is_place(Default) orelse is_blank(Default) andalso lists:any(fun is_place/1, oob_addresses(Meanings)) of
         true -> {<<"location">>, <<>>, []};
         false ->
             Sticker = is_map_key(sticker, Meanings),
@@ -862,7 +873,7 @@ others(_, _, _) -> [].
 subject(#message{type = groupchat}, _) -> <<>>;
 subject(#message{subject = []}, _) -> <<>>;
 subject(#message{subject = Texts, lang = Lang}, Meanings) ->
-    cut(cleaned(cut_ranges(default(languages(Texts, Lang)), ranges(<<"subject">>, Meanings))), ?BODY_MAX).
+    cut(cleaned(without_keys(cut_ranges(default(languages(Texts, Lang)), ranges(<<"subject">>, Meanings)))), ?BODY_MAX).
 
 with_subject(<<>>, Bodies) -> Bodies;
 with_subject(Subject, []) -> [{<<>>, Subject}];
@@ -871,14 +882,14 @@ with_subject(Subject, Bodies) -> [{Lang, <<Subject/binary, " — "/utf8, Text/bi
 %% XEP-0382: the hint instead of the text.
 hints(_Bodies, #{spoiler := Els}) ->
     Hints = languages([#text{lang = attribute(<<"xml:lang">>, El), data = text_of(El)} || El <- Els], <<>>),
-    {[{Lang, Text} || {Lang, Hint} <- Hints, Text <- [cleaned(Hint)], Text /= <<>>], [{<<"hide">>, <<"true">>}]};
+    {[{Lang, Text} || {Lang, Hint} <- Hints, Text <- [cleaned(without_keys(Hint))], Text /= <<>>], [{<<"hide">>, <<"true">>}]};
 hints(Bodies, _) -> {Bodies, []}.
 
 %% XEP-0071, where there is no body: {Text, HasPicture}.
 html([], #{html := [El | _]}) ->
     case child_of(<<"body">>, El) of
         none -> {<<>>, false};
-        Body -> {cut(cleaned(trim_start(iolist_to_binary(html_text(Body)))), ?BODY_MAX), has_picture(Body)}
+        Body -> {cut(cleaned(without_keys(trim_start(iolist_to_binary(html_text(Body))))), ?BODY_MAX), has_picture(Body)}
     end;
 html(_, _) -> {<<>>, false}.
 
@@ -991,7 +1002,8 @@ call(message, #xmlel{name = <<"propose">>, children = Children} = El, Id) ->
 call(meeting, #xmlel{name = <<"propose">>, children = Children} = El, Id) ->
     call(El, Id, meeting, media([text_of(Child) || #xmlel{name = <<"media">>} = Child <- Children], <<>>));
 call(Kind, #xmlel{name = Name} = El, Id) when Kind == invite, Name == <<"invite">>; Kind == invite_before, Name == <<"propose">> ->
-    call(El, Id, Kind, media([<<"audio">> || not is_false(attribute(<<"audio">>, El))] ++ [<<"video">> || is_true(attribute(<<"video">>, El))], <<>>));
+    Offered = [<<"audio">> || not is_false(attribute(<<"audio">>, El))] ++ [<<"video">> || is_true(attribute(<<"video">>, El))],
+    call(El, Id, Kind, media(Offered, <<>>));
 call(Kind, #xmlel{name = <<"retract">>} = El, Id) ->
     ended(Kind, El, Id, case has_child(<<"tie-break">>, El) of
                             true -> <<"answered">>;  % by the account's own call
@@ -1105,9 +1117,11 @@ in_characters({Start, End}, Characters, Length) when End > Length ->
     end;
 in_characters({Start, End}, Characters, _) ->
     Range = lists:sublist(lists:nthtail(Start, Characters), End - Start),
-    {Tail, Wide} = lists:foldl(fun($\n, {_, Count}) -> {[], Count};
-                                  (C, {Line, Count}) -> {if Line == none -> none; true -> [C | Line] end, if C > 16#FFFF -> Count + 1; true -> Count end}
-                               end, {none, 0}, Range),
+    Wide = length([C || C <- Range, C > 16#FFFF]),
+    Tail = lists:foldl(fun($\n, _) -> [];  % the last line, from its end
+                          (_, none) -> none;
+                          (C, Line) -> [C | Line]
+                       end, none, Range),
     case Tail of
         [_ | _] when length(Tail) =< Wide -> {Start, case lists:last(Tail) of $> -> End; _ -> End - length(Tail) end};
         _ -> {Start, End}
@@ -1193,39 +1207,53 @@ cut(Text, Bytes) -> binary:copy(binary:part(Text, 0, start_of(Text, Bytes))).
 
 %%% Files and places ---------------------------------------------------------------------------------------------------
 
+%% RFC 5870.
+is_place(Text) when byte_size(Text) > ?ID_MAX -> false;
 is_place(Text) ->
     case trim_start(Text) of
         <<"geo:", _/binary>> = Place ->
-            re:run(trim_end(Place), "^geo:-?[0-9]+(\\.[0-9]+)?,-?[0-9]+(\\.[0-9]+)?(,-?[0-9]+(\\.[0-9]+)?)?(;[^\\s]*)?$",
-                   [dollar_endonly, {capture, none}]) == match;
+            re:run(trim_end(Place), "^geo:[+-]?[0-9.]+,[+-]?[0-9.]+[A-Za-z0-9,;=.%+_-]*$", [dollar_endonly, {capture, none}]) == match;
         _ -> false
     end.
+
+oob_addresses(Meanings) -> [text_of(child_of(<<"url">>, El)) || El <- first(oob, Meanings)].
 
 %% {Kind, Name, Description, Addresses}: what is sent, and the addresses of it, which are not part of the text.
 file(Default, Meanings) ->
     Described = [El || Sharing <- first(sfs, Meanings), #xmlel{} = El <- [child_of(<<"file">>, Sharing)]] ++ first(file, Meanings)
         ++ shared_media(Meanings),
-    Linked = [text_of(child_of(<<"url">>, El)) || El <- first(oob, Meanings)],
+    Linked = oob_addresses(Meanings),
     Keyed = keyed_addresses(Default),
     Trimmed = trim_start(trim_end(Default)),
     IsFile = lists:member(Trimmed, Linked) orelse Trimmed == <<>> orelse is_cut_link(Meanings),
     case {Described, Linked} of
         {[El | _], _} ->
-            Addresses = Linked ++ sources(Meanings),
-            Address = hd([Trimmed || is_address(Trimmed)] ++ Addresses ++ Keyed ++ [<<>>]),
-            Name = case cleaned(text_of(child_of(<<"name">>, El))) of
-                       <<>> -> file_name(Address);
-                       Given -> cut(Given, ?NAME_MAX)
-                   end,
-            {kind(text_of(child_of(<<"media-type">>, El)), Name), Name, cut(cleaned(text_of(child_of(<<"desc">>, El))), ?BODY_MAX),
-             [Trimmed || is_address(Trimmed)] ++ Addresses};
+            Addresses = [Trimmed || is_address(Trimmed)] ++ Linked ++ sources(Meanings),
+            described(El, hd(Addresses ++ Keyed ++ [<<>>]), Addresses);
         {[], [Address | _]} when IsFile, Address /= <<>> ->
             Name = file_name(Address),
-            {kind(<<>>, Name), Name, <<>>, [Address]};
+            {kind(<<>>, Name), Name, description(first(oob, Meanings)), [Address]};
         _ when Keyed /= [] ->
             Name = file_name(hd(Keyed)),
             {kind(<<>>, Name), Name, <<>>, []};
         _ -> {none, <<>>, <<>>, []}
+    end.
+
+%% XEP-0446.
+described(El, Address, Addresses) ->
+    Name = case file_label(text_of(child_of(<<"name">>, El))) of
+               <<>> -> file_name(Address);
+               Given -> Given
+           end,
+    {kind(string:lowercase(trim_start(cut(text_of(child_of(<<"media-type">>, El)), ?NAME_MAX))), Name), Name, description([El]), Addresses}.
+
+description(Els) -> iolist_to_binary([cut(cleaned(without_keys(text_of(child_of(<<"desc">>, El)))), ?BODY_MAX) || El <- Els]).
+
+%% A name as people may read it.
+file_label(Name) ->
+    case is_keyed(Name) of
+        true -> <<>>;
+        false -> shown_name(without_suffix(shown_name(binary:replace(cut(Name, 4 * ?NAME_MAX), [<<"/">>, <<"\\">>], <<" ">>, [global]))))
     end.
 
 is_cut_link(#{fallback := Els}) ->
@@ -1259,7 +1287,8 @@ without(_Addresses, true, Text) ->
         false -> without_keys(Text)
     end;
 without(Addresses, false, Text) ->
-    Text1 = lists:foldl(fun remove/2, Text, lists:usort(lists:sublist([Address || Address <- Addresses, Address /= <<>>], ?ADDRESSES_MAX))),
+    Taken = lists:sublist([Address || Address <- Addresses, Address /= <<>>], ?ADDRESSES_MAX),
+    Text1 = lists:foldl(fun remove/2, Text, lists:usort(Taken)),
     case Text1 of
         Text -> without_keys(Text);
         _ -> without_keys(trim_start(Text1))
@@ -1321,7 +1350,7 @@ file_name(Address) ->
     case binary:split(Path, <<"://">>) of
         [_, Rest] ->
             case binary:split(Rest, <<"/">>, [global]) of
-                [_, _ | _] = Parts -> cut(cleaned(without_suffix(decoded(lists:last(Parts)))), ?NAME_MAX);
+                [_, _ | _] = Parts -> file_label(decoded(lists:last(Parts)));
                 _ -> <<>>
             end;
         _ -> <<>>
@@ -1330,10 +1359,7 @@ file_name(Address) ->
 decoded(Part) ->
     Decoded = decode_percent(Part),
     case unicode:characters_to_binary(Decoded) of
-        Decoded -> case binary:match(Decoded, [<<C>> || C <- lists:seq(0, 31)]) of
-                       nomatch -> Decoded;
-                       _ -> Part
-                   end;
+        Decoded -> << <<(if C < 32 -> $\s; true -> C end)/utf8>> || <<C/utf8>> <= Decoded>>;  % no XML holds those
         _ -> Part
     end.
 
@@ -1358,11 +1384,10 @@ kind(_, _) -> <<"file">>.
 
 media_type(<<".gif">>) -> <<"image/gif">>;
 media_type(Suffix) ->
-    Types = [{<<"image/">>, [<<".jpg">>, <<".jpeg">>, <<".png">>, <<".webp">>, <<".heic">>, <<".heif">>, <<".avif">>, <<".bmp">>, <<".svg">>,
-                             <<".tif">>, <<".tiff">>, <<".jxl">>]},
-             {<<"video/">>, [<<".mp4">>, <<".m4v">>, <<".mov">>, <<".webm">>, <<".mkv">>, <<".avi">>, <<".3gp">>, <<".ogv">>]},
-             {<<"audio/">>, [<<".mp3">>, <<".m4a">>, <<".ogg">>, <<".oga">>, <<".opus">>, <<".aac">>, <<".wav">>, <<".flac">>, <<".amr">>]}],
-    case [Type || {Type, Suffixes} <- Types, lists:member(Suffix, Suffixes)] of
+    Types = [{<<"image/">>, ".jpg .jpeg .png .webp .heic .heif .avif .bmp .svg .tif .tiff .jxl"},
+             {<<"video/">>, ".mp4 .m4v .mov .webm .mkv .avi .3gp .mpg .mpeg .ogv"},
+             {<<"audio/">>, ".mp3 .m4a .ogg .oga .opus .aac .wav .flac .amr"}],
+    case [Type || {Type, Suffixes} <- Types, lists:member(binary_to_list(Suffix), string:lexemes(Suffixes, " "))] of
         [Type] -> Type;
         [] -> <<>>
     end.
@@ -1371,7 +1396,8 @@ media_type(Suffix) ->
 
 %% What the elements of a group message say of whom it is for; the process of the host knows who that is.
 points(#message{type = groupchat}, Meanings) ->
-    lists:sublist(lists:flatmap(fun mention/1, maps:get(mention, Meanings, [])) ++ lists:flatmap(fun reference/1, maps:get(reference, Meanings, []))
+    lists:sublist(lists:flatmap(fun mention/1, maps:get(mention, Meanings, []))
+                  ++ lists:flatmap(fun reference/1, maps:get(reference, Meanings, []))
                   ++ [everybody || _ <- first(everybody, Meanings)]
                   ++ [{reply, To} || El <- first(reply, Meanings), To <- [attribute(<<"to">>, El)], To /= <<>>, byte_size(To) =< ?ID_MAX],
                   ?PAGE_MAX);
@@ -1508,10 +1534,17 @@ terminate(_Reason, #state{host = Host, component = Component} = State) ->
     try flush(give(child(<<"end">>, []), false, emptied(State))) catch _:_ -> ok end,
     [ejabberd_hooks:delete(Hook, Host, ?MODULE, Function, Priority) || {Hook, Function, Priority} <- hooks()],
     gen_iq_handler:remove_iq_handler(ejabberd_local, Host, ?NS_BRIDGE),
-    Others = [Other || Other <- ejabberd_option:hosts(), Other /= Host, gen_mod:is_loaded(Other, ?MODULE)],
-    [ejabberd_hooks:delete(Hook, global, ?MODULE, Function, Priority) || Others == [], {Hook, Function, Priority} <- global_hooks()],
-    [persistent_term:erase({?MODULE, component, Component}) || not lists:member(Component, [option(Other, component) || Other <- Others])],
+    other_hosts(Host) == []
+        andalso [ejabberd_hooks:delete(Hook, global, ?MODULE, Function, Priority) || {Hook, Function, Priority} <- global_hooks()],
+    forget_component(Component, Host),
     persistent_term:erase({?MODULE, Host}).
+
+other_hosts(Host) -> [Other || Other <- ejabberd_option:hosts(), Other /= Host, gen_mod:is_loaded(Other, ?MODULE)].
+
+%% Unless it is that of another host.
+forget_component(Component, Host) ->
+    lists:member(Component, [option(Other, component) || Other <- other_hosts(Host)])
+        orelse persistent_term:erase({?MODULE, component, Component}).
 
 code_change(_OldVsn, State, _Extra) -> {ok, State}.
 
@@ -1587,7 +1620,8 @@ handle({moved, Id}, #state{sessions = Sessions} = State) ->
 handle({plain, Time, FromAddress, ToAddress, Type, Id, Lang, Text, Meanings, StanzaId, IsFromClient}, State) ->
     From = to_jid(FromAddress),
     To = to_jid(ToAddress),
-    Message = #message{from = From, to = To, type = Type, id = Id, body = [#text{lang = Lang, data = Text}], meta = #{stanza_id => StanzaId}},
+    Message = #message{from = From, to = To, type = Type, id = Id, body = [#text{lang = Lang, data = Text}],
+                       meta = #{stanza_id => StanzaId}},
     State1 = case IsFromClient of
                  true -> answered(Time, From, To, State);
                  false -> State
@@ -1618,7 +1652,8 @@ handle({occupant, User, Room, #occupant{} = New}, #state{node = Node} = State) -
                 (#occupant{nick = Nick, history = History}) when Nick /= none -> New#occupant{history = History};
                 (_) -> New#occupant{history = seconds() + ?HISTORY_TIME}
              end, State);
-handle({history_over, User, Room}, State) -> in_rooms(User, Room, fun(none) -> none; (Occupant) -> Occupant#occupant{history = over} end, State);
+handle({history_over, User, Room}, State) ->
+    in_rooms(User, Room, fun(none) -> none; (Occupant) -> Occupant#occupant{history = over} end, State);
 handle({directed, User, To, IsAvailable}, State) -> directed(User, To, IsAvailable, State);
 handle({wrote, Account, Room, Id, Text}, State) -> remember({wrote, Account, Room, Id}, Text, State);
 handle({forget_name, User, Peer}, #state{answers = Answers} = State) ->
@@ -1635,7 +1670,10 @@ handle({ack, Epoch, Seq}, #state{epoch = Epoch, link = Link, in_flight = Before}
         State1 -> State1
     end;
 handle(hello, State) -> hello(State);
-handle({reload, Opts}, State) -> configured(Opts, State);
+handle({reload, Opts}, #state{host = Host, component = Component} = State) ->
+    State1 = configured(Opts, State),
+    State1#state.component == Component orelse forget_component(Component, Host),
+    State1;
 handle(_Msg, State) -> State.
 
 handle_signal(heartbeat, #state{heartbeat = Seconds, known = Known, answers = Answers} = State) ->
@@ -1761,26 +1799,29 @@ is_telling_history(#jid{luser = User, lresource = Resource}, Room, #state{rooms 
 
 arrived(Time, From, To, Author, Type, IsEmpty, #found{attrs = Attrs} = Found, State) ->
     case is_wanted(From, To, Type, IsEmpty, Found, State) of
-        {true, #state{known = Known} = State1} ->
-            ets:delete(Known, conversation(To, case Type of groupchat -> jid:remove_resource(From); _ -> From end, State1)),
+        true ->
+            ets:delete(State#state.known, conversation(To, case Type of groupchat -> jid:remove_resource(From); _ -> From end, State)),
             Found1 = Found#found{attrs = [{<<"ts">>, integer_to_binary(Time)} | Attrs]},
-            case is_repeated(To, Author, Found1, State1) of
-                {true, State2} -> State2;
-                {false, State2} -> give_message(Type, Author, To, Found1, check_ban_first(To#jid.luser, State2))
+            case is_repeated(To, Author, Found1, State) of
+                {true, State1} -> State1;
+                {false, State1} -> give_message(Type, Author, To, Found1, check_ban_first(To#jid.luser, State1))
             end;
-        {false, State1} -> State1
+        false -> State
     end.
 
-%% Whether the account exists and the server delivers what that sender sends.
-is_wanted(From, #jid{luser = User, lserver = Host} = To, Type, IsEmpty, #found{inviter = Inviter, room = Room}, #state{known = Known} = State) ->
-    IsWanted = (ets:member(Known, User) orelse ejabberd_auth:user_exists(User, Host) andalso ets:insert(Known, {User}))
-        andalso not (Room /= undefined andalso is_in_room(User, Room, State))
-        andalso not (Type == groupchat andalso is_telling_history(To, bare(From), State))
-        andalso not (Type /= groupchat andalso Room == undefined andalso From#jid.lresource == <<>> andalso is_in_room(User, bare(From), State))
+%% Whether the account exists and the server delivers what that sender sends; whether it is new to a room that invites,
+%% and the room is past its history and does not speak for itself.
+is_wanted(From, #jid{luser = User, lserver = Host} = To, Type, IsEmpty, #found{inviter = Inviter, room = Room}, State) ->
+    Known = State#state.known,
+    (ets:member(Known, User) orelse ejabberd_auth:user_exists(User, Host) andalso ets:insert(Known, {User}))
+        andalso case {Type, Room} of
+                    {groupchat, _} -> not is_telling_history(To, bare(From), State);
+                    {_, undefined} -> From#jid.lresource /= <<>> orelse not is_in_room(User, bare(From), State);
+                    _ -> not is_in_room(User, Room, State)
+                end
         andalso is_allowed(#message{from = From, to = To, type = Type})
         andalso (Inviter == undefined orelse is_allowed(#message{from = Inviter, to = To, type = Type}))
-        andalso not is_refused(From, To, IsEmpty, Inviter, State),
-    {IsWanted, State}.
+        andalso not is_refused(From, To, IsEmpty, Inviter, State).
 
 is_allowed(Stanza) ->
     #jid{lserver = Host} = To = xmpp:get_to(Stanza),
@@ -1866,7 +1907,8 @@ is_known(From, To, What, Content, Time, #state{repeats = Repeats} = State) ->
             {false, turned(State)}
     end.
 
-is_noted(From, #jid{} = To, What, State) -> is_noted(note_key(From, To, What), erlang:phash2(none, 16#100000000), ?REPEAT_TIME, State);
+is_noted(From, #jid{} = To, What, State) ->
+    is_noted(note_key(From, To, What), erlang:phash2(none, 16#100000000), ?REPEAT_TIME, State);
 is_noted(Key, Hash, Time, #state{repeats = Repeats, repeats_before = Before}) ->
     Now = seconds(),
     lists:any(fun(Table) ->
@@ -1947,7 +1989,8 @@ give_message(groupchat, From, #jid{luser = User} = To, Found, State) ->
                        undefined -> From#jid.lresource;
                        Name -> Name
                    end,
-            give_event(groupchat, From, To, [{<<"mention">>, <<"true">>} || IsMention] ++ [{<<"room">>, Room} | optional(<<"nick">>, Nick)], Found, State1)
+            More = [{<<"mention">>, <<"true">>} || IsMention] ++ [{<<"room">>, Room} | optional(<<"nick">>, Nick)],
+            give_event(groupchat, From, To, More, Found, State1)
     end;
 give_message(Type, #jid{lresource = Resource} = From, #jid{luser = User} = To, Found, State) ->
     IsPrivate = Resource /= <<>> andalso is_in_room(User, bare(From), State),
@@ -2039,7 +2082,8 @@ is_me(_, _, _, _) -> false.
 %% The text of a room comes once for each occupant, one after the other: it is put into lower case once.
 has_nick([], _, State) -> {false, State};
 has_nick(_, <<>>, State) -> {false, State};
-has_nick(Nicks, Words, #state{lowered = {Words, Lower}} = State) -> {lists:any(fun(Nick) -> has_word(Lower, lower(Nick)) end, Nicks), State};
+has_nick(Nicks, Words, #state{lowered = {Words, Lower}} = State) ->
+    {lists:any(fun(Nick) -> has_word(Lower, lower(Nick)) end, Nicks), State};
 has_nick(Nicks, Words, State) -> has_nick(Nicks, Words, State#state{lowered = {Words, lower(Words)}}).
 
 lower(Text) ->
@@ -2153,7 +2197,8 @@ check_ban(User, State) ->
 %% Nobody says that a ban is over: while there are any, some are looked up again and again.
 check_bans(#state{suspended = Suspended} = State) when map_size(Suspended) == 0 ->
     State#state{suspended_turn = [], watches_bans = false};
-check_bans(#state{suspended = Suspended, suspended_turn = []} = State) -> check_bans(State#state{suspended_turn = maps:keys(Suspended)});
+check_bans(#state{suspended = Suspended, suspended_turn = []} = State) ->
+    check_bans(State#state{suspended_turn = maps:keys(Suspended)});
 check_bans(#state{suspended_turn = Turn} = State) ->
     erlang:send_after(?BAN_CHECK, self(), check_bans),
     {Now, Later} = lists:split(min(?BANS_AT_ONCE, length(Turn)), Turn),
@@ -2219,8 +2264,8 @@ first_name([Look | Rest]) ->
 contact_name(User, Address, Host) ->
     LJID = jid:tolower(jid:decode(Address)),
     case gen_mod:is_loaded(Host, mod_roster)
-        andalso [shown_name(Name) || #roster{jid = JID, name = Name, subscription = Subscription, ask = Ask} <- mod_roster:get_roster(User, Host),
-                                     JID == LJID, Subscription /= none orelse Ask /= in] of
+        andalso [shown_name(Item#roster.name) || #roster{jid = JID} = Item <- mod_roster:get_roster(User, Host), JID == LJID,
+                                                 Item#roster.subscription /= none orelse Item#roster.ask /= in] of
         [Name | _] -> Name;
         _ -> <<>>
     end.
@@ -2239,8 +2284,9 @@ old_bookmark(User, Address, Host) ->
     case gen_mod:is_loaded(Host, mod_private)
         andalso mod_private:get_data(User, Host, [{Ns, #xmlel{name = <<"storage">>, attrs = [{<<"xmlns">>, Ns}]}}]) of
         [#xmlel{children = Children}] ->
-            hd([shown_name(attribute(<<"name">>, El)) || #xmlel{name = <<"conference">>} = El <- Children,
-                                                         #jid{} = Room <- [decode_jid(attribute(<<"jid">>, El))], bare(Room) == Address] ++ [<<>>]);
+            hd([shown_name(attribute(<<"name">>, El))
+                || #xmlel{name = <<"conference">>} = El <- Children, #jid{} = Room <- [decode_jid(attribute(<<"jid">>, El))],
+                   bare(Room) == Address] ++ [<<>>]);
         _ -> <<>>
     end.
 
@@ -2267,8 +2313,8 @@ message_child(Attrs, Bodies) -> message_child(Attrs, Bodies, ?BODY_MAX).
 %% Half of each body and so on where every byte had to be escaped.
 message_child(Attrs, Bodies, Limit) ->
     Child = #xmlel{name = <<"message">>, attrs = Attrs,
-                   children = [#xmlel{name = <<"body">>, attrs = [{<<"xml:lang">>, Lang} || Lang /= <<>>], children = [{xmlcdata, cut(Text, Limit)}]}
-                               || {Lang, Text} <- Bodies]},
+                   children = [#xmlel{name = <<"body">>, attrs = [{<<"xml:lang">>, Lang} || Lang /= <<>>],
+                                      children = [{xmlcdata, cut(Text, Limit)}]} || {Lang, Text} <- Bodies]},
     case size_at_most(Child) =< ?STANZA_MAX orelse Bodies == [] orelse byte_size(fxml:element_to_binary(Child)) =< ?STANZA_MAX of
         true -> Child;
         false -> message_child(Attrs, Bodies, Limit div 2)
@@ -2379,7 +2425,8 @@ release(Position, State) ->
 release_held(Position, #state{held = Held, held_count = Count, held_bytes = Bytes} = State) ->
     case queue:peek(Held) of
         {value, {Seq, _, Released, Xml}} when Seq =< Position ->
-            release_held(Position, State#state{held = queue:drop(Held), held_count = Count - Released, held_bytes = Bytes - byte_size(Xml)});
+            release_held(Position, State#state{held = queue:drop(Held), held_count = Count - Released,
+                                               held_bytes = Bytes - byte_size(Xml)});
         _ -> State
     end.
 

@@ -65,7 +65,7 @@ class Cluster:
             ['erl', *distribution('ctl@127.0.0.1'), '-hidden', '-noinput', '-eval',
              f"{{ok, _}} = rpc:call('{second}', application, ensure_all_started, [ejabberd]), "
              f"io:format(\"~p\", [rpc:call('{second}', ejabberd_cluster, join, ['{first}'])]), halt()."],
-            env={**os.environ, **self.nodes[1].environment()}, capture_output=True, text=True, timeout=TIMEOUT, check=True).stdout
+            env={**os.environ, **self.nodes[1].environment()}, capture_output=True, text=True, timeout=60, check=True).stdout
         assert answer == 'ok', answer
 
     def __exit__(self, *_):

@@ -303,7 +303,7 @@ host_config:
     def api(self, command, **arguments):
         request = urllib.request.Request(f'http://127.0.0.1:{self.admin}/api/{command}', json.dumps(arguments).encode(),
                                          {'Content-Type': 'application/json'})
-        with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:  # on a busy machine
             return json.loads(answer.read() or b'null')
 
     def reload_module(self, host):
