@@ -679,8 +679,27 @@ occupant_id(Els) ->
         [] -> <<>>
     end.
 
-%% The order of these steps is part of what is promised: each may end the reading.
-read(#message{type = Type} = Message, Meanings) ->
+%% The order of these steps is part of what is promised: each may end the reading. Most messages are short texts without
+%% anything beside or in them, and need none of the steps.
+read(#message{type = Type, body = [#text{lang = Of, data = Text}], subject = [], lang = Lang} = Message, Meanings)
+  when Type == chat; Type == normal ->
+    case is_plain(Meanings) andalso is_simple(Text) of
+        true -> #found{bodies = [{if Of == Lang -> <<>>; true -> Of end, Text}], attrs = attrs(Message, Meanings)};
+        false -> read_all(Message, Meanings)
+    end;
+read(Message, Meanings) -> read_all(Message, Meanings).
+
+%% A text that is no place, address or OTR, has no character to replace, and ends with no blank; others are read in full.
+is_simple(<<C, _/binary>> = Text) when C > $\s, C /= $?, C /= $g, byte_size(Text) < 1000 -> is_simple(Text, $\s);
+is_simple(_) -> false.
+
+%% The five leading bytes are those of all blanks and controls above ASCII; aesgcm: needs no # to be an address with a key.
+is_simple(<<"aesgcm:", _/binary>>, _) -> false;
+is_simple(<<C, Rest/binary>>, _) when C >= $\s, C < 16#7F, C /= $#; C > 16#7F, C /= 16#C2, C /= 16#E1, C /= 16#E2, C /= 16#E3, C /= 16#EF ->
+    is_simple(Rest, C);
+is_simple(Rest, Last) -> Rest == <<>> andalso Last /= $\s.
+
+read_all(#message{type = Type} = Message, Meanings) ->
     case is_map_key('not a message', Meanings) orelse is_history(Message, Meanings) of
         true -> none;
         false when Type == headline, not is_map_key(attention, Meanings) -> none;
