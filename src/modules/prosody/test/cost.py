@@ -32,7 +32,7 @@ class Load:
     """Clients on one server, and a relay; everything that comes is counted and thrown away."""
 
     def __init__(self, server, setting):
-        self.server, self.got, self.events, self.stanzas = server, 0, 0, 0
+        self.server, self.got, self.events, self.stanzas, self.sent = server, 0, 0, 0, 0
         self.selector = selectors.DefaultSelector()
         self.tails = {}
         usual = setting != 'bare'
@@ -107,7 +107,8 @@ class Load:
             assert now - begun < PATIENCE, f'{self.got - first} of {count} messages, {goal - self.events} events to come'
             due = min(count, int((now - begun) * rate) + 1) if rate else min(count, self.got - first + 400)
             while sent < due:
-                text = texts[sent % RECEIVERS] % (sent, sent)
+                self.sent += 1  # no id comes twice: it would be the same message again, and no event
+                text = texts[sent % RECEIVERS] % (self.sent, self.sent)
                 self.senders[sent % SENDERS].send(text)
                 sent += 1
             self.pump(0.001 if sent < count else 0.05)
