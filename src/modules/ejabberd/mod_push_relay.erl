@@ -1170,15 +1170,27 @@ cleaned(Text) -> trim_end(spaced(Text)).
 spaced(Text) ->
     case has_control(Text) of
         false -> Text;
-        true -> << <<(if C >= 16#7F, C =< 16#9F; C == 16#2028; C == 16#2029 -> $\s; true -> C end)/utf8>> || <<C/utf8>> <= Text>>
+        true -> << <<(if C >= 16#7F, C =< 16#9F; C == 16#2028; C == 16#2029 -> $\s; true -> allowed(C) end)/utf8>> || <<C/utf8>> <= Text>>
     end.
 
-has_control(<<C, Rest/binary>>) when C < 16#7F -> has_control(Rest);
+has_control(<<C, Rest/binary>>) when C >= $\s, C < 16#7F; C == $\n; C == $\t; C == $\r -> has_control(Rest);
+has_control(<<C, _/binary>>) when C < $\s -> true;
 has_control(<<16#7F, _/binary>>) -> true;
 has_control(<<16#C2, C, _/binary>>) when C < 16#A0 -> true;
 has_control(<<16#E2, 16#80, C, _/binary>>) when C == 16#A8; C == 16#A9 -> true;
+has_control(<<16#EF, 16#BF, C, _/binary>>) when C >= 16#BE -> true;
 has_control(<<_, Rest/binary>>) -> has_control(Rest);
 has_control(<<>>) -> false.
+
+%% XML 1.0 has no way to write some characters: one of them ends a stream. No client can send them, but an address of a file
+%% may name them by their bytes, and what a command of the server or a gateway says need not have been XML.
+allowed(C) when C >= $\s, C /= 16#FFFE, C /= 16#FFFF; C == $\n; C == $\t; C == $\r -> C;
+allowed(_) -> $\s.
+
+is_allowed_text(<<A, B, C, D, Rest/binary>>)
+  when A >= $\s, A < 128, B >= $\s, B < 128, C >= $\s, C < 128, D >= $\s, D < 128 -> is_allowed_text(Rest);  % four are as fast as one
+is_allowed_text(<<C/utf8, Rest/binary>>) -> allowed(C) == C andalso is_allowed_text(Rest);
+is_allowed_text(Rest) -> Rest == <<>>.
 
 is_blank(Text) -> trim_start(Text) == <<>>.
 
@@ -1378,7 +1390,7 @@ file_name(Address) ->
 decoded(Part) ->
     Decoded = decode_percent(Part),
     case unicode:characters_to_binary(Decoded) of
-        Decoded -> << <<(if C < 32 -> $\s; true -> C end)/utf8>> || <<C/utf8>> <= Decoded>>;  % no XML holds those
+        Decoded -> Decoded;
         _ -> Part
     end.
 
@@ -2369,9 +2381,24 @@ flush(#state{batch_count = 0} = State) -> State;
 flush(#state{batch = Batch} = State) -> numbered(lists:reverse(Batch), State#state{batch = [], batch_count = 0, batch_bytes = 0}).
 
 numbered(Batch, State) ->
-    All = [Child || {_, Child} <- Batch],
     Kept = [Child || {true, Child} <- Batch],
     Xml = to_text(Kept),
+    case is_allowed_text(Xml) of
+        true -> numbered(Batch, Kept, Xml, State);
+        false -> numbered([{Keep, allowed_child(Child)} || {Keep, Child} <- Batch], State)
+    end.
+
+%% One character that no XML holds would end the link, for all accounts. A session says nothing but what the server has
+%% prepared.
+allowed_child(#xmlel{attrs = Attrs, children = Children} = El) ->
+    El#xmlel{attrs = [{Name, allowed_text(Value)} || {Name, Value} <- Attrs], children = [allowed_child(Child) || Child <- Children]};
+allowed_child({xmlcdata, Text}) -> {xmlcdata, allowed_text(Text)}.
+
+%% Up to where it is no text at all.
+allowed_text(Text) -> << <<(allowed(C))/utf8>> || <<C/utf8>> <= Text>>.
+
+numbered(Batch, Kept, Xml, State) ->
+    All = [Child || {_, Child} <- Batch],
     AtMost = lists:foldl(fun(Child, Sum) -> Sum + size_at_most(Child) end, 0, All),
     Size = if length(Kept) == length(All) -> byte_size(Xml);
               AtMost =< ?STANZA_MAX -> AtMost;

@@ -104,7 +104,14 @@ local copies = new_cache(1000); -- hash of a message → when, and to which JIDs
 
 local function bare(address) return address and match(address, "^[^/]+"); end -- of an address that is prepared already
 local function milliseconds(seconds) return floor((seconds or now()) * 1000); end
-local function escape(text) return find(text, "[&<>'\"]") and xml_escape(text) or text; end
+
+-- XML 1.0 has no way to write some characters: one of them ends a stream. No client can send them, but a module of the server
+-- may have made a stanza or a name of something that was no XML.
+local function allowed(text)
+	return (gsub(gsub(text, "[%z\1-\8\11\12\14-\31]", " "), "\239\191[\190\191]", " ")); -- control characters, U+FFFE, U+FFFF
+end
+
+local function escape(text) return find(text, "[&<>'\"%c\239]") and xml_escape(allowed(text)) or text; end
 
 local end_gathering; -- sends the stanza and asks who was expected to answer; below
 
@@ -415,9 +422,9 @@ do
 	-- A name for people to read, or nil.
 	function clean_name(name)
 		if type(name) ~= "string" then return nil; end
-		name = gsub(gsub(cut(name, 1024), "[%c]+", " "), "\194[\128-\159]", " ");
+		name = gsub(gsub(allowed(cut(name, 1024)), "%c", " "), "\194[\128-\159]", " ");
 		name = gsub(gsub(name, "\226\128[\139-\143\168-\174]", ""), "\226\129[\160-\169]", ""); -- zero width, direction
-		name = gsub(gsub(name, "\239\187\191", ""), "\239\191[\190\191]", ""); -- the latter two no XML may hold
+		name = gsub(name, "\239\187\191", "");
 		name = trim(name);
 		if is_blank(name) then return nil; end
 		return trim_end(cut(name, limits.name));

@@ -832,6 +832,80 @@ def a_stanza_never_exceeds_64_kib(w):
     same(w.bridge.next(bob), body='short', id=None)
 
 
+# Messages: what XML cannot hold -----------------------------------------------------------------------------------------
+# One such character ends the link, for all accounts: the bridge reads it as every parser does, and fails.
+
+BYTES = {  # in the address of a file, whose last part is its name; and what is to be read there
+    'U+FFFE': ('%ef%bf%be', ' '), 'U+FFFF': ('%EF%BF%BF', ' '), 'NUL': ('%00', ' '), 'U+0001': ('%01', ' '), 'U+001F': ('%1f', ' '),
+    'a line break': ('%0a', ' '), 'U+007F': ('%7f', ' '), 'U+0085': ('%c2%85', ' '), 'a surrogate': ('%ed%a0%80', None),
+    'a pair of surrogates': ('%ed%a0%bd%ed%b9%82', None), 'a code of too many bytes': ('%c0%af', None),
+    'a code above Unicode': ('%f4%90%80%80', None), 'half a character': ('%e2%82', None), 'the end of a character': ('%82%ac', None),
+    'a byte of no character': ('%ff', None), 'U+1FFFF': ('%f0%9f%bf%bf', '\U0001ffff')}
+
+
+def no_file_name_ends_the_link(kind, written, read):
+    def run(w):
+        bob, alice = w.account(), w.sender()
+        name = f'a{written if read is None else read}b.jpg'
+        address = f'https://up.example.com/7/a{written}b.jpg'
+        alice.message(bob, address, extra=f"<x xmlns='jabber:x:oob'><url>{address}</url></x>")
+        event = w.bridge.next(bob)
+        same(event, file=name, body=None)
+        assert event.attr['kind'] == 'image', event
+        alice.message(bob, 'aesgcm' + address[5:] + '#' + 'a' * 88)
+        same(w.bridge.next(bob), file=name, body=None)
+        alice.message(bob, extra="<file-sharing xmlns='urn:xmpp:sfs:0'><file xmlns='urn:xmpp:file:metadata:0'><size>1</size></file><sources>"
+                                 f"<url-data xmlns='http://jabber.org/protocol/url-data' target='{address}'/></sources></file-sharing>")
+        same(w.bridge.next(bob), file=name)
+    run.__name__ = f'a file whose name has {kind} harms no link'.replace(' ', '_')
+    case(run)
+
+
+for each, (bytes_written, text_read) in BYTES.items():
+    no_file_name_ends_the_link(each, bytes_written, text_read)
+
+
+@case
+def every_text_that_is_cut_is_cut_between_two_characters(w):
+    bob, alice = w.account(), w.sender()
+    for character in ('é', '你', '🙂'):
+        for shift in range(4):
+            text = 'x' * shift + character * 2500
+            percent = ''.join(f'%{b:02x}' for b in text[:200].encode())
+            alice.message(bob, extra=f"<x xmlns='jabber:x:oob'><url>https://a/{percent}</url></x>")
+            assert w.bridge.next(bob).file.startswith('x' * shift + character * 60)
+            alice.message(bob, extra=f'<subject>{text}</subject>')
+            assert text.startswith(w.bridge.next(bob).body)
+            alice.message(bob, 'x', extra=f"<spoiler xmlns='urn:xmpp:spoiler:0'>{text}</spoiler><subject>{text}</subject>")
+            assert text.startswith(w.bridge.next(bob).body)
+            alice.message(bob, extra=f"<body xml:lang='de'>{text}</body><body xml:lang='fr'>{text}</body>")
+            assert all(text.startswith(body) for _, body in w.bridge.next(bob).bodies)
+
+
+@case
+def what_the_server_itself_writes_harms_no_link(w):
+    """A command or a gateway says what was never XML."""
+    bob, alice = w.account(), w.account()
+    for character in ('\x14', '\x1f', '\ufffe', '\uffff'):
+        w.server.name_contact(bob, alice, f'Al{character}ice')
+        w.server.say(alice, bob, f'a{character}b')
+        same(w.bridge.next(bob), body='a b', name='Al ice')
+        bob = w.account()
+
+
+@case
+def a_client_that_sends_what_xml_cannot_hold_harms_no_link(w):
+    bob, alice = w.account(), w.sender()
+    for written in ('\ufffe', '\uffff', '\x01', '\x1f', '&#xffff;', '&#1;', '&#xd800;'):
+        for stanza in ("<message to='{}' id='{}'><body>x</body></message>", "<message to='{}' id='x'><body>{}</body></message>",
+                       "<message to='{}' type='chat' id='x'><propose xmlns='urn:xmpp:jingle-message:0' id='{}'><description "
+                       "xmlns='urn:xmpp:jingle:apps:rtp:1' media='audio'/></propose></message>"):
+            wrong = w.login(alice.account, 'wrong')
+            wrong.send(stanza.format(bob, written))
+            wrong.wait_closed()
+    assert w.nothing_but(bob, alice) == []
+
+
 # Messages: every kind that clients send ---------------------------------------------------------------------------------
 
 class Stage:
@@ -995,6 +1069,8 @@ def vectors_with_an_element_broken_nested_repeated_or_oversized_harm_nothing(w):
         except Exception as e:
             ended = stage.was_ended()
             w.close_stage()
+            if w.bridge.closed:
+                w.connect()
             if ended:  # the server itself does not take such a stanza
                 refused += 1
                 continue

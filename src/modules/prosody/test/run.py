@@ -85,10 +85,12 @@ class World:
         sender.message(account, body)
         return (bridge or self.bridge).upto(account, body)
 
-    def end_case(self):
+    def end_case(self, failed=False):
         for stream in self.streams:
             stream.cut()
         self.streams = []
+        if failed:  # the next case begins with a link of its own
+            self.bridge.cut()
         if self.bridge.closed:
             self.close_stage()
         if self.server.process.poll() is not None:  # a case that failed half-way
@@ -114,7 +116,7 @@ def main(arguments):
         for case in cases.CASES:
             if words and not any(w in case.__name__ for w in words):
                 continue
-            begun = time.monotonic()
+            begun, failed_before = time.monotonic(), failed
             try:
                 case(world)
                 passed += 1
@@ -127,7 +129,7 @@ def main(arguments):
                 if failed == FAILURES_MAX and '--all' not in arguments:
                     print(f'gave up after {failed} failures')
                     break
-            world.end_case()
+            world.end_case(failed > failed_before)
         faults = [line for line in server.log().splitlines() if server.is_fault(line)]
         if not words:
             failed, passed = failed + bool(faults), passed + (not faults)

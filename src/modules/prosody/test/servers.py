@@ -180,6 +180,20 @@ push_relay_ack_timeout = {ACK_TIMEOUT}
     def disable_user(self, account):
         self.shell(f'user:disable("{account}")')
 
+    def name_contact(self, account, other, name):
+        user, host = account.split('@')
+        item = f'{{ name = {self.quoted(name)}, subscription = "both", groups = {{}} }}'
+        self.shell(f'>require "core.rostermanager".load_roster("{user}", "{host}")["{other}"] = {item}')
+
+    def quoted(self, text):
+        return '"' + ''.join(f'\\{byte:03}' for byte in text.encode()) + '"'
+
+    def say(self, sender, to, text):
+        """A message that a module makes."""
+        quoted = self.quoted(text)
+        message = f'require "util.stanza".message({{ from = "{sender}/a", to = "{to}", type = "chat", id = {quoted} }}, {quoted})'
+        self.shell(f'>prosody.core_route_stanza(prosody.hosts["{HOST}"], {message})')
+
     def enable_user(self, account):
         self.shell(f'user:enable("{account}")')
 
@@ -331,6 +345,15 @@ host_config:
     def disable_user(self, account):
         user, host = account.split('@')
         self.api('ban_account', user=user, host=host, reason='test')
+
+    def name_contact(self, account, other, name):
+        (localuser, localhost), (user, host) = account.split('@'), other.split('@')
+        group = {'groups': []} if self.bans else {'group': ''}  # since 24.02
+        self.api('add_rosteritem', localuser=localuser, localhost=localhost, user=user, host=host, nick=name, subs='both', **group)
+
+    def say(self, sender, to, text):
+        """A message that a command makes."""
+        self.api('send_message', type='chat', **{'from': f'{sender}/a'}, to=to, subject='', body=text)
 
     def enable_user(self, account):
         user, host = account.split('@')

@@ -63,7 +63,7 @@ class Stream:
             self.closed = True
             return
         self.parser.feed(data)
-        for kind, element in self.parser.read_events():
+        for kind, element in self.parsed():
             if kind == 'start':
                 self.depth += 1
                 if self.depth == 1:
@@ -74,6 +74,14 @@ class Stream:
                     self.inbox.append(element)
                 elif self.depth == 0:
                     self.closed = True
+
+    def parsed(self):
+        """What the parser makes of it; what is not XML ends the stream, as it does for every peer."""
+        try:
+            yield from self.parser.read_events()
+        except ET.ParseError:
+            self.cut()
+            raise
 
     def wait(self, ready, timeout=TIMEOUT):
         end = time.monotonic() + timeout
