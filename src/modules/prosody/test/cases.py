@@ -854,8 +854,9 @@ def no_file_name_ends_the_link(kind, written, read):
         assert event.attr['kind'] == 'image', event
         alice.message(bob, 'aesgcm' + address[5:] + '#' + 'a' * 88)
         same(w.bridge.next(bob), file=name, body=None)
-        alice.message(bob, extra="<file-sharing xmlns='urn:xmpp:sfs:0'><file xmlns='urn:xmpp:file:metadata:0'><size>1</size></file><sources>"
-                                 f"<url-data xmlns='http://jabber.org/protocol/url-data' target='{address}'/></sources></file-sharing>")
+        source = f"<url-data xmlns='http://jabber.org/protocol/url-data' target='{address}'/>"
+        alice.message(bob, extra="<file-sharing xmlns='urn:xmpp:sfs:0'><file xmlns='urn:xmpp:file:metadata:0'><size>1</size></file>"
+                                 f'<sources>{source}</sources></file-sharing>')
         same(w.bridge.next(bob), file=name)
     run.__name__ = f'a file whose name has {kind} harms no link'.replace(' ', '_')
     case(run)
@@ -1084,8 +1085,8 @@ def vectors_with_an_element_broken_nested_repeated_or_oversized_harm_nothing(w):
             raise AssertionError(f'{told}: {vector.name}: {e}; but not with one alone') from e
     w.close_stage()
     faults = [line for line in w.server.log().splitlines() if w.server.is_fault(line)]
-    print(f'      {count * MUTANTS} stanzas, {refused} times the server ended a client, {MUTANTS} took the server {slowest:.2f} s at most ({told})',
-          flush=True)
+    print(f'      {count * MUTANTS} stanzas, {refused} times the server ended a client, '
+          f'{MUTANTS} took the server {slowest:.2f} s at most ({told})', flush=True)
     assert not faults, faults[:3]
     assert refused <= count / 5 and slowest < 3, f'{told}: {refused} of {count}, {slowest}'
 
