@@ -849,15 +849,14 @@ def no_file_name_ends_the_link(kind, written, read):
         name = f'a{written if read is None else read}b.jpg'
         address = f'https://up.example.com/7/a{written}b.jpg'
         alice.message(bob, address, extra=f"<x xmlns='jabber:x:oob'><url>{address}</url></x>")
-        event = w.bridge.next(bob)
-        same(event, file=name, body=None)
-        assert event.attr['kind'] == 'image', event
         alice.message(bob, 'aesgcm' + address[5:] + '#' + 'a' * 88)
-        same(w.bridge.next(bob), file=name, body=None)
         source = f"<url-data xmlns='http://jabber.org/protocol/url-data' target='{address}'/>"
         alice.message(bob, extra="<file-sharing xmlns='urn:xmpp:sfs:0'><file xmlns='urn:xmpp:file:metadata:0'><size>1</size></file>"
                                  f'<sources>{source}</sources></file-sharing>')
-        same(w.bridge.next(bob), file=name)
+        for _ in range(3):
+            event = w.bridge.next(bob)
+            same(event, file=name, body=None)
+            assert event.attr['kind'] == 'image', event
     run.__name__ = f'a file whose name has {kind} harms no link'.replace(' ', '_')
     case(run)
 
@@ -874,13 +873,13 @@ def every_text_that_is_cut_is_cut_between_two_characters(w):
             text = 'x' * shift + character * 2500
             percent = ''.join(f'%{b:02x}' for b in text[:200].encode())
             alice.message(bob, extra=f"<x xmlns='jabber:x:oob'><url>https://a/{percent}</url></x>")
-            assert w.bridge.next(bob).file.startswith('x' * shift + character * 60)
             alice.message(bob, extra=f'<subject>{text}</subject>')
-            assert text.startswith(w.bridge.next(bob).body)
             alice.message(bob, 'x', extra=f"<spoiler xmlns='urn:xmpp:spoiler:0'>{text}</spoiler><subject>{text}</subject>")
-            assert text.startswith(w.bridge.next(bob).body)
             alice.message(bob, extra=f"<body xml:lang='de'>{text}</body><body xml:lang='fr'>{text}</body>")
-            assert all(text.startswith(body) for _, body in w.bridge.next(bob).bodies)
+            assert w.bridge.next(bob).file.startswith('x' * shift + character * 60)
+            for languages in (1, 1, 2):
+                bodies = [body for _, body in w.bridge.next(bob).bodies]
+                assert len(bodies) == languages and all(text.startswith(body) for body in bodies), bodies
 
 
 @case
