@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# test.sh [--yes] [--faults | --servers | --all]: installs what is missing (it asks first at a terminal, unless --yes), builds, and runs every
-# check and test, also against real Prosody, ejabberd and PostgreSQL. --faults runs the slow fault tests instead (docs/faults.md),
-# --servers every case of the modules in the servers of Debian's next release and of its unstable suite; --all runs everything. The last lines are the seconds of each suite and the count. Exit code 0: all passed; 1: not; 2: something is
-# missing and cannot be installed here.
+# test.sh [--yes] [--faults | --servers | --all]: installs what is missing (it asks first at a terminal, unless --yes), builds,
+# and runs every fast check and test, also against real Prosody, ejabberd and PostgreSQL. Instead of these, --faults runs the slow
+# fault tests (docs/faults.md), and --servers every case of the modules in the servers of Debian's next release and of its unstable
+# suite (eng/servers.sh); --all runs everything. The last lines are the seconds of each suite and the count.
+# Exit code 0: all passed; 1: not; 2: something is missing and cannot be installed here.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")" || exit 2
 . eng/install.sh
