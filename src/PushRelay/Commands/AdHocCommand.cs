@@ -4,8 +4,8 @@ using PushRelay.Xmpp;
 namespace PushRelay.Commands;
 
 /// <summary>
-/// One command that accounts can run over XMPP (XEP-0050). A new one is a class of its own, registered as <see cref="AdHocCommand"/> by its
-/// module; discovery lists it.
+/// One command that accounts can run over XMPP (XEP-0050). A new one is a class of its own and a line in <see cref="CommandServices"/>;
+/// discovery lists it.
 /// </summary>
 internal abstract class AdHocCommand
 {

@@ -3,7 +3,7 @@ using PushRelay.Push;
 
 namespace PushRelay.Devices;
 
-/// <summary>What a client asks to have registered, as it said it; nothing is checked yet. The same for every door.</summary>
+/// <summary>What a client asks to have registered, as it said it; nothing is checked yet.</summary>
 internal sealed record RegistrationRequest
 {
     /// <summary>The app's own installation id; null: the relay makes one, or the token names a device that is there.</summary>
@@ -23,8 +23,7 @@ internal sealed record RegistrationRequest
     /// <summary>By channel (<see cref="Channels"/>), as the network gave them to the app.</summary>
     public required IReadOnlyDictionary<string, string> Tokens { get; init; }
 
-    /// <summary>Binds the device to the sessions of this XMPP resource; over XMPP that of the sender's full JID, where the form has
-    /// none.</summary>
+    /// <summary>Binds the device to the sessions of this XMPP resource.</summary>
     public string? Resource { get; init; }
 
     public string? Locale { get; init; }

@@ -1,7 +1,8 @@
 namespace PushRelay.Links;
 
 /// <summary>
-/// How many requests of one kind this node works on at once: in all, and for one sender, so that no sender keeps the others out.
+/// How many requests of one kind that came over XMPP this node works on at once: in all, and for one sender, so that no sender keeps
+/// the others out. Not the permits of alerts, which are Outbox's.
 /// Thread-safe.
 /// </summary>
 /// <param name="inAll">Of all senders together.</param>

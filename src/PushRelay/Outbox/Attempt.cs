@@ -16,7 +16,7 @@ internal sealed record Attempt
 
     public required int DurationMs { get; init; }
 
-    /// <summary>The provider's status, null where no answer came.</summary>
+    /// <summary>The push network's status, null where no answer came.</summary>
     public int? Status { get; init; }
 
     /// <summary>The push network's own word, such as <c>apns_Unregistered</c>.</summary>

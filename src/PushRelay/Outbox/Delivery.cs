@@ -77,7 +77,8 @@ internal static class Reasons
 }
 
 /// <summary>
-/// One event for one device: the row of the ledger and of the outbox at once. Only <see cref="OutboxQueue"/> changes its state.
+/// One event for one device: the row of the ledger and of the outbox at once. Once written, only
+/// <see cref="OutboxQueue"/> changes its state, by the rules of <see cref="Transitions"/>.
 /// </summary>
 internal sealed class Delivery
 {
@@ -170,7 +171,7 @@ internal sealed class Delivery
     /// <summary>Requests made, counted when the row is claimed.</summary>
     public int Attempts { get; set; }
 
-    /// <summary>Of <see cref="Attempts"/> those that do not use up <c>Dispatch:MaxAttempts</c>: the network's or the provider's outage, not
+    /// <summary>Of <see cref="Attempts"/> those that do not use up <c>Dispatch:MaxAttempts</c>: the push network's outage or the operator's fault, not
     /// this delivery's fault.</summary>
     public int AttemptsExcused { get; init; }
 

@@ -3,8 +3,9 @@ using PushRelay.Push;
 namespace PushRelay.Outbox;
 
 /// <summary>
-/// The right to have one alert in hand. Taken before the alert is claimed, owned by the claimed alert; disposing is the only way back. Any
-/// thread may dispose, and as often as it likes.
+/// The right to have one alert in hand. An insert takes it before it claims; a claim takes it afterwards, within what
+/// <see cref="Permits.Claimable"/> allowed. The claimed alert owns it; disposing is the only way back. Any thread may dispose, and as
+/// often as it likes.
 /// </summary>
 internal sealed class Permit : IDisposable
 {

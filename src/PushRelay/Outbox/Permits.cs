@@ -4,7 +4,8 @@ namespace PushRelay.Outbox;
 
 /// <summary>
 /// Gives out permits. Apps do not hold each other up: half of <c>Dispatch:Concurrency</c> is divided among them, the other half is for
-/// whoever needs it. A lane has no share of its own, but a limit while its circuit is not closed. Thread-safe.
+/// whoever needs it. With one app it has all, and up to twice as many more wait in memory. A lane has no share of its own, but a limit
+/// while its circuit is not closed. Thread-safe.
 /// </summary>
 internal sealed class Permits(WorkSignal signal)
 {

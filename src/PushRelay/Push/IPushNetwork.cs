@@ -63,7 +63,10 @@ internal abstract record TokenCheck
     public sealed record Refused(IReadOnlyDictionary<string, string> Errors) : TokenCheck;
 }
 
-/// <summary>Whose fault it is that a notification was not taken; the network decides it once, for retry policy and circuit.</summary>
+/// <summary>
+/// Whose fault it is that a notification was not taken. The network says it; retry policy and circuit go by it. Only the circuit may
+/// change it: dead tokens in numbers become <see cref="Credentials"/>.
+/// </summary>
 internal enum Fault
 {
     /// <summary>The network is away, or does not answer in time: after a few in a row its lane waits.</summary>

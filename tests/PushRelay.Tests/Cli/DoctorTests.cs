@@ -453,7 +453,7 @@ public sealed class DoctorTests(PostgreSqlServer postgreSql) : IDisposable
     private async Task MigrateAsync() =>
         await (await RelayApp.OpenAsync(null, TestRelay.Settings(folder), TimeProvider.System, Token)).DisposeAsync();
 
-    /// <summary>What it finds, in which no secret stands: line 103 of the list.</summary>
+    /// <summary>What it finds, in which no secret stands: line 103 of docs/security.md.</summary>
     private async Task<IReadOnlyList<DoctorCheck>> ExamineAsync(params string[] settings)
     {
         string[] all = [.. TestRelay.Settings(folder), .. settings];

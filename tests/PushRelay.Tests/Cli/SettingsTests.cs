@@ -85,7 +85,7 @@ public sealed class SettingsTests : IDisposable
     [InlineData("Xmpp:Components:0:Secret=CANARY", "Xmpp:Components:0:Port=99999")]
     public async Task What_stops_the_start_shows_no_secret(params string[] wrong)
     {
-        // line 103
+        // line 103 of docs/security.md
         var exception = await Assert.ThrowsAsync<SettingsException>(() =>
             RelayApp.OpenAsync(
                 null,

@@ -4,7 +4,7 @@ using PushRelay.Presence;
 
 namespace PushRelay.Ingest.Policy;
 
-/// <summary>All that the decision for one device looks at.</summary>
+/// <summary>What the decision for one device looks at, and what explains it to an operator afterwards.</summary>
 internal sealed record PushSituation
 {
     public required EventClass Class { get; init; }

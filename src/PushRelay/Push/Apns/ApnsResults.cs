@@ -3,7 +3,10 @@ using PushRelay.Apns;
 
 namespace PushRelay.Push.Apns;
 
-/// <summary>Says Apple's answer in the relay's words: whose fault a failure is, is decided here and nowhere else.</summary>
+/// <summary>
+/// Turns Apple's answer into the relay's words, with the fault: whose it is that a notification was not taken. Only the lane's circuit
+/// changes that later: it may take dead tokens in numbers for a fault of the credentials.
+/// </summary>
 internal static class ApnsResults
 {
     private const string Prefix = "apns_";
@@ -42,8 +45,10 @@ internal static class ApnsResults
             _ => null,
         };
 
-    /// <summary>429 TooManyRequests and 500 are about one device or one notification; all else that is deferred is Apple's
-    /// outage.</summary>
+    /// <summary>
+    /// 429 TooManyRequests and 500 are about one device or one notification. All else that is deferred counts as an outage of the lane,
+    /// 429 TooManyProviderTokenUpdates too.
+    /// </summary>
     private static Fault FaultOf(ApnsResponse response) =>
         (response.Status, response.KnownReason) switch
         {
