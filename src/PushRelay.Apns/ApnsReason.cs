@@ -133,7 +133,10 @@ internal static class ApnsAnswers
 
     public static ApnsReason? Parse(string? reason) => reason is not null && ByText.TryGetValue(reason, out var known) ? known : null;
 
-    /// <summary>What an answer means for who sent the notification. The reason is asked only where Apple puts answers of different classes under one status.</summary>
+    /// <summary>
+    /// What an answer means for who sent the notification. The reason is asked only where Apple puts answers of different classes under
+    /// one status.
+    /// </summary>
     public static ApnsOutcome Outcome(int status, ApnsReason? reason) =>
         (status, reason) switch
         {

@@ -171,8 +171,8 @@ internal sealed class Delivery
     /// <summary>Requests made, counted when the row is claimed.</summary>
     public int Attempts { get; set; }
 
-    /// <summary>Of <see cref="Attempts"/> those that do not use up <c>Dispatch:MaxAttempts</c>: the push network's outage or the operator's fault, not
-    /// this delivery's fault.</summary>
+    /// <summary>Of <see cref="Attempts"/> those that do not use up <c>Dispatch:MaxAttempts</c>: the push network's outage or the
+    /// operator's fault, not this delivery's fault.</summary>
     public int AttemptsExcused { get; init; }
 
     public required DateTimeOffset CreatedAt { get; init; }

@@ -15,9 +15,8 @@ using PushRelay.Tests.Xmpp;
 namespace PushRelay.Tests.Access;
 
 /// <summary>
-/// Line 102 of docs/security.md: a whole story, with every level of every log on, after which no secret of it stands in the log, in a column of the database or
-/// in an
-/// answer that is not the one that gives it, whether as text, as bytes, in hex or in base64.
+/// Line 102 of docs/security.md: a whole story, with every level of every log on, after which no secret of it stands in the log, in a
+/// column of the database or in an answer that is not the one that gives it, whether as text, as bytes, in hex or in base64.
 /// </summary>
 public abstract class CanaryContract : IAsyncLifetime
 {
