@@ -31,6 +31,8 @@ class World:
     def __init__(self, server, fuzz=10.0, seed=None):
         self.fuzz, self.seed = fuzz, seed
         self.server, self.used, self.streams, self.set = server, 0, [], None
+        for account in cases.STAGE:
+            server.make_account(account)
         self.connect()
 
     def connect(self, host=servers.HOST):
@@ -48,7 +50,9 @@ class World:
     def account(self, host=servers.HOST):
         self.used += 1
         assert self.used < servers.ACCOUNTS - 1, 'more accounts needed'
-        return f'u{self.used}@{host}'
+        account = f'u{self.used}@{host}'
+        self.server.make_account(account)
+        return account
 
     def login(self, account, resource='phone', **options):
         client = Client(self.server.c2s, account, resource, **options)
