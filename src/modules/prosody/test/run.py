@@ -133,7 +133,12 @@ def main(arguments):
                 if failed == FAILURES_MAX and '--all' not in arguments:
                     print(f'gave up after {failed} failures')
                     break
-            world.end_case(failed > failed_before)
+            try:
+                world.end_case(failed > failed_before)
+            except Exception as e:
+                failed += 1
+                print(f'FAIL  the server serves no more cases: {type(e).__name__}: {str(e)[:1500]}', flush=True)
+                break
         faults = [line for line in server.log().splitlines() if server.is_fault(line)]
         if not words:
             failed, passed = failed + bool(faults), passed + (not faults)

@@ -55,7 +55,7 @@ class Server:
                     break
                 except OSError:
                     assert self.process.poll() is None, f'the server died: {self.log()[-2000:]}'
-                    assert time.monotonic() < end, 'the server did not open its ports'
+                    assert time.monotonic() < end, f'the server did not open port {port}: {self.log()[-2000:]}'
                     time.sleep(0.02)  # until the port is open; bounded above
 
     def kill(self, how=signal.SIGKILL):
