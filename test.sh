@@ -177,10 +177,10 @@ fast_suites() {
   tests PushRelay.Interop -trait- pace=slow
   script "The module in Prosody" /usr/bin/python3 src/modules/prosody/test/run.py --server prosody
   script "The module in ejabberd" /usr/bin/python3 src/modules/prosody/test/run.py --server ejabberd
-  script "The module in Prosody of Debian's next release" eng/servers.sh driver trixie --server prosody \
-    vector bind_2 an_account a_stranger
-  script "The module in ejabberd of Debian's next release" eng/servers.sh driver trixie --server ejabberd \
-    vector a_bound_session snapshot an_account a_stranger
+  script "The module in Prosody of Debian's next release" eng/servers.sh driver trixie --server prosody --fuzz 3 \
+    vector harms_no_link bind_2 an_account a_stranger
+  script "The module in ejabberd of Debian's next release" eng/servers.sh driver trixie --server ejabberd --fuzz 3 \
+    vector harms_no_link a_bound_session snapshot an_account a_stranger
 }
 
 newer_servers() {

@@ -16,6 +16,7 @@ from wire import BRIDGE, Client, Timeout, local
 
 CASES = []
 MUTANTS = 10  # wrong stanzas in one write
+UNSTORED = "<no-store xmlns='urn:xmpp:hints'/>"  # beside many messages: each takes an archive longer than all else
 
 
 def case(f):
@@ -908,12 +909,15 @@ def a_client_that_sends_what_xml_cannot_hold_harms_no_link(w):
 
 # Messages: every kind that clients send ---------------------------------------------------------------------------------
 
+STAGE = f'u0@{HOST}', f'u{ACCOUNTS - 1}@{HOST}'  # fresh accounts have higher numbers than the first, and end before the last
+
+
 class Stage:
     """Bob, alice, a room of the server and a hall of the component, for all vectors: each starts from the same state."""
 
     def __init__(self, w):
-        self.bob, self.gateway = f'u0@{HOST}', COMPONENT  # fresh accounts have higher numbers, and end before the last
-        self.alice = Client(w.server.c2s, f'u{ACCOUNTS - 1}@{HOST}', 'a').available()
+        (self.bob, alice), self.gateway = STAGE, COMPONENT
+        self.alice = Client(w.server.c2s, alice, 'a').available()
         self.client = Client(w.server.c2s, self.bob, 'phone').available().sync()
         self.phone, self.hall = self.client.full, f'hall@{COMPONENT}'
         self.room = join(self.alice, 'alice')
@@ -1080,7 +1084,7 @@ def vectors_with_an_element_broken_nested_repeated_or_oversized_harm_nothing(w):
                 try:
                     send(vector, [ET.tostring(root, encoding='unicode')])
                 except Exception as again:
-                    raise AssertionError(f'{told}: {vector.name}: {stanza[:1000]}: {again}') from again
+                    raise AssertionError(f'{told}: {vector.name}: {e}: {stanza[:1000]}: {again}') from again
             raise AssertionError(f'{told}: {vector.name}: {e}; but not with one alone') from e
     w.close_stage()
     faults = [line for line in w.server.log().splitlines() if w.server.is_fault(line)]
@@ -1636,7 +1640,7 @@ def nothing_is_lost_or_renumbered_over_links_that_are_cut_in_the_middle(w):
     bob, alice, total = w.account(), w.sender(), 1000
     w.bridge.ack(w.bridge.last)
     epoch, position, got = w.bridge.epoch, w.bridge.last, {}
-    ids = [alice.message(bob, str(n)) for n in range(total)]  # the server works them off while links come and go
+    ids = [alice.message(bob, str(n), extra=UNSTORED) for n in range(total)]  # the server works them off while links come and go
     while len(got) < total:
         goal = min(total, len(got) + total // 5)
         while len(got) < goal:
@@ -1657,7 +1661,7 @@ def nothing_is_lost_or_renumbered_over_links_that_are_cut_in_the_middle(w):
 @case
 def events_that_come_close_together_share_a_stanza_in_their_order(w):
     bob, alice, total = w.account(), w.sender(), 500
-    ids = [alice.message(bob, str(n)) for n in range(total)]
+    ids = [alice.message(bob, str(n), extra=UNSTORED) for n in range(total)]
     events = [w.bridge.next(bob) for _ in range(total)]
     assert [e.id for e in events] == ids and [e.at for e in events] == sorted(e.at for e in events)
     assert len({e.seq for e in events}) <= total / 2 and max(e.at[1] for e in events) <= 100, len({e.seq for e in events})
@@ -1820,7 +1824,7 @@ def long_messages_fill_the_queue_by_their_bytes(w):
 def a_message_to_many_invented_resources_is_not_remembered_without_end(w):
     bob, alice = w.account(), w.sender()
     for n in range(150):
-        alice.send(f"<message to='{bob}/r{n}' type='chat'><body>one</body></message>")
+        alice.send(f"<message to='{bob}/r{n}' type='chat'><body>one</body>{UNSTORED}</message>")
     same(w.bridge.next(bob), body='one')
     assert [e.body for e in w.nothing_but(bob, alice)] == ['one']
 
@@ -2067,7 +2071,8 @@ def two_nodes_of_a_cluster_are_two_streams_over_one_link(w):
         link.event(second.node, lambda e: e.kind == 'heartbeat')  # its hello
         sessions, result = link.ask(second.node)
         assert (sessions, result['node']) == ([], second.node), (sessions, result)
-        alice, bob = (Client(node.c2s, f'u{n}@{HOST}', 'phone').available().sync() for n, node in ((1, first), (2, second)))
+        alice, bob = (Client(node.c2s, account, 'phone').available().sync()
+                      for account, node in zip(cluster.ACCOUNTS, (first, second)))
         for node, client in ((first, alice), (second, bob)):
             same(link.event(node.node, lambda e: e.available == 'true'), jid=client.full, state='active')
         # who sends says what was sent, on the node of its session

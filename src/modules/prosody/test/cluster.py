@@ -8,16 +8,17 @@ import servers
 from wire import BRIDGE, TIMEOUT, Bridge, Event, Timeout, free_ports, local
 
 
+ACCOUNTS = f'u1@{servers.HOST}', f'u2@{servers.HOST}'  # of both nodes
+
+
 def distribution(name):
     return ['-name', name, '-setcookie', 'push-relay-test', '-kernel', 'inet_dist_use_interface', '{127,0,0,1}']
 
 
 class Node(servers.Ejabberd):
-    def __init__(self, name, epmd, first):
-        self.node, self.epmd, self.first = f'{name}@127.0.0.1', epmd, first
+    def __init__(self, name, epmd):
+        self.node, self.epmd = f'{name}@127.0.0.1', epmd
         super().__init__()
-        if not first:
-            (self.dir / 'registered').touch()  # the accounts are those of the first
 
     def command(self):
         return [*super().command()[:1], *distribution(self.node), *super().command()[1:]]
@@ -35,10 +36,12 @@ class Cluster:
         self.nodes = []
 
     def __enter__(self):
-        self.nodes = [Node('first', self.epmd_port, True), Node('second', self.epmd_port, False)]
+        self.nodes = [Node('first', self.epmd_port), Node('second', self.epmd_port)]
         try:
             for node in self.nodes:
                 node.start()
+            for account in ACCOUNTS:
+                self.nodes[0].make_account(account)
             self.join()
             self.wait_joined()
         except BaseException:

@@ -23,7 +23,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import servers  # noqa: E402
 from wire import BRIDGE, Bridge, Client  # noqa: E402
 
-SENDERS, RECEIVERS = 4, 20
+SENDERS, RECEIVERS = 4, servers.MEASURED - 4
 BODY = 'Shall we meet at the usual place tonight, at eight?'
 PATIENCE = 120  # seconds for a burst
 

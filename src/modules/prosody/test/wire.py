@@ -2,6 +2,7 @@
 import base64
 import collections
 import hashlib
+import random
 import re
 import select
 import socket
@@ -311,9 +312,15 @@ class Bridge(Stream):
 
 
 def free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    for s in sockets:
-        s.bind(('127.0.0.1', 0))
+    """Below those that the system gives to connections: one of them could take the port of a server that is started again."""
+    sockets = []
+    while len(sockets) < count:
+        s = socket.socket()
+        try:
+            s.bind(('127.0.0.1', random.randrange(10000, 32768)))
+            sockets.append(s)
+        except OSError:
+            s.close()
     ports = [s.getsockname()[1] for s in sockets]
     for s in sockets:
         s.close()
