@@ -4,23 +4,26 @@ using PushRelay.Devices;
 using PushRelay.Outbox;
 using PushRelay.Push;
 using PushRelay.Storage;
+using PushRelay.Telemetry;
 
 namespace PushRelay.Dispatch;
 
 /// <summary>Brings back what a dead node held, ends what is stale, forgets what is old. Any number of nodes may do so at once.</summary>
 internal sealed partial class Housekeeping(
-    OutboxQueue outbox,
+    OutboxUpkeep upkeep,
     IDbContextFactory<RelayDb> databases,
     WriteGate turns,
     DatabaseClock databaseClock,
     IOptions<DispatchOptions> dispatch,
     IOptions<RetentionOptions> retention,
     PushNetworks networks,
+    Conditions conditions,
     WorkSignal signal,
     TimeProvider clock,
     ILogger<Housekeeping> logger
 ) : BackgroundService
 {
+    private const string Work = "housekeeping";
     private const int PruneMax = 1000;
 
     // with the pauses between them, ten times what one node takes in
@@ -37,6 +40,7 @@ internal sealed partial class Housekeeping(
             try
             {
                 await SweepAsync(stoppingToken);
+                conditions.Clear(ConditionKind.DatabaseDown, Work);
                 if (clock.GetElapsedTime(pruned) >= PruneEvery)
                 {
                     foreach (var ((app, platform), count) in await OrphansAsync(stoppingToken))
@@ -63,20 +67,20 @@ internal sealed partial class Housekeeping(
             }
             catch (Exception exception)
             {
-                Failed(exception.Message);
+                conditions.Raise(ConditionKind.DatabaseDown, Work, exception.GetBaseException().Message);
             }
         } while (await NextAsync(timer, stoppingToken));
     }
 
     internal async Task SweepAsync(CancellationToken cancellationToken)
     {
-        var released = await outbox.ReleaseExpiredAsync(dispatch.Value.MaxAttempts, cancellationToken);
+        var released = await upkeep.ReleaseExpiredAsync(dispatch.Value.MaxAttempts, cancellationToken);
         int expired = 0,
             round;
         do
         {
-            expired += round = await outbox.ExpireAsync(cancellationToken);
-        } while (round == OutboxQueue.ExpireMax && expired < RoundsMax * OutboxQueue.ExpireMax);
+            expired += round = await upkeep.ExpireAsync(cancellationToken);
+        } while (round == OutboxUpkeep.ExpireMax && expired < RoundsMax * OutboxUpkeep.ExpireMax);
 
         if (released > 0)
         {
@@ -102,7 +106,7 @@ internal sealed partial class Housekeeping(
         await using var transaction = await db.Database.BeginTransactionAsync(cancellationToken);
         var before = await databaseClock.NowAsync(db, cancellationToken) - retention.Value.Deliveries;
         await DeviceRegistry.RecordLastAcceptedAsync(db, OutboxQueue.LastAcceptedOfOldest(db, before, PruneMax), cancellationToken);
-        var pruned = await OutboxQueue.PruneAsync(db, before, PruneMax, cancellationToken);
+        var pruned = await OutboxUpkeep.PruneAsync(db, before, PruneMax, cancellationToken);
         await transaction.CommitAsync(cancellationToken);
         return pruned;
     }
@@ -152,7 +156,4 @@ internal sealed partial class Housekeeping(
         Message = "{Count} deliveries wait for app {App} on {Platform}, which setting Apps does not have: configure it, or they expire"
     )]
     private partial void Orphaned(int count, string app, string platform);
-
-    [LoggerMessage(Level = LogLevel.Warning, Message = "Housekeeping has to wait: {Problem}")]
-    private partial void Failed(string problem);
 }

@@ -232,7 +232,8 @@ public abstract class PermitLeakContract : IAsyncLifetime
         {
             set =
             [
-                $"CREATE FUNCTION {Trap}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'trapped' USING ERRCODE = '23514'; END $$",
+                $"CREATE FUNCTION {Trap}() RETURNS trigger LANGUAGE plpgsql AS "
+                    + "$$ BEGIN RAISE EXCEPTION 'trapped' USING ERRCODE = '23514'; END $$",
                 $"CREATE TRIGGER {Trap} BEFORE {statement} ON deliveries FOR EACH ROW EXECUTE FUNCTION {Trap}()",
             ];
             clear = [$"DROP TRIGGER {Trap} ON deliveries", $"DROP FUNCTION {Trap}"];
