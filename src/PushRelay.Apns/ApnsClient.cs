@@ -71,7 +71,7 @@ public sealed partial class ApnsClient : IAsyncDisposable
 
     /// <summary>
     /// Sends one push and waits for Apple's answer, at most <see cref="ApnsClientOptions.RequestTimeout"/>. What Apple certainly has not
-    /// processed (a stream it refused, a connection it closed first) is sent again, at most three times in all, within that time; what
+    /// processed (a stream it refused, a connection it closed first) is sent again, at most ten times in all, within that time; what
     /// it may have processed never is.
     /// </summary>
     /// <exception cref="ArgumentException">The notification is one that Apple would refuse whatever the device; the message says

@@ -10,13 +10,14 @@ namespace PushRelay.Dispatch;
 
 /// <summary>Brings back what a dead node held, ends what is stale, forgets what is old. Any number of nodes may do so at once.</summary>
 internal sealed partial class Housekeeping(
-    OutboxQueue outbox,
+    OutboxUpkeep upkeep,
     IDbContextFactory<RelayDb> databases,
     WriteGate turns,
     DatabaseClock databaseClock,
     IOptions<DispatchOptions> dispatch,
     IOptions<RetentionOptions> retention,
     PushNetworks networks,
+    Conditions conditions,
     WorkSignal signal,
     Conditions conditions,
     TimeProvider clock,
@@ -40,6 +41,7 @@ internal sealed partial class Housekeeping(
             try
             {
                 await SweepAsync(stoppingToken);
+                conditions.Clear(ConditionKind.DatabaseDown, Work);
                 if (clock.GetElapsedTime(pruned) >= PruneEvery)
                 {
                     foreach (var ((app, platform), count) in await OrphansAsync(stoppingToken))
@@ -72,20 +74,20 @@ internal sealed partial class Housekeeping(
             }
             catch (Exception exception)
             {
-                Failed(exception);
+                conditions.Raise(ConditionKind.DatabaseDown, Work, exception.GetBaseException().Message);
             }
         } while (await NextAsync(timer, stoppingToken));
     }
 
     internal async Task SweepAsync(CancellationToken cancellationToken)
     {
-        var released = await outbox.ReleaseExpiredAsync(dispatch.Value.MaxAttempts, cancellationToken);
+        var released = await upkeep.ReleaseExpiredAsync(dispatch.Value.MaxAttempts, cancellationToken);
         int expired = 0,
             round;
         do
         {
-            expired += round = await outbox.ExpireAsync(cancellationToken);
-        } while (round == OutboxQueue.ExpireMax && expired < RoundsMax * OutboxQueue.ExpireMax);
+            expired += round = await upkeep.ExpireAsync(cancellationToken);
+        } while (round == OutboxUpkeep.ExpireMax && expired < RoundsMax * OutboxUpkeep.ExpireMax);
 
         if (released > 0)
         {
@@ -111,7 +113,7 @@ internal sealed partial class Housekeeping(
         await using var transaction = await db.Database.BeginTransactionAsync(cancellationToken);
         var before = await databaseClock.NowAsync(db, cancellationToken) - retention.Value.Deliveries;
         await DeviceRegistry.RecordLastAcceptedAsync(db, OutboxQueue.LastAcceptedOfOldest(db, before, PruneMax), cancellationToken);
-        var pruned = await OutboxQueue.PruneAsync(db, before, PruneMax, cancellationToken);
+        var pruned = await OutboxUpkeep.PruneAsync(db, before, PruneMax, cancellationToken);
         await transaction.CommitAsync(cancellationToken);
         return pruned;
     }
@@ -161,7 +163,4 @@ internal sealed partial class Housekeeping(
         Message = "{Count} deliveries wait for app {App} on {Platform}, which setting Apps does not have: configure it, or they expire"
     )]
     private partial void Orphaned(int count, string app, string platform);
-
-    [LoggerMessage(Level = LogLevel.Error, Message = "Housekeeping failed; it is tried again in a second")]
-    private partial void Failed(Exception exception);
 }

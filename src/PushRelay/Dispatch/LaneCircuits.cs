@@ -49,8 +49,7 @@ internal sealed class LaneCircuits : IHealthCheck
             .CreateObservableGauge(
                 "pushrelay.provider.circuit.open",
                 OpenByNetwork,
-                description: "lanes of this app and push network whose deliveries wait, "
-                    + "because the credentials are refused or the network is away"
+                description: "lanes of this app and push network that do not send: credentials are refused, or the network is away"
             );
     }
 

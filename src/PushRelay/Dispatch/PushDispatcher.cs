@@ -12,6 +12,7 @@ namespace PushRelay.Dispatch;
 /// </summary>
 internal sealed partial class PushDispatcher(
     OutboxQueue outbox,
+    OutboxUpkeep upkeep,
     ReadyQueue ready,
     Permits permits,
     WorkSignal signal,
@@ -72,7 +73,7 @@ internal sealed partial class PushDispatcher(
     {
         try
         {
-            await outbox.RecoverAfterCrashAsync(options.Value.MaxAttempts, options.Value.LeaseDuration, CancellationToken.None);
+            await upkeep.RecoverAfterCrashAsync(options.Value.MaxAttempts, options.Value.LeaseDuration, CancellationToken.None);
         }
         catch (Exception exception)
         {

@@ -214,8 +214,8 @@ internal sealed class Delivery
                     );
                     table.HasCheckConstraint(
                         "deliveries_coalesced_into_its_head",
-                        $"(state <> {States.Coalesced} OR coalesced_into IS NOT NULL) AND "
-                            + $"(state IN ({States.Sending}, {States.Coalesced}) OR coalesced_into IS NULL)"
+                        $"(state <> {States.Coalesced} OR coalesced_into IS NOT NULL) "
+                            + $"AND (state IN ({States.Sending}, {States.Coalesced}) OR coalesced_into IS NULL)"
                     );
                     table.HasCheckConstraint(
                         "deliveries_sent_to_a_device",

@@ -19,14 +19,6 @@ internal sealed class OutboxQueue(
     TimeProvider timers
 )
 {
-    /// <summary>Rows that one <see cref="ExpireAsync"/> ends at most.</summary>
-    public const int ExpireMax = 1000;
-
-    // the longest wait between two attempts, and its jitter
-    private static readonly TimeSpan WaitMax = TimeSpan.FromMinutes(61);
-
-    private readonly ClockSteps steps = new(timers);
-
     /// <summary>
     /// Adds rows to the caller's transaction; a row that is there already is left out. What is due and gets a permit is claimed at once.
     /// </summary>
@@ -112,7 +104,8 @@ internal sealed class OutboxQueue(
     /// <summary>
     /// Claims due ordering keys for <paramref name="lease"/>, the longest due first; two callers never get the same one, and none while one
     /// of its rows is in flight. An ordering key gives one alert: its oldest row, whose attempt counts from here, and what else of it is
-    /// due or will be within <paramref name="horizon"/>.
+    /// due
+    /// or will be within <paramref name="horizon"/>.
     /// </summary>
     /// <param name="lanes">Alerts at most, for each lane that may send.</param>
     /// <param name="lease">How long they are the caller's.</param>
@@ -186,76 +179,6 @@ internal sealed class OutboxQueue(
     }
 
     /// <summary>
-    /// Returns the rows whose holder died or stalled; those whose attempts are used up are dead. Also what a clock that was ahead has left:
-    /// leases and due times that end later than they ever could.
-    /// </summary>
-    public async Task<int> ReleaseExpiredAsync(int attemptsMax, CancellationToken cancellationToken)
-    {
-        await using var db = await databases.CreateDbContextAsync(cancellationToken);
-        var now = await clock.NowAsync(db, cancellationToken);
-        steps.Look(now);
-        var latest = steps.LatestLeaseEnd(now, permits.LeaseMax);
-        var lost = db.Set<Delivery>().Where(d => d.State == DeliveryState.Sending && (d.LeaseUntil <= now || d.LeaseUntil > latest));
-        var released =
-            await Transitions.EndAsync(
-                lost.Where(d => d.Attempts - d.AttemptsExcused >= attemptsMax),
-                DeliveryState.Dead,
-                Reasons.AttemptsExhausted,
-                now,
-                cancellationToken
-            ) + await Transitions.ReleaseAsync(lost, now, cancellationToken);
-        if (steps.MayHaveGoneBack)
-        {
-            var (all, soon, furthest) = (steps.HasGoneBack, now + ClockSteps.Least, now + WaitMax);
-            released += await db.Set<Delivery>()
-                .Where(d => d.State == DeliveryState.Pending && d.DueAt > soon && (all || d.CreatedAt > soon || d.DueAt > furthest))
-                .ExecuteUpdateAsync(set => set.SetProperty(d => d.DueAt, now), cancellationToken);
-            steps.Mended();
-        }
-
-        return released;
-    }
-
-    /// <summary>
-    /// Where one process alone uses the database (SQLite), what an earlier one had in flight is nobody's: it comes back now, and not when
-    /// its lease is over by a clock that may have been set back since. What was tried before comes back within a lease, so that a process
-    /// that dies after each start does not use up its attempts in seconds. To be called before anything is claimed.
-    /// </summary>
-    public async Task RecoverAfterCrashAsync(int attemptsMax, TimeSpan lease, CancellationToken cancellationToken)
-    {
-        await using var db = await databases.CreateDbContextAsync(cancellationToken);
-        if (db.IsSqlite)
-        {
-            var now = await clock.NowAsync(db, cancellationToken);
-            var last = now + lease;
-            var held = db.Set<Delivery>().Where(d => d.State == DeliveryState.Sending);
-            await held.Where(d => d.Attempts <= 1).ExecuteUpdateAsync(set => set.SetProperty(d => d.LeaseUntil, now), cancellationToken);
-            await held.Where(d => d.LeaseUntil > last)
-                .ExecuteUpdateAsync(set => set.SetProperty(d => d.LeaseUntil, last), cancellationToken);
-            await ReleaseExpiredAsync(attemptsMax, cancellationToken);
-        }
-    }
-
-    /// <summary>Ends pending rows that are past their time to live, some at a time: nothing stale is ever sent.</summary>
-    public async Task<int> ExpireAsync(CancellationToken cancellationToken)
-    {
-        await using var db = await databases.CreateDbContextAsync(cancellationToken);
-        var now = await clock.NowAsync(db, cancellationToken);
-        var stale = db.Set<Delivery>()
-            .Where(d => d.State == DeliveryState.Pending && d.ExpiresAt <= now)
-            .OrderBy(d => d.ExpiresAt)
-            .Take(ExpireMax)
-            .Select(d => d.Id);
-        return await Transitions.EndAsync(
-            db.Set<Delivery>().Where(d => d.State == DeliveryState.Pending && stale.Contains(d.Id)),
-            DeliveryState.Expired,
-            Reasons.Ttl,
-            now,
-            cancellationToken
-        );
-    }
-
-    /// <summary>
     /// Cancels what is still pending of <paramref name="which"/>, on whichever node. A row already sending goes out, but if that attempt
     /// fails it has lived long enough.
     /// </summary>
@@ -307,7 +230,9 @@ internal sealed class OutboxQueue(
 
     /// <summary>
     /// A newer row of this ordering key is due at <paramref name="due"/>: the older ones that wait for a grace, and were never tried, go
-    /// with it, or it would have to wait for them.
+    /// with it,
+    /// or
+    /// it would have to wait for them.
     /// </summary>
     public static Task BringForwardAsync(
         RelayDb db,
@@ -372,47 +297,10 @@ internal sealed class OutboxQueue(
         return last.Where(device => device.At is not null).ToDictionary(device => device.DeviceKey, device => device.At!.Value);
     }
 
-    /// <summary>The same, of just the rows that <see cref="PruneAsync"/> would delete.</summary>
+    /// <summary>The same, of just the rows that <see cref="OutboxUpkeep.PruneAsync"/> would delete.</summary>
     public static IQueryable<LastAccepted> LastAcceptedOfOldest(RelayDb db, DateTimeOffset before, int max) =>
         Oldest(db, before, max)
             .Where(d => d.State == DeliveryState.Accepted || d.State == DeliveryState.Received || d.State == DeliveryState.Opened)
             .GroupBy(d => d.DeviceKey)
             .Select(device => new LastAccepted { DeviceKey = device.Key, At = device.Max(d => d.SettledAt) });
-
-    /// <summary>Deletes rows that were settled before, their attempts with them: the oldest, at most <paramref name="max"/>.</summary>
-    public static async Task<int> PruneAsync(RelayDb db, DateTimeOffset before, int max, CancellationToken cancellationToken)
-    {
-        var old = Oldest(db, before, max).Select(d => d.Id);
-        // asked again: an operator may have sent one of them once more in this moment
-        return await db.Set<Delivery>()
-            .Where(d => d.SettledAt != null && d.SettledAt < before && old.Contains(d.Id))
-            .ExecuteDeleteAsync(cancellationToken);
-    }
-
-    /// <summary>Ids begin with their time: the oldest are the first of the primary key, no index of their end is needed, and where nothing is
-    /// that old nothing is read.</summary>
-    internal static IQueryable<Delivery> Oldest(RelayDb db, DateTimeOffset before, int max)
-    {
-        var first = IdSequence.First(before);
-        return db.Set<Delivery>()
-            .Where(d => d.Id.CompareTo(first) < 0 && d.SettledAt != null && d.SettledAt < before)
-            .OrderBy(d => d.Id)
-            .Take(max);
-    }
-}
-
-/// <summary>A device, as deliveries name it.</summary>
-internal sealed class DeliveryTarget
-{
-    public required string Account { get; init; }
-
-    public required Guid DeviceKey { get; init; }
-}
-
-/// <summary>When a push network last accepted an alert for a device.</summary>
-internal sealed class LastAccepted
-{
-    public required Guid DeviceKey { get; init; }
-
-    public required DateTimeOffset? At { get; init; }
 }

@@ -7,6 +7,7 @@ internal static class OutboxServices
             .AddSingleton<WorkSignal>()
             .AddSingleton<Permits>()
             .AddSingleton<OutboxQueue>()
+            .AddSingleton<OutboxUpkeep>()
             .AddSingleton<ReadyQueue>()
             .AddSingleton<WaitingTexts>();
 }

@@ -54,7 +54,7 @@ public sealed class HardTimesTests(PostgreSqlServer server)
         relay.Advance(TimeSpan.FromSeconds(31));
 
         Assert.True(
-            await EndsAsync(end => relay.Outbox.ReleaseExpiredAsync(8, end)),
+            await EndsAsync(end => relay.Get<OutboxUpkeep>().ReleaseExpiredAsync(8, end)),
             "no lease of any row can end while one transaction stands still"
         );
         Assert.Contains(await relay.RowsAsync(), r => r.State == DeliveryState.Pending);
@@ -236,14 +236,14 @@ public sealed class HardTimesTests(PostgreSqlServer server)
         await relay.CommitMessageAsync("hello");
         var lease = TimeSpan.FromSeconds(30);
         Assert.Single(await ClaimAsync(relay));
-        await relay.Outbox.RecoverAfterCrashAsync(8, lease, Token);
+        await relay.Get<OutboxUpkeep>().RecoverAfterCrashAsync(8, lease, Token);
         Assert.Single(await ClaimAsync(relay));
 
-        await relay.Outbox.RecoverAfterCrashAsync(8, lease, Token);
+        await relay.Get<OutboxUpkeep>().RecoverAfterCrashAsync(8, lease, Token);
 
         Assert.Empty(await ClaimAsync(relay));
         relay.Advance(lease);
-        Assert.Equal(1, await relay.Outbox.ReleaseExpiredAsync(8, Token));
+        Assert.Equal(1, await relay.Get<OutboxUpkeep>().ReleaseExpiredAsync(8, Token));
         Assert.Equal(3, Assert.Single(await ClaimAsync(relay)).Head.Attempts);
     }
 
@@ -329,7 +329,7 @@ public sealed class HardTimesTests(PostgreSqlServer server)
         Assert.True(await relay.Outbox.RetryAsync(@operator, dead, TimeSpan.FromDays(1), Token));
 
         await using var keeper = relay.NewDb();
-        var pruned = OutboxQueue.PruneAsync(keeper, await relay.NowAsync() + TimeSpan.FromHours(1), 100, Token);
+        var pruned = OutboxUpkeep.PruneAsync(keeper, await relay.NowAsync() + TimeSpan.FromHours(1), 100, Token);
         await TestRelay.UntilAsync(async () => await WaitersAsync(relay) > 0, () => "nobody waits");
         await transaction.CommitAsync(Token);
         await pruned;

@@ -196,7 +196,7 @@ public abstract class OutboxContract : IAsyncLifetime
         var late = Assert.Single(await ClaimAsync(10));
 
         relay.Advance(Lease + TimeSpan.FromSeconds(1));
-        Assert.Equal(2, await relay.Outbox.ReleaseExpiredAsync(8, Token));
+        Assert.Equal(2, await relay.Get<OutboxUpkeep>().ReleaseExpiredAsync(8, Token));
 
         Assert.Equal([first, second], Assert.Single(await ClaimAsync(10)).Rows.Select(r => r.Id));
         Assert.False(await SettleAsync(late, new Settlement.Accepted(), null));
@@ -266,7 +266,7 @@ public abstract class OutboxContract : IAsyncLifetime
         var late = Assert.Single(await ClaimAsync(1));
 
         relay.Advance(Lease + TimeSpan.FromSeconds(1));
-        Assert.Equal(1, await relay.Outbox.ReleaseExpiredAsync(8, Token));
+        Assert.Equal(1, await relay.Get<OutboxUpkeep>().ReleaseExpiredAsync(8, Token));
         var again = Assert.Single(await ClaimAsync(1));
 
         Assert.Equal(2, again.Head.Attempts);
@@ -283,7 +283,7 @@ public abstract class OutboxContract : IAsyncLifetime
 
         relay.Advance(Lease - TimeSpan.FromSeconds(5));
 
-        Assert.Equal(0, await relay.Outbox.ReleaseExpiredAsync(8, Token));
+        Assert.Equal(0, await relay.Get<OutboxUpkeep>().ReleaseExpiredAsync(8, Token));
     }
 
     [Fact]
@@ -294,7 +294,7 @@ public abstract class OutboxContract : IAsyncLifetime
         {
             Assert.Single(await ClaimAsync(1));
             relay.Advance(Lease + TimeSpan.FromSeconds(1));
-            await relay.Outbox.ReleaseExpiredAsync(3, Token);
+            await relay.Get<OutboxUpkeep>().ReleaseExpiredAsync(3, Token);
         }
 
         var row = Assert.Single(await relay.RowsAsync());
@@ -365,7 +365,7 @@ public abstract class OutboxContract : IAsyncLifetime
         relay.Advance(TimeSpan.FromDays(1) + TimeSpan.FromSeconds(1));
 
         Assert.Empty(await ClaimAsync(1));
-        Assert.Equal(1, await relay.Outbox.ExpireAsync(Token));
+        Assert.Equal(1, await relay.Get<OutboxUpkeep>().ExpireAsync(Token));
 
         var row = Assert.Single(await relay.RowsAsync());
         Assert.Equal((DeliveryState.Expired, Reasons.Ttl), (row.State, row.Reason));

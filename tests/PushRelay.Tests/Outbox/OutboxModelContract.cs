@@ -137,7 +137,7 @@ public abstract class OutboxModelContract : IAsyncLifetime
                     await ReleaseAsync();
                     break;
                 case Op.Expire:
-                    await relay.Outbox.ExpireAsync(Token);
+                    await relay.Get<OutboxUpkeep>().ExpireAsync(Token);
                     var stale = await relay.NowAsync();
                     rows.FindAll(r => r.State == DeliveryState.Pending && r.Expires <= stale).ForEach(r => r.State = DeliveryState.Expired);
                     break;
@@ -310,7 +310,7 @@ public abstract class OutboxModelContract : IAsyncLifetime
 
         private async Task ReleaseAsync()
         {
-            await relay.Outbox.ReleaseExpiredAsync(AttemptsMax, Token);
+            await relay.Get<OutboxUpkeep>().ReleaseExpiredAsync(AttemptsMax, Token);
             var now = await relay.NowAsync();
             foreach (var row in rows.FindAll(r => r.State == DeliveryState.Sending && r.Until <= now))
             {

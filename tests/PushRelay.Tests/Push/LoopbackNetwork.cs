@@ -14,8 +14,9 @@ internal sealed class LoopbackOptions
 }
 
 /// <summary>
-/// A push network within the process that does as it is told. A token is <c>host:anything</c>; a lane is one host of one
-/// app, and is known only from the tokens.
+/// A push network within the process that does as it is told. A token is <c>host:anything</c>; a lane is one host of one app, and is
+/// known only
+/// from the tokens.
 /// </summary>
 internal sealed class LoopbackNetwork(AppCatalog catalog) : IPushNetwork
 {

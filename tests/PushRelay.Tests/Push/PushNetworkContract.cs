@@ -282,6 +282,7 @@ public abstract class LoopbackNetworkContract : PushNetworkContract
         }
 
         await TestRelay.UntilAsync(async () => await OpenCircuitAsync() is not null, () => "not open");
+        await TestRelay.UntilAsync(() => Task.FromResult(Relay.Get<Permits>().InFlight == 0), () => "in flight");
         Assert.Equal(Fault.Outage, (await OpenCircuitAsync())!.Fault);
         Assert.All(
             await Relay.RowsAsync(),

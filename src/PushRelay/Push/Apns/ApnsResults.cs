@@ -36,7 +36,7 @@ internal static class ApnsResults
             nameof(ApnsReason.DeviceTokenNotForTopic) or nameof(ApnsReason.BadTopic) or nameof(ApnsReason.TopicDisallowed) =>
                 "check BundleId of this app",
             nameof(ApnsReason.BadEnvironmentKeyIdInToken) or nameof(ApnsReason.BadEnvironmentKeyInToken) =>
-                "the key is not for this environment: check KeyFile and Environment of this app",
+                "the key is not for this environment: check KeyFile and Environment",
             nameof(ApnsReason.InvalidProviderToken) or nameof(ApnsReason.MissingProviderToken) =>
                 "check KeyFile, KeyId and TeamId of this app",
             "app_not_configured" => "add the app to setting Apps",

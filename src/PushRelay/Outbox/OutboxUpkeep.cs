@@ -1,0 +1,76 @@
+using Microsoft.EntityFrameworkCore;
+using PushRelay.Storage;
+
+namespace PushRelay.Outbox;
+
+/// <summary>Ends and returns rows that nobody holds any more: leases that ran out, lives that ended, what is old.</summary>
+internal sealed class OutboxUpkeep(IDbContextFactory<RelayDb> databases, DatabaseClock clock)
+{
+    /// <summary>Rows that one <see cref="ExpireAsync"/> ends at most.</summary>
+    public const int ExpireMax = 1000;
+
+    /// <summary>Returns the rows whose holder died or stalled; those whose attempts are used up are dead.</summary>
+    public async Task<int> ReleaseExpiredAsync(int attemptsMax, CancellationToken cancellationToken)
+    {
+        await using var db = await databases.CreateDbContextAsync(cancellationToken);
+        var now = await clock.NowAsync(db, cancellationToken);
+        var lost = db.Set<Delivery>().Where(d => d.State == DeliveryState.Sending && d.LeaseUntil <= now);
+        return await Transitions.EndAsync(
+                lost.Where(d => d.Attempts - d.AttemptsExcused >= attemptsMax),
+                DeliveryState.Dead,
+                Reasons.AttemptsExhausted,
+                now,
+                cancellationToken
+            ) + await Transitions.ReleaseAsync(lost, now, cancellationToken);
+    }
+
+    /// <summary>
+    /// Where one process alone uses the database (SQLite), what an earlier one had in flight is nobody's: it comes back now, and not when
+    /// its lease is over by a clock that may have been set back since. What was tried before comes back within a lease, so that a process
+    /// that dies after each start does not use up its attempts in seconds. To be called before anything is claimed.
+    /// </summary>
+    public async Task RecoverAfterCrashAsync(int attemptsMax, TimeSpan lease, CancellationToken cancellationToken)
+    {
+        await using var db = await databases.CreateDbContextAsync(cancellationToken);
+        if (db.IsSqlite)
+        {
+            var now = await clock.NowAsync(db, cancellationToken);
+            var last = now + lease;
+            var held = db.Set<Delivery>().Where(d => d.State == DeliveryState.Sending);
+            await held.Where(d => d.Attempts <= 1).ExecuteUpdateAsync(set => set.SetProperty(d => d.LeaseUntil, now), cancellationToken);
+            await held.Where(d => d.LeaseUntil > last)
+                .ExecuteUpdateAsync(set => set.SetProperty(d => d.LeaseUntil, last), cancellationToken);
+            await ReleaseExpiredAsync(attemptsMax, cancellationToken);
+        }
+    }
+
+    /// <summary>Ends pending rows that are past their time to live, some at a time: nothing stale is ever sent.</summary>
+    public async Task<int> ExpireAsync(CancellationToken cancellationToken)
+    {
+        await using var db = await databases.CreateDbContextAsync(cancellationToken);
+        var now = await clock.NowAsync(db, cancellationToken);
+        var stale = db.Set<Delivery>()
+            .Where(d => d.State == DeliveryState.Pending && d.ExpiresAt <= now)
+            .OrderBy(d => d.ExpiresAt)
+            .Take(ExpireMax)
+            .Select(d => d.Id);
+        return await Transitions.EndAsync(
+            db.Set<Delivery>().Where(d => d.State == DeliveryState.Pending && stale.Contains(d.Id)),
+            DeliveryState.Expired,
+            Reasons.Ttl,
+            now,
+            cancellationToken
+        );
+    }
+
+    /// <summary>Deletes rows that were settled before, their attempts with them: the oldest, at most <paramref name="max"/>.</summary>
+    public static async Task<int> PruneAsync(RelayDb db, DateTimeOffset before, int max, CancellationToken cancellationToken)
+    {
+        // ids begin with their time: the oldest are the first of the primary key, and no index of their end is needed
+        var old = db.Set<Delivery>().Where(d => d.SettledAt != null && d.SettledAt < before).OrderBy(d => d.Id).Take(max).Select(d => d.Id);
+        // asked again: an operator may have sent one of them once more in this moment
+        return await db.Set<Delivery>()
+            .Where(d => d.SettledAt != null && d.SettledAt < before && old.Contains(d.Id))
+            .ExecuteDeleteAsync(cancellationToken);
+    }
+}
