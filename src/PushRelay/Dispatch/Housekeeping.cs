@@ -19,7 +19,6 @@ internal sealed partial class Housekeeping(
     PushNetworks networks,
     Conditions conditions,
     WorkSignal signal,
-    Conditions conditions,
     TimeProvider clock,
     ILogger<Housekeeping> logger
 ) : BackgroundService
@@ -41,7 +40,6 @@ internal sealed partial class Housekeeping(
             try
             {
                 await SweepAsync(stoppingToken);
-                conditions.Clear(ConditionKind.DatabaseDown, Work);
                 if (clock.GetElapsedTime(pruned) >= PruneEvery)
                 {
                     foreach (var ((app, platform), count) in await OrphansAsync(stoppingToken))
@@ -74,7 +72,7 @@ internal sealed partial class Housekeeping(
             }
             catch (Exception exception)
             {
-                conditions.Raise(ConditionKind.DatabaseDown, Work, exception.GetBaseException().Message);
+                Failed(exception);
             }
         } while (await NextAsync(timer, stoppingToken));
     }
@@ -163,4 +161,7 @@ internal sealed partial class Housekeeping(
         Message = "{Count} deliveries wait for app {App} on {Platform}, which setting Apps does not have: configure it, or they expire"
     )]
     private partial void Orphaned(int count, string app, string platform);
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "Housekeeping failed; it is tried again in a second")]
+    private partial void Failed(Exception exception);
 }

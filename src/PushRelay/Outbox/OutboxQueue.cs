@@ -299,7 +299,8 @@ internal sealed class OutboxQueue(
 
     /// <summary>The same, of just the rows that <see cref="OutboxUpkeep.PruneAsync"/> would delete.</summary>
     public static IQueryable<LastAccepted> LastAcceptedOfOldest(RelayDb db, DateTimeOffset before, int max) =>
-        Oldest(db, before, max)
+        OutboxUpkeep
+            .Oldest(db, before, max)
             .Where(d => d.State == DeliveryState.Accepted || d.State == DeliveryState.Received || d.State == DeliveryState.Opened)
             .GroupBy(d => d.DeviceKey)
             .Select(device => new LastAccepted { DeviceKey = device.Key, At = device.Max(d => d.SettledAt) });

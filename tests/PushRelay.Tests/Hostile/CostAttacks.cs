@@ -3,7 +3,6 @@ using PushRelay.Audit;
 using PushRelay.Ingest;
 using PushRelay.Outbox;
 using PushRelay.Presence;
-using PushRelay.Storage;
 using PushRelay.Tests.Storage;
 
 namespace PushRelay.Tests.Hostile;
@@ -77,10 +76,10 @@ public abstract class CostAttacks : Attack
         var before = await Relay.NowAsync() - TimeSpan.FromDays(1);
         await using var db = Relay.NewDb();
 
-        Assert.InRange(await CostAsync(db, OutboxQueue.Oldest(db, before, 1000).CreateDbCommand()), 0, FewRows);
+        Assert.InRange(await CostAsync(db, OutboxUpkeep.Oldest(db, before, 1000).CreateDbCommand()), 0, FewRows);
         Assert.InRange(await CostAsync(db, OutboxQueue.LastAcceptedOfOldest(db, before, 1000).CreateDbCommand()), 0, FewRows);
         Assert.InRange(await CostAsync(db, AuditTrail.OlderThan(db, before).CreateDbCommand()), 0, FewRows);
-        Assert.Equal(0, await OutboxQueue.PruneAsync(db, before, 1000, Token));
+        Assert.Equal(0, await OutboxUpkeep.PruneAsync(db, before, 1000, Token));
     }
 
     private RelayEvent.Message Again =>
@@ -96,7 +95,7 @@ public abstract class CostAttacks : Attack
             Presence = new AccountPresence(AccountState.Background, []),
         };
 
-    private Delivery Withheld(Delivery of, string? stanzaId, string? messageId) =>
+    private static Delivery Withheld(Delivery of, string? stanzaId, string? messageId) =>
         new()
         {
             Id = of.Id,
