@@ -224,8 +224,16 @@ internal sealed class Permits(WorkSignal signal)
         return limits.TryGetValue(use.Lane, out var limit) ? Math.Min(free, limit - use.InFlight) : free;
     }
 
-    private int AppFree_NeedsLock(AppUse app) =>
-        appCount > 1
-            ? Math.Max(0, share - app.InFlight) + Math.Max(0, capacity!.Concurrency - (share * appCount) - sharedInFlight)
-            : (capacity?.Concurrency ?? 0) - app.InFlight;
+    /// <summary>Below zero where claims took more than is free.</summary>
+    private int AppFree_NeedsLock(AppUse app)
+    {
+        if (appCount <= 1)
+        {
+            return (capacity?.Concurrency ?? 0) - app.InFlight;
+        }
+
+        var own = share - app.InFlight;
+        var shared = capacity!.Concurrency - (share * appCount) - sharedInFlight;
+        return own < 0 ? shared : own + Math.Max(0, shared);
+    }
 }

@@ -47,7 +47,8 @@ internal sealed class ReceiverKeys
 
         try
         {
-            // the import checks that both numbers are below p and satisfy the curve's equation; P-256 has no point of low order but infinity
+            // the import checks that both numbers are below p and satisfy the curve's equation; P-256 has no point of low order but
+            // infinity
             using var key = Import(point);
             return true;
         }
