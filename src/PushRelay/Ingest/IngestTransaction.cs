@@ -1,5 +1,4 @@
 using System.Linq.Expressions;
-using Microsoft.EntityFrameworkCore;
 using PushRelay.Access;
 using PushRelay.Devices;
 using PushRelay.Ingest.Policy;

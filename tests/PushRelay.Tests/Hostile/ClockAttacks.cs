@@ -2,7 +2,6 @@ using PushRelay.Cluster;
 using PushRelay.Dispatch;
 using PushRelay.Outbox;
 using PushRelay.Push;
-using PushRelay.Storage;
 using PushRelay.Tests.Storage;
 
 namespace PushRelay.Tests.Hostile;

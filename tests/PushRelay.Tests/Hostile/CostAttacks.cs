@@ -3,7 +3,6 @@ using PushRelay.Audit;
 using PushRelay.Ingest;
 using PushRelay.Outbox;
 using PushRelay.Presence;
-using PushRelay.Storage;
 using PushRelay.Tests.Storage;
 
 namespace PushRelay.Tests.Hostile;
