@@ -18,9 +18,9 @@ namespace PushRelay.Tests.Hostile;
 /// </summary>
 public abstract class Attack : IAsyncLifetime
 {
-    /// <summary>The trait of what takes long: <c>[Trait(Attack.Pace, Attack.Long)]</c>.</summary>
+    /// <summary>The trait of what takes long: <c>[Trait(Attack.Pace, Attack.Slow)]</c>.</summary>
     public const string Pace = "hostile";
-    public const string Long = "long";
+    public const string Slow = "slow";
 
     /// <summary>Null: SQLite.</summary>
     private protected PostgreSqlServer? Server { get; init; }
@@ -65,7 +65,8 @@ public abstract class Attack : IAsyncLifetime
         }
     }
 
-    /// <summary>The rows that a statement looks at, on SQLite the steps of its program (some ten a row): it does not depend on the machine.</summary>
+    /// <summary>The rows that a statement looks at, on SQLite the steps of its program (some ten a row): the same on every
+    /// machine.</summary>
     private protected static async Task<long> CostAsync(RelayDb db, DbCommand command)
     {
         await db.Database.OpenConnectionAsync(Token);

@@ -95,7 +95,7 @@ public abstract class CostAttacks : Attack
             Presence = new AccountPresence(AccountState.Background, []),
         };
 
-    private Delivery Withheld(Delivery of, string? stanzaId, string? messageId) =>
+    private static Delivery Withheld(Delivery of, string? stanzaId, string? messageId) =>
         new()
         {
             Id = of.Id,
