@@ -16,8 +16,7 @@ internal sealed class ClockSteps(TimeProvider timers)
     /// <summary>The clock may have gone back while this process did not run, and what follows from that is not done.</summary>
     public bool MayHaveGoneBack { get; private set; }
 
-    /// <summary>It went back under this process, and what follows from that is not done: every wait was counted by the clock of
-    /// before.</summary>
+    /// <summary>It went back under this process, and what follows is not done: every wait was counted by the clock of before.</summary>
     public bool HasGoneBack { get; private set; }
 
     /// <summary>Looks at it once more.</summary>

@@ -65,7 +65,7 @@ public abstract class Attack : IAsyncLifetime
         }
     }
 
-    /// <summary>The rows that a statement looks at, on SQLite the steps of its program (some ten a row): it does not depend on the
+    /// <summary>The rows that a statement looks at, on SQLite the steps of its program (some ten a row): the same on every
     /// machine.</summary>
     private protected static async Task<long> CostAsync(RelayDb db, DbCommand command)
     {
