@@ -48,7 +48,7 @@ class Server:
         self.process = subprocess.Popen(self.command(), stdout=log, stderr=log, stdin=subprocess.DEVNULL,
                                         cwd=self.dir, env={**os.environ, **self.environment()}, start_new_session=True)
         for port in (self.c2s, self.component):
-            end = time.monotonic() + 90  # on a busy machine
+            end = time.monotonic() + 300  # on a machine that has no time for it
             while True:
                 try:
                     socket.create_connection(('127.0.0.1', port), 1).close()
@@ -86,6 +86,7 @@ class Prosody(Server):
     disables = pathlib.Path('/usr/lib/prosody/loader.lua').exists()  # 13 and later
     deletes_beside = not disables  # `prosodyctl deluser` acts on the storage of a running server
     bind2 = bool(glob.glob('/usr/lib/prosody/modules/mod_sasl2_bind2*'))  # of prosody-modules
+    gather_time = 0.05  # seconds that events wait for others
     one_link = True  # kick_old: a second connection of the component ends the first
     muc_sub = False
     clusters = False
@@ -217,6 +218,7 @@ class Ejabberd(Server):
     disables = ejabberd_version() >= (25, 7)  # a ban is heard at once, also of who is away
     deletes_beside = False
     bind2 = False  # only with TLS
+    gather_time = 0.08
     one_link = False  # several connections of a component live side by side
     muc_sub = True
     clusters = True
