@@ -94,8 +94,8 @@ internal sealed class OutboxUpkeep(IDbContextFactory<RelayDb> databases, Databas
             .ExecuteDeleteAsync(cancellationToken);
     }
 
-    /// <summary>Ids begin with their time: the oldest are the first of the primary key, no index of their end is needed, and where nothing is
-    /// that old nothing is read.</summary>
+    /// <summary>Ids begin with their time: the oldest are the first of the primary key, no index of their end is needed, and where
+    /// nothing is that old nothing is read.</summary>
     internal static IQueryable<Delivery> Oldest(RelayDb db, DateTimeOffset before, int max)
     {
         var first = IdSequence.First(before);

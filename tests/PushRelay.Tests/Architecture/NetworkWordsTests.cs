@@ -78,9 +78,8 @@ public sealed partial class NetworkWordsTests
 
     // a comment, a text in its four forms, a character, a name
     [GeneratedRegex(
-        """"
-            //[^\n]*|/\*.*?\*/|(?<text>\$*"""+.*?"""+|\$?@\$?"(?:[^"]|"")*"|\$?"(?:[^"\\\n]|\\.)*"|'(?:[^'\\]|\\.)+')|(?<name>@?[A-Za-z_]\w*)
-            """",
+        """"//[^\n]*|/\*.*?\*/|(?<text>\$*"""+.*?"""+|\$?@\$?"(?:[^"]|"")*"|\$?"(?:[^"\\\n]|\\.)*"|'(?:[^'\\]|\\.)+')""""
+            + """"|(?<name>@?[A-Za-z_]\w*)"""",
         RegexOptions.Singleline
     )]
     private static partial Regex TokenPattern();
