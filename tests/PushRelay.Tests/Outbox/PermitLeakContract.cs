@@ -34,6 +34,14 @@ public abstract class PermitLeakContract : IAsyncLifetime
         var request = TestRelay.NewRegistration(TestRelay.Bob, "host1:a") with { Platform = LoopbackNetwork.Name, Environment = null };
         device = Assert.IsType<DeviceResult.Done>(await relay.RegisterAsync(request, Token)).Device;
         await relay.ServeAsync();
+        var row = relay.NewRow(device, Guid.NewGuid(), relay.Clock.GetUtcNow(), Guid.NewGuid());
+        await TestRelay.UntilAsync(() => Task.FromResult(TakesOne(row)), () => "the dispatcher has not opened the permits");
+    }
+
+    private bool TakesOne(Delivery row)
+    {
+        using var permit = Permits.TryTake(row);
+        return permit is not null;
     }
 
     public async ValueTask DisposeAsync()
