@@ -24,7 +24,13 @@ internal abstract record PushExchange(TimeSpan Duration)
     /// <summary>No status came.</summary>
     /// <param name="Word">Why, in snake_case.</param>
     /// <param name="WasSent">It was written out whole: it may have been processed.</param>
-    public sealed record Unanswered(string Word, bool WasSent, Exception? Cause, TimeSpan Duration) : PushExchange(Duration);
+    public sealed record Unanswered(string Word, bool WasSent, Exception? Cause, TimeSpan Duration) : PushExchange(Duration)
+    {
+        public PushResult Result(string platform) =>
+            WasSent
+                ? new PushResult.Unknown($"{platform}_{Word}", Duration)
+                : new PushResult.Later(Fault.Outage, null, $"{platform}_{Word}", null, Duration);
+    }
 }
 
 /// <summary>
