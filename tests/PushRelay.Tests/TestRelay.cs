@@ -12,6 +12,7 @@ using PushRelay.Ledger;
 using PushRelay.Outbox;
 using PushRelay.Presence;
 using PushRelay.Push;
+using PushRelay.Push.Apns;
 using PushRelay.Secrets;
 using PushRelay.Storage;
 
@@ -26,6 +27,7 @@ internal sealed class TestRelay : IAsyncDisposable
     public const string Server = "example.com";
     public const string Bob = "bob@example.com";
     public const string Alice = "alice@example.com";
+    public static readonly Lane Lane = ApnsNetwork.LaneOf(App, sandbox: false);
     public const string OperatorKey = "an operator's key for tests";
 
     private readonly string folder;
@@ -122,7 +124,7 @@ internal sealed class TestRelay : IAsyncDisposable
         Device device,
         Guid id,
         DateTimeOffset now,
-        Guid slot,
+        Guid orderingKey,
         TimeSpan? due = null,
         string? eventKey = null,
         string app = App
@@ -136,13 +138,14 @@ internal sealed class TestRelay : IAsyncDisposable
             Device = device.Id,
             App = app,
             Platform = device.Platform,
+            Lane = ApnsNetwork.LaneOf(app, sandbox: false),
             EventKey = eventKey ?? id.ToString(),
             Source = EventSource.Bridge,
             Class = EventClass.Text,
             Sender = Alice,
             Conversation = Alice,
             EventAt = now,
-            Slot = slot,
+            OrderingKey = orderingKey,
             Content = new AlertContent("hello", null).Seal(MasterKey, id),
             State = DeliveryState.Pending,
             Reason = Reasons.Offline,

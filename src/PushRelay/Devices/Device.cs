@@ -38,6 +38,9 @@ internal sealed class Device
     /// <summary>Which of the network's environments the tokens are of, in its own word; null where it has none.</summary>
     public string? Environment { get; set; }
 
+    /// <summary>What it is reached over; the push network names it at each registration.</summary>
+    public required Lane Lane { get; set; }
+
     /// <summary>The XMPP resource of its sessions: ties it to them, so that its own foreground is told from another device's.</summary>
     public string? Resource { get; set; }
 
@@ -89,6 +92,7 @@ internal sealed class Device
             builder.HasKey(d => d.Key);
             builder.Property(d => d.Key).ValueGeneratedNever();
             builder.Property(d => d.Id).IsRequired();
+            builder.Property(d => d.Lane).HasConversion(LaneConverter.Instance);
             builder.Property(d => d.Revision).IsConcurrencyToken();
             builder.Property(d => d.Preferences).HasConversion(p => p!.ToJson(), text => DevicePreferences.FromJson(text));
             builder.Property(d => d.Tokens).HasConversion(t => t.ToJson(), text => DeviceTokens.FromJson(text));

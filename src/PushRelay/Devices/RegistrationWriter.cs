@@ -5,6 +5,7 @@ using Npgsql;
 using PushRelay.Audit;
 using PushRelay.Outbox;
 using PushRelay.Push;
+using PushRelay.Push.Apns;
 using PushRelay.Secrets;
 using PushRelay.Storage;
 
@@ -281,6 +282,7 @@ internal sealed class RegistrationWriter(
             Platform = registration.Platform,
             TokenIndex = index,
             Tokens = DeviceTokens.None,
+            Lane = LaneOf(registration),
             Node = Convert.ToHexStringLower(RandomNumberGenerator.GetBytes(16)),
             CreatedAt = now,
             RegisteredAt = now,
@@ -297,6 +299,7 @@ internal sealed class RegistrationWriter(
         device.TokenIndex = index;
         device.Tokens = DeviceTokens.Seal(registration.Address.Tokens, device.Key, masterKey);
         device.Environment = registration.Address.Environment;
+        device.Lane = LaneOf(registration);
         device.Resource = registration.Resource;
         device.Locale = registration.Locale;
         device.TimeZone = registration.TimeZone;
@@ -306,6 +309,9 @@ internal sealed class RegistrationWriter(
         device.UpdatedAt = now;
         device.Revision++;
     }
+
+    private static Lane LaneOf(Registration registration) =>
+        ApnsNetwork.LaneOf(registration.Address.App, registration.Address.Environment == "sandbox");
 
     /// <summary>A registration on its way, and who waits for it.</summary>
     private sealed record Waiting(Registration Registration, IReadOnlyList<byte[]> Indexes, CancellationToken Stop)

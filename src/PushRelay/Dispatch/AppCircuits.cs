@@ -7,7 +7,6 @@ using PushRelay.Outbox;
 using PushRelay.Push;
 using PushRelay.Push.Apns;
 using PushRelay.Storage;
-using Lane = PushRelay.Outbox.Lane;
 
 namespace PushRelay.Dispatch;
 
@@ -77,7 +76,7 @@ internal sealed partial class AppCircuits : IHealthCheck
             .CreateObservableGauge(
                 "pushrelay_provider_circuit_open",
                 () =>
-                    Each(lane => (lane.Name.App, Open: lane.Open is not null))
+                    Each(lane => (App: lane.App.Id, Open: lane.Open is not null))
                         .GroupBy(l => l.App, l => l.Open)
                         .Select(app => new Measurement<int>(
                             app.Any(open => open) ? 1 : 0,
@@ -208,7 +207,7 @@ internal sealed partial class AppCircuits : IHealthCheck
     {
         lock (sync)
         {
-            return lanes.TryGetValue(alert.Head.Lane, out var lane) && lane.Open is not null && alert.ClaimedAt <= lane.OpenedAt;
+            return lanes.TryGetValue(alert.Head.Lane!.Value, out var lane) && lane.Open is not null && alert.ClaimedAt <= lane.OpenedAt;
         }
     }
 
@@ -281,7 +280,7 @@ internal sealed partial class AppCircuits : IHealthCheck
             var (wish, open) = Look(lane);
             if (wish == Wish.Open && circuit is null && open is not null)
             {
-                circuit = await Circuit.OpenAsync(db, lane.Name, open, now, cancellationToken);
+                circuit = await Circuit.OpenAsync(db, lane.Name, lane.App.Id, ApnsNetwork.Platform, open, now, cancellationToken);
             }
             else if (wish == Wish.Close && circuit is not null)
             {
@@ -312,8 +311,8 @@ internal sealed partial class AppCircuits : IHealthCheck
 
     private IEnumerable<LaneState> NewLanes(AppState app) =>
         [
-            new LaneState(new Lane(app.Id, Sandbox: false), app, concurrency),
-            new LaneState(new Lane(app.Id, Sandbox: true), app, concurrency),
+            new LaneState(ApnsNetwork.LaneOf(app.Id, sandbox: false), app, concurrency),
+            new LaneState(ApnsNetwork.LaneOf(app.Id, sandbox: true), app, concurrency),
         ];
 
     private (Wish Wish, OpenCircuit? Open) Look(LaneState lane)

@@ -1,7 +1,6 @@
 using Microsoft.EntityFrameworkCore;
 using Microsoft.EntityFrameworkCore.Metadata.Builders;
-using PushRelay.Outbox;
-using PushRelay.Push.Apns;
+using PushRelay.Push;
 using PushRelay.Storage;
 
 namespace PushRelay.Dispatch;
@@ -12,9 +11,10 @@ internal sealed record OpenCircuit(string Reason, TimeSpan Delay, TimeSpan Delay
 /// <summary>A lane that does not send at present, as all nodes see it.</summary>
 internal sealed class Circuit
 {
+    public required Lane Lane { get; init; }
+
     public required string App { get; init; }
 
-    /// <summary>The push network and its environment: <c>apns</c> or <c>apns-sandbox</c>.</summary>
     public required string Platform { get; init; }
 
     public required string Reason { get; set; }
@@ -30,10 +30,6 @@ internal sealed class Circuit
     /// <summary>What <see cref="DelayMs"/> grows to.</summary>
     public required int DelayMaxMs { get; init; }
 
-    private static string PlatformOf(Lane lane) => lane.Sandbox ? ApnsNetwork.Platform + "-sandbox" : ApnsNetwork.Platform;
-
-    public Lane Lane => new(App, Platform != ApnsNetwork.Platform);
-
     public static Task<List<Circuit>> AllAsync(RelayDb db, CancellationToken cancellationToken) =>
         db.Set<Circuit>().AsNoTracking().ToListAsync(cancellationToken);
 
@@ -41,6 +37,8 @@ internal sealed class Circuit
     public static async Task<Circuit> OpenAsync(
         RelayDb db,
         Lane lane,
+        string app,
+        string platform,
         OpenCircuit open,
         DateTimeOffset now,
         CancellationToken cancellationToken
@@ -48,8 +46,9 @@ internal sealed class Circuit
     {
         var circuit = new Circuit
         {
-            App = lane.App,
-            Platform = PlatformOf(lane),
+            Lane = lane,
+            App = app,
+            Platform = platform,
             Reason = open.Reason,
             OpenedAt = now,
             ProbeAt = now + open.Delay,
@@ -70,11 +69,8 @@ internal sealed class Circuit
         return circuit;
     }
 
-    public static Task CloseAsync(RelayDb db, Lane lane, CancellationToken cancellationToken)
-    {
-        var platform = PlatformOf(lane);
-        return db.Set<Circuit>().Where(c => c.App == lane.App && c.Platform == platform).ExecuteDeleteAsync(cancellationToken);
-    }
+    public static Task CloseAsync(RelayDb db, Lane lane, CancellationToken cancellationToken) =>
+        db.Set<Circuit>().Where(c => c.Lane == lane).ExecuteDeleteAsync(cancellationToken);
 
     /// <summary>Asks for the probe that is due.</summary>
     /// <returns>It is this node's; false: another was faster.</returns>
@@ -82,7 +78,7 @@ internal sealed class Circuit
     {
         var (next, delay) = (now + TimeSpan.FromMilliseconds(DelayMs), (int)Math.Min(DelayMs * 2L, Math.Max(DelayMs, DelayMaxMs)));
         return await db.Set<Circuit>()
-                .Where(c => c.App == App && c.Platform == Platform && c.ProbeAt <= now)
+                .Where(c => c.Lane == Lane && c.ProbeAt <= now)
                 .ExecuteUpdateAsync(set => set.SetProperty(c => c.ProbeAt, next).SetProperty(c => c.DelayMs, delay), cancellationToken) > 0;
     }
 
@@ -91,8 +87,8 @@ internal sealed class Circuit
         public void Configure(EntityTypeBuilder<Circuit> builder)
         {
             builder.ToTable("circuits");
-            builder.Ignore(c => c.Lane);
-            builder.HasKey(c => new { c.App, c.Platform });
+            builder.HasKey(c => c.Lane);
+            builder.Property(c => c.Lane).HasConversion(LaneConverter.Instance);
         }
     }
 }

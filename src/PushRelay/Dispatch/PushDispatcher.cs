@@ -8,7 +8,6 @@ using PushRelay.Outbox;
 using PushRelay.Push;
 using PushRelay.Push.Apns;
 using PushRelay.Secrets;
-using Lane = PushRelay.Outbox.Lane;
 
 namespace PushRelay.Dispatch;
 
@@ -141,9 +140,9 @@ internal sealed partial class PushDispatcher(
 
         // not cut short by a stop: what is claimed is sent or handed back
         var claimed = await outbox.ClaimAsync(rooms, options.Value.LeaseDuration, Poll, CancellationToken.None);
-        circuits.Enter(claimed.Select(a => a.Head.Lane));
+        circuits.Enter(claimed.Select(a => a.Head.Lane!.Value));
         await SendAsync(claimed, sending);
-        return claimed.GroupBy(a => a.Head.Lane).Any(g => g.Count() == rooms[g.Key]);
+        return claimed.GroupBy(a => a.Head.Lane!.Value).Any(g => g.Count() == rooms[g.Key]);
     }
 
     private async Task SendReadyAsync(CancellationToken sending)
@@ -280,7 +279,7 @@ internal sealed partial class PushDispatcher(
         }
 
         // the device's, which since the row was written may have moved to another
-        answer = circuits.Observe(new Lane(notification.App, notification.Sandbox), answer);
+        answer = circuits.Observe(device.Lane, answer);
         var settlement = await JudgeAsync(alert, device, notification, answer);
         var settled = new SettledAlert(
             alert,
@@ -292,7 +291,7 @@ internal sealed partial class PushDispatcher(
                 At = at,
                 DurationMs = (int)answer.Duration.TotalMilliseconds,
                 Status = answer.Status,
-                Reason = answer.Reason,
+                Code = answer.Reason is null ? null : $"{ApnsNetwork.Platform}_{answer.Reason}",
                 // a token that died before it was registered here, as an old answer may say, is not believed dead
                 Outcome = OutcomeName(
                     settlement is Settlement.Retry && !notification.UsesVoip && answer.Outcome == PushOutcome.DeviceInvalid
@@ -346,11 +345,11 @@ internal sealed partial class PushDispatcher(
             VoipToken = address.Tokens.GetValueOrDefault(Channels.Call),
             Sandbox = address.Environment == "sandbox",
             ExpiresAt = delivery.ExpiresAt,
-            // of a call the slot is the call's own
+            // of a call the ordering key is the call's own
             ThreadId = Base64Url.EncodeToString(
                 delivery.Class == EventClass.Call
                     ? masterKey.Mac("conversation", delivery.Account, delivery.Conversation!)[..16]
-                    : delivery.Slot.ToByteArray()
+                    : delivery.OrderingKey.ToByteArray()
             ),
             Receipt = Receipts.For(masterKey, alert.Head.Id),
             Kind = delivery.Class switch

@@ -134,7 +134,7 @@ internal sealed partial class SettlementWriter(
 
     private void Leave(ClaimedAlert alert)
     {
-        circuits.Leave(alert.Head.Lane);
+        circuits.Leave(alert.Head.Lane!.Value);
         outbox.Left();
         if (Interlocked.Decrement(ref expected) == 0)
         {
@@ -144,8 +144,7 @@ internal sealed partial class SettlementWriter(
 
     [LoggerMessage(
         Level = LogLevel.Warning,
-        Message = "Delivery {DeliveryId} was tried, but its lease had run out: another node may send it a second time, with the "
-            + "same apns-id"
+        Message = "Delivery {DeliveryId} was tried, but its lease had run out: another node may send it a second time, with the same id"
     )]
     private partial void LeaseLost(Guid deliveryId);
 

@@ -69,7 +69,7 @@ internal sealed class IngestTransaction(
     }
 
     /// <summary>The last thing before the commit.</summary>
-    /// <param name="claim">False: a slot was claimed by another node at the same moment; leave all to the claims.</param>
+    /// <param name="claim">False: an ordering key was claimed by another node at the same moment; leave all to the claims.</param>
     /// <param name="cancellationToken">Stops the statements.</param>
     public async Task<AppendedRows> FinishAsync(bool claim, CancellationToken cancellationToken)
     {
@@ -78,12 +78,12 @@ internal sealed class IngestTransaction(
         try
         {
             foreach (
-                var slot in fresh
+                var key in fresh
                     .Where(r => r.State == DeliveryState.Pending && mayHaveWaiting.Contains(r.DeviceKey))
-                    .GroupBy(r => (r.DeviceKey, r.Slot))
+                    .GroupBy(r => (r.DeviceKey, r.OrderingKey))
             )
             {
-                await OutboxQueue.HastenAsync(db, slot.Key.DeviceKey, slot.Key.Slot, slot.Min(r => r.DueAt), cancellationToken);
+                await OutboxQueue.HastenAsync(db, key.Key.DeviceKey, key.Key.OrderingKey, key.Min(r => r.DueAt), cancellationToken);
             }
         }
         catch
@@ -274,7 +274,7 @@ internal sealed class IngestTransaction(
         var id = sequence.Next(now);
         var alert = decision as PushDecision.Alert;
         var content = alert is null ? null : new AlertContent(message.Body, message.Nick);
-        var slot = device is null ? Guid.Empty : Slot(message);
+        var key = device is null ? Guid.Empty : OrderingKey(message);
         // by the database's clock: this node's may be wrong, and a call rings for half a minute
         var at =
             message.At > now ? now
@@ -289,7 +289,7 @@ internal sealed class IngestTransaction(
             Device = device?.Id,
             App = device?.App,
             Platform = device?.Platform,
-            Sandbox = device?.Environment == "sandbox",
+            Lane = device?.Lane,
             EventKey = message.Key,
             Source = message.Source,
             Class = message.Class,
@@ -301,7 +301,7 @@ internal sealed class IngestTransaction(
             EventAt = at,
             MessageType = message.Type,
             CallId = message.CallId,
-            Slot = slot,
+            OrderingKey = key,
             Content = content?.Seal(masterKey, id),
             Clear = content,
             Badge = badge,
@@ -312,7 +312,7 @@ internal sealed class IngestTransaction(
             {
                 { Delay.Ticks: > 0 } => now + alert.Delay,
                 // it rings now or never
-                not null when message.Class != EventClass.Call => now + Pace.Next(device!.Key, slot),
+                not null when message.Class != EventClass.Call => now + Pace.Next(device!.Key, key),
                 _ => now,
             },
             ExpiresAt = at + (message.Class == EventClass.Call ? options.CallTimeToLive : options.TimeToLive),
@@ -320,7 +320,7 @@ internal sealed class IngestTransaction(
         };
     }
 
-    private Guid Slot(RelayEvent.Message message) =>
+    private Guid OrderingKey(RelayEvent.Message message) =>
         new(
             message.Class == EventClass.Call
                 ? masterKey.Mac("call", message.Account, message.From, message.CallId ?? message.Key).AsSpan(0, 16)

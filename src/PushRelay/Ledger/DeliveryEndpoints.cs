@@ -8,6 +8,7 @@ using PushRelay.Api;
 using PushRelay.Apps;
 using PushRelay.Devices;
 using PushRelay.Outbox;
+using PushRelay.Push;
 
 namespace PushRelay.Ledger;
 
@@ -219,7 +220,17 @@ internal static partial class DeliveryEndpoints
         return TypedResults.Ok(
             new DeliveryDetail(
                 Answer(delivery),
-                [.. attempts.Select(a => new DeliveryAttempt(a.Number, a.At, a.DurationMs, a.Status, a.Reason, a.Outcome, a.ProviderId))]
+                [
+                    .. attempts.Select(a => new DeliveryAttempt(
+                        a.Number,
+                        a.At,
+                        a.DurationMs,
+                        a.Status,
+                        PushCode.WordOf(a.Code),
+                        a.Outcome,
+                        a.ProviderId
+                    )),
+                ]
             )
         );
     }

@@ -70,7 +70,7 @@ internal sealed class TestAlerts(
             Device = device.Id,
             App = device.App,
             Platform = device.Platform,
-            Sandbox = device.Environment == "sandbox",
+            Lane = device.Lane,
             EventKey = eventKey,
             Source = EventSource.Test,
             Class = EventClass.Text,
@@ -78,8 +78,8 @@ internal sealed class TestAlerts(
             Conversation = server,
             EventAt = now,
             MessageType = "normal",
-            // a slot of its own: it waits for nothing
-            Slot = id,
+            // an ordering key of its own: it waits for nothing
+            OrderingKey = id,
             Content = valid ? new AlertContent(Text, null).Seal(masterKey, id) : null,
             Badge = 1,
             State = valid ? DeliveryState.Pending : DeliveryState.Suppressed,

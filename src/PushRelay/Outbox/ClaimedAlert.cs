@@ -1,8 +1,8 @@
 namespace PushRelay.Outbox;
 
 /// <summary>
-/// What one request to the push network speaks for: every row that a claim took of a slot, oldest first. The oldest is the head: its id
-/// is the apns-id of every attempt. Text, badge and expiration are the newest row's.
+/// What one request to the push network speaks for: every row that a claim took of an ordering key, oldest first. The oldest is the
+/// head: the push network knows every attempt by its id. Text, badge and expiration are the newest row's.
 /// </summary>
 /// <param name="Rows">At least one, all under one lease.</param>
 /// <param name="ClaimedAt">Before the lease began, by the process's monotonic clock (<see cref="TimeProvider.GetTimestamp"/>).</param>
@@ -21,20 +21,25 @@ internal sealed record SettledAlert(ClaimedAlert Alert, Settlement Settlement, A
     public IEnumerable<RowChange> Changes()
     {
         var head = Alert.Head;
-        yield return Settlement switch
-        {
-            Settlement.Accepted => Change(head, DeliveryState.Accepted) with { Count = Alert.Rows.Count, AnswerMs = Attempt?.DurationMs },
-            // what was refused is the newest row's text: the others go on without it
-            _ when IsRefusedText => Change(head, DeliveryState.Pending) with { Excused = 1 },
-            Settlement.Rejected rejected => Change(head, DeliveryState.Rejected, rejected.Reason),
-            Settlement.Dead => Change(head, DeliveryState.Dead, Reasons.AttemptsExhausted),
-            Settlement.Cancelled cancelled => Change(head, DeliveryState.Cancelled, cancelled.Reason) with
+        yield return (
+            Settlement switch
             {
-                Attempts = Attempt is null ? -1 : 0,
-            },
-            Settlement.Retry retry => Change(head, DeliveryState.Pending) with { Delay = retry.Delay, Excused = retry.Excused ? 1 : 0 },
-            Settlement.HandBack => Change(head, DeliveryState.Pending) with { Attempts = -1 },
-            _ => throw new System.Diagnostics.UnreachableException(),
+                Settlement.Accepted => Change(head, DeliveryState.Accepted) with { Count = Alert.Rows.Count },
+                // what was refused is the newest row's text: the others go on without it
+                _ when IsRefusedText => Change(head, DeliveryState.Pending) with { Excused = 1 },
+                Settlement.Rejected rejected => Change(head, DeliveryState.Rejected, rejected.Reason),
+                Settlement.Dead => Change(head, DeliveryState.Dead, Reasons.AttemptsExhausted),
+                Settlement.Cancelled cancelled => Change(head, DeliveryState.Cancelled, cancelled.Reason) with
+                {
+                    Attempts = Attempt is null ? -1 : 0,
+                },
+                Settlement.Retry retry => Change(head, DeliveryState.Pending) with { Delay = retry.Delay, Excused = retry.Excused ? 1 : 0 },
+                Settlement.HandBack => Change(head, DeliveryState.Pending) with { Attempts = -1 },
+                _ => throw new System.Diagnostics.UnreachableException(),
+            }
+        ) with
+        {
+            Attempt = Attempt,
         };
         foreach (var row in Alert.Rows.Skip(1))
         {
@@ -45,6 +50,7 @@ internal sealed record SettledAlert(ClaimedAlert Alert, Settlement Settlement, A
                 Settlement.Rejected refused when row == Alert.Newest => Change(row, DeliveryState.Rejected, refused.Reason) with
                 {
                     Attempts = 1,
+                    Attempt = Attempt,
                 },
                 Settlement.Cancelled cancelled => Change(row, DeliveryState.Cancelled, cancelled.Reason),
                 Settlement.Retry retry => Change(row, DeliveryState.Pending) with { Delay = retry.Delay },
@@ -78,7 +84,7 @@ internal sealed record SettledAlert(ClaimedAlert Alert, Settlement Settlement, A
     }
 
     private static RowChange Change(Delivery row, DeliveryState state, string? reason = null) =>
-        new(row.Id, row.Lease!.Value, state, reason, TimeSpan.Zero, Attempts: 0, Excused: 0, Count: 1, CoalescedInto: null, AnswerMs: null);
+        new(row.Id, row.Lease!.Value, state, reason, TimeSpan.Zero, Attempts: 0, Excused: 0, Count: 1, CoalescedInto: null, Attempt: null);
 }
 
 /// <summary>One row's way out of <see cref="DeliveryState.Sending"/>, fenced by its lease.</summary>
@@ -91,7 +97,7 @@ internal sealed record SettledAlert(ClaimedAlert Alert, Settlement Settlement, A
 /// <param name="Excused">Attempts that do not use up <c>Dispatch:MaxAttempts</c>.</param>
 /// <param name="Count">The events its alert spoke for.</param>
 /// <param name="CoalescedInto">The head whose alert spoke for it.</param>
-/// <param name="AnswerMs">How long the answer took that accepted it.</param>
+/// <param name="Attempt">The attempt whose answer the row keeps; null: none was made for it, the last one stays.</param>
 internal sealed record RowChange(
     Guid Id,
     Guid Lease,
@@ -102,5 +108,5 @@ internal sealed record RowChange(
     int Excused,
     int Count,
     Guid? CoalescedInto,
-    int? AnswerMs
+    Attempt? Attempt
 );

@@ -1,5 +1,6 @@
 using Microsoft.EntityFrameworkCore;
 using Microsoft.EntityFrameworkCore.Metadata.Builders;
+using PushRelay.Push;
 
 namespace PushRelay.Outbox;
 
@@ -64,21 +65,15 @@ internal static class Reasons
     public const string AttemptsExhausted = "attempts_exhausted";
 }
 
-/// <summary>What shares one fate at the push network: an app's devices in one of its two environments, which it may refuse apart.</summary>
-internal readonly record struct Lane(string App, bool Sandbox)
-{
-    public override string ToString() => Sandbox ? $"{App} (sandbox)" : App;
-}
-
 /// <summary>
 /// One event for one device: the row of the ledger and of the outbox at once. Only <see cref="OutboxQueue"/> changes its state.
 /// </summary>
 internal sealed class Delivery
 {
     public const string TableName = "deliveries";
-    public const string SendingSlotIndex = "ix_deliveries_sending_slot";
+    public const string SendingKeyIndex = "ix_deliveries_sending_key";
 
-    /// <summary>UUIDv7, rising within a node; also the apns-id of every attempt.</summary>
+    /// <summary>UUIDv7, rising within a node; also what the push network knows every attempt by.</summary>
     public required Guid Id { get; init; }
 
     /// <summary>With <see cref="Account"/>, <see cref="DeviceKey"/> and <see cref="EventKey"/>: a replayed event is the same
@@ -97,11 +92,8 @@ internal sealed class Delivery
 
     public string? Platform { get; init; }
 
-    /// <summary>Its device's token is of the push network's environment for development.</summary>
-    public bool Sandbox { get; init; }
-
-    /// <summary>Only of a row that is sent to a device.</summary>
-    public Lane Lane => new(App!, Sandbox);
+    /// <summary>What its device is reached over; null where nothing is sent.</summary>
+    public Lane? Lane { get; init; }
 
     /// <summary>For the bridge <c>epoch:seq:position</c>, else a fresh UUID. Ids chosen by senders are content, never keys.</summary>
     public required string EventKey { get; init; }
@@ -125,9 +117,10 @@ internal sealed class Delivery
 
     public string? CallId { get; init; }
 
-    /// <summary>With <see cref="DeviceKey"/> the slot, in which one alert at a time is in flight: the conversation, for a call the
-    /// call.</summary>
-    public required Guid Slot { get; init; }
+    /// <summary>
+    /// With <see cref="DeviceKey"/> what is sent in order: one alert of a key is in flight at a time. The conversation, for a call the call.
+    /// </summary>
+    public required Guid OrderingKey { get; init; }
 
     /// <summary>What the alert shows, sealed with the master key; blank once settled.</summary>
     public byte[]? Content { get; set; }
@@ -138,6 +131,9 @@ internal sealed class Delivery
 
     public required string Reason { get; set; }
 
+    /// <summary>What the decision looked at, as compact JSON; null where nothing was decided.</summary>
+    public string? Situation { get; init; }
+
     /// <summary>What <see cref="Content"/> seals, while the row has not left the process that wrote it.</summary>
     public AlertContent? Clear { get; init; }
 
@@ -147,9 +143,16 @@ internal sealed class Delivery
     /// <summary>The head of the alert that speaks for this row too, while it is sending and after it was accepted.</summary>
     public Guid? CoalescedInto { get; init; }
 
-    /// <summary>
-    /// How long the answer took that accepted it on the first attempt, which then has no row of its own; milliseconds.
-    /// </summary>
+    /// <summary>Of the last attempt: the status of the push network's answer; null where none came.</summary>
+    public int? Status { get; init; }
+
+    /// <summary>Of the last attempt: the push network's own word (<c>apns_Unregistered</c>); null where it was accepted.</summary>
+    public string? Code { get; init; }
+
+    /// <summary>Of the last attempt: the id that the push network gave it.</summary>
+    public string? ProviderId { get; init; }
+
+    /// <summary>Of the last attempt: how long it took, in milliseconds. A first attempt that was accepted has no row of its own.</summary>
     public int? AnswerMs { get; init; }
 
     /// <summary>Requests made, counted when the row is claimed.</summary>
@@ -196,7 +199,7 @@ internal sealed class Delivery
                     );
                     table.HasCheckConstraint(
                         "deliveries_sent_to_a_device",
-                        "state NOT IN (0, 1, 2, 3, 4) OR (device IS NOT NULL AND app IS NOT NULL AND platform IS NOT NULL)"
+                        "state NOT IN (0, 1, 2, 3, 4) OR (device IS NOT NULL AND app IS NOT NULL AND platform IS NOT NULL AND lane IS NOT NULL)"
                     );
                 }
             );
@@ -212,18 +215,8 @@ internal sealed class Delivery
                 .IsUnique();
             builder.HasIndex(d => new { d.Account, d.Id });
             builder.Ignore(d => d.Clear);
-            builder.Ignore(d => d.Lane);
-            builder
-                .HasIndex(
-                    d => new
-                    {
-                        d.App,
-                        d.Sandbox,
-                        d.DueAt,
-                    },
-                    "ix_deliveries_pending_due"
-                )
-                .HasFilter("state = 0");
+            builder.Property(d => d.Lane).HasConversion(LaneConverter.Instance);
+            builder.HasIndex(d => new { d.Lane, d.DueAt }, "ix_deliveries_pending_due").HasFilter("state = 0");
             builder.HasIndex(d => d.ExpiresAt, "ix_deliveries_pending_expires").HasFilter("state = 0");
             builder.HasIndex(d => d.Account, "ix_deliveries_pending_account").HasFilter("state = 0");
             builder
@@ -231,15 +224,15 @@ internal sealed class Delivery
                     d => new
                     {
                         d.DeviceKey,
-                        d.Slot,
+                        d.OrderingKey,
                         d.Id,
                     },
-                    "ix_deliveries_pending_slot"
+                    "ix_deliveries_pending_key"
                 )
                 .HasFilter("state = 0");
-            // at most one alert of a slot is in flight, whoever claims; the rows it speaks for beside its head do not count
+            // at most one alert of an ordering key is in flight, whoever claims; the rows it speaks for beside its head do not count
             builder
-                .HasIndex(d => new { d.DeviceKey, d.Slot }, SendingSlotIndex)
+                .HasIndex(d => new { d.DeviceKey, d.OrderingKey }, SendingKeyIndex)
                 .IsUnique()
                 .HasFilter("state = 1 AND coalesced_into IS NULL");
             builder.HasIndex(d => d.LeaseUntil, "ix_deliveries_sending_lease").HasFilter("state = 1");
@@ -263,7 +256,8 @@ internal sealed record Attempt
     /// <summary>The provider's status, null where no answer came.</summary>
     public int? Status { get; init; }
 
-    public string? Reason { get; init; }
+    /// <summary>The push network's own word, such as <c>apns_Unregistered</c>.</summary>
+    public string? Code { get; init; }
 
     public required string Outcome { get; init; }
 

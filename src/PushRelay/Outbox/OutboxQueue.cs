@@ -2,6 +2,7 @@ using System.Linq.Expressions;
 using System.Threading.Channels;
 using Microsoft.EntityFrameworkCore;
 using PushRelay.Faults;
+using PushRelay.Push;
 using PushRelay.Storage;
 
 namespace PushRelay.Outbox;
@@ -65,7 +66,7 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
     /// </summary>
     /// <param name="db">With the caller's transaction.</param>
     /// <param name="rows">In their order.</param>
-    /// <param name="claim">False: leave even what is due to the claims; after a clash over a slot.</param>
+    /// <param name="claim">False: leave even what is due to the claims; after a clash over an ordering key.</param>
     /// <param name="now">By the database's clock.</param>
     /// <param name="cancellationToken">Stops the statement.</param>
     public async Task<AppendedRows> AppendAsync(
@@ -84,12 +85,12 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
         var (claimedAt, taker, entered) = (timers.GetTimestamp(), server, new List<Lane>());
         if (claim && taker is not null)
         {
-            var (lease, slots) = (Guid.NewGuid(), new HashSet<(Guid, Guid)>());
+            var (lease, keys) = (Guid.NewGuid(), new HashSet<(Guid, Guid)>());
             foreach (var row in rows.Where(r => r.State == DeliveryState.Pending && r.DueAt <= now && r.ExpiresAt > now))
             {
-                if (slots.Add((row.DeviceKey, row.Slot)) && taker.Enter(row.Lane))
+                if (keys.Add((row.DeviceKey, row.OrderingKey)) && taker.Enter(row.Lane!.Value))
                 {
-                    entered.Add(row.Lane);
+                    entered.Add(row.Lane!.Value);
                     (row.Lease, row.LeaseUntil) = (lease, now + taker.Lease);
                 }
             }
@@ -98,7 +99,7 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
         try
         {
             var appended = await InsertAsync(db, rows, claimedAt, now, cancellationToken);
-            appended.Claimed.ForEach(alert => entered.RemoveAt(entered.LastIndexOf(alert.Head.Lane)));
+            appended.Claimed.ForEach(alert => entered.RemoveAt(entered.LastIndexOf(alert.Head.Lane!.Value)));
             return appended;
         }
         finally
@@ -140,7 +141,7 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
     }
 
     /// <summary>The rows were not committed after all: their places are given back.</summary>
-    public void TakeBack(AppendedRows appended) => appended.Claimed.ForEach(alert => server?.Leave(alert.Head.Lane));
+    public void TakeBack(AppendedRows appended) => appended.Claimed.ForEach(alert => server?.Leave(alert.Head.Lane!.Value));
 
     /// <summary>The rows are committed: whoever serves sends what they claimed, and looks for the rest.</summary>
     public async Task HandOverAsync(AppendedRows appended, CancellationToken cancellationToken)
@@ -160,8 +161,8 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
     }
 
     /// <summary>
-    /// Takes due slots for <paramref name="lease"/>, the longest due first; two callers never get the same one, and none while one of its
-    /// rows is in flight. A slot gives one alert: its oldest row, whose attempt counts from here, and what else of it is due or will be
+    /// Takes due ordering keys for <paramref name="lease"/>, the longest due first; two callers never get the same one, and none while one of its
+    /// rows is in flight. An ordering key gives one alert: its oldest row, whose attempt counts from here, and what else of it is due or will be
     /// within <paramref name="horizon"/>.
     /// </summary>
     /// <param name="rooms">Alerts at most, for each lane that may send.</param>
@@ -185,9 +186,9 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
         {
             rows = await OutboxSql.Of(db).ClaimAsync(db, rooms, Guid.NewGuid(), lease, horizon, now, cancellationToken);
         }
-        catch (Npgsql.PostgresException exception) when (exception.ConstraintName == Delivery.SendingSlotIndex)
+        catch (Npgsql.PostgresException exception) when (exception.ConstraintName == Delivery.SendingKeyIndex)
         {
-            // another node was a moment faster with one of the slots: the next look finds the others
+            // another node was a moment faster with one of the keys: the next look finds the others
             Wake();
             return [];
         }
@@ -202,7 +203,7 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
                         .ThenBy(r => r.Id.ToString("N"), StringComparer.Ordinal)
                         .ToList()
                 )
-                .Select(slot => new ClaimedAlert(slot, claimedAt, slot[^1].ExpiresAt - now))
+                .Select(rows => new ClaimedAlert(rows, claimedAt, rows[^1].ExpiresAt - now))
                 .OrderBy(a => a.Head.DueAt),
         ];
     }
@@ -342,13 +343,19 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
     }
 
     /// <summary>
-    /// A newer row of this slot is due at <paramref name="due"/>: the older ones that wait for a grace, and were never tried, go with it,
+    /// A newer row of this ordering key is due at <paramref name="due"/>: the older ones that wait for a grace, and were never tried, go with it,
     /// or
     /// it would have to wait for them.
     /// </summary>
-    public static Task HastenAsync(RelayDb db, Guid deviceKey, Guid slot, DateTimeOffset due, CancellationToken cancellationToken) =>
+    public static Task HastenAsync(RelayDb db, Guid deviceKey, Guid orderingKey, DateTimeOffset due, CancellationToken cancellationToken) =>
         db.Set<Delivery>()
-            .Where(d => d.State == DeliveryState.Pending && d.DeviceKey == deviceKey && d.Slot == slot && d.DueAt > due && d.Attempts == 0)
+            .Where(d =>
+                d.State == DeliveryState.Pending
+                && d.DeviceKey == deviceKey
+                && d.OrderingKey == orderingKey
+                && d.DueAt > due
+                && d.Attempts == 0
+            )
             .ExecuteUpdateAsync(set => set.SetProperty(d => d.DueAt, due), cancellationToken);
 
     /// <summary>
@@ -431,7 +438,7 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
 
 /// <summary>What an insert did, to be handed over once it is committed.</summary>
 /// <param name="Claimed">Taken by the insert itself.</param>
-/// <param name="Due">Due now and left to the claims: their slot was busy, or there was no room.</param>
+/// <param name="Due">Due now and left to the claims: their ordering key was busy, or there was no room.</param>
 internal sealed record AppendedRows(List<ClaimedAlert> Claimed, IReadOnlyList<Delivery> Due)
 {
     public static readonly AppendedRows None = new([], []);

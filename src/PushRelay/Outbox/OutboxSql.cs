@@ -1,4 +1,5 @@
 using System.Data.Common;
+using PushRelay.Push;
 using PushRelay.Storage;
 
 namespace PushRelay.Outbox;
@@ -9,24 +10,25 @@ namespace PushRelay.Outbox;
 /// </summary>
 internal abstract class OutboxSql
 {
-    /// <summary>Rows that one claim takes of one slot; what is more follows as a further alert.</summary>
-    protected const int SlotRowsMax = 500;
+    /// <summary>Rows that one claim takes of one ordering key; what is more follows as a further alert.</summary>
+    protected const int KeyRowsMax = 500;
 
     public static OutboxSql Of(RelayDb db) => db.IsSqlite ? SqliteOutbox.Instance : PostgreSqlOutbox.Instance;
 
     /// <summary>Adds rows; one that is there already (a replay) is left out.</summary>
     /// <param name="db">With the caller's transaction.</param>
     /// <param name="rows">
-    /// In their order. One that has a <see cref="Delivery.Lease"/> is taken at once if its slot is free: no row of it pending or sending.
+    /// In their order. One that has a <see cref="Delivery.Lease"/> is taken at once if its ordering key is free: no row of it pending or
+    /// sending.
     /// </param>
     /// <param name="cancellationToken">Stops the statement.</param>
     /// <returns>Ids of the rows that were added, and whether each is claimed.</returns>
     public abstract Task<Dictionary<Guid, bool>> InsertAsync(RelayDb db, IReadOnlyList<Delivery> rows, CancellationToken cancellationToken);
 
     /// <summary>
-    /// Takes due slots of each lane, at most so many; of each its oldest row and all that are due before <paramref name="horizon"/>.
+    /// Takes due ordering keys of each lane, at most so many; of each its oldest row and all that are due before <paramref name="horizon"/>.
     /// </summary>
-    /// <returns>The claimed rows, of all slots together.</returns>
+    /// <returns>The claimed rows, of all ordering keys together.</returns>
     public abstract Task<List<Delivery>> ClaimAsync(
         RelayDb db,
         IReadOnlyDictionary<Lane, int> rooms,

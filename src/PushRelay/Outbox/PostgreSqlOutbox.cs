@@ -1,6 +1,7 @@
 using Microsoft.EntityFrameworkCore;
 using Microsoft.EntityFrameworkCore.Storage;
 using Npgsql;
+using PushRelay.Push;
 using PushRelay.Storage;
 
 namespace PushRelay.Outbox;
@@ -10,25 +11,25 @@ internal sealed class PostgreSqlOutbox : OutboxSql
 {
     public static readonly PostgreSqlOutbox Instance = new();
 
-    // OFFSET 0 keeps the planner from asking "is the slot free" once for each column that depends on it
+    // OFFSET 0 keeps the planner from asking "is the ordering key free" once for each column that depends on it
     private const string Insert = """
         INSERT INTO deliveries (
-            id, server, account, device_key, device, app, platform, sandbox, event_key, source, class, sender, message_id, stanza_id, event_at,
-            message_type, conversation, call_id, slot, content, badge, reason, created_at, due_at, expires_at, settled_at,
+            id, server, account, device_key, device, app, platform, lane, event_key, source, class, sender, message_id, stanza_id, event_at,
+            message_type, conversation, call_id, ordering_key, content, badge, reason, situation, created_at, due_at, expires_at, settled_at,
             state, lease, lease_until, attempts, attempts_excused, count)
         SELECT
-            u.id, u.server, u.account, u.device_key, u.device, u.app, u.platform, u.sandbox, u.event_key, u.source, u.class, u.sender, u.message_id, u.stanza_id,
-            u.event_at, u.message_type, u.conversation, u.call_id, u.slot, u.content, u.badge, u.reason, u.created_at, u.due_at, u.expires_at, u.settled_at,
+            u.id, u.server, u.account, u.device_key, u.device, u.app, u.platform, u.lane, u.event_key, u.source, u.class, u.sender, u.message_id, u.stanza_id,
+            u.event_at, u.message_type, u.conversation, u.call_id, u.ordering_key, u.content, u.badge, u.reason, u.situation, u.created_at, u.due_at, u.expires_at, u.settled_at,
             CASE WHEN m.mine THEN 1::smallint ELSE u.state END, CASE WHEN m.mine THEN u.lease END, CASE WHEN m.mine THEN u.lease_until END,
             CASE WHEN m.mine THEN 1 ELSE 0 END, 0, 1
-        FROM unnest(@id, @server, @account, @device_key, @device, @app, @platform, @sandbox, @event_key, @source, @class, @sender, @message_id, @stanza_id, @event_at,
-            @message_type, @conversation, @call_id, @slot, @content, @badge, @reason, @created_at, @due_at, @expires_at, @settled_at, @state, @lease, @lease_until)
-            AS u(id, server, account, device_key, device, app, platform, sandbox, event_key, source, class, sender, message_id, stanza_id, event_at,
-            message_type, conversation, call_id, slot, content, badge, reason, created_at, due_at, expires_at, settled_at, state, lease, lease_until)
+        FROM unnest(@id, @server, @account, @device_key, @device, @app, @platform, @lane, @event_key, @source, @class, @sender, @message_id, @stanza_id, @event_at,
+            @message_type, @conversation, @call_id, @ordering_key, @content, @badge, @reason, @situation, @created_at, @due_at, @expires_at, @settled_at, @state, @lease, @lease_until)
+            AS u(id, server, account, device_key, device, app, platform, lane, event_key, source, class, sender, message_id, stanza_id, event_at,
+            message_type, conversation, call_id, ordering_key, content, badge, reason, situation, created_at, due_at, expires_at, settled_at, state, lease, lease_until)
         CROSS JOIN LATERAL (
             SELECT u.lease IS NOT NULL
-                AND NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.device_key = u.device_key AND o.slot = u.slot AND o.state = 0)
-                AND NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.device_key = u.device_key AND o.slot = u.slot AND o.state = 1 AND o.coalesced_into IS NULL)
+                AND NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.device_key = u.device_key AND o.ordering_key = u.ordering_key AND o.state = 0)
+                AND NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.device_key = u.device_key AND o.ordering_key = u.ordering_key AND o.state = 1 AND o.coalesced_into IS NULL)
                 AS mine OFFSET 0) m
         ON CONFLICT (server, account, device_key, event_key) DO NOTHING
         RETURNING id, state = 1
@@ -36,23 +37,23 @@ internal sealed class PostgreSqlOutbox : OutboxSql
 
     private const string Claim = """
         WITH heads AS MATERIALIZED (
-            SELECT h.id, h.device_key, h.slot
-            FROM unnest({0}, {7}, {1}) AS a(app, sandbox, room)
+            SELECT h.id, h.device_key, h.ordering_key
+            FROM unnest({0}, {1}) AS a(lane, room)
             CROSS JOIN LATERAL (
-                SELECT d.id, d.device_key, d.slot FROM deliveries d
-                WHERE d.state = 0 AND d.app = a.app AND d.sandbox = a.sandbox AND d.due_at <= {2} AND d.expires_at > {2}
+                SELECT d.id, d.device_key, d.ordering_key FROM deliveries d
+                WHERE d.state = 0 AND d.lane = a.lane AND d.due_at <= {2} AND d.expires_at > {2}
                 AND NOT EXISTS (
                     SELECT 1 FROM deliveries o
-                    WHERE o.state = 0 AND o.device_key = d.device_key AND o.slot = d.slot AND o.id < d.id AND o.expires_at > {2})
+                    WHERE o.state = 0 AND o.device_key = d.device_key AND o.ordering_key = d.ordering_key AND o.id < d.id AND o.expires_at > {2})
                 AND NOT EXISTS (
                     SELECT 1 FROM deliveries o
-                    WHERE o.state = 1 AND o.coalesced_into IS NULL AND o.device_key = d.device_key AND o.slot = d.slot)
+                    WHERE o.state = 1 AND o.coalesced_into IS NULL AND o.device_key = d.device_key AND o.ordering_key = d.ordering_key)
                 ORDER BY d.due_at LIMIT a.room FOR UPDATE OF d SKIP LOCKED) h),
         taken AS MATERIALIZED (
             SELECT f.id, heads.id AS head FROM heads
             CROSS JOIN LATERAL (
                 SELECT d.id FROM deliveries d
-                WHERE d.state = 0 AND d.device_key = heads.device_key AND d.slot = heads.slot AND d.due_at <= {3} AND d.expires_at > {2}
+                WHERE d.state = 0 AND d.device_key = heads.device_key AND d.ordering_key = heads.ordering_key AND d.due_at <= {3} AND d.expires_at > {2}
                 ORDER BY d.id LIMIT {4} FOR UPDATE OF d SKIP LOCKED) f)
         UPDATE deliveries d SET
             state = 1, lease = {5}, lease_until = {6}, attempts = d.attempts + CASE WHEN d.id = t.head THEN 1 ELSE 0 END,
@@ -76,17 +77,20 @@ internal sealed class PostgreSqlOutbox : OutboxSql
                 attempts_excused = d.attempts_excused + u.excused,
                 count = u.count,
                 coalesced_into = u.coalesced_into,
-                answer_ms = u.answer_ms,
+                status = CASE WHEN u.answer_ms IS NULL THEN d.status ELSE u.status END,
+                code = CASE WHEN u.answer_ms IS NULL THEN d.code ELSE u.code END,
+                provider_id = CASE WHEN u.answer_ms IS NULL THEN d.provider_id ELSE u.provider_id END,
+                answer_ms = COALESCE(u.answer_ms, d.answer_ms),
                 lease = NULL,
                 lease_until = NULL
-            FROM unnest(@id, @lease, @state, @reason, @delay, @attempts, @excused, @count, @coalesced_into, @answer_ms)
-                AS u(id, lease, state, reason, delay, attempts, excused, count, coalesced_into, answer_ms)
+            FROM unnest(@id, @lease, @state, @reason, @delay, @attempts, @excused, @count, @coalesced_into, @answer_ms, @status, @code, @provider_id)
+                AS u(id, lease, state, reason, delay, attempts, excused, count, coalesced_into, answer_ms, status, code, provider_id)
             WHERE d.id = u.id AND d.state = 1 AND d.lease = u.lease
             RETURNING d.id),
         tried AS (
-            INSERT INTO attempts (delivery_id, number, at, duration_ms, status, reason, outcome, provider_id)
-            SELECT a.* FROM unnest(@a_delivery, @a_number, @a_at, @a_duration, @a_status, @a_reason, @a_outcome, @a_provider)
-                AS a(delivery_id, number, at, duration_ms, status, reason, outcome, provider_id)
+            INSERT INTO attempts (delivery_id, number, at, duration_ms, status, code, outcome, provider_id)
+            SELECT a.* FROM unnest(@a_delivery, @a_number, @a_at, @a_duration, @a_status, @a_code, @a_outcome, @a_provider)
+                AS a(delivery_id, number, at, duration_ms, status, code, outcome, provider_id)
             WHERE a.delivery_id IN (SELECT id FROM changed))
         SELECT id FROM changed
         """;
@@ -105,7 +109,7 @@ internal sealed class PostgreSqlOutbox : OutboxSql
         Add(command, "device", rows, d => d.Device);
         Add(command, "app", rows, d => d.App);
         Add(command, "platform", rows, d => d.Platform);
-        Add(command, "sandbox", rows, d => d.Sandbox);
+        Add(command, "lane", rows, d => d.Lane?.Id);
         Add(command, "event_key", rows, d => d.EventKey);
         Add(command, "source", rows, d => (short)d.Source);
         Add(command, "class", rows, d => (short)d.Class);
@@ -116,10 +120,11 @@ internal sealed class PostgreSqlOutbox : OutboxSql
         Add(command, "message_type", rows, d => d.MessageType);
         Add(command, "conversation", rows, d => d.Conversation);
         Add(command, "call_id", rows, d => d.CallId);
-        Add(command, "slot", rows, d => d.Slot);
+        Add(command, "ordering_key", rows, d => d.OrderingKey);
         Add(command, "content", rows, d => d.Content);
         Add(command, "badge", rows, d => d.Badge);
         Add(command, "reason", rows, d => d.Reason);
+        Add(command, "situation", rows, d => d.Situation);
         Add(command, "created_at", rows, d => d.CreatedAt.UtcDateTime);
         Add(command, "due_at", rows, d => d.DueAt.UtcDateTime);
         Add(command, "expires_at", rows, d => d.ExpiresAt.UtcDateTime);
@@ -145,14 +150,13 @@ internal sealed class PostgreSqlOutbox : OutboxSql
         db.Set<Delivery>()
             .FromSqlRaw(
                 Claim,
-                rooms.Keys.Select(l => l.App).ToArray(),
+                rooms.Keys.Select(l => l.Id).ToArray(),
                 rooms.Values.ToArray(),
                 now.UtcDateTime,
                 (now + horizon).UtcDateTime,
-                SlotRowsMax,
+                KeyRowsMax,
                 holder,
-                (now + duration).UtcDateTime,
-                rooms.Keys.Select(l => l.Sandbox).ToArray()
+                (now + duration).UtcDateTime
             )
             .AsNoTracking()
             .ToListAsync(cancellationToken);
@@ -176,13 +180,16 @@ internal sealed class PostgreSqlOutbox : OutboxSql
         Add(command, "excused", changes, c => c.Excused);
         Add(command, "count", changes, c => c.Count);
         Add(command, "coalesced_into", changes, c => c.CoalescedInto);
-        Add(command, "answer_ms", changes, c => c.AnswerMs);
+        Add(command, "answer_ms", changes, c => c.Attempt?.DurationMs);
+        Add(command, "status", changes, c => c.Attempt?.Status);
+        Add(command, "code", changes, c => c.Attempt?.Code);
+        Add(command, "provider_id", changes, c => c.Attempt?.ProviderId);
         Add(command, "a_delivery", attempts, a => a.DeliveryId);
         Add(command, "a_number", attempts, a => a.Number);
         Add(command, "a_at", attempts, a => a.At.UtcDateTime);
         Add(command, "a_duration", attempts, a => a.DurationMs);
         Add(command, "a_status", attempts, a => a.Status);
-        Add(command, "a_reason", attempts, a => a.Reason);
+        Add(command, "a_code", attempts, a => a.Code);
         Add(command, "a_outcome", attempts, a => a.Outcome);
         Add(command, "a_provider", attempts, a => a.ProviderId);
         return [.. await ReadAsync(command, row => row.GetGuid(0), cancellationToken)];

@@ -1,6 +1,7 @@
 using Microsoft.Data.Sqlite;
 using Microsoft.EntityFrameworkCore;
 using Microsoft.EntityFrameworkCore.Storage;
+using PushRelay.Push;
 using PushRelay.Storage;
 
 namespace PushRelay.Outbox;
@@ -12,37 +13,37 @@ internal sealed class SqliteOutbox : OutboxSql
 
     private const string Insert = """
         INSERT INTO deliveries (
-            id, server, account, device_key, device, app, platform, sandbox, event_key, source, class, sender, message_id, stanza_id, event_at,
-            message_type, conversation, call_id, slot, content, badge, reason, created_at, due_at, expires_at, settled_at,
+            id, server, account, device_key, device, app, platform, lane, event_key, source, class, sender, message_id, stanza_id, event_at,
+            message_type, conversation, call_id, ordering_key, content, badge, reason, situation, created_at, due_at, expires_at, settled_at,
             state, lease, lease_until, attempts, attempts_excused, count)
         VALUES (
-            $id, $server, $account, $device_key, $device, $app, $platform, $sandbox, $event_key, $source, $class, $sender, $message_id, $stanza_id, $event_at,
-            $message_type, $conversation, $call_id, $slot, $content, $badge, $reason, $created_at, $due_at, $expires_at, $settled_at,
+            $id, $server, $account, $device_key, $device, $app, $platform, $lane, $event_key, $source, $class, $sender, $message_id, $stanza_id, $event_at,
+            $message_type, $conversation, $call_id, $ordering_key, $content, $badge, $reason, $situation, $created_at, $due_at, $expires_at, $settled_at,
             $state, $lease, $lease_until, $attempts, 0, 1)
         ON CONFLICT (server, account, device_key, event_key) DO NOTHING
         """;
 
     private const string Busy = """
-        SELECT EXISTS (SELECT 1 FROM deliveries WHERE device_key = $device_key AND slot = $slot AND state = 0)
-            OR EXISTS (SELECT 1 FROM deliveries WHERE device_key = $device_key AND slot = $slot AND state = 1 AND coalesced_into IS NULL)
+        SELECT EXISTS (SELECT 1 FROM deliveries WHERE device_key = $device_key AND ordering_key = $ordering_key AND state = 0)
+            OR EXISTS (SELECT 1 FROM deliveries WHERE device_key = $device_key AND ordering_key = $ordering_key AND state = 1 AND coalesced_into IS NULL)
         """;
 
     private const string Claim = """
         WITH heads AS MATERIALIZED (
-            SELECT d.id, d.device_key, d.slot FROM deliveries d
-            WHERE d.state = 0 AND d.app = {0} AND d.sandbox = {7} AND d.due_at <= {2} AND d.expires_at > {2}
+            SELECT d.id, d.device_key, d.ordering_key FROM deliveries d
+            WHERE d.state = 0 AND d.lane = {0} AND d.due_at <= {2} AND d.expires_at > {2}
             AND NOT EXISTS (
                 SELECT 1 FROM deliveries o
-                WHERE o.state = 0 AND o.device_key = d.device_key AND o.slot = d.slot AND o.id < d.id AND o.expires_at > {2})
+                WHERE o.state = 0 AND o.device_key = d.device_key AND o.ordering_key = d.ordering_key AND o.id < d.id AND o.expires_at > {2})
             AND NOT EXISTS (
                 SELECT 1 FROM deliveries o
-                WHERE o.state = 1 AND o.coalesced_into IS NULL AND o.device_key = d.device_key AND o.slot = d.slot)
+                WHERE o.state = 1 AND o.coalesced_into IS NULL AND o.device_key = d.device_key AND o.ordering_key = d.ordering_key)
             ORDER BY d.due_at LIMIT {1}),
         taken AS MATERIALIZED (
             SELECT f.id, heads.id AS head FROM heads
             JOIN deliveries f ON f.id IN (
                 SELECT d.id FROM deliveries d
-                WHERE d.state = 0 AND d.device_key = heads.device_key AND d.slot = heads.slot AND d.due_at <= {3} AND d.expires_at > {2}
+                WHERE d.state = 0 AND d.device_key = heads.device_key AND d.ordering_key = heads.ordering_key AND d.due_at <= {3} AND d.expires_at > {2}
                 ORDER BY d.id LIMIT {4}))
         UPDATE deliveries SET
             state = 1, lease = {5}, lease_until = {6}, attempts = attempts + (deliveries.id = t.head),
@@ -62,15 +63,18 @@ internal sealed class SqliteOutbox : OutboxSql
             attempts_excused = attempts_excused + $excused,
             count = $count,
             coalesced_into = $coalesced_into,
-            answer_ms = $answer_ms,
+            status = CASE WHEN $answer_ms IS NULL THEN status ELSE $status END,
+            code = CASE WHEN $answer_ms IS NULL THEN code ELSE $code END,
+            provider_id = CASE WHEN $answer_ms IS NULL THEN provider_id ELSE $provider_id END,
+            answer_ms = COALESCE($answer_ms, answer_ms),
             lease = NULL,
             lease_until = NULL
         WHERE id = $id AND state = 1 AND lease = $lease
         """;
 
     private const string Try = """
-        INSERT INTO attempts (delivery_id, number, at, duration_ms, status, reason, outcome, provider_id)
-        VALUES ($delivery_id, $number, $at, $duration_ms, $status, $reason, $outcome, $provider_id)
+        INSERT INTO attempts (delivery_id, number, at, duration_ms, status, code, outcome, provider_id)
+        VALUES ($delivery_id, $number, $at, $duration_ms, $status, $code, $outcome, $provider_id)
         """;
 
     public override async Task<Dictionary<Guid, bool>> InsertAsync(
@@ -87,7 +91,9 @@ internal sealed class SqliteOutbox : OutboxSql
                 row.Lease is not null
                 && Equals(
                     0L,
-                    await statements.With(Busy, ("device_key", row.DeviceKey), ("slot", row.Slot)).ExecuteScalarAsync(cancellationToken)
+                    await statements
+                        .With(Busy, ("device_key", row.DeviceKey), ("ordering_key", row.OrderingKey))
+                        .ExecuteScalarAsync(cancellationToken)
                 );
             var command = statements.With(
                 Insert,
@@ -98,7 +104,7 @@ internal sealed class SqliteOutbox : OutboxSql
                 ("device", row.Device),
                 ("app", row.App),
                 ("platform", row.Platform),
-                ("sandbox", row.Sandbox),
+                ("lane", row.Lane?.Id),
                 ("event_key", row.EventKey),
                 ("source", (short)row.Source),
                 ("class", (short)row.Class),
@@ -109,10 +115,11 @@ internal sealed class SqliteOutbox : OutboxSql
                 ("message_type", row.MessageType),
                 ("conversation", row.Conversation),
                 ("call_id", row.CallId),
-                ("slot", row.Slot),
+                ("ordering_key", row.OrderingKey),
                 ("content", row.Content),
                 ("badge", row.Badge),
                 ("reason", row.Reason),
+                ("situation", row.Situation),
                 ("created_at", row.CreatedAt.UtcTicks),
                 ("due_at", row.DueAt.UtcTicks),
                 ("expires_at", row.ExpiresAt.UtcTicks),
@@ -146,17 +153,7 @@ internal sealed class SqliteOutbox : OutboxSql
         {
             taken.AddRange(
                 await db.Set<Delivery>()
-                    .FromSqlRaw(
-                        Claim,
-                        lane.App,
-                        room,
-                        now.UtcTicks,
-                        (now + horizon).UtcTicks,
-                        SlotRowsMax,
-                        holder,
-                        (now + duration).UtcTicks,
-                        lane.Sandbox
-                    )
+                    .FromSqlRaw(Claim, lane.Id, room, now.UtcTicks, (now + horizon).UtcTicks, KeyRowsMax, holder, (now + duration).UtcTicks)
                     .AsNoTracking()
                     .ToListAsync(cancellationToken)
             );
@@ -189,7 +186,10 @@ internal sealed class SqliteOutbox : OutboxSql
                 ("excused", change.Excused),
                 ("count", change.Count),
                 ("coalesced_into", change.CoalescedInto),
-                ("answer_ms", change.AnswerMs)
+                ("answer_ms", change.Attempt?.DurationMs),
+                ("status", change.Attempt?.Status),
+                ("code", change.Attempt?.Code),
+                ("provider_id", change.Attempt?.ProviderId)
             );
             if (await command.ExecuteNonQueryAsync(cancellationToken) > 0)
             {
@@ -207,7 +207,7 @@ internal sealed class SqliteOutbox : OutboxSql
                     ("at", attempt.At.UtcTicks),
                     ("duration_ms", attempt.DurationMs),
                     ("status", attempt.Status),
-                    ("reason", attempt.Reason),
+                    ("code", attempt.Code),
                     ("outcome", attempt.Outcome),
                     ("provider_id", attempt.ProviderId)
                 )

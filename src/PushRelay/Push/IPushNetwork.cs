@@ -1,4 +1,4 @@
-using System.Diagnostics.CodeAnalysis;
+using Microsoft.EntityFrameworkCore.Storage.ValueConversion;
 
 namespace PushRelay.Push;
 
@@ -6,10 +6,23 @@ namespace PushRelay.Push;
 /// What shares one fate at a push network: one set of credentials, one host. The network names it, nobody else looks inside.
 /// Stored with each row, so that its text must stay the same over restarts.
 /// </summary>
-/// <param name="Id">At most 100 characters; begins with the app's id.</param>
+/// <param name="Id">Begins with the app's id and the platform, so that no two networks have the same.</param>
 internal readonly record struct Lane(string Id)
 {
     public override string ToString() => Id;
+}
+
+/// <summary>A lane as a column: its text.</summary>
+internal sealed class LaneConverter() : ValueConverter<Lane, string>(lane => lane.Id, id => new Lane(id))
+{
+    public static readonly LaneConverter Instance = new();
+}
+
+/// <summary>What a push network says of an attempt: its platform, an underscore and its own word (<c>apns_Unregistered</c>).</summary>
+internal static class PushCode
+{
+    /// <summary>The word alone.</summary>
+    public static string? WordOf(string? code) => code?[(code.IndexOf('_', StringComparison.Ordinal) + 1)..];
 }
 
 /// <summary>The secrets that reach one installation of an app, by channel.</summary>
@@ -50,7 +63,8 @@ internal abstract record TokenCheck
 
     /// <summary>They can be tokens of this network.</summary>
     /// <param name="Address">In the form in which they are kept and compared, defaults filled in.</param>
-    public sealed record Usable(PushAddress Address) : TokenCheck;
+    /// <param name="Lane">What a device of this address is reached over.</param>
+    public sealed record Usable(PushAddress Address, Lane Lane) : TokenCheck;
 
     /// <summary>They cannot.</summary>
     /// <param name="Errors">For each field of the registration, by its name in the REST interface, what it must be.</param>
@@ -111,10 +125,6 @@ internal interface IPushNetwork
 
     /// <summary>Every lane that the settings give, with the app it belongs to.</summary>
     IReadOnlyDictionary<Lane, string> Lanes { get; }
-
-    /// <summary>The lane that a device of this address is reached over.</summary>
-    /// <returns>False: its app is not configured for this network.</returns>
-    bool TryLaneOf(PushAddress address, [NotNullWhen(true)] out Lane? lane);
 
     /// <summary>Says whether these can be tokens of this network, without asking it.</summary>
     TokenCheck Check(PushAddress address);

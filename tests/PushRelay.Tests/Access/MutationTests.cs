@@ -154,6 +154,7 @@ public sealed class MutationTests : IAsyncLifetime
         Platform = "apns",
         TokenIndex = [],
         Tokens = DeviceTokens.None,
+        Lane = TestRelay.Lane,
         Node = "",
         CreatedAt = default,
         RegisteredAt = default,

@@ -4,6 +4,7 @@ using PushRelay.Apns.Simulator;
 using PushRelay.Devices;
 using PushRelay.Dispatch;
 using PushRelay.Outbox;
+using PushRelay.Push.Apns;
 using PushRelay.Tests.Storage;
 
 namespace PushRelay.Tests.Dispatch;
@@ -64,7 +65,7 @@ public abstract class AppCircuitsContract : IAsyncLifetime
         Assert.Equal(0, (await relay.RowsAsync("carol@example.com"))[1].Attempts);
         var health = await relay.Get<AppCircuits>().CheckHealthAsync(new HealthCheckContext(), Token);
         Assert.Equal(HealthStatus.Degraded, health.Status);
-        Assert.Contains($"{TestRelay.App}: InvalidProviderToken", health.Description, StringComparison.Ordinal);
+        Assert.Contains($"{TestRelay.App}/apns: InvalidProviderToken", health.Description, StringComparison.Ordinal);
 
         // the key is right again after the first probe
         await AdvanceUntilAsync(
@@ -168,7 +169,7 @@ public abstract class AppCircuitsContract : IAsyncLifetime
         Assert.True(await IsOpenAsync());
         Assert.Equal(0, (await relay.RowsAsync("dev@example.com"))[1].Attempts);
         var health = await relay.Get<AppCircuits>().CheckHealthAsync(new HealthCheckContext(), Token);
-        Assert.Contains($"{TestRelay.App} (sandbox): BadEnvironmentKeyInToken", health.Description, StringComparison.Ordinal);
+        Assert.Contains($"{TestRelay.App}/apns-sandbox: BadEnvironmentKeyInToken", health.Description, StringComparison.Ordinal);
         await AdvanceUntilAsync(
             TimeSpan.FromMinutes(1),
             async () => (await relay.RowsAsync("dev@example.com")).All(r => r.State == DeliveryState.Accepted)
@@ -181,7 +182,13 @@ public abstract class AppCircuitsContract : IAsyncLifetime
         await RegisterAsync("dev@example.com", TestRelay.App);
         await using (var db = relay.NewDb())
         {
-            await db.Set<Device>().ExecuteUpdateAsync(set => set.SetProperty(d => d.Environment, "sandbox"), Token);
+            await db.Set<Device>()
+                .ExecuteUpdateAsync(
+                    set =>
+                        set.SetProperty(d => d.Environment, "sandbox")
+                            .SetProperty(d => d.Lane, ApnsNetwork.LaneOf(TestRelay.App, sandbox: true)),
+                    Token
+                );
         }
 
         apns.AnswerNext(new ScriptRule { Status = 403, Reason = "BadEnvironmentKeyInToken" });
@@ -199,7 +206,7 @@ public abstract class AppCircuitsContract : IAsyncLifetime
         await TestRelay.UntilAsync(IsOpenAsync, () => "not open");
         var health = await relay.Get<AppCircuits>().CheckHealthAsync(new HealthCheckContext(), Token);
         Assert.Equal(
-            $"deliveries wait, nothing is lost; APNs answers {TestRelay.App} (sandbox): BadEnvironmentKeyInToken",
+            $"deliveries wait, nothing is lost; APNs answers {TestRelay.App}/apns-sandbox: BadEnvironmentKeyInToken",
             health.Description
         );
     }
@@ -327,7 +334,7 @@ public sealed class PostgreSqlAppCircuitsTests(PostgreSqlServer server) : AppCir
 
         await second.Get<AppCircuits>().ShareAsync(TestContext.Current.CancellationToken);
 
-        Assert.DoesNotContain(new Lane(TestRelay.App, Sandbox: false), second.Get<AppCircuits>().Rooms().Keys);
+        Assert.DoesNotContain(TestRelay.Lane, second.Get<AppCircuits>().Rooms().Keys);
     }
 
     private protected override async Task<string?> NewDatabaseAsync() =>

@@ -2,6 +2,7 @@ using Microsoft.EntityFrameworkCore;
 using PushRelay.Devices;
 using PushRelay.Dispatch;
 using PushRelay.Outbox;
+using PushRelay.Push;
 using PushRelay.Storage;
 using PushRelay.Tests.Storage;
 
@@ -69,7 +70,7 @@ public abstract class HousekeepingContract : IAsyncLifetime
             Settlement settlement in new Settlement[] { new Settlement.Retry(TimeSpan.Zero, Excused: true), new Settlement.Accepted() }
         )
         {
-            var rooms = new Dictionary<Lane, int> { [new(TestRelay.App, Sandbox: false)] = HourlyRows };
+            var rooms = new Dictionary<Lane, int> { [TestRelay.Lane] = HourlyRows };
             var claimed = await relay.Outbox.ClaimAsync(rooms, TimeSpan.FromSeconds(30), TimeSpan.Zero, Token);
             Assert.Equal(HourlyRows, claimed.Count);
             Assert.Empty(await relay.Outbox.SettleAsync([.. claimed.Select(c => new SettledAlert(c, settlement, Attempt(c)))], Token));

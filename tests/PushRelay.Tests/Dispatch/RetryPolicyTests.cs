@@ -79,7 +79,7 @@ public sealed class RetryPolicyTests
             Source = EventSource.Bridge,
             Class = EventClass.Text,
             EventAt = DateTimeOffset.UnixEpoch,
-            Slot = Guid.NewGuid(),
+            OrderingKey = Guid.NewGuid(),
             Reason = Reasons.Offline,
             CreatedAt = DateTimeOffset.UnixEpoch,
             DueAt = DateTimeOffset.UnixEpoch,

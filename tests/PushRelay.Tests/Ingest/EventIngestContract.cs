@@ -4,6 +4,7 @@ using PushRelay.Audit;
 using PushRelay.Ingest;
 using PushRelay.Outbox;
 using PushRelay.Presence;
+using PushRelay.Push;
 using PushRelay.Tests.Storage;
 
 namespace PushRelay.Tests.Ingest;
@@ -42,7 +43,7 @@ public abstract class EventIngestContract : IAsyncLifetime
             rows,
             r => Assert.Equal((DeliveryState.Pending, Reasons.Offline, TestRelay.Alice, 1), (r.State, r.Reason, r.Sender!, r.Badge))
         );
-        Assert.Equal(rows[0].Slot, rows[1].Slot);
+        Assert.Equal(rows[0].OrderingKey, rows[1].OrderingKey);
         Assert.Equal("hello", AlertContent.Open(relay.MasterKey, rows[0]).Body);
         Assert.Equal(new StreamPoint("e", 1), await Ingest.PositionAsync(Stream, Token));
     }
@@ -182,7 +183,7 @@ public abstract class EventIngestContract : IAsyncLifetime
             [(DeliveryState.Cancelled, Reasons.CallEnded), (DeliveryState.Pending, Reasons.Call)],
             rows.Select(r => (r.State, r.Reason))
         );
-        Assert.NotEqual(rows[0].Slot, rows[1].Slot);
+        Assert.NotEqual(rows[0].OrderingKey, rows[1].OrderingKey);
         Assert.Equal(TimeSpan.FromSeconds(30), rows[1].ExpiresAt - rows[1].EventAt);
     }
 
@@ -521,12 +522,7 @@ public abstract class EventIngestContract : IAsyncLifetime
     }
 
     private Task<IReadOnlyList<ClaimedAlert>> ClaimAsync() =>
-        relay.Outbox.ClaimAsync(
-            new Dictionary<Lane, int> { [new(TestRelay.App, Sandbox: false)] = 10 },
-            TimeSpan.FromSeconds(30),
-            TimeSpan.Zero,
-            Token
-        );
+        relay.Outbox.ClaimAsync(new Dictionary<Lane, int> { [TestRelay.Lane] = 10 }, TimeSpan.FromSeconds(30), TimeSpan.Zero, Token);
 
     // PostgreSQL's own clock goes on between two commits
     private static TimeSpan Rounded(TimeSpan time) => TimeSpan.FromSeconds(Math.Round(time.TotalSeconds));

@@ -10,6 +10,7 @@ using PushRelay.Ingest;
 using PushRelay.Ingest.Policy;
 using PushRelay.Outbox;
 using PushRelay.Presence;
+using PushRelay.Push;
 using PushRelay.Storage;
 using PushRelay.Tests.Storage;
 
@@ -71,15 +72,7 @@ public sealed class HardTimesTests(PostgreSqlServer server)
         Assert.Single(
             await OutboxSql
                 .Of(paused)
-                .ClaimAsync(
-                    paused,
-                    new Dictionary<Lane, int> { [new(TestRelay.App, Sandbox: false)] = 10 },
-                    Guid.NewGuid(),
-                    Lease,
-                    TimeSpan.Zero,
-                    now,
-                    Token
-                )
+                .ClaimAsync(paused, new Dictionary<Lane, int> { [TestRelay.Lane] = 10 }, Guid.NewGuid(), Lease, TimeSpan.Zero, now, Token)
         );
 
         var read = new RelayEvent.Displayed(TestRelay.Bob, TestRelay.Alice, relay.Clock.GetUtcNow());
@@ -375,7 +368,7 @@ public sealed class HardTimesTests(PostgreSqlServer server)
     }
 
     private static Task<IReadOnlyList<ClaimedAlert>> ClaimAsync(TestRelay relay) =>
-        relay.Outbox.ClaimAsync(new Dictionary<Lane, int> { [new(TestRelay.App, Sandbox: false)] = 10 }, Lease, TimeSpan.Zero, Token);
+        relay.Outbox.ClaimAsync(new Dictionary<Lane, int> { [TestRelay.Lane] = 10 }, Lease, TimeSpan.Zero, Token);
 
     private static Task CommitAsync(EventIngest ingest, long seq, RelayEvent @event) =>
         ingest.CommitAsync([new EventBatch(Stream, [@event], new StreamPoint("e", seq))], Token);

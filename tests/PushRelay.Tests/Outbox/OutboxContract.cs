@@ -3,6 +3,8 @@ using Microsoft.Extensions.Options;
 using PushRelay.Devices;
 using PushRelay.Dispatch;
 using PushRelay.Outbox;
+using PushRelay.Push;
+using PushRelay.Push.Apns;
 using PushRelay.Storage;
 using PushRelay.Tests.Storage;
 
@@ -211,7 +213,7 @@ public abstract class OutboxContract : IAsyncLifetime
         await AppendAsync(app: "shut");
 
         var claimed = await relay.Outbox.ClaimAsync(
-            new Dictionary<Lane, int> { [new("one", false)] = 1, [new("two", false)] = 5 },
+            new Dictionary<Lane, int> { [ApnsNetwork.LaneOf("one", sandbox: false)] = 1, [ApnsNetwork.LaneOf("two", sandbox: false)] = 5 },
             Lease,
             TimeSpan.Zero,
             Token
@@ -441,7 +443,7 @@ public abstract class OutboxContract : IAsyncLifetime
     private protected abstract Task<TestRelay> OpenAsync();
 
     private Task<IReadOnlyList<ClaimedAlert>> ClaimAsync(int max, TimeSpan horizon = default) =>
-        relay.Outbox.ClaimAsync(new Dictionary<Lane, int> { [new(TestRelay.App, Sandbox: false)] = max }, Lease, horizon, Token);
+        relay.Outbox.ClaimAsync(new Dictionary<Lane, int> { [TestRelay.Lane] = max }, Lease, horizon, Token);
 
     private static Attempt Refused(ClaimedAlert alert) =>
         new()
@@ -451,7 +453,7 @@ public abstract class OutboxContract : IAsyncLifetime
             At = alert.Head.CreatedAt,
             DurationMs = 1,
             Status = 413,
-            Reason = "PayloadTooLarge",
+            Code = "apns_PayloadTooLarge",
             Outcome = "rejected",
             ProviderId = alert.Head.Id.ToString(),
         };

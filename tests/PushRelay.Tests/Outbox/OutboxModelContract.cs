@@ -1,6 +1,7 @@
 using CsCheck;
 using PushRelay.Devices;
 using PushRelay.Outbox;
+using PushRelay.Push;
 using PushRelay.Storage;
 using PushRelay.Tests.Storage;
 
@@ -145,7 +146,12 @@ public abstract class OutboxModelContract : IAsyncLifetime
                     await using (var db = relay.NewDb())
                     {
                         var slot = SlotOf(a % Slots);
-                        await relay.Outbox.CancelAsync(db, d => d.DeviceKey == device.Key && d.Slot == slot, Reasons.ReadElsewhere, Token);
+                        await relay.Outbox.CancelAsync(
+                            db,
+                            d => d.DeviceKey == device.Key && d.OrderingKey == slot,
+                            Reasons.ReadElsewhere,
+                            Token
+                        );
                     }
 
                     rows.FindAll(r => r.State == DeliveryState.Pending && r.Slot == a % Slots)
@@ -213,11 +219,12 @@ public abstract class OutboxModelContract : IAsyncLifetime
                 Device = device.Id,
                 App = device.App,
                 Platform = device.Platform,
+                Lane = device.Lane,
                 EventKey = id.ToString(),
                 Source = EventSource.Bridge,
                 Class = EventClass.Text,
                 EventAt = now,
-                Slot = SlotOf(slot),
+                OrderingKey = SlotOf(slot),
                 State = DeliveryState.Pending,
                 Reason = Reasons.Offline,
                 CreatedAt = now,
@@ -239,12 +246,7 @@ public abstract class OutboxModelContract : IAsyncLifetime
 
         private async Task ClaimAsync()
         {
-            var claimed = await relay.Outbox.ClaimAsync(
-                new Dictionary<Lane, int> { [new(device.App, Sandbox: false)] = 100 },
-                Lease,
-                Horizon,
-                Token
-            );
+            var claimed = await relay.Outbox.ClaimAsync(new Dictionary<Lane, int> { [device.Lane] = 100 }, Lease, Horizon, Token);
             var now = await relay.NowAsync();
             var expected = new List<List<Guid>>();
             foreach (var slot in rows.GroupBy(r => r.Slot))

@@ -4,6 +4,7 @@ using PushRelay.Access;
 using PushRelay.Audit;
 using PushRelay.Dispatch;
 using PushRelay.Outbox;
+using PushRelay.Push;
 using PushRelay.Settings;
 
 namespace PushRelay.Tests.Storage;
@@ -35,7 +36,7 @@ public sealed class LeastRightsTests(PostgreSqlServer server)
 
         await relay.RegisterAsync();
         await relay.CommitMessageAsync("hello");
-        var rooms = new Dictionary<Lane, int> { [new(TestRelay.App, Sandbox: false)] = 10 };
+        var rooms = new Dictionary<Lane, int> { [TestRelay.Lane] = 10 };
         var claimed = Assert.Single(await relay.Outbox.ClaimAsync(rooms, TimeSpan.FromSeconds(30), TimeSpan.Zero, Token));
         Assert.Empty(await relay.Outbox.SettleAsync([new SettledAlert(claimed, new Settlement.Accepted(), null)], Token));
         await relay.Get<AccountTokens>().TryIssue(TestRelay.Bob, new Actor("tests", null), out _, Token)!;

@@ -23,6 +23,9 @@ internal sealed class ApnsNetwork : IAsyncDisposable
     private readonly Dictionary<(string App, bool Sandbox), ApnsClient> clients = [];
     private readonly List<ApnsSigningKey> keys = [];
 
+    /// <summary>An app's devices in one of Apple's two environments, which may refuse its credentials apart.</summary>
+    public static Lane LaneOf(string app, bool sandbox) => new(sandbox ? $"{app}/{Platform}-sandbox" : $"{app}/{Platform}");
+
     public ApnsNetwork(IOptions<AppsOptions> options, ApnsTokenStore tokens, TimeProvider clock, ILogger<ApnsClient> logger)
     {
         apps = options.Value.Apps.ToDictionary(a => a.Id, StringComparer.Ordinal);

@@ -196,6 +196,11 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                         .HasColumnType("text")
                         .HasColumnName("id");
 
+                    b.Property<string>("Lane")
+                        .IsRequired()
+                        .HasColumnType("text")
+                        .HasColumnName("lane");
+
                     b.Property<DateTimeOffset?>("LastAcceptedAt")
                         .HasColumnType("timestamp with time zone")
                         .HasColumnName("last_accepted_at");
@@ -287,13 +292,14 @@ namespace PushRelay.Storage.Migrations.PostgreSql
 
             modelBuilder.Entity("PushRelay.Dispatch.Circuit", b =>
                 {
+                    b.Property<string>("Lane")
+                        .HasColumnType("text")
+                        .HasColumnName("lane");
+
                     b.Property<string>("App")
+                        .IsRequired()
                         .HasColumnType("text")
                         .HasColumnName("app");
-
-                    b.Property<string>("Platform")
-                        .HasColumnType("text")
-                        .HasColumnName("platform");
 
                     b.Property<int>("DelayMaxMs")
                         .HasColumnType("integer")
@@ -307,6 +313,11 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                         .HasColumnType("timestamp with time zone")
                         .HasColumnName("opened_at");
 
+                    b.Property<string>("Platform")
+                        .IsRequired()
+                        .HasColumnType("text")
+                        .HasColumnName("platform");
+
                     b.Property<DateTimeOffset>("ProbeAt")
                         .HasColumnType("timestamp with time zone")
                         .HasColumnName("probe_at");
@@ -316,7 +327,7 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                         .HasColumnType("text")
                         .HasColumnName("reason");
 
-                    b.HasKey("App", "Platform")
+                    b.HasKey("Lane")
                         .HasName("pk_circuits");
 
                     b.ToTable("circuits", (string)null);
@@ -381,6 +392,10 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                         .HasColumnType("timestamp with time zone")
                         .HasColumnName("at");
 
+                    b.Property<string>("Code")
+                        .HasColumnType("text")
+                        .HasColumnName("code");
+
                     b.Property<int>("DurationMs")
                         .HasColumnType("integer")
                         .HasColumnName("duration_ms");
@@ -393,10 +408,6 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                     b.Property<string>("ProviderId")
                         .HasColumnType("text")
                         .HasColumnName("provider_id");
-
-                    b.Property<string>("Reason")
-                        .HasColumnType("text")
-                        .HasColumnName("reason");
 
                     b.Property<int?>("Status")
                         .HasColumnType("integer")
@@ -451,6 +462,10 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                         .HasColumnType("uuid")
                         .HasColumnName("coalesced_into");
 
+                    b.Property<string>("Code")
+                        .HasColumnType("text")
+                        .HasColumnName("code");
+
                     b.Property<byte[]>("Content")
                         .HasColumnType("bytea")
                         .HasColumnName("content");
@@ -492,6 +507,10 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                         .HasColumnType("timestamp with time zone")
                         .HasColumnName("expires_at");
 
+                    b.Property<string>("Lane")
+                        .HasColumnType("text")
+                        .HasColumnName("lane");
+
                     b.Property<Guid?>("Lease")
                         .HasColumnType("uuid")
                         .HasColumnName("lease");
@@ -512,9 +531,17 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                         .HasColumnType("timestamp with time zone")
                         .HasColumnName("opened_at");
 
+                    b.Property<Guid>("OrderingKey")
+                        .HasColumnType("uuid")
+                        .HasColumnName("ordering_key");
+
                     b.Property<string>("Platform")
                         .HasColumnType("text")
                         .HasColumnName("platform");
+
+                    b.Property<string>("ProviderId")
+                        .HasColumnType("text")
+                        .HasColumnName("provider_id");
 
                     b.Property<string>("Reason")
                         .IsRequired()
@@ -524,10 +551,6 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                     b.Property<DateTimeOffset?>("ReceivedAt")
                         .HasColumnType("timestamp with time zone")
                         .HasColumnName("received_at");
-
-                    b.Property<bool>("Sandbox")
-                        .HasColumnType("boolean")
-                        .HasColumnName("sandbox");
 
                     b.Property<string>("Sender")
                         .HasColumnType("text")
@@ -542,9 +565,9 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                         .HasColumnType("timestamp with time zone")
                         .HasColumnName("settled_at");
 
-                    b.Property<Guid>("Slot")
-                        .HasColumnType("uuid")
-                        .HasColumnName("slot");
+                    b.Property<string>("Situation")
+                        .HasColumnType("text")
+                        .HasColumnName("situation");
 
                     b.Property<short>("Source")
                         .HasColumnType("smallint")
@@ -557,6 +580,10 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                     b.Property<short>("State")
                         .HasColumnType("smallint")
                         .HasColumnName("state");
+
+                    b.Property<int?>("Status")
+                        .HasColumnType("integer")
+                        .HasColumnName("status");
 
                     b.HasKey("Id")
                         .HasName("pk_deliveries");
@@ -572,7 +599,7 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                         .HasDatabaseName("ix_deliveries_pending_account")
                         .HasFilter("state = 0");
 
-                    b.HasIndex(new[] { "App", "Sandbox", "DueAt" }, "ix_deliveries_pending_due")
+                    b.HasIndex(new[] { "Lane", "DueAt" }, "ix_deliveries_pending_due")
                         .HasDatabaseName("ix_deliveries_pending_due")
                         .HasFilter("state = 0");
 
@@ -580,18 +607,18 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                         .HasDatabaseName("ix_deliveries_pending_expires")
                         .HasFilter("state = 0");
 
-                    b.HasIndex(new[] { "DeviceKey", "Slot", "Id" }, "ix_deliveries_pending_slot")
-                        .HasDatabaseName("ix_deliveries_pending_slot")
+                    b.HasIndex(new[] { "DeviceKey", "OrderingKey", "Id" }, "ix_deliveries_pending_key")
+                        .HasDatabaseName("ix_deliveries_pending_key")
                         .HasFilter("state = 0");
+
+                    b.HasIndex(new[] { "DeviceKey", "OrderingKey" }, "ix_deliveries_sending_key")
+                        .IsUnique()
+                        .HasDatabaseName("ix_deliveries_sending_key")
+                        .HasFilter("state = 1 AND coalesced_into IS NULL");
 
                     b.HasIndex(new[] { "LeaseUntil" }, "ix_deliveries_sending_lease")
                         .HasDatabaseName("ix_deliveries_sending_lease")
                         .HasFilter("state = 1");
-
-                    b.HasIndex(new[] { "DeviceKey", "Slot" }, "ix_deliveries_sending_slot")
-                        .IsUnique()
-                        .HasDatabaseName("ix_deliveries_sending_slot")
-                        .HasFilter("state = 1 AND coalesced_into IS NULL");
 
                     b.ToTable("deliveries", null, t =>
                         {
@@ -601,7 +628,7 @@ namespace PushRelay.Storage.Migrations.PostgreSql
 
                             t.HasCheckConstraint("deliveries_lease_iff_sending", "(state = 1) = (lease IS NOT NULL) AND (state = 1) = (lease_until IS NOT NULL)");
 
-                            t.HasCheckConstraint("deliveries_sent_to_a_device", "state NOT IN (0, 1, 2, 3, 4) OR (device IS NOT NULL AND app IS NOT NULL AND platform IS NOT NULL)");
+                            t.HasCheckConstraint("deliveries_sent_to_a_device", "state NOT IN (0, 1, 2, 3, 4) OR (device IS NOT NULL AND app IS NOT NULL AND platform IS NOT NULL AND lane IS NOT NULL)");
 
                             t.HasCheckConstraint("deliveries_settled_iff_final", "(state IN (0, 1)) = (settled_at IS NULL)");
                         });

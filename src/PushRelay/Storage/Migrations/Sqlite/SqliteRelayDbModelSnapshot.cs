@@ -191,6 +191,11 @@ namespace PushRelay.Storage.Migrations.Sqlite
                         .HasColumnType("TEXT")
                         .HasColumnName("id");
 
+                    b.Property<string>("Lane")
+                        .IsRequired()
+                        .HasColumnType("TEXT")
+                        .HasColumnName("lane");
+
                     b.Property<long?>("LastAcceptedAt")
                         .HasColumnType("INTEGER")
                         .HasColumnName("last_accepted_at");
@@ -282,13 +287,14 @@ namespace PushRelay.Storage.Migrations.Sqlite
 
             modelBuilder.Entity("PushRelay.Dispatch.Circuit", b =>
                 {
+                    b.Property<string>("Lane")
+                        .HasColumnType("TEXT")
+                        .HasColumnName("lane");
+
                     b.Property<string>("App")
+                        .IsRequired()
                         .HasColumnType("TEXT")
                         .HasColumnName("app");
-
-                    b.Property<string>("Platform")
-                        .HasColumnType("TEXT")
-                        .HasColumnName("platform");
 
                     b.Property<int>("DelayMaxMs")
                         .HasColumnType("INTEGER")
@@ -302,6 +308,11 @@ namespace PushRelay.Storage.Migrations.Sqlite
                         .HasColumnType("INTEGER")
                         .HasColumnName("opened_at");
 
+                    b.Property<string>("Platform")
+                        .IsRequired()
+                        .HasColumnType("TEXT")
+                        .HasColumnName("platform");
+
                     b.Property<long>("ProbeAt")
                         .HasColumnType("INTEGER")
                         .HasColumnName("probe_at");
@@ -311,7 +322,7 @@ namespace PushRelay.Storage.Migrations.Sqlite
                         .HasColumnType("TEXT")
                         .HasColumnName("reason");
 
-                    b.HasKey("App", "Platform")
+                    b.HasKey("Lane")
                         .HasName("pk_circuits");
 
                     b.ToTable("circuits", (string)null);
@@ -376,6 +387,10 @@ namespace PushRelay.Storage.Migrations.Sqlite
                         .HasColumnType("INTEGER")
                         .HasColumnName("at");
 
+                    b.Property<string>("Code")
+                        .HasColumnType("TEXT")
+                        .HasColumnName("code");
+
                     b.Property<int>("DurationMs")
                         .HasColumnType("INTEGER")
                         .HasColumnName("duration_ms");
@@ -388,10 +403,6 @@ namespace PushRelay.Storage.Migrations.Sqlite
                     b.Property<string>("ProviderId")
                         .HasColumnType("TEXT")
                         .HasColumnName("provider_id");
-
-                    b.Property<string>("Reason")
-                        .HasColumnType("TEXT")
-                        .HasColumnName("reason");
 
                     b.Property<int?>("Status")
                         .HasColumnType("INTEGER")
@@ -446,6 +457,10 @@ namespace PushRelay.Storage.Migrations.Sqlite
                         .HasColumnType("TEXT")
                         .HasColumnName("coalesced_into");
 
+                    b.Property<string>("Code")
+                        .HasColumnType("TEXT")
+                        .HasColumnName("code");
+
                     b.Property<byte[]>("Content")
                         .HasColumnType("BLOB")
                         .HasColumnName("content");
@@ -487,6 +502,10 @@ namespace PushRelay.Storage.Migrations.Sqlite
                         .HasColumnType("INTEGER")
                         .HasColumnName("expires_at");
 
+                    b.Property<string>("Lane")
+                        .HasColumnType("TEXT")
+                        .HasColumnName("lane");
+
                     b.Property<Guid?>("Lease")
                         .HasColumnType("TEXT")
                         .HasColumnName("lease");
@@ -507,9 +526,17 @@ namespace PushRelay.Storage.Migrations.Sqlite
                         .HasColumnType("INTEGER")
                         .HasColumnName("opened_at");
 
+                    b.Property<Guid>("OrderingKey")
+                        .HasColumnType("TEXT")
+                        .HasColumnName("ordering_key");
+
                     b.Property<string>("Platform")
                         .HasColumnType("TEXT")
                         .HasColumnName("platform");
+
+                    b.Property<string>("ProviderId")
+                        .HasColumnType("TEXT")
+                        .HasColumnName("provider_id");
 
                     b.Property<string>("Reason")
                         .IsRequired()
@@ -519,10 +546,6 @@ namespace PushRelay.Storage.Migrations.Sqlite
                     b.Property<long?>("ReceivedAt")
                         .HasColumnType("INTEGER")
                         .HasColumnName("received_at");
-
-                    b.Property<bool>("Sandbox")
-                        .HasColumnType("INTEGER")
-                        .HasColumnName("sandbox");
 
                     b.Property<string>("Sender")
                         .HasColumnType("TEXT")
@@ -537,9 +560,9 @@ namespace PushRelay.Storage.Migrations.Sqlite
                         .HasColumnType("INTEGER")
                         .HasColumnName("settled_at");
 
-                    b.Property<Guid>("Slot")
+                    b.Property<string>("Situation")
                         .HasColumnType("TEXT")
-                        .HasColumnName("slot");
+                        .HasColumnName("situation");
 
                     b.Property<short>("Source")
                         .HasColumnType("INTEGER")
@@ -552,6 +575,10 @@ namespace PushRelay.Storage.Migrations.Sqlite
                     b.Property<short>("State")
                         .HasColumnType("INTEGER")
                         .HasColumnName("state");
+
+                    b.Property<int?>("Status")
+                        .HasColumnType("INTEGER")
+                        .HasColumnName("status");
 
                     b.HasKey("Id")
                         .HasName("pk_deliveries");
@@ -567,7 +594,7 @@ namespace PushRelay.Storage.Migrations.Sqlite
                         .HasDatabaseName("ix_deliveries_pending_account")
                         .HasFilter("state = 0");
 
-                    b.HasIndex(new[] { "App", "Sandbox", "DueAt" }, "ix_deliveries_pending_due")
+                    b.HasIndex(new[] { "Lane", "DueAt" }, "ix_deliveries_pending_due")
                         .HasDatabaseName("ix_deliveries_pending_due")
                         .HasFilter("state = 0");
 
@@ -575,18 +602,18 @@ namespace PushRelay.Storage.Migrations.Sqlite
                         .HasDatabaseName("ix_deliveries_pending_expires")
                         .HasFilter("state = 0");
 
-                    b.HasIndex(new[] { "DeviceKey", "Slot", "Id" }, "ix_deliveries_pending_slot")
-                        .HasDatabaseName("ix_deliveries_pending_slot")
+                    b.HasIndex(new[] { "DeviceKey", "OrderingKey", "Id" }, "ix_deliveries_pending_key")
+                        .HasDatabaseName("ix_deliveries_pending_key")
                         .HasFilter("state = 0");
+
+                    b.HasIndex(new[] { "DeviceKey", "OrderingKey" }, "ix_deliveries_sending_key")
+                        .IsUnique()
+                        .HasDatabaseName("ix_deliveries_sending_key")
+                        .HasFilter("state = 1 AND coalesced_into IS NULL");
 
                     b.HasIndex(new[] { "LeaseUntil" }, "ix_deliveries_sending_lease")
                         .HasDatabaseName("ix_deliveries_sending_lease")
                         .HasFilter("state = 1");
-
-                    b.HasIndex(new[] { "DeviceKey", "Slot" }, "ix_deliveries_sending_slot")
-                        .IsUnique()
-                        .HasDatabaseName("ix_deliveries_sending_slot")
-                        .HasFilter("state = 1 AND coalesced_into IS NULL");
 
                     b.ToTable("deliveries", null, t =>
                         {
@@ -596,7 +623,7 @@ namespace PushRelay.Storage.Migrations.Sqlite
 
                             t.HasCheckConstraint("deliveries_lease_iff_sending", "(state = 1) = (lease IS NOT NULL) AND (state = 1) = (lease_until IS NOT NULL)");
 
-                            t.HasCheckConstraint("deliveries_sent_to_a_device", "state NOT IN (0, 1, 2, 3, 4) OR (device IS NOT NULL AND app IS NOT NULL AND platform IS NOT NULL)");
+                            t.HasCheckConstraint("deliveries_sent_to_a_device", "state NOT IN (0, 1, 2, 3, 4) OR (device IS NOT NULL AND app IS NOT NULL AND platform IS NOT NULL AND lane IS NOT NULL)");
 
                             t.HasCheckConstraint("deliveries_settled_iff_final", "(state IN (0, 1)) = (settled_at IS NULL)");
                         });

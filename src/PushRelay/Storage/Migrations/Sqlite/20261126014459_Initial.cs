@@ -19,13 +19,12 @@ namespace PushRelay.Storage.Migrations.Sqlite
                     account = table.Column<string>(type: "TEXT", nullable: false),
                     hash = table.Column<byte[]>(type: "BLOB", nullable: false),
                     created_at = table.Column<long>(type: "INTEGER", nullable: false),
-                    expires_at = table.Column<long>(type: "INTEGER", nullable: false),
+                    expires_at = table.Column<long>(type: "INTEGER", nullable: false)
                 },
                 constraints: table =>
                 {
                     table.PrimaryKey("pk_account_tokens", x => x.id);
-                }
-            );
+                });
 
             migrationBuilder.CreateTable(
                 name: "audit_records",
@@ -38,30 +37,30 @@ namespace PushRelay.Storage.Migrations.Sqlite
                     action = table.Column<string>(type: "TEXT", nullable: false),
                     account = table.Column<string>(type: "TEXT", nullable: true),
                     target = table.Column<string>(type: "TEXT", nullable: true),
-                    result = table.Column<string>(type: "TEXT", nullable: false),
+                    result = table.Column<string>(type: "TEXT", nullable: false)
                 },
                 constraints: table =>
                 {
                     table.PrimaryKey("pk_audit_records", x => x.id);
-                }
-            );
+                });
 
             migrationBuilder.CreateTable(
                 name: "circuits",
                 columns: table => new
                 {
+                    lane = table.Column<string>(type: "TEXT", nullable: false),
                     app = table.Column<string>(type: "TEXT", nullable: false),
                     platform = table.Column<string>(type: "TEXT", nullable: false),
                     reason = table.Column<string>(type: "TEXT", nullable: false),
                     opened_at = table.Column<long>(type: "INTEGER", nullable: false),
                     probe_at = table.Column<long>(type: "INTEGER", nullable: false),
                     delay_ms = table.Column<int>(type: "INTEGER", nullable: false),
+                    delay_max_ms = table.Column<int>(type: "INTEGER", nullable: false)
                 },
                 constraints: table =>
                 {
-                    table.PrimaryKey("pk_circuits", x => new { x.app, x.platform });
-                }
-            );
+                    table.PrimaryKey("pk_circuits", x => x.lane);
+                });
 
             migrationBuilder.CreateTable(
                 name: "deliveries",
@@ -74,6 +73,7 @@ namespace PushRelay.Storage.Migrations.Sqlite
                     device = table.Column<string>(type: "TEXT", nullable: true),
                     app = table.Column<string>(type: "TEXT", nullable: true),
                     platform = table.Column<string>(type: "TEXT", nullable: true),
+                    lane = table.Column<string>(type: "TEXT", nullable: true),
                     event_key = table.Column<string>(type: "TEXT", nullable: false),
                     source = table.Column<short>(type: "INTEGER", nullable: false),
                     @class = table.Column<short>(name: "class", type: "INTEGER", nullable: false),
@@ -84,13 +84,17 @@ namespace PushRelay.Storage.Migrations.Sqlite
                     message_type = table.Column<string>(type: "TEXT", nullable: true),
                     conversation = table.Column<string>(type: "TEXT", nullable: true),
                     call_id = table.Column<string>(type: "TEXT", nullable: true),
-                    slot = table.Column<Guid>(type: "TEXT", nullable: false),
+                    ordering_key = table.Column<Guid>(type: "TEXT", nullable: false),
                     content = table.Column<byte[]>(type: "BLOB", nullable: true),
                     badge = table.Column<int>(type: "INTEGER", nullable: false),
                     state = table.Column<short>(type: "INTEGER", nullable: false),
                     reason = table.Column<string>(type: "TEXT", nullable: false),
+                    situation = table.Column<string>(type: "TEXT", nullable: true),
                     count = table.Column<int>(type: "INTEGER", nullable: false),
                     coalesced_into = table.Column<Guid>(type: "TEXT", nullable: true),
+                    status = table.Column<int>(type: "INTEGER", nullable: true),
+                    code = table.Column<string>(type: "TEXT", nullable: true),
+                    provider_id = table.Column<string>(type: "TEXT", nullable: true),
                     answer_ms = table.Column<int>(type: "INTEGER", nullable: true),
                     attempts = table.Column<int>(type: "INTEGER", nullable: false),
                     attempts_excused = table.Column<int>(type: "INTEGER", nullable: false),
@@ -101,27 +105,17 @@ namespace PushRelay.Storage.Migrations.Sqlite
                     received_at = table.Column<long>(type: "INTEGER", nullable: true),
                     opened_at = table.Column<long>(type: "INTEGER", nullable: true),
                     lease = table.Column<Guid>(type: "TEXT", nullable: true),
-                    lease_until = table.Column<long>(type: "INTEGER", nullable: true),
+                    lease_until = table.Column<long>(type: "INTEGER", nullable: true)
                 },
                 constraints: table =>
                 {
                     table.PrimaryKey("pk_deliveries", x => x.id);
-                    table.CheckConstraint(
-                        "deliveries_coalesced_into_its_head",
-                        "(state <> 6 OR coalesced_into IS NOT NULL) AND (state IN (1, 6) OR coalesced_into IS NULL)"
-                    );
+                    table.CheckConstraint("deliveries_coalesced_into_its_head", "(state <> 6 OR coalesced_into IS NOT NULL) AND (state IN (1, 6) OR coalesced_into IS NULL)");
                     table.CheckConstraint("deliveries_content_until_settled", "state IN (0, 1) OR content IS NULL");
-                    table.CheckConstraint(
-                        "deliveries_lease_iff_sending",
-                        "(state = 1) = (lease IS NOT NULL) AND (state = 1) = (lease_until IS NOT NULL)"
-                    );
-                    table.CheckConstraint(
-                        "deliveries_sent_to_a_device",
-                        "state NOT IN (0, 1, 2, 3, 4) OR (device IS NOT NULL AND app IS NOT NULL AND platform IS NOT NULL)"
-                    );
+                    table.CheckConstraint("deliveries_lease_iff_sending", "(state = 1) = (lease IS NOT NULL) AND (state = 1) = (lease_until IS NOT NULL)");
+                    table.CheckConstraint("deliveries_sent_to_a_device", "state NOT IN (0, 1, 2, 3, 4) OR (device IS NOT NULL AND app IS NOT NULL AND platform IS NOT NULL AND lane IS NOT NULL)");
                     table.CheckConstraint("deliveries_settled_iff_final", "(state IN (0, 1)) = (settled_at IS NULL)");
-                }
-            );
+                });
 
             migrationBuilder.CreateTable(
                 name: "devices",
@@ -133,10 +127,9 @@ namespace PushRelay.Storage.Migrations.Sqlite
                     app = table.Column<string>(type: "TEXT", nullable: false),
                     platform = table.Column<string>(type: "TEXT", nullable: false),
                     token_index = table.Column<byte[]>(type: "BLOB", nullable: false),
-                    token = table.Column<byte[]>(type: "BLOB", nullable: false),
-                    token_hint = table.Column<string>(type: "TEXT", nullable: false),
-                    voip_token = table.Column<byte[]>(type: "BLOB", nullable: true),
-                    environment = table.Column<short>(type: "INTEGER", nullable: false),
+                    tokens = table.Column<string>(type: "TEXT", nullable: false),
+                    environment = table.Column<string>(type: "TEXT", nullable: true),
+                    lane = table.Column<string>(type: "TEXT", nullable: false),
                     resource = table.Column<string>(type: "TEXT", nullable: true),
                     locale = table.Column<string>(type: "TEXT", nullable: true),
                     time_zone = table.Column<string>(type: "TEXT", nullable: true),
@@ -149,13 +142,12 @@ namespace PushRelay.Storage.Migrations.Sqlite
                     revision = table.Column<int>(type: "INTEGER", nullable: false),
                     preferences = table.Column<string>(type: "TEXT", nullable: true),
                     last_accepted_at = table.Column<long>(type: "INTEGER", nullable: true),
-                    last_received_at = table.Column<long>(type: "INTEGER", nullable: true),
+                    last_received_at = table.Column<long>(type: "INTEGER", nullable: true)
                 },
                 constraints: table =>
                 {
                     table.PrimaryKey("pk_devices", x => x.key);
-                }
-            );
+                });
 
             migrationBuilder.CreateTable(
                 name: "known_keys",
@@ -163,14 +155,13 @@ namespace PushRelay.Storage.Migrations.Sqlite
                 {
                     id = table.Column<int>(type: "INTEGER", nullable: false),
                     fingerprint = table.Column<string>(type: "TEXT", maxLength: 64, nullable: false),
-                    created_at = table.Column<long>(type: "INTEGER", nullable: false),
+                    created_at = table.Column<long>(type: "INTEGER", nullable: false)
                 },
                 constraints: table =>
                 {
                     table.PrimaryKey("pk_known_keys", x => x.id);
                     table.CheckConstraint("known_keys_only_one", "id = 1");
-                }
-            );
+                });
 
             migrationBuilder.CreateTable(
                 name: "leases",
@@ -181,13 +172,12 @@ namespace PushRelay.Storage.Migrations.Sqlite
                     term = table.Column<long>(type: "INTEGER", nullable: false),
                     expires_at = table.Column<long>(type: "INTEGER", nullable: false),
                     awaited_until = table.Column<long>(type: "INTEGER", nullable: false),
-                    in_use = table.Column<bool>(type: "INTEGER", nullable: false),
+                    in_use = table.Column<bool>(type: "INTEGER", nullable: false)
                 },
                 constraints: table =>
                 {
                     table.PrimaryKey("pk_leases", x => x.name);
-                }
-            );
+                });
 
             migrationBuilder.CreateTable(
                 name: "provider_tokens",
@@ -196,13 +186,12 @@ namespace PushRelay.Storage.Migrations.Sqlite
                     team_id = table.Column<string>(type: "TEXT", nullable: false),
                     key_id = table.Column<string>(type: "TEXT", nullable: false),
                     token = table.Column<byte[]>(type: "BLOB", nullable: false),
-                    issued_at = table.Column<long>(type: "INTEGER", nullable: false),
+                    issued_at = table.Column<long>(type: "INTEGER", nullable: false)
                 },
                 constraints: table =>
                 {
                     table.PrimaryKey("pk_provider_tokens", x => new { x.team_id, x.key_id });
-                }
-            );
+                });
 
             migrationBuilder.CreateTable(
                 name: "sessions",
@@ -217,21 +206,12 @@ namespace PushRelay.Storage.Migrations.Sqlite
                     available = table.Column<bool>(type: "INTEGER", nullable: false),
                     priority = table.Column<int>(type: "INTEGER", nullable: false),
                     show = table.Column<string>(type: "TEXT", nullable: true),
-                    since = table.Column<long>(type: "INTEGER", nullable: false),
+                    since = table.Column<long>(type: "INTEGER", nullable: false)
                 },
                 constraints: table =>
                 {
-                    table.PrimaryKey(
-                        "pk_sessions",
-                        x => new
-                        {
-                            x.server,
-                            x.node,
-                            x.sid,
-                        }
-                    );
-                }
-            );
+                    table.PrimaryKey("pk_sessions", x => new { x.server, x.node, x.sid });
+                });
 
             migrationBuilder.CreateTable(
                 name: "stream_positions",
@@ -240,13 +220,12 @@ namespace PushRelay.Storage.Migrations.Sqlite
                     server = table.Column<string>(type: "TEXT", nullable: false),
                     node = table.Column<string>(type: "TEXT", nullable: false),
                     epoch = table.Column<string>(type: "TEXT", nullable: false),
-                    seq = table.Column<long>(type: "INTEGER", nullable: false),
+                    seq = table.Column<long>(type: "INTEGER", nullable: false)
                 },
                 constraints: table =>
                 {
                     table.PrimaryKey("pk_stream_positions", x => new { x.server, x.node });
-                }
-            );
+                });
 
             migrationBuilder.CreateTable(
                 name: "streams",
@@ -260,13 +239,12 @@ namespace PushRelay.Storage.Migrations.Sqlite
                     sessions = table.Column<int>(type: "INTEGER", nullable: false),
                     heard_at = table.Column<long>(type: "INTEGER", nullable: false),
                     live = table.Column<bool>(type: "INTEGER", nullable: false),
-                    as_of = table.Column<long>(type: "INTEGER", nullable: false),
+                    as_of = table.Column<long>(type: "INTEGER", nullable: false)
                 },
                 constraints: table =>
                 {
                     table.PrimaryKey("pk_streams", x => new { x.server, x.node });
-                }
-            );
+                });
 
             migrationBuilder.CreateTable(
                 name: "unread_counts",
@@ -274,13 +252,12 @@ namespace PushRelay.Storage.Migrations.Sqlite
                 {
                     account = table.Column<string>(type: "TEXT", nullable: false),
                     conversation = table.Column<string>(type: "TEXT", nullable: false),
-                    count = table.Column<int>(type: "INTEGER", nullable: false),
+                    count = table.Column<int>(type: "INTEGER", nullable: false)
                 },
                 constraints: table =>
                 {
                     table.PrimaryKey("pk_unread_counts", x => new { x.account, x.conversation });
-                }
-            );
+                });
 
             migrationBuilder.CreateTable(
                 name: "used_keys",
@@ -288,13 +265,12 @@ namespace PushRelay.Storage.Migrations.Sqlite
                 {
                     hash = table.Column<byte[]>(type: "BLOB", nullable: false),
                     body = table.Column<byte[]>(type: "BLOB", nullable: false),
-                    at = table.Column<long>(type: "INTEGER", nullable: false),
+                    at = table.Column<long>(type: "INTEGER", nullable: false)
                 },
                 constraints: table =>
                 {
                     table.PrimaryKey("pk_used_keys", x => x.hash);
-                }
-            );
+                });
 
             migrationBuilder.CreateTable(
                 name: "attempts",
@@ -305,9 +281,9 @@ namespace PushRelay.Storage.Migrations.Sqlite
                     at = table.Column<long>(type: "INTEGER", nullable: false),
                     duration_ms = table.Column<int>(type: "INTEGER", nullable: false),
                     status = table.Column<int>(type: "INTEGER", nullable: true),
-                    reason = table.Column<string>(type: "TEXT", nullable: true),
+                    code = table.Column<string>(type: "TEXT", nullable: true),
                     outcome = table.Column<string>(type: "TEXT", nullable: false),
-                    provider_id = table.Column<string>(type: "TEXT", nullable: true),
+                    provider_id = table.Column<string>(type: "TEXT", nullable: true)
                 },
                 constraints: table =>
                 {
@@ -317,121 +293,161 @@ namespace PushRelay.Storage.Migrations.Sqlite
                         column: x => x.delivery_id,
                         principalTable: "deliveries",
                         principalColumn: "id",
-                        onDelete: ReferentialAction.Cascade
-                    );
-                }
-            );
+                        onDelete: ReferentialAction.Cascade);
+                });
 
-            migrationBuilder.CreateIndex(name: "ix_account_tokens_account_id", table: "account_tokens", columns: new[] { "account", "id" });
+            migrationBuilder.CreateIndex(
+                name: "ix_account_tokens_account_id",
+                table: "account_tokens",
+                columns: new[] { "account", "id" });
 
-            migrationBuilder.CreateIndex(name: "ix_account_tokens_expires_at", table: "account_tokens", column: "expires_at");
+            migrationBuilder.CreateIndex(
+                name: "ix_account_tokens_expires_at",
+                table: "account_tokens",
+                column: "expires_at");
 
-            migrationBuilder.CreateIndex(name: "ix_account_tokens_hash", table: "account_tokens", column: "hash", unique: true);
+            migrationBuilder.CreateIndex(
+                name: "ix_account_tokens_hash",
+                table: "account_tokens",
+                column: "hash",
+                unique: true);
 
-            migrationBuilder.CreateIndex(name: "ix_audit_records_account_id", table: "audit_records", columns: new[] { "account", "id" });
+            migrationBuilder.CreateIndex(
+                name: "ix_audit_records_account_id",
+                table: "audit_records",
+                columns: new[] { "account", "id" });
 
-            migrationBuilder.CreateIndex(name: "ix_deliveries_account_id", table: "deliveries", columns: new[] { "account", "id" });
+            migrationBuilder.CreateIndex(
+                name: "ix_deliveries_account_id",
+                table: "deliveries",
+                columns: new[] { "account", "id" });
 
             migrationBuilder.CreateIndex(
                 name: "ix_deliveries_pending_account",
                 table: "deliveries",
                 column: "account",
-                filter: "state = 0"
-            );
+                filter: "state = 0");
 
             migrationBuilder.CreateIndex(
                 name: "ix_deliveries_pending_due",
                 table: "deliveries",
-                columns: new[] { "app", "due_at" },
-                filter: "state = 0"
-            );
+                columns: new[] { "lane", "due_at" },
+                filter: "state = 0");
 
             migrationBuilder.CreateIndex(
                 name: "ix_deliveries_pending_expires",
                 table: "deliveries",
                 column: "expires_at",
-                filter: "state = 0"
-            );
+                filter: "state = 0");
 
             migrationBuilder.CreateIndex(
-                name: "ix_deliveries_pending_slot",
+                name: "ix_deliveries_pending_key",
                 table: "deliveries",
-                columns: new[] { "device_key", "slot", "id" },
-                filter: "state = 0"
-            );
+                columns: new[] { "device_key", "ordering_key", "id" },
+                filter: "state = 0");
+
+            migrationBuilder.CreateIndex(
+                name: "ix_deliveries_sending_key",
+                table: "deliveries",
+                columns: new[] { "device_key", "ordering_key" },
+                unique: true,
+                filter: "state = 1 AND coalesced_into IS NULL");
 
             migrationBuilder.CreateIndex(
                 name: "ix_deliveries_sending_lease",
                 table: "deliveries",
                 column: "lease_until",
-                filter: "state = 1"
-            );
-
-            migrationBuilder.CreateIndex(
-                name: "ix_deliveries_sending_slot",
-                table: "deliveries",
-                columns: new[] { "device_key", "slot" },
-                unique: true,
-                filter: "state = 1 AND coalesced_into IS NULL"
-            );
+                filter: "state = 1");
 
             migrationBuilder.CreateIndex(
                 name: "ix_deliveries_server_account_device_key_event_key",
                 table: "deliveries",
                 columns: new[] { "server", "account", "device_key", "event_key" },
-                unique: true
-            );
+                unique: true);
 
-            migrationBuilder.CreateIndex(name: "ix_devices_account_id", table: "devices", columns: new[] { "account", "id" }, unique: true);
+            migrationBuilder.CreateIndex(
+                name: "ix_devices_account_id",
+                table: "devices",
+                columns: new[] { "account", "id" },
+                unique: true);
 
             migrationBuilder.CreateIndex(
                 name: "ix_devices_account_token_index",
                 table: "devices",
                 columns: new[] { "account", "token_index" },
-                unique: true
-            );
+                unique: true);
 
-            migrationBuilder.CreateIndex(name: "ix_devices_id", table: "devices", column: "id");
+            migrationBuilder.CreateIndex(
+                name: "ix_devices_id",
+                table: "devices",
+                column: "id");
 
-            migrationBuilder.CreateIndex(name: "ix_devices_node", table: "devices", column: "node", unique: true);
+            migrationBuilder.CreateIndex(
+                name: "ix_devices_node",
+                table: "devices",
+                column: "node",
+                unique: true);
 
-            migrationBuilder.CreateIndex(name: "ix_devices_token_index", table: "devices", column: "token_index");
+            migrationBuilder.CreateIndex(
+                name: "ix_devices_token_index",
+                table: "devices",
+                column: "token_index");
 
-            migrationBuilder.CreateIndex(name: "ix_sessions_account", table: "sessions", column: "account");
+            migrationBuilder.CreateIndex(
+                name: "ix_sessions_account",
+                table: "sessions",
+                column: "account");
 
-            migrationBuilder.CreateIndex(name: "ix_used_keys_at", table: "used_keys", column: "at");
+            migrationBuilder.CreateIndex(
+                name: "ix_used_keys_at",
+                table: "used_keys",
+                column: "at");
         }
 
         /// <inheritdoc />
         protected override void Down(MigrationBuilder migrationBuilder)
         {
-            migrationBuilder.DropTable(name: "account_tokens");
+            migrationBuilder.DropTable(
+                name: "account_tokens");
 
-            migrationBuilder.DropTable(name: "attempts");
+            migrationBuilder.DropTable(
+                name: "attempts");
 
-            migrationBuilder.DropTable(name: "audit_records");
+            migrationBuilder.DropTable(
+                name: "audit_records");
 
-            migrationBuilder.DropTable(name: "circuits");
+            migrationBuilder.DropTable(
+                name: "circuits");
 
-            migrationBuilder.DropTable(name: "devices");
+            migrationBuilder.DropTable(
+                name: "devices");
 
-            migrationBuilder.DropTable(name: "known_keys");
+            migrationBuilder.DropTable(
+                name: "known_keys");
 
-            migrationBuilder.DropTable(name: "leases");
+            migrationBuilder.DropTable(
+                name: "leases");
 
-            migrationBuilder.DropTable(name: "provider_tokens");
+            migrationBuilder.DropTable(
+                name: "provider_tokens");
 
-            migrationBuilder.DropTable(name: "sessions");
+            migrationBuilder.DropTable(
+                name: "sessions");
 
-            migrationBuilder.DropTable(name: "stream_positions");
+            migrationBuilder.DropTable(
+                name: "stream_positions");
 
-            migrationBuilder.DropTable(name: "streams");
+            migrationBuilder.DropTable(
+                name: "streams");
 
-            migrationBuilder.DropTable(name: "unread_counts");
+            migrationBuilder.DropTable(
+                name: "unread_counts");
 
-            migrationBuilder.DropTable(name: "used_keys");
+            migrationBuilder.DropTable(
+                name: "used_keys");
 
-            migrationBuilder.DropTable(name: "deliveries");
+            migrationBuilder.DropTable(
+                name: "deliveries");
         }
     }
 }
