@@ -10,6 +10,7 @@ using PushRelay.Apps;
 using PushRelay.Audit;
 using PushRelay.Settings;
 using PushRelay.Storage;
+using PushRelay.Telemetry;
 
 namespace PushRelay.Access;
 
@@ -23,33 +24,15 @@ internal static class AccessServices
     public static IServiceCollection AddAccess(this IServiceCollection services)
     {
         services
-            .AddOptions<ApiOptions>()
-            .ValidateOnStart()
-            .Configure<IConfiguration>(
-                (options, configuration) =>
-                {
-                    SettingsReader.Bind(configuration, "Api", options);
-                    options.OperatorKeys = SettingsReader.BindList<OperatorKey>(configuration, "Api:OperatorKeys");
-                    options.Check();
-                }
-            );
-        services
-            .AddOptions<ServedOptions>()
-            .Configure<IConfiguration>(
-                (options, configuration) =>
-                    options.Components = SettingsReader.BindList<ServedOptions.ServedComponent>(configuration, "Xmpp:Components")
-            );
-        services
-            .AddSingleton<ServedAccounts>()
-            .AddSingleton<RateLimits>()
-            .AddSingleton<AccountTokens>()
-            .AddSingleton<TokenEndpoints>()
-            .AddSingleton<Idempotency>();
+            .AddSettings<ListenOptions>("", "Where the REST interface listens.")
+            .AddSettings<ApiOptions>("Api", "Who may use the REST interface, and how often.");
+        services.AddSingleton<RateLimits>().AddSingleton<AccountTokens>().AddSingleton<TokenEndpoints>().AddSingleton<Idempotency>();
         services
             .AddSingleton<SettingsAudit>()
             .AddSingleton<DeniedAudit>()
             .AddSingleton<AccessUpkeep>()
             .AddHostedService(provider => provider.GetRequiredService<AccessUpkeep>());
+        services.AddDoctor<PlainHttpDoctor>();
         services.AddProblemDetails(problems => problems.CustomizeProblemDetails = ApiProblem.Complete);
         services
             .AddAuthentication(AnyCredential)

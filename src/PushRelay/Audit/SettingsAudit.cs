@@ -8,8 +8,8 @@ using PushRelay.Storage;
 namespace PushRelay.Audit;
 
 /// <summary>
-/// Tells the audit which settings and operator keys are others than at this machine's last start with the same file. A record has a keyed
-/// hash of what it speaks of, which shows that something changed and never what it is.
+/// At the start, audits which settings sections and operator keys changed since this machine's last start with the same file. Stores keyed
+/// hashes, never values.
 /// </summary>
 internal sealed class SettingsAudit(
     IDbContextFactory<RelayDb> databases,
@@ -18,7 +18,7 @@ internal sealed class SettingsAudit(
     DatabaseClock clock,
     IConfiguration configuration,
     SettingsFile file,
-    KnownSections sections,
+    SettingNode settings,
     IOptions<ApiOptions> options
 )
 {
@@ -46,7 +46,7 @@ internal sealed class SettingsAudit(
             .Where(r => r.Target!.EndsWith(place, StringComparison.Ordinal))
             .ToList();
         var told = new List<(string Action, string Target)>();
-        foreach (var section in sections.Names)
+        foreach (var section in settings.Children.Select(node => node.Name))
         {
             var last = past.Find(r => r.Action == Changed && r.Target!.StartsWith(section + " ", StringComparison.Ordinal));
             var values = configuration

@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.Text.Json;
 using PushRelay.Api;
 using PushRelay.Settings;
+using PushRelay.Telemetry;
 
 namespace PushRelay.Cli;
 
@@ -16,7 +17,7 @@ internal static class DoctorCommand
     {
         var command = new Command(
             "doctor",
-            "Checks settings, storage, key, clock, links, servers and APNs, also beside a running relay: exit code 0 if all is well."
+            "Checks settings, storage, key, clock, links, servers and push networks, also beside a running relay: exit code 0 if all is well."
         )
         {
             Json,
@@ -46,23 +47,16 @@ internal static class DoctorCommand
             // what a check finds it says itself
             await using var app = RelayApp.Build(settingsFile, [.. arguments, "--Serilog:MinimumLevel:Default=Fatal"], clock);
             checks.Add(new DoctorCheck("settings", true, "complete"));
-            await foreach (var check in new Doctor(app.Services, clock).RunAsync(cancellationToken))
+            await foreach (var check in app.Services.GetRequiredService<Doctor>().RunAsync(cancellationToken))
             {
                 checks.Add(check);
             }
         }
         catch (Exception exception) when (checks.Count == 0 && exception is SettingsException or { InnerException: SettingsException })
         {
-            checks.Add(
-                new DoctorCheck(
-                    "settings",
-                    false,
-                    RelayApp.Explain(
-                        exception as SettingsException ?? (SettingsException)exception.InnerException!,
-                        settingsFile,
-                        arguments
-                    )
-                )
+            var wrong = exception as SettingsException ?? (SettingsException)exception.InnerException!;
+            checks.AddRange(
+                RelayApp.Explain(wrong, settingsFile, arguments).Select(problem => new DoctorCheck("settings", false, problem))
             );
         }
 

@@ -20,10 +20,14 @@ internal static class HealthCommand
         command.SetAction(
             async (parsed, cancellationToken) =>
             {
-                var text = parsed.GetValue(Url) ?? OwnAddress(RelayApp.ReadSettings(parsed.GetValue(config), settings(parsed)));
+                var text =
+                    parsed.GetValue(Url) ?? OwnAddress(RelayApp.ReadSettings(parsed.GetValue(config), settings(parsed)).Configuration);
                 return Uri.TryCreate(text, UriKind.Absolute, out var url) && url.Scheme is "http" or "https"
                     ? await AskAsync(url, cancellationToken)
-                    : throw new SettingsException($"--url is '{text}'; it must be an address such as http://127.0.0.1:8080/health/ready.");
+                    : throw new SettingsException(
+                        null,
+                        $"--url is '{text}'; it must be an address such as http://127.0.0.1:8080/health/ready."
+                    );
             }
         );
         return command;
@@ -58,7 +62,7 @@ internal static class HealthCommand
         }
         catch (FormatException exception)
         {
-            throw new SettingsException($"Urls is '{first}'; it must be an address such as http://127.0.0.1:8080.", exception);
+            throw new SettingsException("Urls", $"Urls is '{first}'; it must be an address such as http://127.0.0.1:8080.", exception);
         }
     }
 }

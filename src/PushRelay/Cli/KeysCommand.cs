@@ -2,6 +2,7 @@ using System.CommandLine;
 using PushRelay.Audit;
 using PushRelay.Devices;
 using PushRelay.Outbox;
+using PushRelay.Secrets;
 using PushRelay.Storage;
 
 namespace PushRelay.Cli;
@@ -36,9 +37,9 @@ internal static class KeysCommand
 
     private static async Task<int> RotateAsync(IServiceProvider services, CancellationToken cancellationToken)
     {
-        var storage = services.GetRequiredService<RelayStorage>();
-        await storage.CheckSchemaAsync(cancellationToken);
-        await storage.OpenKeyAsync(cancellationToken);
+        var keyFile = services.GetRequiredService<MasterKeyFile>();
+        await services.GetRequiredService<Migrator>().CheckAsync(cancellationToken);
+        await keyFile.OpenExistingAsync(cancellationToken);
         for (var pass = 1; pass <= PassesMax; pass++)
         {
             var devices = await services.GetRequiredService<DeviceRegistry>().ResealAsync(cancellationToken);
@@ -54,9 +55,9 @@ internal static class KeysCommand
 
             if (devices.Resealed + texts.Resealed == 0)
             {
-                if (await storage.AdoptKeyAsync(cancellationToken))
+                if (await keyFile.AdoptAsync(cancellationToken))
                 {
-                    var fingerprint = storage.MasterKey.Fingerprint[..12];
+                    var fingerprint = keyFile.Key.Fingerprint[..12];
                     await services
                         .GetRequiredService<AuditTrail>()
                         .WriteAsync(Actor.Command, "key.rotate", null, fingerprint, AuditTrail.Done, cancellationToken);

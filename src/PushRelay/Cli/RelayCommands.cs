@@ -21,7 +21,8 @@ internal static class RelayCommands
 
     /// <param name="arguments">The command line.</param>
     /// <param name="errors">Takes what is wrong with it, or with a setting.</param>
-    public static async Task<int> RunAsync(string[] arguments, TextWriter errors)
+    /// <param name="output">Takes what <c>config</c> prints; the console's if null.</param>
+    public static async Task<int> RunAsync(string[] arguments, TextWriter errors, TextWriter? output = null)
     {
         var root = new RootCommand("PushRelay: push alerts for XMPP accounts that nobody is looking at. Settings: --Section:Key=value")
         {
@@ -33,6 +34,7 @@ internal static class RelayCommands
         root.Add(Migrate());
         root.Add(HealthCommand.Create(Config, Settings));
         root.Add(DoctorCommand.Create(Config, Settings));
+        root.Add(ConfigCommand.Create(Config, Settings));
         root.Add(KeysCommand.Create(Config, Settings));
         root.Add(SimulatorCommand.Create());
         var parsed = root.Parse(arguments);
@@ -45,13 +47,22 @@ internal static class RelayCommands
             }
 
             return await parsed.InvokeAsync(
-                new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = null }
+                new InvocationConfiguration
+                {
+                    EnableDefaultExceptionHandler = false,
+                    ProcessTerminationTimeout = null,
+                    Output = output ?? Console.Out,
+                }
             );
         }
         catch (Exception exception) when (exception is SettingsException || exception.InnerException is SettingsException)
         {
             var wrong = exception as SettingsException ?? (SettingsException)exception.InnerException!;
-            await errors.WriteLineAsync(RelayApp.Explain(wrong, parsed.GetValue(Config), [.. parsed.UnmatchedTokens]));
+            foreach (var problem in RelayApp.Explain(wrong, parsed.GetValue(Config), [.. parsed.UnmatchedTokens]))
+            {
+                await errors.WriteLineAsync(problem);
+            }
+
             return wrong.MayPass ? Failed : Usage;
         }
         catch (Exception exception) when (exception is not OperationCanceledException)
@@ -77,7 +88,7 @@ internal static class RelayCommands
             async (parsed, cancellationToken) =>
             {
                 await using var app = RelayApp.Build(parsed.GetValue(Config), Settings(parsed), TimeProvider.System);
-                var applied = await app.Services.GetRequiredService<RelayStorage>().MigrateAsync(cancellationToken);
+                var applied = await app.Services.GetRequiredService<Migrator>().MigrateAsync(cancellationToken);
                 foreach (var migration in applied)
                 {
                     Console.WriteLine(migration);
@@ -100,6 +111,7 @@ internal static class RelayCommands
         catch (Exception exception) when (exception is IOException or SocketException or FormatException or InvalidOperationException)
         {
             throw new SettingsException(
+                "Urls",
                 $"Urls is '{app.Configuration["Urls"]}', where the relay cannot listen: {exception.Message} Cure: name an address of "
                     + $"this machine and a free port, such as http://127.0.0.1:8080.",
                 exception
@@ -120,6 +132,7 @@ internal static class RelayCommands
         return wrong is null
             ? [.. tokens]
             : throw new SettingsException(
+                null,
                 $"'{wrong}' is neither a command nor a setting; a setting looks like --Urls=http://127.0.0.1:8080. Try --help."
             );
     }

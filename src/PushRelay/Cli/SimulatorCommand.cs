@@ -79,7 +79,7 @@ internal static class SimulatorCommand
     {
         if (!IPAddress.TryParse(parsed.GetValue(Listen), out var address))
         {
-            throw new SettingsException($"--listen is '{parsed.GetValue(Listen)}'; it must be an IP address.");
+            throw new SettingsException(null, $"--listen is '{parsed.GetValue(Listen)}'; it must be an IP address.");
         }
 
         await using var simulator = await ApnsSimulator.StartAsync(

@@ -130,6 +130,16 @@ internal sealed class LeaseTable(IDbContextFactory<RelayDb> databases, DatabaseC
             : LeaseRenewal.Held;
     }
 
+    /// <summary>Who holds it now; null: nobody does.</summary>
+    public async Task<Lease?> HolderOfAsync(string name, CancellationToken cancellationToken)
+    {
+        await using var db = await databases.CreateDbContextAsync(cancellationToken);
+        var now = await clock.NowAsync(db, cancellationToken);
+        return await db.Set<Lease>()
+            .AsNoTracking()
+            .SingleOrDefaultAsync(l => l.Name == name && l.Holder != "" && l.ExpiresAt > now, cancellationToken);
+    }
+
     /// <summary>Gives it back: the next node need not wait for its end.</summary>
     public async Task ReleaseAsync(LeaseTerm term, CancellationToken cancellationToken)
     {

@@ -54,7 +54,7 @@ internal sealed partial class AppCircuits : IHealthCheck
     private long? sharedAt;
 
     public AppCircuits(
-        IOptions<AppsOptions> settings,
+        AppCatalog catalog,
         IOptions<DispatchOptions> dispatch,
         IDbContextFactory<RelayDb> databases,
         OutboxQueue outbox,
@@ -67,7 +67,7 @@ internal sealed partial class AppCircuits : IHealthCheck
         (this.databases, this.outbox, this.clock, this.timers, this.logger) = (databases, outbox, clock, timers, logger);
         concurrency = dispatch.Value.Concurrency;
         // rows of an app that is not configured any more wait for it to be, until they expire
-        apps = [.. settings.Value.Apps.Select(a => new AppState(a.Id))];
+        apps = [.. catalog.Apps.Select(a => new AppState(a.Id))];
         lanes = apps.SelectMany(NewLanes).ToDictionary(l => l.Name);
         share = apps.Count > 1 ? Math.Max(1, concurrency / 2 / apps.Count) : concurrency;
         queue = apps.Count > 1 ? 0 : QueueFactor * concurrency;

@@ -15,7 +15,7 @@ internal sealed partial class Housekeeping(
     DatabaseClock databaseClock,
     IOptions<DispatchOptions> dispatch,
     IOptions<RetentionOptions> retention,
-    IOptions<AppsOptions> apps,
+    AppCatalog apps,
     TimeProvider clock,
     ILogger<Housekeeping> logger
 ) : BackgroundService
@@ -109,7 +109,7 @@ internal sealed partial class Housekeeping(
     /// <summary>How many deliveries wait for an app that is not configured any more, until they expire: the operator should know.</summary>
     internal async Task<Dictionary<string, int>> OrphansAsync(CancellationToken cancellationToken)
     {
-        var configured = apps.Value.Apps.Select(a => a.Id).ToList();
+        var configured = apps.Apps.Select(a => a.Id).ToList();
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
         return await db.Set<Delivery>()
             .Where(d => d.State == DeliveryState.Pending && !configured.Contains(d.App!))

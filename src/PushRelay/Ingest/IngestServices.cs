@@ -7,16 +7,7 @@ internal static class IngestServices
 {
     public static IServiceCollection AddIngest(this IServiceCollection services)
     {
-        services
-            .AddOptions<AlertsOptions>()
-            .ValidateOnStart()
-            .Configure<IConfiguration>(
-                (options, configuration) =>
-                {
-                    SettingsReader.Bind(configuration, "Alerts", options);
-                    options.Check();
-                }
-            );
+        services.AddSettings<AlertsOptions>("Alerts", "When an alert goes out.");
         services.AddSingleton<AlertPacer>();
         services.AddSingleton<EventIngest>();
         return services;

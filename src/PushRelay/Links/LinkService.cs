@@ -8,7 +8,7 @@ using PushRelay.Commands;
 using PushRelay.Ingest;
 using PushRelay.Presence;
 using PushRelay.Secrets;
-using PushRelay.Settings;
+using PushRelay.Telemetry;
 
 namespace PushRelay.Links;
 
@@ -85,16 +85,6 @@ internal static class ComponentServices
 {
     public static IServiceCollection AddLinks(this IServiceCollection services)
     {
-        services
-            .AddOptions<XmppOptions>()
-            .ValidateOnStart()
-            .Configure<IConfiguration>(
-                (options, configuration) =>
-                {
-                    options.Components = SettingsReader.BindList<ComponentOptions>(configuration, "Xmpp:Components");
-                    options.Check();
-                }
-            );
         services.AddSingleton<TokenCommands>();
         services.AddSingleton(provider => new AdHocCommands(
             provider.GetRequiredService<MasterKey>(),
@@ -106,6 +96,7 @@ internal static class ComponentServices
         ));
         services.AddSingleton<LinkService>();
         services.AddHostedService(provider => provider.GetRequiredService<LinkService>());
+        services.AddDoctor<LinkDoctor>();
         services.AddHealthChecks().AddCheck<LinkService>("xmpp");
         return services;
     }

@@ -1,5 +1,6 @@
 using System.Data.Common;
 using Microsoft.Data.Sqlite;
+using Microsoft.EntityFrameworkCore;
 using Npgsql;
 
 namespace PushRelay.Storage;
@@ -15,6 +16,9 @@ internal static class DatabaseErrors
 
     // this process stood still inside a transaction, and lost it; a standby, or one that is about to become the primary
     private static readonly string[] PostgreSqlStates = ["25P03", "25006"];
+
+    // PostgreSQL appendix A: unique violation, deadlock, serialization failure
+    private static readonly string[] PostgreSqlClashes = ["23505", "40P01", "40001"];
 
     // PostgreSQL appendix A: data exception, integrity constraint, program limit; https://sqlite.org/rescode.html: TOOBIG, CONSTRAINT,
     // MISMATCH
@@ -41,6 +45,23 @@ internal static class DatabaseErrors
         }
 
         return false;
+    }
+
+    /// <summary>
+    /// Another transaction wrote the same row, or the two waited for each other: nothing was committed, and the same again will probably
+    /// succeed. Also any other statement of EF that the database refused, which it may do because of one row of many.
+    /// </summary>
+    public static bool IsClash(Exception exception)
+    {
+        for (var cause = exception; cause is not null; cause = cause.InnerException)
+        {
+            if (cause is PostgresException postgres && PostgreSqlClashes.Contains(postgres.SqlState))
+            {
+                return true;
+            }
+        }
+
+        return exception is DbUpdateException && !Is(exception);
     }
 
     /// <summary>

@@ -1,10 +1,11 @@
-using Microsoft.Data.Sqlite;
 using Microsoft.EntityFrameworkCore;
 using Microsoft.Extensions.Options;
 using Npgsql;
 using PushRelay.Audit;
 using PushRelay.Cluster;
+using PushRelay.Secrets;
 using PushRelay.Settings;
+using PushRelay.Telemetry;
 
 namespace PushRelay.Storage;
 
@@ -13,26 +14,8 @@ internal static class StorageServices
     public static IServiceCollection AddStorage(this IServiceCollection services)
     {
         services
-            .AddOptions<StorageOptions>()
-            .ValidateOnStart()
-            .Configure<IConfiguration, SettingsFile>(
-                (options, configuration, file) =>
-                {
-                    SettingsReader.Bind(configuration, "Storage", options);
-                    options.MasterKeyFile = file.Resolve(options.MasterKeyFile);
-                    if (options.Provider == StorageProvider.Sqlite)
-                    {
-                        options.ConnectionString = ResolveDataSource(options.ConnectionString, file);
-                    }
-                    else if (!Parses(() => new NpgsqlConnectionStringBuilder(options.ConnectionString).Host!.Length > 0))
-                    {
-                        throw new SettingsException(
-                            "Storage:ConnectionString is no PostgreSQL connection string; it must look like "
-                                + "\"Host=127.0.0.1;Database=pushrelay;Username=pushrelay;Password=...\"."
-                        );
-                    }
-                }
-            );
+            .AddSettings<StorageOptions>("Storage", "The database, and the key that its secrets are sealed with.")
+            .AddSettings<RetentionOptions>("Retention", "How long what is over is kept.");
         services.AddPooledDbContextFactory<SqliteRelayDb>(
             (provider, builder) =>
                 builder
@@ -44,14 +27,15 @@ internal static class StorageServices
                 builder.UseNpgsql(WithTimeout(provider.GetRequiredService<IOptions<StorageOptions>>().Value.ConnectionString))
         );
         services.AddSingleton<IDbContextFactory<RelayDb>, RelayDbFactory>();
-        services.AddSingleton<RelayStorage>();
-        services.AddSingleton(provider => provider.GetRequiredService<RelayStorage>().MasterKey);
+        services.AddSingleton<Migrator>();
+        services.AddSingleton<MasterKeyFile>().AddSingleton(provider => provider.GetRequiredService<MasterKeyFile>().Key);
         services.AddSingleton<DatabaseClock>();
         services.AddSingleton<WriteGate>();
         services.AddSingleton<LeaseTable>();
         services.AddSingleton<IdSequence>();
         services.AddSingleton<AuditTrail>();
         services.AddHealthChecks().AddCheck<StorageHealth>("database");
+        services.AddSingleton<Doctor>().AddDoctor<StorageDoctor>();
         return services;
     }
 
@@ -68,40 +52,6 @@ internal static class StorageServices
         }
 
         return builder.ConnectionString;
-    }
-
-    private static string ResolveDataSource(string connectionString, SettingsFile file)
-    {
-        SqliteConnectionStringBuilder? builder = null;
-        if (!Parses(() => (builder = new SqliteConnectionStringBuilder(connectionString)).DataSource.Length > 0))
-        {
-            throw new SettingsException(
-                "Storage:ConnectionString is no SQLite connection string; it must look like \"Data Source=data/pushrelay.db\"."
-            );
-        }
-
-        if (builder!.DataSource == ":memory:" || builder.Mode == SqliteOpenMode.Memory)
-        {
-            throw new SettingsException(
-                "Storage:ConnectionString keeps the database in memory, where a restart would lose it; name a file: \"Data "
-                    + "Source=data/pushrelay.db\"."
-            );
-        }
-
-        builder.DataSource = file.Resolve(builder.DataSource);
-        return builder.ConnectionString;
-    }
-
-    private static bool Parses(Func<bool> parse)
-    {
-        try
-        {
-            return parse();
-        }
-        catch (Exception exception) when (exception is ArgumentException or FormatException or NullReferenceException)
-        {
-            return false;
-        }
     }
 
     private sealed class RelayDbFactory(IOptions<StorageOptions> options, IServiceProvider provider) : IDbContextFactory<RelayDb>

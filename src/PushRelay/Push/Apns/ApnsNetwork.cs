@@ -1,5 +1,4 @@
 using System.Globalization;
-using Microsoft.Extensions.Options;
 using PushRelay.Apns;
 using PushRelay.Apps;
 using PushRelay.Xmpp;
@@ -19,20 +18,24 @@ internal sealed class ApnsNetwork : IAsyncDisposable
     // longer ones are left out: cut they would name nobody
     private const int NameCharsMax = 300;
 
-    private readonly Dictionary<string, AppOptions> apps;
+    private readonly AppCatalog apps;
     private readonly Dictionary<(string App, bool Sandbox), ApnsClient> clients = [];
     private readonly List<ApnsSigningKey> keys = [];
 
     /// <summary>An app's devices in one of Apple's two environments, which may refuse its credentials apart.</summary>
     public static Lane LaneOf(string app, bool sandbox) => new(sandbox ? $"{app}/{Platform}-sandbox" : $"{app}/{Platform}");
 
-    public ApnsNetwork(IOptions<AppsOptions> options, ApnsTokenStore tokens, TimeProvider clock, ILogger<ApnsClient> logger)
+    public ApnsNetwork(AppCatalog apps, ApnsTokenStore tokens, TimeProvider clock, ILogger<ApnsClient> logger)
     {
-        apps = options.Value.Apps.ToDictionary(a => a.Id, StringComparer.Ordinal);
-        foreach (var (app, index) in options.Value.Apps.Select((a, i) => (a, i)))
+        this.apps = apps;
+        foreach (var app in apps.Apps)
         {
-            var setting = $"Apps:{index}:Apns";
-            var key = app.Apns.OpenKey(setting);
+            if (app.Network<ApnsOptions>() is not { } options)
+            {
+                continue;
+            }
+
+            var key = options.OpenKey();
             keys.Add(key);
             foreach (var sandbox in (bool[])[false, true])
             {
@@ -41,8 +44,8 @@ internal sealed class ApnsNetwork : IAsyncDisposable
                     {
                         Key = key,
                         Environment = sandbox ? ApnsEnvironment.Sandbox : ApnsEnvironment.Production,
-                        Endpoint = app.Apns.EndpointUri,
-                        TrustedCertificates = app.Apns.OpenTrustedCertificates(setting),
+                        Endpoint = options.EndpointUri,
+                        TrustedCertificates = options.OpenTrustedCertificates(),
                         TokenStore = tokens,
                         Clock = clock,
                         Logger = logger,
@@ -54,7 +57,7 @@ internal sealed class ApnsNetwork : IAsyncDisposable
 
     public async Task<PushAnswer> SendAsync(Notification notification, CancellationToken cancellationToken)
     {
-        if (!apps.TryGetValue(notification.App, out var app))
+        if (apps.Find(notification.App) is not { } app || app.Network<ApnsOptions>() is not { } options)
         {
             return new PushAnswer(PushOutcome.Misconfigured, null, "app_not_configured", null, TimeSpan.Zero);
         }
@@ -76,7 +79,7 @@ internal sealed class ApnsNetwork : IAsyncDisposable
                 new ApnsNotification
                 {
                     DeviceToken = voip ? notification.VoipToken! : notification.Token,
-                    Topic = app.Apns.BundleId,
+                    Topic = options.BundleId,
                     PushType = voip ? ApnsPushType.Voip : ApnsPushType.Alert,
                     Priority = 10,
                     Expiration = notification.ExpiresAt,
@@ -110,7 +113,7 @@ internal sealed class ApnsNetwork : IAsyncDisposable
     }
 
     /// <summary>The alert as the phone gets it. Where words of ours show, they are loc-keys that the app brings the text of.</summary>
-    internal static ApnsPayload Payload(Notification notification, AppAlertOptions options)
+    internal static ApnsPayload Payload(Notification notification, AlertOptions options)
     {
         // the user may show less than the app, never more
         var preview = (AlertPreview)Math.Max((int)notification.Preview, (int)options.Preview);
