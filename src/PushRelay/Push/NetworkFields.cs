@@ -51,10 +51,10 @@ internal static class NetworkFields
         word switch
         {
             "timed_out" or "connect_failed" or "connection_lost" or "name_unknown" =>
-                "The push network cannot be reached: check this machine's way out, its name service and Network:Proxy.",
-            "tls_failed" => "The certificate of the push network is not trusted: check TrustedCertificateFile, and who stands in between.",
-            "proxy_refused" => "The proxy of Network:Proxy refuses the connection: check its user and password, and what it lets through.",
-            "bad_answer" => "What answers is not the push network: check who stands in between (a proxy's page, a captive portal).",
+                "check this machine's way to the push network: its name service, port 443, and Network:Proxy",
+            "tls_failed" => "check what stands between this machine and the push network, and TrustedCertificateFile",
+            "proxy_refused" => "check the user and password of Network:Proxy, and what it lets through",
+            "bad_answer" => "check what stands between this machine and the push network: something else answers",
             _ => null,
         };
 }

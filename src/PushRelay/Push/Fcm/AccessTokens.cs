@@ -142,6 +142,7 @@ internal sealed class AccessTokens(ServiceAccount account, Uri endpoint, PushCli
         return client.SendAsync(
             new HttpRequestMessage(HttpMethod.Post, endpoint),
             new BodyContent(Encoding.ASCII.GetBytes(form), "application/x-www-form-urlencoded"),
+            PushNetworks.AnswerMax,
             CancellationToken.None
         );
     }

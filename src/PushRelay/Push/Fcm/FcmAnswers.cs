@@ -42,7 +42,7 @@ internal static class FcmAnswers
             (404, "UNREGISTERED") or (403, "SENDER_ID_MISMATCH") => Dead(),
             (400, _) when error.IsOfToken => Dead(),
             (401, _) or (403, _) or (404, _) or (>= 300 and < 400, _) => Later(Fault.Credentials, retryAfter),
-            (429, _) => Later(error.IsOfDevice ? Fault.Throttled : Fault.Outage, retryAfter ?? QuotaDelay),
+            (429, _) => Later(error.IsOfDevice ? Fault.Throttled : Fault.Quota, retryAfter ?? QuotaDelay),
             (500, _) => Later(Fault.ServerError, retryAfter ?? ServerDelay),
             (> 500 or 408, _) => Later(Fault.Outage, retryAfter ?? ServerDelay),
             _ => new PushResult.Refused(code, answered.Status, answered.Duration),

@@ -31,7 +31,7 @@ internal sealed class FcmNetwork : IPushNetwork, IDisposable
 
     public string Platform => PlatformName;
 
-    public IReadOnlyDictionary<Lane, string> Lanes => senders.Keys.ToDictionary(LaneOf);
+    public IReadOnlyCollection<string> Apps => senders.Keys;
 
     public TokenCheck Check(PushAddress address)
     {
@@ -75,25 +75,20 @@ internal sealed class FcmNetwork : IPushNetwork, IDisposable
             : await sender.SendAsync(body, cancellationToken);
     }
 
-    public string Cure(string code) =>
+    public string? Cure(string code) =>
         PushCode.WordOf(code) switch
         {
-            "UNREGISTERED" => "The app was removed from the device, or has not been used for 270 days; it registers again when it is opened.",
-            "SENDER_ID_MISMATCH" =>
-                "The token is of another Firebase project than CredentialsFile: check that the app and the key file are of one project.",
-            "INVALID_ARGUMENT" => "FCM does not take the token or the message; a token ends its device, a message is this relay's fault.",
-            "THIRD_PARTY_AUTH_ERROR" or "APNS_AUTH_ERROR" => "The Firebase project lacks the APNs or Web Push key for this device's system.",
-            "QUOTA_EXCEEDED" or "RESOURCE_EXHAUSTED" => "The project's or the device's message rate is spent; deliveries go on by themselves.",
-            "NOT_FOUND" or "404" => "There is no such Firebase project, or Endpoint is wrong: check CredentialsFile and Endpoint.",
+            "SENDER_ID_MISMATCH" => "check that the app and CredentialsFile are of one Firebase project",
+            "THIRD_PARTY_AUTH_ERROR" or "APNS_AUTH_ERROR" => "give the Firebase project the APNs or Web Push key of this app",
+            "NOT_FOUND" or "404" => "check that CredentialsFile is of a Firebase project that exists, and Endpoint",
             "PERMISSION_DENIED" or "403" =>
-                "The service account may not send: enable the Firebase Cloud Messaging API, and give the account cloudmessaging.messages.create.",
-            "UNAUTHENTICATED" or "401" => "FCM does not take the access token: check that CredentialsFile's key is not disabled.",
-            "invalid_grant" or "invalid_client" or "unauthorized_client" or "invalid_request" =>
-                "Google does not take the service account's key: it is deleted or disabled, or this machine's clock is wrong; name a valid key file in CredentialsFile.",
-            "app_not_configured" => "The app has no Fcm section in Apps: its deliveries wait for one until they expire.",
+                "enable the Firebase Cloud Messaging API, and give the service account the permission cloudmessaging.messages.create",
+            "UNAUTHENTICATED" or "401" or "invalid_grant" or "invalid_client" or "unauthorized_client" or "invalid_request" =>
+                "check that the key of CredentialsFile is neither deleted nor disabled, and this machine's clock",
+            "app_not_configured" => "add the section Fcm to this app in setting Apps",
             { } word when word.StartsWith("token_", StringComparison.Ordinal) =>
-                "The token endpoint does not give out a token: check that it can be reached (TokenEndpoint, Network:Proxy).",
-            var word => NetworkFields.ReachCure(word) ?? "FCM's own fault, or its limit: deliveries go on by themselves.",
+                NetworkFields.ReachCure(word["token_".Length..]) ?? "check TokenEndpoint, and this machine's way to it",
+            var word => NetworkFields.ReachCure(word),
         };
 
     public void Dispose()
@@ -136,23 +131,41 @@ internal sealed class FcmNetwork : IPushNetwork, IDisposable
         public async Task<PushResult> SendAsync(byte[] body, CancellationToken cancellationToken)
         {
             var started = clock.GetTimestamp();
-            var answer = await tokens.GetAsync(cancellationToken);
-            if (answer.Token is not { } token)
+            using var deadline = new CancellationTokenSource(PushNetworks.AnswerMax, clock);
+            using var either = CancellationTokenSource.CreateLinkedTokenSource(deadline.Token, cancellationToken);
+            PushResult result;
+            try
             {
-                return answer.Refusal! with { Duration = clock.GetElapsedTime(started) };
+                result = await SendAsync(body, started, either.Token, cancellationToken);
+            }
+            catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
+            {
+                // no token came in time: nothing was sent
+                result = new PushResult.Later(Fault.Outage, null, FcmAnswers.Code("token_timed_out"), null, TimeSpan.Zero);
             }
 
-            var exchange = await AskAsync(body, token, cancellationToken);
+            return result with { Duration = clock.GetElapsedTime(started) };
+        }
+
+        private async Task<PushResult> SendAsync(byte[] body, long started, CancellationToken deadline, CancellationToken cancellationToken)
+        {
+            var answer = await tokens.GetAsync(deadline);
+            if (answer.Token is not { } token)
+            {
+                return answer.Refusal!;
+            }
+
+            var exchange = await AskAsync(body, token, started, cancellationToken);
             if (
                 FcmAnswers.IsOfAccessToken(exchange)
-                && await tokens.ReplaceAsync(token, cancellationToken) is { Token: { } another }
+                && await tokens.ReplaceAsync(token, deadline) is { Token: { } another }
                 && another != token
             )
             {
-                exchange = await AskAsync(body, another, cancellationToken);
+                exchange = await AskAsync(body, another, started, cancellationToken);
             }
 
-            return FcmAnswers.Read(exchange, clock.GetUtcNow()) with { Duration = clock.GetElapsedTime(started) };
+            return FcmAnswers.Read(exchange, clock.GetUtcNow());
         }
 
         public void Dispose()
@@ -161,11 +174,16 @@ internal sealed class FcmNetwork : IPushNetwork, IDisposable
             account.Dispose();
         }
 
-        private Task<PushExchange> AskAsync(byte[] body, AccessToken token, CancellationToken cancellationToken)
+        private Task<PushExchange> AskAsync(byte[] body, AccessToken token, long started, CancellationToken cancellationToken)
         {
             var request = new HttpRequestMessage(HttpMethod.Post, url);
             request.Headers.Authorization = new AuthenticationHeaderValue("Bearer", token.Value);
-            return client.SendAsync(request, new BodyContent(body, "application/json; charset=utf-8"), cancellationToken);
+            return client.SendAsync(
+                request,
+                new BodyContent(body, "application/json; charset=utf-8"),
+                PushNetworks.AnswerMax - clock.GetElapsedTime(started),
+                cancellationToken
+            );
         }
     }
 }

@@ -47,15 +47,15 @@ internal static class JPushAnswers
             case 1004 or 1008 or (>= 2003 and <= 2007):
                 return Later(Fault.Credentials, null);
             case 1012:
-                return Later(Fault.Outage, QuotaDelay);
+                return Later(Fault.Quota, QuotaDelay);
             case 2002:
-                return Later(Fault.Outage, ResetOf(answered) ?? answered.RetryAfter(now) ?? RateDelay);
+                return Later(Fault.Quota, ResetOf(answered) ?? answered.RetryAfter(now) ?? RateDelay);
         }
 
         return answered.Status switch
         {
             401 or 403 or 404 or (>= 300 and < 400) => Later(Fault.Credentials, null),
-            429 => Later(Fault.Outage, ResetOf(answered) ?? answered.RetryAfter(now) ?? RateDelay),
+            429 => Later(Fault.Quota, ResetOf(answered) ?? answered.RetryAfter(now) ?? RateDelay),
             500 => Later(Fault.ServerError, answered.RetryAfter(now)),
             > 500 or 408 => Later(Fault.Outage, answered.RetryAfter(now)),
             _ => new PushResult.Refused(code, answered.Status, answered.Duration),

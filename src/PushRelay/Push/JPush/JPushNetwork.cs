@@ -34,7 +34,7 @@ internal sealed class JPushNetwork : IPushNetwork, IDisposable
 
     public string Platform => PlatformName;
 
-    public IReadOnlyDictionary<Lane, string> Lanes => senders.Keys.ToDictionary(LaneOf);
+    public IReadOnlyCollection<string> Apps => senders.Keys;
 
     public TokenCheck Check(PushAddress address)
     {
@@ -67,20 +67,17 @@ internal sealed class JPushNetwork : IPushNetwork, IDisposable
             ? await sender.SendAsync(notification, validateOnly, cancellationToken)
             : new PushResult.Later(Fault.Credentials, null, JPushAnswers.Code("app_not_configured"), null, TimeSpan.Zero);
 
-    public string Cure(string code) =>
+    public string? Cure(string code) =>
         PushCode.WordOf(code) switch
         {
-            "1003" or "1011" or "illegal_rids" =>
-                "JPush knows no such registration id for the app, or it was not used for 255 days; the app registers again when it is opened.",
-            "1004" or "1008" or "401" => "JPush does not take AppKey and MasterSecret: copy both from its console.",
-            "1005" => "The message is too long for JPush.",
-            "1012" => "A vendor's quota of the day is spent: apply for the vendor's category for messages, in JPush's console.",
-            "2002" or "429" or "rate" => "The app's requests of this minute are spent; deliveries go on by themselves. JPush raises the limit on request.",
-            "2003" or "2004" => "JPush refuses this machine's address: allow it in the app's settings in JPush's console.",
-            "2005" or "2006" or "2007" or "403" => "JPush does not allow the app to push so: ask its support.",
-            "404" => "Endpoint is not JPush's: check it.",
-            "app_not_configured" => "The app has no JPush section in Apps: its deliveries wait for one until they expire.",
-            var word => NetworkFields.ReachCure(word) ?? "JPush's own fault: deliveries go on by themselves.",
+            "1004" or "1008" or "401" => "check AppKey and MasterSecret of this app against JPush's console",
+            "1012" => "apply for the vendors' category of messages in JPush's console: a quota of the day is spent",
+            "2002" or "429" or "rate" => "ask JPush for more requests a minute, if this lasts",
+            "2003" or "2004" => "allow this machine's address in the app's settings in JPush's console",
+            "2005" or "2006" or "2007" or "403" => "ask JPush's support: it does not let the app push so",
+            "404" => "check Endpoint of this app",
+            "app_not_configured" => "add the section JPush to this app in setting Apps",
+            var word => NetworkFields.ReachCure(word),
         };
 
     public void Dispose()
@@ -143,7 +140,7 @@ internal sealed class JPushNetwork : IPushNetwork, IDisposable
 
             if (!rate.TryTake(out var wait))
             {
-                return new PushResult.Later(Fault.Outage, wait, JPushAnswers.Code("rate"), null, TimeSpan.Zero);
+                return new PushResult.Later(Fault.Quota, wait, JPushAnswers.Code("rate"), null, TimeSpan.Zero);
             }
 
             PushExchange? exchange = null;
@@ -154,7 +151,7 @@ internal sealed class JPushNetwork : IPushNetwork, IDisposable
                     new Uri(options.EndpointUri, validateOnly ? "/v3/push/validate" : "/v3/push")
                 );
                 request.Headers.Authorization = authorization;
-                exchange = await client.SendAsync(request, new BodyContent(body, "application/json; charset=utf-8"), cancellationToken);
+                exchange = await client.SendAsync(request, new BodyContent(body, "application/json; charset=utf-8"), PushNetworks.AnswerMax, cancellationToken);
                 return JPushAnswers.Read(id, exchange, clock.GetUtcNow());
             }
             finally

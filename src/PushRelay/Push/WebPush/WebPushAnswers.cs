@@ -51,7 +51,7 @@ internal static class WebPushAnswers
             case 401 or 403:
                 return Later(Fault.Credentials, retryAfter);
             case 406 or 429:
-                return Later(IsOfService(answered) ? Fault.Outage : Fault.Throttled, retryAfter ?? ThrottledDelay);
+                return Later(IsOfService(answered) ? Fault.Quota : Fault.Throttled, retryAfter ?? ThrottledDelay);
             case 507:
                 return Later(Fault.Throttled, retryAfter ?? NobodyListensDelay);
             case 500:

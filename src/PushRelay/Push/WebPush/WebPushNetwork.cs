@@ -41,8 +41,7 @@ internal sealed class WebPushNetwork : IPushNetwork, IDisposable
 
     public string Platform => PlatformName;
 
-    /// <summary>None: the devices bring them.</summary>
-    public IReadOnlyDictionary<Lane, string> Lanes => new Dictionary<Lane, string>();
+    public IReadOnlyCollection<string> Apps => senders.Keys;
 
     /// <summary>What a browser needs to subscribe; null: the app is not configured for Web Push.</summary>
     public string? PublicKeyOf(string app) => senders.GetValueOrDefault(app)?.Key.PublicKey;
@@ -102,24 +101,14 @@ internal sealed class WebPushNetwork : IPushNetwork, IDisposable
             : new PushResult.Refused(WebPushAnswers.Code("host_not_allowed"), null, TimeSpan.Zero);
     }
 
-    public string Cure(string code) =>
+    public string? Cure(string code) =>
         PushCode.WordOf(code) switch
         {
-            "404" or "410" => "The subscription has ended; the page subscribes again when it is opened.",
-            "301" or "308" => "The subscription has moved; the page subscribes again when it is opened.",
-            "expired" or "bad_subscription" => "The subscription's own time is over, or it is none; the page subscribes again when it is opened.",
-            "401" or "403" =>
-                "The push service does not take our VAPID key: check PrivateKeyFile (subscriptions are bound to it), Subject, and this machine's clock.",
-            "413" => "The push service takes shorter messages only.",
-            "406" or "429" => "The push service asks for fewer messages; deliveries go on by themselves.",
-            "507" => "Nobody has listened at the UnifiedPush server lately; the delivery is tried again until it expires.",
-            "400" => "The push service does not take the request: this relay's fault, or that of who answers in its place.",
-            "blocked_address" =>
-                "The endpoint's name leads inside of a network; AllowPrivateNetworks allows that where push services stand there.",
-            "host_not_allowed" => "The endpoint's push service is not among AllowedHosts.",
-            "dropped" => "The push service took the message and dropped it: the browser does not want it now.",
-            "app_not_configured" => "The app has no WebPush section in Apps: its deliveries wait for one until they expire.",
-            var word => NetworkFields.ReachCure(word) ?? "The push service's own fault: deliveries go on by themselves.",
+            "401" or "403" => "check PrivateKeyFile of this app (subscriptions are bound to it), Subject, and this machine's clock",
+            "blocked_address" => "set AllowPrivateNetworks of this app where push services stand inside of your network",
+            "host_not_allowed" => "add the push service to AllowedHosts of this app",
+            "app_not_configured" => "add the section WebPush to this app in setting Apps",
+            var word => NetworkFields.ReachCure(word),
         };
 
     public void Dispose()
@@ -193,7 +182,7 @@ internal sealed class WebPushNetwork : IPushNetwork, IDisposable
                 }
 
                 var message = MessageEncryption.Encrypt(text, keys, bytesMax);
-                var exchange = await AskAsync(notification, members, endpoint, message, cancellationToken);
+                var exchange = await AskAsync(notification, members, endpoint, message, started, cancellationToken);
                 result = WebPushAnswers.Read(endpoint, exchange, clock.GetUtcNow()) with { Duration = clock.GetElapsedTime(started) };
                 if (result.Status != 413 || message.Length <= BridgedBytesMax)
                 {
@@ -215,6 +204,7 @@ internal sealed class WebPushNetwork : IPushNetwork, IDisposable
             AlertMembers members,
             PushEndpoint endpoint,
             byte[] message,
+            long started,
             CancellationToken cancellationToken
         )
         {
@@ -231,7 +221,12 @@ internal sealed class WebPushNetwork : IPushNetwork, IDisposable
                 "Topic",
                 Base64Url.EncodeToString(SHA256.HashData(Encoding.UTF8.GetBytes(members.Collapse)).AsSpan(0, 24))
             );
-            return client.SendAsync(request, new BodyContent(message, "application/octet-stream", "aes128gcm"), cancellationToken);
+            return client.SendAsync(
+                request,
+                new BodyContent(message, "application/octet-stream", "aes128gcm"),
+                PushNetworks.AnswerMax - clock.GetElapsedTime(started),
+                cancellationToken
+            );
         }
     }
 }

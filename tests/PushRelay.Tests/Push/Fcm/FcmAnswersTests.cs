@@ -26,7 +26,7 @@ public sealed class FcmAnswersTests
     [InlineData(403, "PERMISSION_DENIED", "denied", null, "later Credentials -1 fcm_PERMISSION_DENIED")]
     [InlineData(404, "NOT_FOUND", "gone", "UNREGISTERED", "dead fcm_UNREGISTERED")]
     [InlineData(404, "NOT_FOUND", "Requested entity was not found.", null, "later Credentials -1 fcm_NOT_FOUND")]
-    [InlineData(429, "RESOURCE_EXHAUSTED", "rate", "QUOTA_EXCEEDED", "later Outage 60 fcm_QUOTA_EXCEEDED")]
+    [InlineData(429, "RESOURCE_EXHAUSTED", "rate", "QUOTA_EXCEEDED", "later Quota 60 fcm_QUOTA_EXCEEDED")]
     [InlineData(500, "INTERNAL", "oops", "INTERNAL", "later ServerError 10 fcm_INTERNAL")]
     [InlineData(503, "UNAVAILABLE", "busy", "UNAVAILABLE", "later Outage 10 fcm_UNAVAILABLE")]
     [InlineData(504, "DEADLINE_EXCEEDED", "late", null, "later Outage 10 fcm_DEADLINE_EXCEEDED")]
@@ -56,7 +56,7 @@ public sealed class FcmAnswersTests
 
     [Theory]
     [InlineData("device:abc", "later Throttled 7 fcm_QUOTA_EXCEEDED")]
-    [InlineData("project:abc", "later Outage 7 fcm_QUOTA_EXCEEDED")]
+    [InlineData("project:abc", "later Quota 7 fcm_QUOTA_EXCEEDED")]
     public void A_spent_quota_is_the_devices_or_the_projects(string subject, string result) =>
         Assert.Equal(
             result,

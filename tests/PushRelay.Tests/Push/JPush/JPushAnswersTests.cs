@@ -23,9 +23,9 @@ public sealed class JPushAnswersTests
     [InlineData(400, 1008, "app_key is not a 24 size string", "later Credentials -1 jpush_1008")]
     [InlineData(400, 1009, "unknown member", "refused jpush_1009")]
     [InlineData(400, 1011, "cannot find user by this audience", "dead jpush_1011")]
-    [InlineData(400, 1012, "quota", "later Outage 3600 jpush_1012")]
+    [InlineData(400, 1012, "quota", "later Quota 3600 jpush_1012")]
     [InlineData(400, 1035, "option", "refused jpush_1035")]
-    [InlineData(429, 2002, "Rate limit exceeded", "later Outage 60 jpush_2002")]
+    [InlineData(429, 2002, "Rate limit exceeded", "later Quota 60 jpush_2002")]
     [InlineData(403, 2003, "blacklist", "later Credentials -1 jpush_2003")]
     [InlineData(403, 2004, "ip", "later Credentials -1 jpush_2004")]
     [InlineData(403, 2006, "vip", "later Credentials -1 jpush_2006")]
@@ -67,7 +67,7 @@ public sealed class JPushAnswersTests
     [Fact]
     public void Spent_requests_wait_for_the_reset() =>
         Assert.Equal(
-            "later Outage 20 jpush_2002",
+            "later Quota 20 jpush_2002",
             Exchanges.Show(
                 JPushAnswers.Read("1a", Exchanges.Answered(429, JPushSimulator.Error(2002, "rate"), "X-Rate-Limit-Reset: 20"), Now)
             )

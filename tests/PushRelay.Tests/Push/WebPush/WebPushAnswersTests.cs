@@ -37,7 +37,7 @@ public sealed class WebPushAnswersTests
     [InlineData(413, "{\"reason\":\"PayloadTooLarge\"}", "", "refused webpush_413")]
     [InlineData(400, "{\"reason\":\"BadTtl\"}", "", "refused webpush_400")]
     [InlineData(406, "", "Retry-After: 900|X-WNS-STATUS: channelthrottled", "later Throttled 900 webpush_406")]
-    [InlineData(406, "", "X-WNS-NOTIFICATIONSTATUS: appthrottled", "later Outage 60 webpush_406")]
+    [InlineData(406, "", "X-WNS-NOTIFICATIONSTATUS: appthrottled", "later Quota 60 webpush_406")]
     [InlineData(429, "", "", "later Throttled 60 webpush_429")]
     [InlineData(429, "", "Retry-After: 5", "later Throttled 5 webpush_429")]
     [InlineData(429, "{\"code\":42901}", "", "later Throttled 60 webpush_429")]
