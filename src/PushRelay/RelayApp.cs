@@ -2,6 +2,8 @@ using System.Text;
 using PushRelay.Access;
 using PushRelay.Api;
 using PushRelay.Apps;
+using PushRelay.Bridge;
+using PushRelay.Commands;
 using PushRelay.Devices;
 using PushRelay.Dispatch;
 using PushRelay.Ingest;
@@ -22,12 +24,12 @@ internal static class RelayApp
 {
     private const string DefaultSettings = "appsettings.json";
 
-    /// <summary>The relay, ready to run: settings checked, schema up to date, key at hand.</summary>
-    /// <param name="settingsFile">Another file than the one beside the program; null for that one.</param>
+    /// <summary>The relay, ready to run: settings checked, schema up to date, master key open.</summary>
+    /// <param name="settingsFile">The settings file; null: <c>appsettings.json</c> beside the program.</param>
     /// <param name="arguments">Settings as <c>--Section:Key=value</c>.</param>
-    /// <param name="clock">The time that everything here goes by.</param>
+    /// <param name="clock">The time for everything in the process.</param>
     /// <param name="cancellationToken">Stops the start.</param>
-    /// <exception cref="SettingsException">A setting is wrong or missing.</exception>
+    /// <exception cref="SettingsException">Settings are wrong or missing: all of them.</exception>
     public static async Task<WebApplication> OpenAsync(
         string? settingsFile,
         string[] arguments,
@@ -126,7 +128,17 @@ internal static class RelayApp
     {
         services.AddTelemetry(configuration);
         services.AddStorage().AddApps().AddAccess();
-        services.AddPresence().AddLinks().AddIngest().AddOutbox().AddDispatch().AddPush().AddLedger().AddDevices();
+        services
+            .AddPresence()
+            .AddLinks()
+            .AddBridge()
+            .AddCommands()
+            .AddIngest()
+            .AddOutbox()
+            .AddDispatch()
+            .AddPush()
+            .AddLedger()
+            .AddDevices();
         services
             .AddLibrarySettings("$schema", "where an editor finds what `pushrelay config schema` prints")
             .AddLibrarySettings("Kestrel", "section of ASP.NET Core: certificates and limits of the HTTP server")
@@ -136,7 +148,7 @@ internal static class RelayApp
 
     private static void ConfigureHost(WebApplicationBuilder builder)
     {
-        // a proxy before us may see another request in lines that end without a carriage return
+        // a proxy in front may take line ends without a carriage return differently, and see another request
         AppContext.SetSwitch("Microsoft.AspNetCore.Server.Kestrel.DisableHttp1LineFeedTerminators", isEnabled: true);
         builder.WebHost.ConfigureKestrel(kestrel =>
         {
@@ -144,11 +156,11 @@ internal static class RelayApp
             kestrel.Limits.MaxRequestBodySize = 2 * ApiBody.BytesMax;
             kestrel.Limits.RequestHeadersTimeout = TimeSpan.FromSeconds(10);
         });
-        // a node is gone within 10 seconds of SIGTERM; the dispatcher needs most of them
+        // the process ends within 10 seconds of SIGTERM; the dispatcher needs most of them
         builder.Services.Configure<HostOptions>(host =>
         {
             host.ShutdownTimeout = TimeSpan.FromSeconds(9);
-            // a slow HTTP client does not take the time that sends in flight need
+            // a slow HTTP client must not use up the time that sends in flight need
             host.ServicesStopConcurrently = true;
         });
         builder.Services.ConfigureHttpJsonOptions(json =>
@@ -165,8 +177,8 @@ internal static class RelayApp
         app.MapHealth();
         TokenEndpoints.Map(app);
         DeviceEndpoints.Map(app);
-        app.MapDeliveries();
-        app.MapAccounts();
+        DeliveryEndpoints.Map(app);
+        AccountEndpoints.Map(app);
         ApiDocument.Map(app);
     }
 }

@@ -1,11 +1,12 @@
 using System.Net;
 using System.Net.Sockets;
 using Microsoft.Extensions.Options;
+using PushRelay.Limits;
 
 namespace PushRelay.Access;
 
 /// <summary>
-/// So many of something a time span for each key, and no more than a burst at once (GCRA: one instant a key is all that is kept). Bounded:
+/// So many of something a time span for each key, and no more than a burst at once (<see cref="CellRate"/>). Bounded:
 /// beyond so many busy keys the newcomers share one. Made here because the framework's limiter goes by the machine's clock only.
 /// </summary>
 /// <param name="count">In each <paramref name="per"/>; 0: without limit.</param>
@@ -22,10 +23,10 @@ internal sealed class RateLimit(int count, TimeSpan per, int burst, TimeProvider
     private readonly Lock sync = new();
     private readonly long start = clock.GetTimestamp();
 
-    // when the key's burst will be whole again, in ticks
-    private readonly Dictionary<string, long> whole = new(StringComparer.Ordinal);
-    private readonly long interval = count == 0 ? 0 : per.Ticks / count;
-    private long forgetAgain;
+    // when the key's burst is whole again
+    private readonly Dictionary<string, TimeSpan> whole = new(StringComparer.Ordinal);
+    private readonly CellRate rate = new(count == 0 ? TimeSpan.Zero : per / count, burst);
+    private TimeSpan forgetAgain;
 
     /// <returns>False: too many; ask again after <paramref name="retryAfter"/>.</returns>
     public bool TryTake(string key, out TimeSpan retryAfter)
@@ -37,7 +38,7 @@ internal sealed class RateLimit(int count, TimeSpan per, int burst, TimeProvider
         }
 
         // not the time of day, which may be set back
-        var now = clock.GetElapsedTime(start).Ticks;
+        var now = clock.GetElapsedTime(start);
         lock (sync)
         {
             if (whole.Count >= KeysMax && !whole.ContainsKey(key))
@@ -46,28 +47,27 @@ internal sealed class RateLimit(int count, TimeSpan per, int burst, TimeProvider
                 key = whole.Count >= KeysMax ? Others : key;
             }
 
-            var next = Math.Max(whole.GetValueOrDefault(key), now) + interval;
-            var wait = next - now - (interval * burst);
-            if (wait > 0)
+            var wholeAt = whole.GetValueOrDefault(key);
+            retryAfter = rate.Next(now, wholeAt) - now;
+            if (retryAfter > TimeSpan.Zero)
             {
-                retryAfter = TimeSpan.FromTicks(wait);
                 return false;
             }
 
-            whole[key] = next;
+            whole[key] = rate.Take(now, wholeAt);
             return true;
         }
     }
 
     /// <summary>Looks through all keys, so not for each of many newcomers.</summary>
-    private void Forget(long now)
+    private void Forget(TimeSpan now)
     {
         if (now < forgetAgain)
         {
             return;
         }
 
-        forgetAgain = now + ForgetEvery.Ticks;
+        forgetAgain = now + ForgetEvery;
         foreach (var (idle, _) in whole.Where(entry => entry.Value <= now).ToList())
         {
             whole.Remove(idle);

@@ -4,12 +4,16 @@ using PushRelay.Settings;
 
 namespace PushRelay.Cli;
 
-/// <summary><c>health</c>: asks a running relay whether it is ready, where there is no curl to ask with: in a container.</summary>
+/// <summary><c>health</c>: asks a running relay whether it is ready; for containers, which have no curl.</summary>
 internal static class HealthCommand
 {
     private static readonly TimeSpan Wait = TimeSpan.FromSeconds(4);
 
-    private static readonly Option<string?> Url = new("--url") { Description = "What is asked instead: 200 is healthy.", HelpName = "URL" };
+    private static readonly Option<string?> Url = new("--url")
+    {
+        Description = "Asks this address instead of the relay's own; 200 is healthy.",
+        HelpName = "URL",
+    };
 
     /// <param name="config">The option that names the settings file.</param>
     /// <param name="settings">The settings on the command line.</param>
@@ -50,7 +54,7 @@ internal static class HealthCommand
         }
     }
 
-    /// <summary>The first of <c>Urls</c>, by way of the loopback interface where it listens on every one.</summary>
+    /// <summary>The first of <c>Urls</c>, over the loopback interface if it listens on all interfaces.</summary>
     private static string OwnAddress(IConfiguration configuration)
     {
         var first = (configuration["Urls"] ?? "").Split(';')[0];

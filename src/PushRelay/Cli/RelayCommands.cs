@@ -20,11 +20,13 @@ internal static class RelayCommands
     };
 
     /// <param name="arguments">The command line.</param>
-    /// <param name="errors">Takes what is wrong with it, or with a setting.</param>
+    /// <param name="errors">Takes the problems of it and of the settings, one a line.</param>
     /// <param name="output">Takes what <c>config</c> prints; the console's if null.</param>
     public static async Task<int> RunAsync(string[] arguments, TextWriter errors, TextWriter? output = null)
     {
-        var root = new RootCommand("PushRelay: push alerts for XMPP accounts that nobody is looking at. Settings: --Section:Key=value")
+        var root = new RootCommand(
+            "PushRelay: push alerts for XMPP accounts that are not in front of anyone. Settings: --Section:Key=value"
+        )
         {
             TreatUnmatchedTokensAsErrors = false,
         };
@@ -55,9 +57,8 @@ internal static class RelayCommands
                 }
             );
         }
-        catch (Exception exception) when (exception is SettingsException || exception.InnerException is SettingsException)
+        catch (SettingsException wrong)
         {
-            var wrong = exception as SettingsException ?? (SettingsException)exception.InnerException!;
             foreach (var problem in RelayApp.Explain(wrong, parsed.GetValue(Config), [.. parsed.UnmatchedTokens]))
             {
                 await errors.WriteLineAsync(problem);
@@ -83,7 +84,7 @@ internal static class RelayCommands
 
     private static Command Migrate()
     {
-        var command = new Command("migrate", "Brings the database schema up to date and ends.") { TreatUnmatchedTokensAsErrors = false };
+        var command = new Command("migrate", "Brings the database schema up to date.") { TreatUnmatchedTokensAsErrors = false };
         command.SetAction(
             async (parsed, cancellationToken) =>
             {
@@ -122,7 +123,7 @@ internal static class RelayCommands
         return Done;
     }
 
-    /// <summary>What System.CommandLine does not know is a setting; anything else is a mistake.</summary>
+    /// <summary>The settings on the command line, <c>--Section:Key=value</c>; any other unknown word is an error.</summary>
     private static string[] Settings(ParseResult parsed)
     {
         var tokens = parsed.UnmatchedTokens;

@@ -40,8 +40,8 @@ internal static class StorageServices
     }
 
     /// <summary>
-    /// A node that loses its power or its network within a transaction leaves its locks behind for as long as TCP believes in it: hours, in
-    /// which no lease of theirs ends. PostgreSQL ends such a transaction after ten seconds.
+    /// A node that loses power or network inside a transaction would hold its locks until TCP gives up, which takes hours. This makes
+    /// PostgreSQL end such a transaction after ten seconds.
     /// </summary>
     private static string WithTimeout(string connectionString)
     {
@@ -56,7 +56,7 @@ internal static class StorageServices
 
     private sealed class RelayDbFactory(IOptions<StorageOptions> options, IServiceProvider provider) : IDbContextFactory<RelayDb>
     {
-        // asked for by name: the other one's options would be built for a connection string that is not its own
+        // only the configured one is resolved: the other's options would be built from a connection string that is not its own
         private readonly IDbContextFactory<SqliteRelayDb>? sqlite =
             options.Value.Provider == StorageProvider.Sqlite ? provider.GetRequiredService<IDbContextFactory<SqliteRelayDb>>() : null;
 

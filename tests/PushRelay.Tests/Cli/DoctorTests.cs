@@ -275,7 +275,7 @@ public sealed class DoctorTests(PostgreSqlServer postgreSql) : IDisposable
     public async Task Without_a_relay_the_servers_are_asked_over_a_link_of_its_own()
     {
         await MigrateAsync();
-        using var peer = new BridgePeer();
+        using var peer = new ScriptedBridge();
         var answering = AnswerAsync(
             peer,
             "<error type='cancel'><service-unavailable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error>"
@@ -297,7 +297,7 @@ public sealed class DoctorTests(PostgreSqlServer postgreSql) : IDisposable
     [Fact]
     public async Task Beside_a_relay_the_link_is_left_alone_and_what_it_wrote_is_read()
     {
-        using var peer = new BridgePeer();
+        using var peer = new ScriptedBridge();
         var port = $"--Xmpp:Components:0:Port={peer.Port.ToString(CultureInfo.InvariantCulture)}";
         await using var app = await RelayApp.OpenAsync(null, [.. TestRelay.Settings(folder), port], TimeProvider.System, Token);
         await app.StartAsync(Token);
@@ -434,7 +434,7 @@ public sealed class DoctorTests(PostgreSqlServer postgreSql) : IDisposable
     }
 
     /// <summary>One link to see whether it is taken, and one over which the server is asked.</summary>
-    private static async Task AnswerAsync(BridgePeer peer, string? error)
+    private static async Task AnswerAsync(ScriptedBridge peer, string? error)
     {
         await peer.AcceptAsync();
         await peer.ExpectEndAsync();

@@ -300,6 +300,7 @@ public abstract class DeviceRegistryContract : IAsyncLifetime
                         null
                     ),
                 ],
+                term: null,
                 Token
             );
 }

@@ -4,12 +4,13 @@ using Microsoft.EntityFrameworkCore;
 using Microsoft.Extensions.Options;
 using PushRelay.Apps;
 using PushRelay.Cluster;
+using PushRelay.Links;
 using PushRelay.Presence;
 using PushRelay.Settings;
 using PushRelay.Storage;
 using PushRelay.Telemetry;
 
-namespace PushRelay.Links;
+namespace PushRelay.Bridge;
 
 /// <summary>
 /// Checks every component link and the servers behind it: by what the node that holds the link has stored, or over a short link of its own
@@ -66,7 +67,7 @@ internal sealed class LinkDoctor(
             .AsNoTracking()
             .Where(s => component.Servers.Contains(s.Server))
             .ToListAsync(cancellationToken);
-        var linked = lease.InUse || streams.Exists(s => s.Live && now - s.AsOf <= PresenceStore.AgeMax);
+        var linked = lease.InUse || streams.Exists(s => s.Live && now - s.AsOf <= PresenceCopy.AgeMax);
         return
         [
             new DoctorCheck(
@@ -83,7 +84,7 @@ internal sealed class LinkDoctor(
 
     private static DoctorCheck CheckServer(string server, IReadOnlyList<StoredStream> streams, DateTimeOffset now)
     {
-        var known = streams.Where(s => s.Live && now - s.AsOf <= PresenceStore.AgeMax).ToList();
+        var known = streams.Where(s => s.Live && now - s.AsOf <= PresenceCopy.AgeMax).ToList();
         if (streams.Count == 0 || known.Count < streams.Count)
         {
             var silent = streams.FirstOrDefault(s => !known.Contains(s));
@@ -114,14 +115,13 @@ internal sealed class LinkDoctor(
 
     private async Task<IReadOnlyList<DoctorCheck>> ProbeAsync(ComponentOptions component, CancellationToken cancellationToken)
     {
-        var probe = new LinkProbe(component, clock);
         var name = $"link {component.Domain}";
-        if (await probe.ConnectAsync(cancellationToken) is { } problem)
+        if (await LinkProbe.ConnectAsync(component, clock, cancellationToken) is { } problem)
         {
             return [new DoctorCheck(name, false, problem)];
         }
 
-        var answers = await probe.AskAsync(cancellationToken);
+        var answers = await new BridgeProbe(component, clock).AskAsync(cancellationToken);
         return
         [
             new DoctorCheck(name, true, "the server takes the component; no relay has the link now"),
@@ -131,7 +131,7 @@ internal sealed class LinkDoctor(
                     { Snapshot: { } snapshot, Sessions: var sessions } => new DoctorCheck(
                         $"server {server}",
                         true,
-                        Describe(snapshot.Server, snapshot.Module, sessions, snapshot.Dropped)
+                        Describe(snapshot.Software, snapshot.Module, sessions, snapshot.Dropped)
                     ),
                     var answer => new DoctorCheck(
                         $"server {server}",
