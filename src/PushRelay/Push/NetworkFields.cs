@@ -35,12 +35,12 @@ internal static class NetworkFields
             return;
         }
 
-        if (!ReceiverKeys.TryReadPoint(point, out _))
+        if (!ReceiverKeys.IsPoint(point))
         {
             errors[$"{field}.p256dh"] = point is null ? "is missing" : ReceiverKeys.PointMust;
         }
 
-        if (!ReceiverKeys.TryReadAuth(auth, out _))
+        if (!ReceiverKeys.IsAuth(auth))
         {
             errors[$"{field}.auth"] = auth is null ? "is missing" : ReceiverKeys.AuthMust;
         }

@@ -23,7 +23,10 @@ internal sealed class NetworkOptions : ISettings
     }
 
     /// <summary>Of options that passed <see cref="Check"/>; null: no proxy.</summary>
-    public PushProxy? OpenProxy() => string.IsNullOrEmpty(Proxy) ? null : PushProxy.TryRead(Proxy, out var proxy) ? proxy : null;
+    public PushProxy? OpenProxy() =>
+        string.IsNullOrEmpty(Proxy) ? null
+        : PushProxy.TryRead(Proxy, out var proxy) ? proxy
+        : null;
 }
 
 /// <summary>What the networks' own settings have in common.</summary>

@@ -67,7 +67,12 @@ public sealed class IndependentPeerTests
                         subject = "mailto:ops@example.com",
                         text = "hello",
                         ca = simulator.CaPem,
-                        options = new { TTL = 60, urgency = "high", topic = new string('a', 32) },
+                        options = new
+                        {
+                            TTL = 60,
+                            urgency = "high",
+                            topic = new string('a', 32),
+                        },
                     }
                 ),
             ],

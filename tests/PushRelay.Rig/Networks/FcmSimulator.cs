@@ -17,7 +17,7 @@ internal sealed record FcmReceived(string Name, string Token, JsonObject Message
     public JsonObject Android => Message["android"] as JsonObject ?? [];
 }
 
-internal enum FcmTokenState
+public enum FcmTokenState
 {
     /// <summary>The app was removed.</summary>
     Unregistered,
@@ -280,7 +280,8 @@ internal sealed class GoogleTokens(TimeProvider clock, RSA key, string email, st
         {
             return Refusal(
                 "invalid_grant",
-                "Invalid JWT: Token must be a short-lived token (60 minutes) and in a reasonable timeframe. Check your iat and exp values in the JWT claim."
+                "Invalid JWT: Token must be a short-lived token (60 minutes) and in a reasonable timeframe. "
+                    + "Check your iat and exp values in the JWT claim."
             );
         }
 

@@ -293,7 +293,7 @@ internal sealed record AnswerRule
     public bool Processed { get; init; }
 }
 
-internal enum AnswerFault
+public enum AnswerFault
 {
     None,
 

@@ -9,7 +9,7 @@ using Microsoft.AspNetCore.Http;
 namespace PushRelay.Rig.Networks;
 
 /// <summary>Whose ways a push service has.</summary>
-internal enum PushService
+public enum PushService
 {
     Mozilla,
     Google,

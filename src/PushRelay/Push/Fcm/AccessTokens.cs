@@ -170,22 +170,21 @@ internal sealed class AccessTokens(ServiceAccount account, Uri endpoint, PushCli
         var retryAfter = answered.RetryAfter(now);
         if (answered.Status == 200)
         {
-            return
-                Text(json, "access_token") is { } value && value.All(c => c is > ' ' and <= '~')
+            return Text(json, "access_token") is { } value && value.All(c => c is > ' ' and <= '~')
                     ? new TokenAnswer(new AccessToken(value, now + Lifetime(json)), null)
                 // an unknown scope is answered with an identity instead
                 : Text(json, "id_token") is not null ? Later(Fault.Credentials, null, "no_access_token", 200, exchange)
                 : Later(Fault.Outage, retryAfter, "token_bad_answer", 200, exchange);
         }
 
-        return
-            answered.Status is 400 or 401 or 403 && Text(json, "error") is { } error
-                ? Array.IndexOf(AccountErrors, error) >= 0
-                    ? Later(Fault.Credentials, null, error, answered.Status, exchange)
-                    : Later(Fault.Outage, retryAfter, $"token_{answered.Status}", answered.Status, exchange)
-            : answered.Status is >= 500 or 408 or 429 ? Later(Fault.Outage, retryAfter, $"token_{answered.Status}", answered.Status, exchange)
-            // no token endpoint of Google's answers so
-            : Later(Fault.Credentials, null, $"token_{answered.Status}", answered.Status, exchange);
+        return answered.Status is 400 or 401 or 403 && Text(json, "error") is { } error
+            ? Array.IndexOf(AccountErrors, error) >= 0
+                ? Later(Fault.Credentials, null, error, answered.Status, exchange)
+                : Later(Fault.Outage, retryAfter, $"token_{answered.Status}", answered.Status, exchange)
+            : answered.Status is >= 500 or 408 or 429
+                ? Later(Fault.Outage, retryAfter, $"token_{answered.Status}", answered.Status, exchange)
+                // no token endpoint of Google's answers so
+                : Later(Fault.Credentials, null, $"token_{answered.Status}", answered.Status, exchange);
     }
 
     /// <summary>Some proxies make a text of the number.</summary>

@@ -96,7 +96,8 @@ internal static class FcmAnswers
                             isOfToken |= Items(detail, "fieldViolations").Any(v => Text(v, "field") is "message.token" or "message.fid");
                             break;
                         case "type.googleapis.com/google.rpc.QuotaFailure":
-                            isOfDevice |= Items(detail, "violations").Any(v => v.GetRawText().Contains("device", StringComparison.OrdinalIgnoreCase));
+                            isOfDevice |= Items(detail, "violations")
+                                .Any(v => v.GetRawText().Contains("device", StringComparison.OrdinalIgnoreCase));
                             break;
                     }
                 }

@@ -86,8 +86,8 @@ internal sealed class FcmNetwork : IPushNetwork, IDisposable
             "UNAUTHENTICATED" or "401" or "invalid_grant" or "invalid_client" or "unauthorized_client" or "invalid_request" =>
                 "check that the key of CredentialsFile is neither deleted nor disabled, and this machine's clock",
             "app_not_configured" => "add the section Fcm to this app in setting Apps",
-            { } word when word.StartsWith("token_", StringComparison.Ordinal) =>
-                NetworkFields.ReachCure(word["token_".Length..]) ?? "check TokenEndpoint, and this machine's way to it",
+            { } word when word.StartsWith("token_", StringComparison.Ordinal) => NetworkFields.ReachCure(word["token_".Length..])
+                ?? "check TokenEndpoint, and this machine's way to it",
             var word => NetworkFields.ReachCure(word),
         };
 
@@ -144,7 +144,10 @@ internal sealed class FcmNetwork : IPushNetwork, IDisposable
                 result = new PushResult.Later(Fault.Outage, null, FcmAnswers.Code("token_timed_out"), null, TimeSpan.Zero);
             }
 
-            return result with { Duration = clock.GetElapsedTime(started) };
+            return result with
+            {
+                Duration = clock.GetElapsedTime(started),
+            };
         }
 
         private async Task<PushResult> SendAsync(byte[] body, long started, CancellationToken deadline, CancellationToken cancellationToken)

@@ -28,12 +28,7 @@ internal sealed partial class SharedAccessTokens(
     /// <param name="keyId">Its key.</param>
     /// <param name="isUsable">Whether one that is kept will do.</param>
     /// <param name="exchange">Asks for a new one.</param>
-    public async Task<TokenAnswer> GetAsync(
-        string email,
-        string keyId,
-        Func<AccessToken, bool> isUsable,
-        Func<Task<TokenAnswer>> exchange
-    )
+    public async Task<TokenAnswer> GetAsync(string email, string keyId, Func<AccessToken, bool> isUsable, Func<Task<TokenAnswer>> exchange)
     {
         LeaseTerm? term = null;
         try
@@ -139,8 +134,7 @@ internal sealed partial class SharedAccessTokens(
     }
 
     /// <summary>The same under every master key.</summary>
-    private static Guid Place(string email, string keyId) =>
-        new(SHA256.HashData(Encoding.UTF8.GetBytes($"{email}/{keyId}")).AsSpan(0, 16));
+    private static Guid Place(string email, string keyId) => new(SHA256.HashData(Encoding.UTF8.GetBytes($"{email}/{keyId}")).AsSpan(0, 16));
 
     [LoggerMessage(
         Level = LogLevel.Warning,

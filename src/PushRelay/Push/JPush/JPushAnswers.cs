@@ -29,8 +29,7 @@ internal static class JPushAnswers
         var code = Code((body.Code ?? answered.Status).ToString(CultureInfo.InvariantCulture));
         if (body.Code is null && answered.Status == 200)
         {
-            return
-                body.IsIllegal ? new PushResult.TokenDead(Channels.Alert, null, Code("illegal_rids"), answered.Status, answered.Duration)
+            return body.IsIllegal ? new PushResult.TokenDead(Channels.Alert, null, Code("illegal_rids"), answered.Status, answered.Duration)
                 : body.MessageId is not null ? new PushResult.Accepted(body.MessageId, answered.Status, answered.Duration)
                 // cut in its body it may be an acceptance: the same cid again tells
                 : answered.IsCut ? new PushResult.Unknown(Code("answer_cut"), answered.Duration)

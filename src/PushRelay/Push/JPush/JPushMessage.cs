@@ -19,7 +19,10 @@ internal static class JPushMessage
 
     // chat messages are of the class "system", which the vendors do not count as advertising; those that ask for a category get theirs
     private static readonly byte[] VendorChannels =
-        """{"huawei":{"category":"IM","importance":"NORMAL"},"honor":{"importance":"NORMAL"},"oppo":{"category":"IM","notify_level":2},"vivo":{"category":"IM","classification":1}}"""u8.ToArray();
+        """
+        {"huawei":{"category":"IM","importance":"NORMAL"},"honor":{"importance":"NORMAL"},
+        "oppo":{"category":"IM","notify_level":2},"vivo":{"category":"IM","classification":1}}
+        """u8.ToArray();
 
     /// <summary>The request's body.</summary>
     /// <param name="notification">What is said.</param>
@@ -53,7 +56,16 @@ internal static class JPushMessage
         else
         {
             words = PlainTexts.NewMessage;
-            var around = Ios(members with { Title = null, Body = words }, words, sound, (json, m) => WriteSealed(json, m, "", notification.Id));
+            var around = Ios(
+                members with
+                {
+                    Title = null,
+                    Body = words,
+                },
+                words,
+                sound,
+                (json, m) => WriteSealed(json, m, "", notification.Id)
+            );
             if (SealedAlert.Seal(members, keys, IosBytesMax - around.Length) is not { } secret)
             {
                 return null;

@@ -151,7 +151,12 @@ internal sealed class JPushNetwork : IPushNetwork, IDisposable
                     new Uri(options.EndpointUri, validateOnly ? "/v3/push/validate" : "/v3/push")
                 );
                 request.Headers.Authorization = authorization;
-                exchange = await client.SendAsync(request, new BodyContent(body, "application/json; charset=utf-8"), PushNetworks.AnswerMax, cancellationToken);
+                exchange = await client.SendAsync(
+                    request,
+                    new BodyContent(body, "application/json; charset=utf-8"),
+                    PushNetworks.AnswerMax,
+                    cancellationToken
+                );
                 return JPushAnswers.Read(id, exchange, clock.GetUtcNow());
             }
             finally
@@ -164,7 +169,9 @@ internal sealed class JPushNetwork : IPushNetwork, IDisposable
     }
 }
 
-/// <summary>The requests that the app may still make, as the last answer said: what is certain to be refused is not asked. Thread-safe.</summary>
+/// <summary>
+/// The requests that the app may still make, as the last answer said: what is certain to be refused is not asked. Thread-safe.
+/// </summary>
 internal sealed class RequestRate(TimeProvider clock)
 {
     private readonly Lock sync = new();

@@ -17,7 +17,8 @@ internal sealed class JPushOptions : ISettings
     public string MasterSecret { get; set; } = "";
 
     [Description(
-        "how much of a message JPush may read; its terms forbid readable private conversations, so that `None` is the default. A device with `encryption` shows all of it, and JPush reads none"
+        "how much of a message JPush may read; its terms forbid readable private conversations. "
+            + "Of a device with `encryption` it reads nothing, and the phone shows all"
     )]
     public AlertPreview Preview { get; set; } = AlertPreview.None;
 

@@ -91,7 +91,11 @@ internal static class WebPushAnswers
             || text.Contains("VAPID public key mismatch", StringComparison.Ordinal)
             || (answered.Status == 403 && IntOf(text, "code") is >= NtfyForbidden and < NtfyForbidden + 99)
             // ejabberd: its endpoints bear a token of their own, which ends
-            || (answered.Status == 401 && endpoint.Url.Segments[^1].Split('.') is { Length: 3 } parts && parts[0].StartsWith("eyJ", StringComparison.Ordinal));
+            || (
+                answered.Status == 401
+                && endpoint.Url.Segments[^1].Split('.') is { Length: 3 } parts
+                && parts[0].StartsWith("eyJ", StringComparison.Ordinal)
+            );
     }
 
     /// <summary>WNS: it was taken, and then not delivered.</summary>
@@ -100,15 +104,18 @@ internal static class WebPushAnswers
 
     /// <summary>WNS: all of ours, not this subscription's.</summary>
     private static bool IsOfService(PushExchange.Answered answered) =>
-        ((string?[])[answered.Header("X-WNS-NOTIFICATIONSTATUS"), answered.Header("X-WNS-STATUS"), answered.Header("X-WNS-ERROR-DESCRIPTION")])
-            .Any(text => text?.Contains("appthrottled", StringComparison.OrdinalIgnoreCase) == true);
+        (
+            (string?[])
+                [answered.Header("X-WNS-NOTIFICATIONSTATUS"), answered.Header("X-WNS-STATUS"), answered.Header("X-WNS-ERROR-DESCRIPTION")]
+        ).Any(text => text?.Contains("appthrottled", StringComparison.OrdinalIgnoreCase) == true);
 
     private static int? IntOf(string text, string member)
     {
         try
         {
             using var json = JsonDocument.Parse(text);
-            return json.RootElement.ValueKind == JsonValueKind.Object
+            return
+                json.RootElement.ValueKind == JsonValueKind.Object
                 && json.RootElement.TryGetProperty(member, out var value)
                 && value.ValueKind == JsonValueKind.Number
                 && value.TryGetInt32(out var number)

@@ -125,7 +125,9 @@ internal sealed class WebPushNetwork : IPushNetwork, IDisposable
         var host =
             endpoint.Host.Length <= LaneCharsMax
                 ? endpoint.Host
-                : endpoint.Host[..32] + "~" + Convert.ToHexStringLower(SHA256.HashData(Encoding.ASCII.GetBytes(endpoint.Host)).AsSpan(0, 16));
+                : endpoint.Host[..32]
+                    + "~"
+                    + Convert.ToHexStringLower(SHA256.HashData(Encoding.ASCII.GetBytes(endpoint.Host)).AsSpan(0, 16));
         return new Lane($"{app}/{PlatformName}/{host}");
     }
 

@@ -16,7 +16,9 @@ internal sealed class WebPushOptions : ISettings
     [Description("the only push services that devices may name, exact names or `*.suffix`; empty: any")]
     public List<string> AllowedHosts { get; set; } = [];
 
-    [Description("push services may stand inside of networks too: for UnifiedPush on a LAN. Devices then reach whatever this machine reaches")]
+    [Description(
+        "push services may stand inside of networks too: for UnifiedPush on a LAN. Devices then reach whatever this machine reaches"
+    )]
     public bool AllowPrivateNetworks { get; set; }
 
     [Description("a PEM file with a private authority for push services of one's own")]
@@ -52,7 +54,8 @@ internal sealed class WebPushOptions : ISettings
         {
             check.Report(
                 "PrivateKeyFile",
-                $"is no VAPID key: {exception.Message} Cure: name the one that subscriptions were made with, or make one with: pushrelay webpush key"
+                $"is no VAPID key: {exception.Message} Cure: name the one that subscriptions were made with, or make one with: "
+                    + "pushrelay webpush key"
             );
         }
     }

@@ -133,11 +133,7 @@ public sealed class PushConnectorTests : IAsyncDisposable
         Assert.True(PushProxy.TryRead($"http://127.0.0.1:{proxy.Port}", out var way));
         var connector = new PushConnector(way, TimeProvider.System, (_, _) => throw new SocketException((int)SocketError.HostNotFound));
 
-        using var stream = await connector.ConnectPublicAsync(
-            new DnsEndPoint("web.push.apple.com", 443),
-            mayLeaveToProxy: true,
-            Token
-        );
+        using var stream = await connector.ConnectPublicAsync(new DnsEndPoint("web.push.apple.com", 443), mayLeaveToProxy: true, Token);
         await Assert.ThrowsAsync<SocketException>(() =>
             connector.ConnectPublicAsync(new DnsEndPoint("web.push.apple.com", 443), mayLeaveToProxy: false, Token).AsTask()
         );

@@ -49,10 +49,12 @@ public sealed class FcmAnswersTests
     [InlineData(200, "<html>welcome to the hotel</html>", "later Outage -1 fcm_bad_answer")]
     [InlineData(200, "{}", "later Outage -1 fcm_bad_answer")]
     [InlineData(200, "{\"name\":\"projects/p/messages/1\"}", "accepted projects/p/messages/1")]
-    public void What_is_no_answer_of_FCMs_ends_no_device(int status, string body, string result) => Assert.Equal(result, Read(status, body));
+    public void What_is_no_answer_of_FCMs_ends_no_device(int status, string body, string result) =>
+        Assert.Equal(result, Read(status, body));
 
     [Fact]
-    public void An_acceptance_that_was_cut_is_one() => Assert.Equal("accepted", Exchanges.Show(FcmAnswers.Read(Exchanges.Answered(200, "{\"na", isCut: true), Now)));
+    public void An_acceptance_that_was_cut_is_one() =>
+        Assert.Equal("accepted", Exchanges.Show(FcmAnswers.Read(Exchanges.Answered(200, "{\"na", isCut: true), Now)));
 
     [Theory]
     [InlineData("device:abc", "later Throttled 7 fcm_QUOTA_EXCEEDED")]
@@ -106,7 +108,11 @@ public sealed class FcmAnswersTests
     [InlineData(200, "{\"access_token\":\"a\\r\\nb\"}", "later Outage -1 fcm_token_bad_answer")]
     [InlineData(200, "{\"id_token\":\"eyJ\"}", "later Credentials -1 fcm_no_access_token")]
     [InlineData(200, "<html>", "later Outage -1 fcm_token_bad_answer")]
-    [InlineData(400, "{\"error\":\"invalid_grant\",\"error_description\":\"Invalid JWT Signature.\"}", "later Credentials -1 fcm_invalid_grant")]
+    [InlineData(
+        400,
+        "{\"error\":\"invalid_grant\",\"error_description\":\"Invalid JWT Signature.\"}",
+        "later Credentials -1 fcm_invalid_grant"
+    )]
     [InlineData(400, "{\"error\":\"invalid_scope\"}", "later Credentials -1 fcm_invalid_scope")]
     [InlineData(401, "{\"error\":\"unauthorized_client\"}", "later Credentials -1 fcm_unauthorized_client")]
     [InlineData(400, "{\"error\":\"temporarily_unavailable\"}", "later Outage -1 fcm_token_400")]

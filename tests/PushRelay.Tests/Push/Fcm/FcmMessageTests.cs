@@ -31,7 +31,10 @@ public sealed class FcmMessageTests
     public static TheoryData<string, string> Data =>
         new()
         {
-            { "text", """{"kind":"message","title":"alice@example.com","body":"hello","badge":"3","sender":"alice@example.com","id":"m1"}""" },
+            {
+                "text",
+                """{"kind":"message","title":"alice@example.com","body":"hello","badge":"3","sender":"alice@example.com","id":"m1"}"""
+            },
             { "several", """{"title":"alice@example.com (12)","body":"hello","count":"12"}""" },
             { "group", """{"title":"room","body":"Alice: hello","sender":"room@muc.example.com","type":"groupchat"}""" },
             { "encrypted", """{"kind":"encrypted","title":"alice@example.com","body":null}""" },
@@ -133,8 +136,7 @@ public sealed class FcmMessageTests
         Assert.InRange(((string)opened["body"]!).Length, 1000, 1400);
     }
 
-    private static JsonObject Write(Notification notification, AlertPreview most) =>
-        JsonNode.Parse(Bytes(notification, most))!.AsObject();
+    private static JsonObject Write(Notification notification, AlertPreview most) => JsonNode.Parse(Bytes(notification, most))!.AsObject();
 
     private static byte[] Bytes(Notification notification, AlertPreview most) =>
         FcmMessage.Write(notification, "token", SealedAlert.KeysOf(notification.Address), most, Now)!;

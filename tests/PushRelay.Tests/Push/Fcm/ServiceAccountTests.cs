@@ -78,7 +78,8 @@ public sealed class ServiceAccountTests : IDisposable
             ServiceAccount.FromJson(FcmSimulator.Credentials("p", "a@b", "key-1", key.ExportSubjectPublicKeyInfoPem()))
         );
 
-    private string Credentials() => FcmSimulator.Credentials("p", "push@p.iam.gserviceaccount.com", "key-1", key.ExportPkcs8PrivateKeyPem());
+    private string Credentials() =>
+        FcmSimulator.Credentials("p", "push@p.iam.gserviceaccount.com", "key-1", key.ExportPkcs8PrivateKeyPem());
 
     private static JsonObject Json(string part) => JsonNode.Parse(Base64Url.DecodeFromChars(part))!.AsObject();
 }

@@ -54,7 +54,10 @@ public sealed class JPushAnswersTests
 
     [Fact]
     public void An_answer_that_was_cut_is_asked_for_again() =>
-        Assert.Equal("unknown jpush_answer_cut", Exchanges.Show(JPushAnswers.Read("1a", Exchanges.Answered(200, "{\"msg", isCut: true), Now)));
+        Assert.Equal(
+            "unknown jpush_answer_cut",
+            Exchanges.Show(JPushAnswers.Read("1a", Exchanges.Answered(200, "{\"msg", isCut: true), Now))
+        );
 
     [Theory]
     [InlineData("X-Rate-Limit-Limit: 600|X-Rate-Limit-Remaining: 3|X-Rate-Limit-Reset: 20", "(3, 00:00:20)")]

@@ -53,10 +53,7 @@ public sealed class WebPushAnswersTests
 
     [Fact]
     public void An_endpoint_of_ejabberds_whose_own_token_has_ended_concerns_nobody_else() =>
-        Assert.Equal(
-            "dead webpush_401",
-            Read("https://up.example/push/eyJhbGciOiJIUzI1NiJ9.eyJlIjoxfQ.abc", Exchanges.Answered(401, ""))
-        );
+        Assert.Equal("dead webpush_401", Read("https://up.example/push/eyJhbGciOiJIUzI1NiJ9.eyJlIjoxfQ.abc", Exchanges.Answered(401, "")));
 
     [Theory]
     [InlineData("blocked_address", "refused webpush_blocked_address")]
