@@ -38,8 +38,8 @@ public sealed class JPushMessageTests
         foreach (var part in (JsonObject[])[android, ios, hmos])
         {
             Assert.Equal(
-                """{"kind":"message","badge":3,"thread":"thread-of-alice-and-bob","collapse":"thread-of-alice-and-bob","""
-                    + """"account":"bob@example.com","from":"alice@example.com","id":"m1","type":"chat","receipt":"receipt"}""",
+                """{"kind":"message","badge":3,"thread":"thread-of-alice-and-bob","collapse":"thread-of-alice-and"""
+                    + """-bob","account":"bob@example.com","from":"alice@example.com","id":"m1","type":"chat","receipt":"receipt"}""",
                 part["extras"]!.ToJsonString()
             );
         }
