@@ -91,7 +91,7 @@ internal sealed class AnswerDesk(
 
     private static string Token(ApnsRequest request) => request.Path[RequestCheck.PathStart.Length..];
 
-    private static Refusal? ByScript(Caller caller, ScriptRule rule)
+    private static Refusal? ByScript(ApnsCaller caller, ScriptRule rule)
     {
         if (rule.Status == 200)
         {

@@ -171,7 +171,7 @@ internal sealed partial class ApnsServer : IAsyncDisposable
         }
 
         var certificate = tls.RemoteCertificate as X509Certificate2;
-        var peer = new Peer(this, new Caller(number, certificate));
+        var peer = new Peer(this, new ApnsCaller(number, certificate));
         using var connection = new ServerConnection(number, socket, tls, this.options.StreamsBeforeFirstAnswer, peer, logger);
         var over = new TaskCompletionSource();
         lock (sync)
@@ -268,7 +268,7 @@ internal sealed partial class ApnsServer : IAsyncDisposable
     private partial void HandshakeFailed(int number, string problem);
 
     /// <summary>The other end of one connection.</summary>
-    private sealed class Peer(ApnsServer server, Caller caller) : IRequestHandler
+    private sealed class Peer(ApnsServer server, ApnsCaller caller) : IRequestHandler
     {
         public void Handle(ServerConnection connection, ServerStream stream)
         {

@@ -12,7 +12,7 @@ internal sealed record ApnsRequest(
     IReadOnlyList<HeaderField> Headers,
     ReadOnlyMemory<byte> Body,
     long BodyBytes,
-    Caller Caller
+    ApnsCaller Caller
 )
 {
     public string? Header(string name)

@@ -2,6 +2,7 @@ using System.Text;
 using PushRelay.Access;
 using PushRelay.Api;
 using PushRelay.Apps;
+using PushRelay.Audit;
 using PushRelay.Bridge;
 using PushRelay.Commands;
 using PushRelay.Devices;
@@ -127,7 +128,7 @@ internal static class RelayApp
     private static void AddModules(IServiceCollection services, IConfiguration configuration)
     {
         services.AddTelemetry(configuration);
-        services.AddStorage().AddApps().AddAccess();
+        services.AddStorage().AddApps().AddAudit().AddApi().AddAccess();
         services
             .AddPresence()
             .AddLinks()
@@ -174,8 +175,9 @@ internal static class RelayApp
     private static void MapEndpoints(WebApplication app)
     {
         app.UseAccess();
-        app.MapHealth();
+        HealthEndpoints.Map(app);
         TokenEndpoints.Map(app);
+        AuditEndpoints.Map(app);
         DeviceEndpoints.Map(app);
         DeliveryEndpoints.Map(app);
         AccountEndpoints.Map(app);

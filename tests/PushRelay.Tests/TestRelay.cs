@@ -30,6 +30,8 @@ internal sealed class TestRelay : IAsyncDisposable
     public static readonly Lane Lane = ApnsNetwork.LaneOf(App, sandbox: false);
     public const string OperatorKey = "an operator's key for tests";
 
+    public static readonly Caller Operator = new("tests", null, null);
+
     private readonly string folder;
     private readonly WebApplication app;
     private bool serving;
@@ -172,10 +174,14 @@ internal sealed class TestRelay : IAsyncDisposable
     }
 
     /// <summary>A token as the account gets it by the command.</summary>
-    public Task<(string Token, AccountToken Kept)> IssueTokenAsync(string account) =>
-        Get<AccountTokens>().TryIssue(account, new Actor("test", null), out _, TestContext.Current.CancellationToken)!;
+    public async Task<(string Token, AccountToken Kept)> IssueTokenAsync(string account)
+    {
+        var issue = await Get<AccountTokens>().IssueAsync(account, new Actor("test", null), TestContext.Current.CancellationToken);
+        var issued = Assert.IsType<TokenIssue.Issued>(issue);
+        return (issued.Secret, issued.Token);
+    }
 
-    public static Registration NewRegistration(
+    public static RegistrationRequest NewRegistration(
         string account,
         string? token = null,
         string? callToken = null,
@@ -189,24 +195,23 @@ internal sealed class TestRelay : IAsyncDisposable
             tokens[Channels.Call] = callToken;
         }
 
-        return new Registration
+        return new RegistrationRequest
         {
             Account = account,
+            App = app,
             Platform = "apns",
-            Address = new PushAddress
-            {
-                App = app,
-                Environment = environment,
-                Tokens = tokens,
-            },
+            Environment = environment,
+            Tokens = tokens,
         };
     }
 
+    public Task<DeviceResult> RegisterAsync(RegistrationRequest request, CancellationToken cancellationToken) =>
+        Get<Registrations>().RegisterAsync(request, Operator, cancellationToken);
+
     public async Task<Device> RegisterAsync(string account = Bob, string? token = null, string? resource = null, string? id = null)
     {
-        var registration = NewRegistration(account, token) with { Id = id, Resource = resource };
-        var registered = await Devices.RegisterAsync(registration, TestContext.Current.CancellationToken);
-        return Assert.IsType<RegistrationResult.Done>(registered).Device;
+        var request = NewRegistration(account, token) with { Id = id, Resource = resource };
+        return Assert.IsType<DeviceResult.Done>(await RegisterAsync(request, TestContext.Current.CancellationToken)).Device;
     }
 
     public async Task<List<Delivery>> RowsAsync(string account = Bob)

@@ -1,4 +1,3 @@
-using System.Globalization;
 using System.Net;
 using Microsoft.AspNetCore.Authentication;
 using Microsoft.AspNetCore.Authentication.JwtBearer;
@@ -7,7 +6,7 @@ using Microsoft.AspNetCore.HttpOverrides;
 using Microsoft.Extensions.Options;
 using PushRelay.Api;
 using PushRelay.Apps;
-using PushRelay.Audit;
+using PushRelay.Limits;
 using PushRelay.Settings;
 using PushRelay.Storage;
 using PushRelay.Telemetry;
@@ -26,14 +25,9 @@ internal static class AccessServices
         services
             .AddSettings<ListenOptions>("", "Where the REST interface listens.")
             .AddSettings<ApiOptions>("Api", "Who may use the REST interface, and how often.");
-        services.AddSingleton<RateLimits>().AddSingleton<AccountTokens>().AddSingleton<TokenEndpoints>().AddSingleton<Idempotency>();
-        services
-            .AddSingleton<SettingsAudit>()
-            .AddSingleton<DeniedAudit>()
-            .AddSingleton<AccessUpkeep>()
-            .AddHostedService(provider => provider.GetRequiredService<AccessUpkeep>());
+        services.AddSingleton<RateLimits>().AddSingleton<AccountTokens>();
+        services.AddSingleton<AccessUpkeep>().AddHostedService(provider => provider.GetRequiredService<AccessUpkeep>());
         services.AddDoctor<PlainHttpDoctor>();
-        services.AddProblemDetails(problems => problems.CustomizeProblemDetails = ApiProblem.Complete);
         services
             .AddAuthentication(AnyCredential)
             .AddPolicyScheme(
@@ -57,10 +51,9 @@ internal static class AccessServices
             .SetFallbackPolicy(new AuthorizationPolicyBuilder().RequireAuthenticatedUser().Build())
             .AddPolicy(
                 OperatorOnly,
-                policy => policy.RequireAuthenticatedUser().RequireAssertion(context => ApiCaller.Of(context.User).IsOperator)
+                policy => policy.RequireAuthenticatedUser().RequireAssertion(context => Caller.AccountOf(context.User) is null)
             );
         services.AddCors();
-        services.AddOpenApi(ApiDocument.Name, ApiDocument.Configure);
         services.AddOptions<ForwardedHeadersOptions>().Configure<IOptions<ApiOptions>>(TrustProxies);
         return services;
     }
@@ -78,7 +71,7 @@ internal static class AccessServices
         app.UseExceptionHandler(
             new ExceptionHandlerOptions
             {
-                // a request that breaks while it is read is the caller's; a database that is away comes back
+                // a request that breaks while it is read is the caller's fault; a database that is away comes back
                 StatusCodeSelector = exception =>
                     exception is BadHttpRequestException bad ? bad.StatusCode
                     : DatabaseErrors.Is(exception) ? StatusCodes.Status503ServiceUnavailable
@@ -117,7 +110,7 @@ internal static class AccessServices
     private static Task LimitAsync(HttpContext context, RequestDelegate next)
     {
         var limits = context.RequestServices.GetRequiredService<RateLimits>();
-        var caller = ApiCaller.Of(context);
+        var caller = Caller.Of(context);
         var (known, isProbe) = (
             context.User.Identity?.IsAuthenticated == true,
             context.Request.Path.StartsWithSegments("/health", StringComparison.Ordinal)
@@ -129,15 +122,14 @@ internal static class AccessServices
             || (
                 known
                     ? limits.Requests.TryTake(caller.Account!, out wait)
-                    : limits.Strangers.TryTake(RateLimit.KeyOf(context.Connection.RemoteIpAddress), out wait)
+                    : limits.Anonymous.TryTake(RateLimit.KeyOf(context.Connection.RemoteIpAddress), out wait)
             );
         if (free)
         {
             return next(context);
         }
 
-        context.Response.StatusCode = StatusCodes.Status429TooManyRequests;
-        context.Response.Headers.RetryAfter = Math.Ceiling(wait.TotalSeconds).ToString(CultureInfo.InvariantCulture);
+        ApiProblem.SetTooMany(context.Response, wait);
         return Task.CompletedTask;
     }
 

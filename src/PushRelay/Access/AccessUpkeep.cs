@@ -5,14 +5,15 @@ using PushRelay.Storage;
 
 namespace PushRelay.Access;
 
-/// <summary>Forgets expired tokens, used keys and old audit records, once an hour; any number of nodes may. At the start it says which
-/// settings are new.</summary>
+/// <summary>Deletes expired tokens, used idempotency keys and old audit records, once an hour; any number of nodes may. At the start it
+/// audits which settings changed.</summary>
 internal sealed partial class AccessUpkeep(
     AccountTokens tokens,
     Idempotency idempotency,
     AuditTrail audit,
     SettingsAudit settings,
     IOptions<RetentionOptions> retention,
+    IOptions<ApiOptions> api,
     TimeProvider clock,
     ILogger<AccessUpkeep> logger
 ) : BackgroundService
@@ -24,7 +25,7 @@ internal sealed partial class AccessUpkeep(
         using var timer = new PeriodicTimer(Every, clock);
         try
         {
-            await ToldAsync(() => settings.NoteAsync(stoppingToken));
+            await RecordSettingsAsync(stoppingToken);
             while (await timer.WaitForNextTickAsync(stoppingToken))
             {
                 await RunOnceAsync(stoppingToken);
@@ -36,30 +37,38 @@ internal sealed partial class AccessUpkeep(
         }
     }
 
-    internal Task RunOnceAsync(CancellationToken cancellationToken) =>
-        ToldAsync(async () =>
+    internal async Task RunOnceAsync(CancellationToken cancellationToken)
+    {
+        try
         {
             await tokens.PruneAsync(cancellationToken);
             await idempotency.PruneAsync(cancellationToken);
             await audit.PruneAsync(retention.Value.Audit, cancellationToken);
-        });
-
-    /// <summary>A database that is away ends nothing here.</summary>
-    private async Task ToldAsync(Func<Task> work)
-    {
-        try
-        {
-            await work();
         }
         catch (Exception exception) when (DatabaseErrors.Is(exception))
         {
-            Failed(exception.GetBaseException().Message);
+            NotPruned(exception.GetBaseException().Message);
         }
     }
 
+    internal async Task RecordSettingsAsync(CancellationToken cancellationToken)
+    {
+        try
+        {
+            await settings.RecordAsync(api.Value.OperatorKeys.Select(key => (key.Name, key.Hash())), cancellationToken);
+        }
+        catch (Exception exception) when (DatabaseErrors.Is(exception))
+        {
+            SettingsNotRecorded(exception.GetBaseException().Message);
+        }
+    }
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "Could not audit which settings changed: {Problem}")]
+    private partial void SettingsNotRecorded(string problem);
+
     [LoggerMessage(
         Level = LogLevel.Warning,
-        Message = "The audit lacks what this start changed, or what has expired could not be forgotten yet: {Problem}"
+        Message = "Could not delete expired tokens and old audit records, next try in an hour: {Problem}"
     )]
-    private partial void Failed(string problem);
+    private partial void NotPruned(string problem);
 }

@@ -36,7 +36,20 @@ internal sealed class AccountToken
     }
 }
 
-/// <summary>Issues, knows and revokes account tokens; the only place that ever sees one.</summary>
+/// <summary>What came of asking for a token.</summary>
+internal abstract record TokenIssue
+{
+    private TokenIssue() { }
+
+    /// <param name="Secret">The token itself, which is kept nowhere.</param>
+    /// <param name="Token">What is kept of it.</param>
+    public sealed record Issued(string Secret, AccountToken Token) : TokenIssue;
+
+    /// <summary>The account asks too often; again after <paramref name="Wait"/>.</summary>
+    public sealed record TooMany(TimeSpan Wait) : TokenIssue;
+}
+
+/// <summary>Issues, finds, lists and revokes account tokens; secrets pass through here and are kept nowhere.</summary>
 internal sealed class AccountTokens(
     IDbContextFactory<RelayDb> databases,
     DatabaseClock clock,
@@ -52,22 +65,13 @@ internal sealed class AccountTokens(
     /// <summary>How long a renewed token still holds: the answer with the new one may be lost.</summary>
     private static readonly TimeSpan RenewedHolds = TimeSpan.FromMinutes(10);
 
-    /// <summary>A new token; the account's oldest makes room for it. Null: asked too often, again after <paramref
-    /// name="retryAfter"/>.</summary>
-    public Task<(string Token, AccountToken Kept)>? TryIssue(
-        string account,
-        Actor actor,
-        out TimeSpan retryAfter,
-        CancellationToken cancellationToken
-    ) => limits.Tokens.TryTake(account, out retryAfter) ? IssueAsync(account, renewed: null, actor, cancellationToken) : null;
+    /// <summary>A new token. Where the account has <c>Api:AccountTokens:Max</c> already, its oldest ends.</summary>
+    public Task<TokenIssue> IssueAsync(string account, Actor actor, CancellationToken cancellationToken) =>
+        IssueAsync(account, renewed: null, actor, cancellationToken);
 
-    /// <summary>A new token in place of a valid one, which ends soon after.</summary>
-    public Task<(string Token, AccountToken Kept)>? TryRenew(
-        AccountToken renewed,
-        Actor actor,
-        out TimeSpan retryAfter,
-        CancellationToken cancellationToken
-    ) => limits.Tokens.TryTake(renewed.Account, out retryAfter) ? IssueAsync(renewed.Account, renewed, actor, cancellationToken) : null;
+    /// <summary>A new token in place of a valid one, which ends ten minutes later.</summary>
+    public Task<TokenIssue> RenewAsync(AccountToken renewed, Actor actor, CancellationToken cancellationToken) =>
+        IssueAsync(renewed.Account, renewed, actor, cancellationToken);
 
     /// <summary>The token that this is the secret of; null where there is none, or none any more.</summary>
     public async Task<AccountToken?> FindAsync(string secret, CancellationToken cancellationToken)
@@ -110,7 +114,14 @@ internal sealed class AccountTokens(
         }
 
         db.Remove(token);
-        var record = audit.Note(db, await clock.NowAsync(db, cancellationToken), actor, "token.revoke", token.Account, id.ToString("D"));
+        var record = audit.Record(
+            db,
+            await clock.NowAsync(db, cancellationToken),
+            actor,
+            AuditActions.TokenRevoked,
+            token.Account,
+            id.ToString("D")
+        );
         try
         {
             await db.SaveChangesAsync(cancellationToken);
@@ -120,11 +131,28 @@ internal sealed class AccountTokens(
             return false;
         }
 
-        audit.Tell(record);
+        audit.Log(record);
         return true;
     }
 
-    /// <summary>Forgets what has expired.</summary>
+    /// <summary>Ends every token of an account that is gone, in the caller's transaction: the next owner of its name must not inherit
+    /// them.</summary>
+    public async Task RemoveAccountAsync(RelayDb db, string account, CancellationToken cancellationToken)
+    {
+        var ended = await db.Set<AccountToken>().Where(t => t.Account == account).Select(t => t.Id).ToListAsync(cancellationToken);
+        if (ended.Count == 0)
+        {
+            return;
+        }
+
+        await db.Set<AccountToken>().Where(t => ended.Contains(t.Id)).ExecuteDeleteAsync(cancellationToken);
+        var now = await clock.NowAsync(db, cancellationToken);
+        var records = ended.ConvertAll(id => audit.Record(db, now, Actor.Relay, AuditActions.TokenRevoked, account, id.ToString("D")));
+        await db.SaveChangesAsync(cancellationToken);
+        records.ForEach(audit.Log);
+    }
+
+    /// <summary>Deletes what has expired.</summary>
     public async Task<int> PruneAsync(CancellationToken cancellationToken)
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
@@ -132,13 +160,13 @@ internal sealed class AccountTokens(
         return await db.Set<AccountToken>().Where(t => t.ExpiresAt <= now).ExecuteDeleteAsync(cancellationToken);
     }
 
-    private async Task<(string Token, AccountToken Kept)> IssueAsync(
-        string account,
-        AccountToken? renewed,
-        Actor actor,
-        CancellationToken cancellationToken
-    )
+    private async Task<TokenIssue> IssueAsync(string account, AccountToken? renewed, Actor actor, CancellationToken cancellationToken)
     {
+        if (!limits.Tokens.TryTake(account, out var wait))
+        {
+            return new TokenIssue.TooMany(wait);
+        }
+
         var secret = Prefix + Base64Url.EncodeToString(RandomNumberGenerator.GetBytes(SecretBytes));
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
         await using var transaction = await db.Database.BeginTransactionAsync(cancellationToken);
@@ -152,7 +180,14 @@ internal sealed class AccountTokens(
             ExpiresAt = now + options.Value.AccountTokens.Lifetime,
         };
         db.Add(token);
-        var record = audit.Note(db, now, actor, renewed is null ? "token.issue" : "token.renew", account, token.Id.ToString("D"));
+        var record = audit.Record(
+            db,
+            now,
+            actor,
+            renewed is null ? AuditActions.TokenIssued : AuditActions.TokenRenewed,
+            account,
+            token.Id.ToString("D")
+        );
         await db.SaveChangesAsync(cancellationToken);
         if (renewed is not null)
         {
@@ -169,8 +204,8 @@ internal sealed class AccountTokens(
             .Select(t => t.Id);
         await db.Set<AccountToken>().Where(t => t.Account == account && !kept.Contains(t.Id)).ExecuteDeleteAsync(cancellationToken);
         await transaction.CommitAsync(cancellationToken);
-        audit.Tell(record);
-        return (secret, token);
+        audit.Log(record);
+        return new TokenIssue.Issued(secret, token);
     }
 
     private static byte[] Hash(string secret) => SHA256.HashData(Encoding.UTF8.GetBytes(secret));

@@ -3,6 +3,7 @@ using System.ComponentModel.DataAnnotations;
 using System.Net;
 using System.Security.Cryptography;
 using System.Text;
+using PushRelay.Limits;
 using PushRelay.Settings;
 
 namespace PushRelay.Access;
@@ -112,7 +113,7 @@ internal sealed class RateLimitOptions
 
     [Description("requests without a right credential from one address; ten times as many at once")]
     [Range(0, Most)]
-    public int StrangersPerSecond { get; set; } = 20;
+    public int AnonymousPerSecond { get; set; } = 20;
 
     /// <summary>A new limit of <see cref="RequestsPerSecond"/>.</summary>
     internal RateLimit Requests(TimeProvider clock) => new(RequestsPerSecond, TimeSpan.FromSeconds(1), Burst * RequestsPerSecond, clock);

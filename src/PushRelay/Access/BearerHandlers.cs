@@ -1,10 +1,11 @@
-using System.Globalization;
 using System.Security.Cryptography;
 using System.Text.Encodings.Web;
 using Microsoft.AspNetCore.Authentication;
 using Microsoft.Extensions.Options;
+using PushRelay.Api;
 using PushRelay.Apps;
 using PushRelay.Audit;
+using PushRelay.Limits;
 
 namespace PushRelay.Access;
 
@@ -22,14 +23,15 @@ internal static class BearerCredential
             : null;
 }
 
-/// <summary>Tells an operator by its key; compares in constant time, whichever key it is. Also says no for every scheme.</summary>
+/// <summary>Recognises an operator by its key, compared in constant time with every key. Answers 401, 403 and 429 for every
+/// scheme.</summary>
 internal sealed class OperatorKeyHandler(
     IOptionsMonitor<AuthenticationSchemeOptions> options,
     ILoggerFactory loggers,
     UrlEncoder encoder,
     IOptions<ApiOptions> api,
     RateLimits limits,
-    DeniedAudit refusals
+    DeniedAudit denied
 ) : AuthenticationHandler<AuthenticationSchemeOptions>(options, loggers, encoder)
 {
     public const string SchemeName = "OperatorKey";
@@ -54,7 +56,7 @@ internal sealed class OperatorKeyHandler(
         return Task.FromResult(
             name is null
                 ? AuthenticateResult.Fail("unknown key")
-                : AuthenticateResult.Success(new AuthenticationTicket(ApiCaller.Principal(SchemeName, name, account: null), SchemeName))
+                : AuthenticateResult.Success(new AuthenticationTicket(Caller.Principal(SchemeName, name, account: null), SchemeName))
         );
     }
 
@@ -68,15 +70,14 @@ internal sealed class OperatorKeyHandler(
 
         if (Request.Headers.Authorization.Count > 0)
         {
-            var address = RateLimit.KeyOf(Context.Connection.RemoteIpAddress);
-            if (!limits.Failures.TryTake(address, out var wait))
+            var address = Context.Connection.RemoteIpAddress;
+            if (!limits.Failures.TryTake(RateLimit.KeyOf(address), out var wait))
             {
-                Response.StatusCode = StatusCodes.Status429TooManyRequests;
-                Response.Headers.RetryAfter = Math.Ceiling(wait.TotalSeconds).ToString(CultureInfo.InvariantCulture);
+                ApiProblem.SetTooMany(Response, wait);
                 return;
             }
 
-            await refusals.CredentialAsync(Context);
+            await denied.RecordCredentialAsync(address, Context.RequestAborted);
         }
 
         Response.Headers.WWWAuthenticate = "Bearer realm=\"pushrelay\"";
@@ -85,12 +86,14 @@ internal sealed class OperatorKeyHandler(
 
     protected override async Task HandleForbiddenAsync(AuthenticationProperties properties)
     {
-        await refusals.RouteAsync(Context);
+        var caller = Caller.Of(Context);
+        var route = (Context.GetEndpoint() as RouteEndpoint)?.RoutePattern.RawText?.TrimEnd('/');
+        await denied.RecordRouteAsync(Context.Connection.RemoteIpAddress, caller.Actor, caller.Account, route, Context.RequestAborted);
         Response.StatusCode = StatusCodes.Status403Forbidden;
     }
 }
 
-/// <summary>Tells an account by the token that it got over its own XMPP stream.</summary>
+/// <summary>Recognises an account by the token that it got over its own XMPP stream.</summary>
 internal sealed class AccountTokenHandler(
     IOptionsMonitor<AuthenticationSchemeOptions> options,
     ILoggerFactory loggers,
@@ -108,7 +111,7 @@ internal sealed class AccountTokenHandler(
 
     protected override async Task<AuthenticateResult> HandleAuthenticateAsync()
     {
-        // a server that is no longer configured takes its accounts' tokens with it
+        // tokens of a server that is no longer configured are refused
         if (
             BearerCredential.Of(Request) is not { } credential
             || await tokens.FindAsync(credential, Context.RequestAborted) is not { } token
@@ -120,7 +123,7 @@ internal sealed class AccountTokenHandler(
 
         Context.Items[TokenItem] = token;
         return AuthenticateResult.Success(
-            new AuthenticationTicket(ApiCaller.Principal(SchemeName, "account-token", token.Account), SchemeName)
+            new AuthenticationTicket(Caller.Principal(SchemeName, "account-token", token.Account), SchemeName)
         );
     }
 }

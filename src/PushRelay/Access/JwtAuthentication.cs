@@ -81,7 +81,7 @@ internal static class JwtAuthentication
                     && !IdTokenClaims.Any(claim => context.Principal.HasClaim(c => c.Type == claim))
                 )
                 {
-                    context.Principal = ApiCaller.Principal(SchemeName, "jwt", name);
+                    context.Principal = Caller.Principal(SchemeName, "jwt", name);
                 }
                 else
                 {

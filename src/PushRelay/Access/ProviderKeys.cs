@@ -4,9 +4,8 @@ using Microsoft.IdentityModel.Protocols.OpenIdConnect;
 namespace PushRelay.Access;
 
 /// <summary>
-/// What an identity provider publishes, its issuer and keys: read again after an hour, kept for a day while the provider is away, and then
-/// no
-/// longer believed. Whoever asks for it meanwhile does not make the provider be asked more than every ten seconds.
+/// What an identity provider publishes: its issuer and keys. Read again after an hour; used for at most a day while the provider is away.
+/// The provider is asked at most every ten seconds, however many requests come.
 /// </summary>
 internal sealed class ProviderKeys(string address, HttpClient http, bool requireHttps, TimeProvider clock)
     : IConfigurationManager<OpenIdConnectConfiguration>,
@@ -17,7 +16,7 @@ internal sealed class ProviderKeys(string address, HttpClient http, bool require
     private static readonly TimeSpan AskedAgain = TimeSpan.FromSeconds(10);
 
     private readonly HttpDocumentRetriever documents = new(http) { RequireHttps = requireHttps };
-    private readonly SemaphoreSlim turn = new(1);
+    private readonly SemaphoreSlim gate = new(1);
     private OpenIdConnectConfiguration? known;
     private DateTimeOffset readAt;
     private DateTimeOffset askedAt;
@@ -26,7 +25,7 @@ internal sealed class ProviderKeys(string address, HttpClient http, bool require
     /// <exception cref="InvalidOperationException">The provider is away, for longer than its keys are believed.</exception>
     public async Task<OpenIdConnectConfiguration> GetConfigurationAsync(CancellationToken cancel)
     {
-        await turn.WaitAsync(cancel);
+        await gate.WaitAsync(cancel);
         try
         {
             var now = clock.GetUtcNow();
@@ -42,14 +41,14 @@ internal sealed class ProviderKeys(string address, HttpClient http, bool require
         }
         finally
         {
-            turn.Release();
+            gate.Release();
         }
     }
 
     /// <summary>A token came with a key that is not among these.</summary>
     public void RequestRefresh() => wanted = true;
 
-    public void Dispose() => turn.Dispose();
+    public void Dispose() => gate.Dispose();
 
     private async Task ReadAsync(CancellationToken cancellationToken)
     {
@@ -63,7 +62,7 @@ internal sealed class ProviderKeys(string address, HttpClient http, bool require
                 || (exception is OperationCanceledException && !cancellationToken.IsCancellationRequested)
             )
         {
-            // what is known holds for its time
+            // the keys that are known stay in use for their time
         }
     }
 }

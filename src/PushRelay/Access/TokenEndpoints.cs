@@ -1,7 +1,6 @@
 using Microsoft.AspNetCore.Http.HttpResults;
 using PushRelay.Api;
 using PushRelay.Apps;
-using PushRelay.Audit;
 
 namespace PushRelay.Access;
 
@@ -11,178 +10,122 @@ public sealed record TokenRequest
     public string? Account { get; init; }
 }
 
-/// <summary>An account token as the outside sees it after its issue: never the token itself.</summary>
-public sealed record TokenAnswer(Guid Id, string Account, DateTimeOffset CreatedAt, DateTimeOffset ExpiresAt, bool Current);
+/// <summary>An account token as it is shown after its issue: never the token itself.</summary>
+public sealed record TokenResponse(Guid Id, string Account, DateTimeOffset CreatedAt, DateTimeOffset ExpiresAt, bool Current);
 
 /// <summary>An account token, shown this once.</summary>
-public sealed record NewTokenAnswer(Guid Id, string Account, string Token, DateTimeOffset CreatedAt, DateTimeOffset ExpiresAt);
+public sealed record NewTokenResponse(Guid Id, string Account, string Token, DateTimeOffset CreatedAt, DateTimeOffset ExpiresAt);
 
-/// <summary>A page of a list, newest first.</summary>
-public sealed record TokenPage(IReadOnlyList<TokenAnswer> Items, string? Next);
-
-/// <summary>One record of the audit.</summary>
-public sealed record AuditAnswer(
-    Guid Id,
-    DateTimeOffset At,
-    string Actor,
-    string? Address,
-    string Action,
-    string? Account,
-    string? Target,
-    string Result
-);
-
-/// <summary>A page of a list, newest first.</summary>
-public sealed record AuditPage(IReadOnlyList<AuditAnswer> Items, string? Next);
-
-/// <summary><c>/v1/tokens</c> and <c>/v1/audit</c>: who may come in, and who did what.</summary>
-internal sealed class TokenEndpoints(AccountTokens tokens, AuditTrail audit, ServedAccounts accounts)
+/// <summary><c>/v1/tokens</c>: credentials of accounts.</summary>
+internal static class TokenEndpoints
 {
     private const string Example = """
-        {"id":"01a20655-59a4-7000-827e-9b3efa90293d","account":"bob@example.com","createdAt":"2026-11-23T02:56:29.398Z","expiresAt":"2027-02-21T02:56:29.398Z","current":true}
+        {"id":"01a20655-59a4-7000-827e-9b3efa90293d","account":"bob@example.com","createdAt":"2026-11-23T02:56:29.398Z",
+         "expiresAt":"2027-02-21T02:56:29.398Z","current":true}
         """;
 
     private const string ExampleNew = """
-        {"id":"01a20655-59a4-7000-827e-9b3efa90293d","account":"bob@example.com","token":"pra_...","createdAt":"2026-11-23T02:56:29.398Z","expiresAt":"2027-02-21T02:56:29.398Z"}
-        """;
-
-    private const string ExampleRecord = """
-        {"id":"01a20655-59a4-7000-827e-9b3efa90293d","at":"2026-11-23T02:56:29.398Z","actor":"ops","address":"127.0.0.1","action":"device.registered",
-         "account":"bob@example.com","target":"3F2A-91","result":"done"}
+        {"id":"01a20655-59a4-7000-827e-9b3efa90293d","account":"bob@example.com","token":"pra_...",
+         "createdAt":"2026-11-23T02:56:29.398Z","expiresAt":"2027-02-21T02:56:29.398Z"}
         """;
 
     public static void Map(IEndpointRouteBuilder routes)
     {
-        var group = routes.MapApi("/v1/tokens", "tokens");
-        group
-            .MapPost("", (HttpContext http, TokenEndpoints endpoints) => endpoints.IssueAsync(http))
+        var tokens = routes.MapApi("/v1/tokens", "tokens");
+        tokens
+            .MapPost("", IssueAsync)
             .WithSummary("Issues an account token")
             .RequireAuthorization(AccessServices.OperatorOnly)
             .Takes<TokenRequest>()
             .WithExample("""{"account":"bob@example.com"}""", ExampleNew);
-        group
-            .MapPost("renew", (HttpContext http, TokenEndpoints endpoints) => endpoints.RenewAsync(http))
+        tokens
+            .MapPost("renew", RenewAsync)
             .WithSummary("Replaces the account token that the request comes with")
             .WithExample(null, ExampleNew);
-        group
-            .MapGet(
-                "",
-                (string? account, string? cursor, string? limit, HttpContext http, TokenEndpoints endpoints) =>
-                    endpoints.ListAsync(account, cursor, limit, http)
-            )
+        tokens
+            .MapGet("", ListAsync)
             .WithSummary("Lists the account tokens that hold")
             .WithExample(null, $$"""{"items":[{{Example}}],"next":null}""");
-        group
-            .MapDelete("{id}", (string id, HttpContext http, TokenEndpoints endpoints) => endpoints.RevokeAsync(id, http))
-            .WithSummary("Revokes an account token");
-        routes
-            .MapApi("/v1/audit", "audit")
-            .MapGet(
-                "",
-                (string? account, string? cursor, string? limit, HttpContext http, TokenEndpoints endpoints) =>
-                    endpoints.AuditAsync(account, cursor, limit, http)
-            )
-            .WithSummary("Who changed what")
-            .RequireAuthorization(AccessServices.OperatorOnly)
-            .WithExample(null, $$"""{"items":[{{ExampleRecord}}],"next":null}""");
+        tokens.MapDelete("{id}", RevokeAsync).WithSummary("Revokes an account token");
     }
 
-    private async Task<Results<Created<NewTokenAnswer>, ProblemHttpResult>> IssueAsync(HttpContext http)
+    private static async Task<Results<Created<NewTokenResponse>, ProblemHttpResult>> IssueAsync(
+        HttpContext http,
+        Caller caller,
+        AccountTokens tokens,
+        ServedAccounts accounts,
+        CancellationToken cancellationToken
+    )
     {
-        var (body, problem) = await ApiBody.ReadAsync<TokenRequest>(http.Request, http.RequestAborted);
+        var (body, problem) = await ApiBody.ReadAsync<TokenRequest>(http.Request, cancellationToken);
         if (body is null)
         {
             return problem!;
         }
 
         return accounts.TryName(body.Account, out var account, out var why)
-            ? await AnswerAsync(tokens.TryIssue(account, ApiCaller.Of(http).ActorOf(http), out var wait, http.RequestAborted), wait, http)
+            ? Show(await tokens.IssueAsync(account, caller.Actor, cancellationToken), http.Response)
             : ApiProblem.Validation("account", body.Account is null ? "is missing" : why);
     }
 
     /// <summary>Only a token renews itself: what an identity provider vouches for ends when the provider says so.</summary>
-    private async Task<Results<Created<NewTokenAnswer>, ProblemHttpResult>> RenewAsync(HttpContext http) =>
+    private static async Task<Results<Created<NewTokenResponse>, ProblemHttpResult>> RenewAsync(
+        HttpContext http,
+        Caller caller,
+        AccountTokens tokens,
+        CancellationToken cancellationToken
+    ) =>
         AccountTokenHandler.Of(http) is { } token
-            ? await AnswerAsync(tokens.TryRenew(token, ApiCaller.Of(http).ActorOf(http), out var wait, http.RequestAborted), wait, http)
+            ? Show(await tokens.RenewAsync(token, caller.Actor, cancellationToken), http.Response)
             : ApiProblem.Of(403, "forbidden", "This credential may not do that.", "Only an account token can be renewed, by itself.");
 
-    private static async Task<Results<Created<NewTokenAnswer>, ProblemHttpResult>> AnswerAsync(
-        Task<(string Token, AccountToken Kept)>? issuing,
-        TimeSpan wait,
-        HttpContext http
-    )
-    {
-        if (issuing is null)
+    private static Results<Created<NewTokenResponse>, ProblemHttpResult> Show(TokenIssue issue, HttpResponse response) =>
+        issue switch
         {
-            return ApiProblem.TooMany(http, wait);
-        }
+            TokenIssue.Issued(var secret, var token) => TypedResults.Created(
+                (string?)null,
+                new NewTokenResponse(token.Id, token.Account, secret, token.CreatedAt, token.ExpiresAt)
+            ),
+            TokenIssue.TooMany(var wait) => ApiProblem.TooMany(response, wait),
+            _ => throw new System.Diagnostics.UnreachableException(),
+        };
 
-        var (secret, token) = await issuing;
-        return TypedResults.Created((string?)null, new NewTokenAnswer(token.Id, token.Account, secret, token.CreatedAt, token.ExpiresAt));
-    }
-
-    private async Task<Results<Ok<TokenPage>, ProblemHttpResult>> ListAsync(
+    private static async Task<Results<Ok<Page<TokenResponse>>, ProblemHttpResult>> ListAsync(
         string? account,
         string? cursor,
         string? limit,
-        HttpContext http
+        HttpContext http,
+        Caller caller,
+        AccountTokens tokens,
+        ServedAccounts accounts,
+        ListPages pages,
+        CancellationToken cancellationToken
     )
     {
-        if (!ApiPage.TryParse(http, cursor, limit, out var page, out var problem))
+        if (!pages.TryRead("tokens", caller.Account, cursor, limit, out var page, out var error))
         {
-            return problem;
+            return ApiProblem.Of(error);
         }
 
-        if (!ApiCaller.Of(http).TryNarrow(accounts, account, out var owner))
+        if (!caller.TryNarrow(accounts, account, out var owner))
         {
-            return TypedResults.Ok(new TokenPage([], null));
+            return TypedResults.Ok(new Page<TokenResponse>([], null));
         }
 
         var current = AccountTokenHandler.Of(http)?.Id;
-        var rows = await tokens.ListAsync(owner, page.Before, page.Limit + 1, http.RequestAborted);
-        var items = rows.Take(page.Limit).ToList();
+        var rows = await tokens.ListAsync(owner, page.Before, page.RowsToRead, cancellationToken);
         return TypedResults.Ok(
-            new TokenPage(
-                [.. items.Select(t => new TokenAnswer(t.Id, t.Account, t.CreatedAt, t.ExpiresAt, t.Id == current))],
-                rows.Count > items.Count ? page.After(items[^1].Id) : null
-            )
+            page.Cut(rows, t => t.Id, t => new TokenResponse(t.Id, t.Account, t.CreatedAt, t.ExpiresAt, t.Id == current))
         );
     }
 
-    private async Task<Results<NoContent, ProblemHttpResult>> RevokeAsync(string id, HttpContext http)
-    {
-        var caller = ApiCaller.Of(http);
-        return
-            Guid.TryParseExact(id, "D", out var key)
-            && await tokens.RevokeAsync(caller.Account, key, caller.ActorOf(http), http.RequestAborted)
+    private static async Task<Results<NoContent, ProblemHttpResult>> RevokeAsync(
+        string id,
+        Caller caller,
+        AccountTokens tokens,
+        CancellationToken cancellationToken
+    ) =>
+        Guid.TryParseExact(id, "D", out var key) && await tokens.RevokeAsync(caller.Account, key, caller.Actor, cancellationToken)
             ? TypedResults.NoContent()
             : ApiProblem.NotFound();
-    }
-
-    private async Task<Results<Ok<AuditPage>, ProblemHttpResult>> AuditAsync(
-        string? account,
-        string? cursor,
-        string? limit,
-        HttpContext http
-    )
-    {
-        if (!ApiPage.TryParse(http, cursor, limit, out var page, out var problem))
-        {
-            return problem;
-        }
-
-        if (!ApiCaller.Of(http).TryNarrow(accounts, account, out var owner))
-        {
-            return TypedResults.Ok(new AuditPage([], null));
-        }
-
-        var rows = await audit.ListAsync(owner, page.Before, page.Limit + 1, http.RequestAborted);
-        var items = rows.Take(page.Limit).ToList();
-        return TypedResults.Ok(
-            new AuditPage(
-                [.. items.Select(r => new AuditAnswer(r.Id, r.At, r.Actor, r.Address, r.Action, r.Account, r.Target, r.Result))],
-                rows.Count > items.Count ? page.After(items[^1].Id) : null
-            )
-        );
-    }
 }

@@ -3,12 +3,12 @@ using Microsoft.AspNetCore.Http.Features;
 
 namespace PushRelay.Api;
 
-/// <summary>What holds for every answer, and which requests are not even looked at.</summary>
+/// <summary>Headers of every answer, and requests that are refused before they are routed.</summary>
 internal static class ApiHardening
 {
     public static Task Apply(HttpContext context, RequestDelegate next)
     {
-        // last of all: an exception takes away what was set before
+        // just before the headers go out: an exception clears what was set earlier
         context.Response.OnStarting(() =>
         {
             var headers = context.Response.Headers;
@@ -20,7 +20,7 @@ internal static class ApiHardening
             headers.TryAdd("X-Request-Id", TraceId(context));
             return Task.CompletedTask;
         });
-        // Kestrel takes dot segments away, written as they are or percent-encoded: a proxy before us may have read another path
+        // Kestrel removes dot segments, also percent-encoded ones: a proxy in front may have checked another path
         if (HasDotSegments(context.Features.Get<IHttpRequestFeature>()?.RawTarget))
         {
             context.Response.StatusCode = StatusCodes.Status400BadRequest;
@@ -33,7 +33,7 @@ internal static class ApiHardening
         return next(context);
     }
 
-    /// <summary>A browser asks whether a page of another origin may: not unless settings say so, which was looked at before.</summary>
+    /// <summary>A preflight (CORS) that no setting allows: 204 without the headers that would allow it.</summary>
     public static Task AnswerPreflight(HttpContext context, RequestDelegate next)
     {
         if (

@@ -19,13 +19,36 @@ internal static class ApiProblem
             errors
         );
 
+    public static ProblemHttpResult Validation(IReadOnlyDictionary<string, string> errors) =>
+        Validation(errors.ToDictionary(e => e.Key, string[] (e) => [e.Value]));
+
+    public static ProblemHttpResult Of(PageError error) =>
+        error switch
+        {
+            PageError.Limit => Validation("limit", $"must be a number from 1 to {ListPages.LimitMax}"),
+            PageError.Cursor => Of(
+                400,
+                "bad_cursor",
+                "The cursor is not one of ours.",
+                "cursor must be the next of an earlier page.",
+                new() { ["cursor"] = ["is not valid"] }
+            ),
+        };
+
     public static ProblemHttpResult NotFound() => Of(StatusCodes.Status404NotFound, "not_found", "There is no such resource.", null);
 
-    public static ProblemHttpResult TooMany(HttpContext context, TimeSpan wait)
+    public static ProblemHttpResult TooMany(HttpResponse response, TimeSpan wait)
     {
-        context.Response.Headers.RetryAfter = Math.Ceiling(wait.TotalSeconds).ToString(CultureInfo.InvariantCulture);
-        var (code, title) = Describe(StatusCodes.Status429TooManyRequests);
-        return Of(StatusCodes.Status429TooManyRequests, code, title, null);
+        SetTooMany(response, wait);
+        var (code, title) = Describe(response.StatusCode);
+        return Of(response.StatusCode, code, title, null);
+    }
+
+    /// <summary>429 with the whole seconds to wait (RFC 6585 section 4), for where no route answers: the body is added later.</summary>
+    public static void SetTooMany(HttpResponse response, TimeSpan wait)
+    {
+        response.StatusCode = StatusCodes.Status429TooManyRequests;
+        response.Headers.RetryAfter = Math.Ceiling(wait.TotalSeconds).ToString(CultureInfo.InvariantCulture);
     }
 
     public static ProblemHttpResult Of(int status, string code, string title, string? detail, Dictionary<string, string[]>? errors = null)

@@ -3,7 +3,6 @@ using System.Security.Cryptography;
 using System.Text;
 using Microsoft.EntityFrameworkCore;
 using Microsoft.EntityFrameworkCore.Metadata.Builders;
-using PushRelay.Access;
 using PushRelay.Storage;
 
 namespace PushRelay.Api;
@@ -32,7 +31,7 @@ internal sealed class UsedKey
 
 /// <summary>
 /// Refuses an <c>Idempotency-Key</c> that comes again with another request (422). What comes again unchanged is done again: every POST
-/// here has the same effect twice as once, those that make something by the key itself (<see cref="KeyOf"/>).
+/// is idempotent by itself, or derives the new object's id from the key (<see cref="KeyOf"/>).
 /// </summary>
 internal sealed class Idempotency(IDbContextFactory<RelayDb> databases, DatabaseClock clock)
 {
@@ -110,11 +109,9 @@ internal sealed class Idempotency(IDbContextFactory<RelayDb> databases, Database
 
     private static byte[] HashOf(HttpContext context, string key)
     {
-        var caller = ApiCaller.Of(context);
         string[] words =
         [
-            caller.Name,
-            caller.Account ?? "",
+            .. context.User.Claims.SelectMany(claim => new[] { claim.Type, claim.Value }),
             context.Request.Path.Value ?? "",
             context.Request.QueryString.Value ?? "",
             key,

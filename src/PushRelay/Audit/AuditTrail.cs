@@ -28,7 +28,7 @@ internal sealed class AuditRecord
 
     public string? Address { get; init; }
 
-    /// <summary>Such as <c>device.register</c>; listed in docs/security.md.</summary>
+    /// <summary>Of <see cref="AuditActions"/>.</summary>
     public required string Action { get; init; }
 
     public string? Account { get; init; }
@@ -50,7 +50,8 @@ internal sealed class AuditRecord
     }
 }
 
-/// <summary>Keeps the audit: in the transaction of the change it tells of, so that there is never one without the other.</summary>
+/// <summary>Keeps the audit. A record is written in the transaction of the change that it describes: there is never one without the
+/// other.</summary>
 internal sealed partial class AuditTrail(
     IDbContextFactory<RelayDb> databases,
     MasterKey masterKey,
@@ -61,8 +62,8 @@ internal sealed partial class AuditTrail(
 {
     public const string Done = "done";
 
-    /// <summary>Adds a record to the caller's transaction. After the commit the caller has it <see cref="Tell"/>.</summary>
-    public AuditRecord Note(
+    /// <summary>Adds a record to the caller's transaction. After the commit the caller passes it to <see cref="Log"/>.</summary>
+    public AuditRecord Record(
         RelayDb db,
         DateTimeOffset now,
         Actor actor,
@@ -98,13 +99,13 @@ internal sealed partial class AuditTrail(
     )
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
-        var record = Note(db, await clock.NowAsync(db, cancellationToken), actor, action, account, target, result);
+        var record = Record(db, await clock.NowAsync(db, cancellationToken), actor, action, account, target, result);
         await db.SaveChangesAsync(cancellationToken);
-        Tell(record);
+        Log(record);
     }
 
     /// <summary>The log's line; the account as a pseudonym, the same in every line, since names stay out of the log.</summary>
-    public void Tell(AuditRecord record) =>
+    public void Log(AuditRecord record) =>
         Changed(
             record.Action,
             record.Result,
@@ -114,6 +115,7 @@ internal sealed partial class AuditTrail(
             record.Id
         );
 
+    /// <summary>Newest first; from below <paramref name="before"/> on.</summary>
     public async Task<IReadOnlyList<AuditRecord>> ListAsync(string? account, Guid? before, int limit, CancellationToken cancellationToken)
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);

@@ -1,62 +1,62 @@
-using PushRelay.Access;
+using System.Net;
+using PushRelay.Limits;
 using PushRelay.Storage;
 
 namespace PushRelay.Audit;
 
 /// <summary>
-/// Tells the audit who was refused: of one address, or one XMPP account or server, at most once a minute, and of all together ten times a
-/// second over REST and ten over XMPP, since whoever knocks must not fill the database.
+/// Audits who was refused. A flood of refusals must not fill the database: at most one record a minute for each source (an address; over
+/// XMPP an account served here, or another server's domain), and at most ten a second in all, for each of REST and XMPP.
 /// </summary>
 internal sealed partial class DeniedAudit(AuditTrail audit, TimeProvider clock, ILogger<DeniedAudit> logger)
 {
-    // who floods the one way in does not hide who knocks at the other
+    // apart: a flood over the one hides nobody who is refused over the other
     private readonly Limits overHttp = new(clock);
     private readonly Limits overXmpp = new(clock);
 
-    /// <summary>A credential that is none, or none any more.</summary>
-    public Task CredentialAsync(HttpContext context) =>
-        NoteAsync(
-            context,
-            new Actor("unknown", context.Connection.RemoteIpAddress?.ToString()),
-            "credential.refused",
+    /// <summary>A credential that is unknown or expired.</summary>
+    public Task RecordCredentialAsync(IPAddress? address, CancellationToken cancellationToken) =>
+        RecordOverHttpAsync(
+            address,
+            new Actor("unknown", address?.ToString()),
+            AuditActions.CredentialRefused,
             null,
             null,
-            "unauthorized"
+            "unauthorized",
+            cancellationToken
         );
 
-    /// <summary>An account on a route that is the operator's.</summary>
-    public Task RouteAsync(HttpContext context)
-    {
-        var caller = ApiCaller.Of(context);
-        return NoteAsync(
-            context,
-            caller.ActorOf(context),
-            "route.refused",
-            caller.Account,
-            (context.GetEndpoint() as RouteEndpoint)?.RoutePattern.RawText?.TrimEnd('/'),
-            "forbidden"
-        );
-    }
+    /// <summary>An account asked for a route that is the operator's.</summary>
+    public Task RecordRouteAsync(IPAddress? address, Actor actor, string? account, string? route, CancellationToken cancellationToken) =>
+        RecordOverHttpAsync(address, actor, AuditActions.RouteRefused, account, route, "forbidden", cancellationToken);
 
-    /// <summary>Whether a command refused to <paramref name="source"/> is to be told now, which the caller then does.</summary>
-    /// <param name="source">An account served here, or a stranger's domain.</param>
-    public bool TellsCommandOf(string source) => overXmpp.TryTake(source);
+    /// <summary>Counts a command refused to <paramref name="source"/>. True: call <see cref="RecordCommandAsync"/>.</summary>
+    /// <param name="source">An account served here, or another server's domain.</param>
+    public bool TakesCommandOf(string source) => overXmpp.TryTake(source);
 
-    /// <summary>A command over XMPP that is not done.</summary>
-    /// <param name="source">As in <see cref="TellsCommandOf"/>.</param>
-    /// <param name="account">Where it is one served here.</param>
+    /// <summary>A command over XMPP that is refused.</summary>
+    /// <param name="source">As in <see cref="TakesCommandOf"/>.</param>
+    /// <param name="account">Null: not served here.</param>
     /// <param name="node">The command's; null where there is no such command.</param>
-    /// <param name="reason">As who asked is told it.</param>
+    /// <param name="reason">The condition that is sent to the caller.</param>
     /// <param name="cancellationToken">Stops the statement.</param>
-    public Task CommandAsync(string source, string? account, string? node, string reason, CancellationToken cancellationToken) =>
-        WriteAsync(new Actor("xmpp", source), "command.refused", account, node, reason, cancellationToken);
+    public Task RecordCommandAsync(string source, string? account, string? node, string reason, CancellationToken cancellationToken) =>
+        RecordAsync(new Actor("xmpp", source), AuditActions.CommandRefused, account, node, reason, cancellationToken);
 
-    private Task NoteAsync(HttpContext context, Actor actor, string action, string? account, string? target, string result) =>
-        overHttp.TryTake(RateLimit.KeyOf(context.Connection.RemoteIpAddress))
-            ? WriteAsync(actor, action, account, target, result, context.RequestAborted)
+    private Task RecordOverHttpAsync(
+        IPAddress? address,
+        Actor actor,
+        string action,
+        string? account,
+        string? target,
+        string result,
+        CancellationToken cancellationToken
+    ) =>
+        overHttp.TryTake(RateLimit.KeyOf(address))
+            ? RecordAsync(actor, action, account, target, result, cancellationToken)
             : Task.CompletedTask;
 
-    private async Task WriteAsync(
+    private async Task RecordAsync(
         Actor actor,
         string action,
         string? account,
@@ -72,7 +72,7 @@ internal sealed partial class DeniedAudit(AuditTrail audit, TimeProvider clock, 
         catch (Exception exception) when (DatabaseErrors.Is(exception))
         {
             // refused all the same
-            NotNoted(action, exception.GetBaseException().Message);
+            NotRecorded(action, exception.GetBaseException().Message);
         }
     }
 
@@ -81,9 +81,9 @@ internal sealed partial class DeniedAudit(AuditTrail audit, TimeProvider clock, 
         private readonly RateLimit perSource = new(1, TimeSpan.FromMinutes(1), 1, clock);
         private readonly RateLimit together = new(10, TimeSpan.FromSeconds(1), 10, clock);
 
-        public bool TryTake(string source) => perSource.TryTake(source, out _) && together.TryTake("everybody", out _);
+        public bool TryTake(string source) => perSource.TryTake(source, out _) && together.TryTake("all", out _);
     }
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "The audit lacks a record of {Action}: {Problem}")]
-    private partial void NotNoted(string action, string problem);
+    private partial void NotRecorded(string action, string problem);
 }

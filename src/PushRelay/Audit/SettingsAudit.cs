@@ -1,6 +1,4 @@
 using Microsoft.EntityFrameworkCore;
-using Microsoft.Extensions.Options;
-using PushRelay.Access;
 using PushRelay.Secrets;
 using PushRelay.Settings;
 using PushRelay.Storage;
@@ -18,22 +16,24 @@ internal sealed class SettingsAudit(
     DatabaseClock clock,
     IConfiguration configuration,
     SettingsFile file,
-    SettingNode settings,
-    IOptions<ApiOptions> options
+    SettingNode settings
 )
 {
-    private const string Changed = "settings.changed";
-    private const string KeyAdded = "operator_key.added";
-    private const string KeyRemoved = "operator_key.removed";
     private const int LookedBackMax = 2000;
 
-    private static readonly string[] Actions = [Changed, KeyAdded, KeyRemoved];
+    private static readonly string[] Actions =
+    [
+        AuditActions.SettingsChanged,
+        AuditActions.OperatorKeyAdded,
+        AuditActions.OperatorKeyRemoved,
+    ];
 
-    /// <summary>Once a start.</summary>
-    public async Task NoteAsync(CancellationToken cancellationToken)
+    /// <param name="operatorKeys">Name and SHA-256 of each key in the settings.</param>
+    /// <param name="cancellationToken">Stops the statements.</param>
+    public async Task RecordAsync(IEnumerable<(string Name, byte[] Hash)> operatorKeys, CancellationToken cancellationToken)
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
-        var (now, machine, place) = (await clock.NowAsync(db, cancellationToken), Actor.Command.Address, " " + file.Path);
+        var (now, machine, suffix) = (await clock.NowAsync(db, cancellationToken), Actor.Command.Address, " " + file.Path);
         var past = (
             await db.Set<AuditRecord>()
                 .AsNoTracking()
@@ -43,12 +43,14 @@ internal sealed class SettingsAudit(
                 .Select(r => new { r.Action, r.Target })
                 .ToListAsync(cancellationToken)
         )
-            .Where(r => r.Target!.EndsWith(place, StringComparison.Ordinal))
+            .Where(r => r.Target!.EndsWith(suffix, StringComparison.Ordinal))
             .ToList();
-        var told = new List<(string Action, string Target)>();
+        var changes = new List<(string Action, string Target)>();
         foreach (var section in settings.Children.Select(node => node.Name))
         {
-            var last = past.Find(r => r.Action == Changed && r.Target!.StartsWith(section + " ", StringComparison.Ordinal));
+            var last = past.Find(r =>
+                r.Action == AuditActions.SettingsChanged && r.Target!.StartsWith(section + " ", StringComparison.Ordinal)
+            );
             var values = configuration
                 .GetSection(section)
                 .AsEnumerable()
@@ -56,33 +58,31 @@ internal sealed class SettingsAudit(
                 .OrderBy(s => s.Key, StringComparer.Ordinal)
                 .SelectMany(s => new[] { s.Key, s.Value! })
                 .ToArray();
-            var now12 = Hashes("settings", [section, .. values]).Select(hash => $"{section} {hash}{place}").ToList();
-            if (last is null ? values.Length > 0 : !now12.Contains(last.Target!))
+            var hashes = Hashes("settings", [section, .. values]).Select(hash => $"{section} {hash}{suffix}").ToList();
+            if (last is null ? values.Length > 0 : !hashes.Contains(last.Target!))
             {
-                told.Add((Changed, now12[0]));
+                changes.Add((AuditActions.SettingsChanged, hashes[0]));
             }
         }
 
-        var held = past.Where(r => r.Action != Changed)
+        var held = past.Where(r => r.Action != AuditActions.SettingsChanged)
             .GroupBy(r => r.Target!)
-            .Where(g => g.First().Action == KeyAdded)
+            .Where(g => g.First().Action == AuditActions.OperatorKeyAdded)
             .Select(g => g.Key)
             .ToHashSet(StringComparer.Ordinal);
-        foreach (var key in options.Value.OperatorKeys)
+        foreach (var (name, hash) in operatorKeys)
         {
-            var names = Hashes("operator key", [key.Name, Convert.ToHexString(key.Hash())])
-                .Select(hash => $"{key.Name} {hash}{place}")
-                .ToList();
+            var names = Hashes("operator key", [name, Convert.ToHexString(hash)]).Select(mac => $"{name} {mac}{suffix}").ToList();
             if (held.RemoveWhere(names.Contains) == 0)
             {
-                told.Add((KeyAdded, names[0]));
+                changes.Add((AuditActions.OperatorKeyAdded, names[0]));
             }
         }
 
-        told.AddRange(held.Select(gone => (KeyRemoved, gone)));
-        var records = told.ConvertAll(t => audit.Note(db, now, Actor.Command, t.Action, null, t.Target));
+        changes.AddRange(held.Select(gone => (AuditActions.OperatorKeyRemoved, gone)));
+        var records = changes.ConvertAll(c => audit.Record(db, now, Actor.Command, c.Action, null, c.Target));
         await db.SaveChangesAsync(cancellationToken);
-        records.ForEach(audit.Tell);
+        records.ForEach(audit.Log);
     }
 
     /// <summary>Under each master key: one that was replaced since changes nothing here.</summary>

@@ -294,23 +294,23 @@ internal sealed partial class BridgeWorker(
         batches.Clear();
     }
 
+    /// <summary>Waits for the database as long as the link lives, and says so on the board.</summary>
     private async Task<T> RetryAsync<T>(Func<Task<T>> action, CancellationToken cancellationToken)
     {
-        while (true)
+        var result = await DatabaseErrors.RetryAsync(_ => action(), WaitForDatabase, clock, cancellationToken);
+        conditions.Clear(ConditionKind.DatabaseDown, databaseWork);
+        return result;
+    }
+
+    private TimeSpan? WaitForDatabase(Exception exception, int tries)
+    {
+        if (exception is OperationCanceledException or LeaseLostException || DatabaseErrors.IsOfTheValues(exception))
         {
-            try
-            {
-                var result = await action();
-                conditions.Clear(ConditionKind.DatabaseDown, databaseWork);
-                return result;
-            }
-            catch (Exception exception)
-                when (exception is not (OperationCanceledException or LeaseLostException) && !DatabaseErrors.IsOfTheValues(exception))
-            {
-                conditions.Raise(ConditionKind.DatabaseDown, databaseWork, exception.GetBaseException().Message);
-                await Task.Delay(DatabaseRetry, clock, cancellationToken);
-            }
+            return null;
         }
+
+        conditions.Raise(ConditionKind.DatabaseDown, databaseWork, exception.GetBaseException().Message);
+        return DatabaseRetry;
     }
 
     [LoggerMessage(

@@ -70,7 +70,7 @@ internal sealed class KeyRotation(Migrator migrator, MasterKeyFile keyFile, ISer
             var fingerprint = keyFile.Key.Fingerprint[..12];
             await services
                 .GetRequiredService<AuditTrail>()
-                .WriteAsync(Actor.Command, "key.rotate", null, fingerprint, AuditTrail.Done, cancellationToken);
+                .WriteAsync(Actor.Command, AuditActions.KeyRotated, null, fingerprint, AuditTrail.Done, cancellationToken);
         }
     }
 }

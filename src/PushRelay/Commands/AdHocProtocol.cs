@@ -43,11 +43,11 @@ internal sealed partial class AdHocProtocol(
     {
         var (answer, refusal) = await ExecuteAsync(request, cancellationToken);
         var sender = request.Account ?? request.From.Domain;
-        if (refusal is not null && denied.TellsCommandOf(sender))
+        if (refusal is not null && denied.TakesCommandOf(sender))
         {
             try
             {
-                await denied.CommandAsync(sender, request.Account, CommandOf(request)?.Node, refusal, cancellationToken);
+                await denied.RecordCommandAsync(sender, request.Account, CommandOf(request)?.Node, refusal, cancellationToken);
             }
             catch (Exception exception)
             {

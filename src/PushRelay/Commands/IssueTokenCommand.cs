@@ -21,24 +21,23 @@ internal sealed class IssueTokenCommand(AccountTokens tokens, IOptions<ApiOption
 
     public override async Task<CommandResult> RunAsync(CommandRequest request, CancellationToken cancellationToken)
     {
-        if (tokens.TryIssue(request.Account, TokenCommands.Actor, out var wait, cancellationToken) is not { } issuing)
+        return await tokens.IssueAsync(request.Account, TokenCommands.Actor, cancellationToken) switch
         {
-            return new CommandResult.Refused(
+            TokenIssue.Issued(var secret, var token) => new CommandResult.Completed(
+                "The token is shown this once. Whoever has it can register devices for you.",
+                DataForm.Result(
+                    "Token for push registration",
+                    DataForm.Field("token", "Token", secret),
+                    DataForm.Field("expires", "Expires", TokenCommands.Time(token.ExpiresAt)),
+                    DataForm.Field("api", "API", Api)
+                )
+            ),
+            TokenIssue.TooMany(var wait) => new CommandResult.Refused(
                 "wait",
                 "policy-violation",
                 $"Too many tokens at once; try again in {Math.Ceiling(wait.TotalSeconds).ToString(CultureInfo.InvariantCulture)} seconds."
-            );
-        }
-
-        var (secret, token) = await issuing;
-        return new CommandResult.Completed(
-            "The token is shown this once. Whoever has it can register devices for you.",
-            DataForm.Result(
-                "Token for push registration",
-                DataForm.Field("token", "Token", secret),
-                DataForm.Field("expires", "Expires", TokenCommands.Time(token.ExpiresAt)),
-                DataForm.Field("api", "API", Api)
-            )
-        );
+            ),
+            _ => throw new System.Diagnostics.UnreachableException(),
+        };
     }
 }

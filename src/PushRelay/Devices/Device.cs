@@ -1,3 +1,4 @@
+using System.Globalization;
 using Microsoft.EntityFrameworkCore;
 using Microsoft.EntityFrameworkCore.Metadata.Builders;
 using PushRelay.Push;
@@ -41,7 +42,7 @@ internal sealed class Device
     /// <summary>What it is reached over; the push network names it at each registration.</summary>
     public required Lane Lane { get; set; }
 
-    /// <summary>The XMPP resource of its sessions: ties it to them, so that its own foreground is told from another device's.</summary>
+    /// <summary>Binds it to the sessions of this XMPP resource, so that its own foreground is told from another device's.</summary>
     public string? Resource { get; set; }
 
     public string? Locale { get; set; }
@@ -74,6 +75,10 @@ internal sealed class Device
 
     public DateTimeOffset? LastReceivedAt { get; set; }
 
+    /// <summary>Names what a request can have seen of it: changes with every change that a request or a refusal makes, not with what is
+    /// merely observed.</summary>
+    public string RevisionName => string.Create(CultureInfo.InvariantCulture, $"{Key:N}-{Revision}");
+
     /// <summary>Where it is reached, with readable tokens.</summary>
     /// <exception cref="System.Security.Cryptography.CryptographicException">No key opens its tokens.</exception>
     public PushAddress Address(MasterKey masterKey) =>
@@ -92,6 +97,7 @@ internal sealed class Device
             builder.HasKey(d => d.Key);
             builder.Property(d => d.Key).ValueGeneratedNever();
             builder.Property(d => d.Id).IsRequired();
+            builder.Ignore(d => d.RevisionName);
             builder.Property(d => d.Lane).HasConversion(LaneConverter.Instance);
             builder.Property(d => d.Revision).IsConcurrencyToken();
             builder.Property(d => d.Preferences).HasConversion(p => p!.ToJson(), text => DevicePreferences.FromJson(text));

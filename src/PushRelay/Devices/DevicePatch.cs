@@ -12,7 +12,7 @@ internal static class DevicePatch
     private const int MutedMax = 200;
 
     /// <summary>The preferences after the patch; null with what is wrong by field path.</summary>
-    public static DevicePreferences? Apply(JsonObject patch, Device device, Dictionary<string, string[]> errors)
+    public static DevicePreferences? Apply(JsonObject patch, Device device, Dictionary<string, string> errors)
     {
         var preferences = device.Preferences ?? new DevicePreferences();
         foreach (var (name, value) in patch)
@@ -29,7 +29,7 @@ internal static class DevicePatch
         return errors.Count == 0 ? preferences : null;
     }
 
-    private static AlertPreview? Preview(JsonNode? value, Dictionary<string, string[]> errors) =>
+    private static AlertPreview? Preview(JsonNode? value, Dictionary<string, string> errors) =>
         Text(value) switch
         {
             _ when value is null => null,
@@ -39,7 +39,7 @@ internal static class DevicePatch
             _ => Refuse<AlertPreview?>(null, "preview", "must be \"full\", \"sender\", \"none\" or null", errors),
         };
 
-    private static string[]? Muted(JsonNode? value, Dictionary<string, string[]> errors)
+    private static string[]? Muted(JsonNode? value, Dictionary<string, string> errors)
     {
         if (value is null)
         {
@@ -67,7 +67,7 @@ internal static class DevicePatch
         return [.. muted.Distinct(StringComparer.Ordinal)];
     }
 
-    private static QuietHours? Quiet(JsonNode? value, QuietHours? before, string? deviceZone, Dictionary<string, string[]> errors)
+    private static QuietHours? Quiet(JsonNode? value, QuietHours? before, string? deviceZone, Dictionary<string, string> errors)
     {
         if (value is null)
         {
@@ -114,9 +114,9 @@ internal static class DevicePatch
 
     private static string? Text(JsonNode? node) => node?.GetValueKind() == JsonValueKind.String ? node.GetValue<string>() : null;
 
-    private static T Refuse<T>(T value, string field, string message, Dictionary<string, string[]> errors)
+    private static T Refuse<T>(T value, string field, string message, Dictionary<string, string> errors)
     {
-        errors.TryAdd(field, [message]);
+        errors.TryAdd(field, message);
         return value;
     }
 }

@@ -28,8 +28,7 @@ internal sealed record DevicePreferences
 
     public string ToJson() => JsonSerializer.Serialize(this, Stored);
 
-    /// <returns>Null where a newer version wrote what this one does not know: better an alert too many than none, and no delivery
-    /// waits.</returns>
+    /// <returns>Null where a newer version wrote what this one does not know: better one alert too many than none.</returns>
     public static DevicePreferences? FromJson(string text)
     {
         try
@@ -49,7 +48,7 @@ internal sealed record QuietHours(TimeOnly From, TimeOnly To, string TimeZone)
 {
     private const string Format = "HH:mm";
 
-    /// <summary>By the clock on the wall of the time zone, summer time and all; never in a zone that this machine does not know.</summary>
+    /// <summary>By local time in the zone, with its summer time. False in a zone that this machine does not know.</summary>
     public bool Contains(DateTimeOffset instant) =>
         TimeZoneInfo.TryFindSystemTimeZoneById(TimeZone, out var zone)
         && TimeOnly.FromTimeSpan(TimeZoneInfo.ConvertTime(instant, zone).TimeOfDay).IsBetween(From, To);

@@ -1,7 +1,5 @@
-using System.Buffers.Text;
 using System.Security.Cryptography;
 using Microsoft.EntityFrameworkCore;
-using PushRelay.Access;
 using PushRelay.Audit;
 using PushRelay.Outbox;
 using PushRelay.Push;
@@ -10,7 +8,8 @@ using PushRelay.Storage;
 
 namespace PushRelay.Devices;
 
-/// <summary>Knows which devices an account has, and the one place that reads or writes their tokens.</summary>
+/// <summary>Knows which devices an account has, and what push networks and servers say of them. What people ask for comes through <see
+/// cref="Registrations"/>.</summary>
 internal sealed class DeviceRegistry(
     IDbContextFactory<RelayDb> databases,
     OutboxQueue outbox,
@@ -18,23 +17,12 @@ internal sealed class DeviceRegistry(
     DatabaseClock clock,
     TimeProvider timers,
     AuditTrail audit,
-    WriteGate turns,
-    RegistrationWriter writer,
+    WriteGate gate,
     RecentDevices recent
 )
 {
-    /// <summary>More are not registered, but take the place of invalid ones.</summary>
+    /// <summary>Valid ones; one more takes the place of an invalid one, or is refused.</summary>
     public const int DevicesPerAccountMax = 20;
-
-    // "last accepted" is right to the minute
-
-    /// <summary>The same account, app and token again is the same device.</summary>
-    /// <exception cref="OperationCanceledException">Stopped while it waited; once it is being written it is written.</exception>
-    public Task<RegistrationResult> RegisterAsync(Registration registration, CancellationToken cancellationToken) =>
-        writer.RegisterAsync(registration, cancellationToken);
-
-    /// <summary>The XEP-0357 publish option <c>secret</c> of a node; known to whoever holds the master key, stored nowhere.</summary>
-    public string NodeSecret(string node) => Base64Url.EncodeToString(masterKey.Mac("node secret", node).AsSpan(0, 18));
 
     /// <param name="account">Null: of any account (operators).</param>
     /// <param name="id">As the outside knows it.</param>
@@ -84,7 +72,7 @@ internal sealed class DeviceRegistry(
         return devices.ToLookup(d => d.Account, StringComparer.Ordinal);
     }
 
-    /// <summary>As they are, or were at most two seconds ago in another process's eyes; what is not there is gone.</summary>
+    /// <summary>By key; without those that are gone. Changes of other processes may show two seconds late.</summary>
     public async Task<IReadOnlyDictionary<Guid, Device>> GetAsync(IReadOnlyCollection<Guid> keys, CancellationToken cancellationToken)
     {
         var found = new Dictionary<Guid, Device>(keys.Count);
@@ -123,37 +111,34 @@ internal sealed class DeviceRegistry(
     }
 
     /// <summary>Removes a device and cancels what is pending for it.</summary>
-    /// <returns>False: there is none (any more).</returns>
-    public async Task<bool> RemoveAsync(Guid key, Actor actor, CancellationToken cancellationToken)
+    /// <param name="read">The device as it was read.</param>
+    /// <param name="actor">Who removes it.</param>
+    /// <param name="cancellationToken">Stops the statements.</param>
+    /// <returns>False: it has changed since, or is gone.</returns>
+    public async Task<bool> RemoveAsync(Device read, Actor actor, CancellationToken cancellationToken)
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
-        using var turn = await turns.TakeAsync(cancellationToken);
+        using var held = await gate.TakeAsync(cancellationToken);
         await using var transaction = await db.Database.BeginTransactionAsync(cancellationToken);
-        var records = await RemoveAsync(db, db.Set<Device>().Where(d => d.Key == key), Reasons.DeviceRemoved, actor, cancellationToken);
+        var which = db.Set<Device>().Where(d => d.Key == read.Key && d.Revision == read.Revision);
+        var records = await RemoveAsync(db, which, DeviceRemoval.Unregistered, actor, cancellationToken);
+        if (records.Count == 0)
+        {
+            return false;
+        }
+
         await transaction.CommitAsync(cancellationToken);
-        recent.Forget([key]);
-        Tell(records);
-        return records.Count > 0;
+        recent.Forget([read.Key]);
+        records.ForEach(audit.Log);
+        return true;
     }
 
-    /// <summary>
-    /// The account is gone: its devices go with it, in the caller's transaction, and its tokens, which would be another's who takes the
-    /// name.
-    /// </summary>
+    /// <summary>Removes every device of an account that is gone, in the caller's transaction.</summary>
     public async Task RemoveAccountAsync(RelayDb db, string account, CancellationToken cancellationToken)
     {
-        Tell(
-            await RemoveAsync(db, db.Set<Device>().Where(d => d.Account == account), Reasons.AccountRemoved, Actor.Relay, cancellationToken)
-        );
-        var tokens = await db.Set<AccountToken>().Where(t => t.Account == account).Select(t => t.Id).ToListAsync(cancellationToken);
-        if (tokens.Count > 0)
-        {
-            await db.Set<AccountToken>().Where(t => tokens.Contains(t.Id)).ExecuteDeleteAsync(cancellationToken);
-            var now = await clock.NowAsync(db, cancellationToken);
-            var records = tokens.ConvertAll(id => audit.Note(db, now, Actor.Relay, "token.revoke", account, id.ToString("D")));
-            await db.SaveChangesAsync(cancellationToken);
-            Tell(records);
-        }
+        var which = db.Set<Device>().Where(d => d.Account == account);
+        var records = await RemoveAsync(db, which, DeviceRemoval.WithItsAccount, Actor.Relay, cancellationToken);
+        records.ForEach(audit.Log);
     }
 
     /// <summary>
@@ -168,7 +153,7 @@ internal sealed class DeviceRegistry(
     public async Task<bool> InvalidateAsync(Device sent, string reason, DateTimeOffset? since, CancellationToken cancellationToken)
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
-        using var turn = await turns.TakeAsync(cancellationToken);
+        using var held = await gate.TakeAsync(cancellationToken);
         await using var transaction = await db.Database.BeginTransactionAsync(cancellationToken);
         AuditRecord? record = null;
         var marked = await db.Set<Device>()
@@ -184,7 +169,14 @@ internal sealed class DeviceRegistry(
         if (marked > 0)
         {
             await outbox.CancelAsync(db, row => row.DeviceKey == sent.Key, Reasons.DeviceInvalid, cancellationToken);
-            record = audit.Note(db, await clock.NowAsync(db, cancellationToken), Actor.Relay, "device.invalid", sent.Account, sent.Id);
+            record = audit.Record(
+                db,
+                await clock.NowAsync(db, cancellationToken),
+                Actor.Relay,
+                AuditActions.DeviceInvalidated,
+                sent.Account,
+                sent.Id
+            );
             await db.SaveChangesAsync(cancellationToken);
         }
 
@@ -192,7 +184,7 @@ internal sealed class DeviceRegistry(
         recent.Forget([sent.Key]);
         if (record is not null)
         {
-            audit.Tell(record);
+            audit.Log(record);
         }
 
         return marked > 0;
@@ -219,109 +211,13 @@ internal sealed class DeviceRegistry(
         recent.Forget([sent.Key]);
     }
 
-    /// <summary>
-    /// Fills in when each was last reached, as the ledger has it; what the ledger forgets was noted before (<see
-    /// cref="NoteReachedAsync"/>).
-    /// No delivery pays for it.
-    /// </summary>
-    public async Task RecallReachedAsync(IReadOnlyCollection<Device> devices, CancellationToken cancellationToken)
-    {
-        await using var db = await databases.CreateDbContextAsync(cancellationToken);
-        foreach (var some in devices.Chunk(RelayDb.ParametersMax))
-        {
-            var keys = some.Select(d => d.Key).ToList();
-            var newest = await db.Set<Device>()
-                .Where(d => keys.Contains(d.Key))
-                .Select(d => new
-                {
-                    d.Key,
-                    At = db.Set<Delivery>()
-                        .Where(r =>
-                            r.Account == d.Account
-                            && r.DeviceKey == d.Key
-                            && r.State >= DeliveryState.Accepted
-                            && r.State <= DeliveryState.Opened
-                        )
-                        .OrderByDescending(r => r.Id)
-                        .Select(r => r.SettledAt)
-                        .FirstOrDefault(),
-                })
-                .ToDictionaryAsync(d => d.Key, d => d.At, cancellationToken);
-            foreach (var device in some)
-            {
-                device.LastAcceptedAt = newest.GetValueOrDefault(device.Key) ?? device.LastAcceptedAt;
-            }
-        }
-    }
-
-    /// <summary>
-    /// Keeps on the devices when they were last reached, of the oldest <paramref name="max"/> deliveries that were settled before; those
-    /// are
-    /// about to be deleted in the same transaction.
-    /// </summary>
-    public static Task NoteReachedAsync(RelayDb db, DateTimeOffset before, int max, CancellationToken cancellationToken) =>
-        db.Database.ExecuteSqlRawAsync(
-            """
-            UPDATE devices SET last_accepted_at = o.at FROM (
-                SELECT device_key, max(settled_at) AS at FROM (
-                    SELECT device_key, settled_at, state FROM deliveries WHERE settled_at IS NOT NULL AND settled_at < {0} ORDER BY id LIMIT {1}) AS s
-                WHERE state BETWEEN 2 AND 4 GROUP BY device_key) AS o
-            WHERE devices.key = o.device_key AND (devices.last_accepted_at IS NULL OR devices.last_accepted_at < o.at)
-            """,
-            [DatabaseClock.Parameter(db, before), max],
-            cancellationToken
-        );
-
-    /// <summary>Stores what <paramref name="change"/> makes of a device's preferences; null changes nothing.</summary>
-    /// <param name="account">Whose.</param>
-    /// <param name="id">As the outside knows it.</param>
-    /// <param name="actor">Who changes them.</param>
-    /// <param name="change">Asked again where another change came between.</param>
-    /// <param name="cancellationToken">Stops the statement.</param>
-    /// <returns>The device as it is now; null where there is none (any more), or where nothing was to be changed.</returns>
-    public async Task<Device?> ChangePreferencesAsync(
-        string account,
-        string id,
-        Actor actor,
-        Func<Device, DevicePreferences?> change,
-        CancellationToken cancellationToken
-    )
-    {
-        await using var db = await databases.CreateDbContextAsync(cancellationToken);
-        while (await db.Set<Device>().SingleOrDefaultAsync(d => d.Account == account && d.Id == id, cancellationToken) is { } device)
-        {
-            if (change(device) is not { } preferences)
-            {
-                return null;
-            }
-
-            device.Preferences = preferences.IsEmpty ? null : preferences;
-            device.UpdatedAt = await clock.NowAsync(db, cancellationToken);
-            device.Revision++;
-            var record = audit.Note(db, device.UpdatedAt, actor, "device.preferences", device.Account, device.Id);
-            try
-            {
-                await db.SaveChangesAsync(cancellationToken);
-                recent.Forget([device.Key]);
-                audit.Tell(record);
-                return device;
-            }
-            catch (DbUpdateConcurrencyException)
-            {
-                db.ChangeTracker.Clear();
-            }
-        }
-
-        return null;
-    }
-
-    private void Tell(IEnumerable<AuditRecord> records)
-    {
-        foreach (var record in records)
-        {
-            audit.Tell(record);
-        }
-    }
+    /// <summary>Keeps when each of these was last accepted, where that is news: the deliveries that say so are about to be deleted in the
+    /// same transaction.</summary>
+    public static Task RecordLastAcceptedAsync(RelayDb db, IQueryable<LastAccepted> accepted, CancellationToken cancellationToken) =>
+        db.Set<Device>()
+            .Join(accepted, d => d.Key, a => a.DeviceKey, (device, last) => new { device, last.At })
+            .Where(d => d.device.LastAcceptedAt == null || d.device.LastAcceptedAt < d.At)
+            .ExecuteUpdateAsync(set => set.SetProperty(d => d.device.LastAcceptedAt, d => d.At), cancellationToken);
 
     /// <summary>Seals and indexes a page of devices with the first master key, beside running relays.</summary>
     public async Task<ResealedPage> ResealAsync(Guid after, CancellationToken cancellationToken)
@@ -364,13 +260,10 @@ internal sealed class DeviceRegistry(
             > 0;
     }
 
-    /// <summary>As the audit calls a removal for that reason.</summary>
-    public static string ActionOf(string reason) => reason.Replace('_', '.');
-
-    private async Task<IReadOnlyList<AuditRecord>> RemoveAsync(
+    private async Task<List<AuditRecord>> RemoveAsync(
         RelayDb db,
         IQueryable<Device> which,
-        string reason,
+        DeviceRemoval removal,
         Actor actor,
         CancellationToken cancellationToken
     )
@@ -390,14 +283,14 @@ internal sealed class DeviceRegistry(
             return [];
         }
 
-        await outbox.CancelAsync(db, row => keys.Contains(row.DeviceKey), reason, cancellationToken);
-        if (await db.Set<Device>().Where(d => keys.Contains(d.Key)).ExecuteDeleteAsync(cancellationToken) == 0)
+        await outbox.CancelAsync(db, row => keys.Contains(row.DeviceKey), removal.Reason, cancellationToken);
+        if (await which.ExecuteDeleteAsync(cancellationToken) == 0)
         {
             return [];
         }
 
         var now = await clock.NowAsync(db, cancellationToken);
-        var records = gone.ConvertAll(d => audit.Note(db, now, actor, ActionOf(reason), d.Account, d.Id));
+        var records = gone.ConvertAll(d => audit.Record(db, now, actor, removal.Action, d.Account, d.Id));
         await db.SaveChangesAsync(cancellationToken);
         return records;
     }

@@ -4,11 +4,11 @@ internal static class DeviceServices
 {
     public static IServiceCollection AddDevices(this IServiceCollection services)
     {
-        services.AddSingleton<DeviceApps>();
         services.AddSingleton<RecentDevices>();
         services.AddSingleton<RegistrationWriter>();
         services.AddSingleton<DeviceRegistry>();
-        services.AddSingleton<DeviceEndpoints>();
+        services.AddSingleton<DeviceQueries>();
+        services.AddSingleton<Registrations>();
         return services;
     }
 }

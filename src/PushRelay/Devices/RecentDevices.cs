@@ -3,8 +3,8 @@ using System.Collections.Concurrent;
 namespace PushRelay.Devices;
 
 /// <summary>
-/// Devices as they were read a moment ago: what the ingest has just read, the dispatcher does not read again. As old as other processes'
-/// changes may take to be seen.
+/// Devices that were read in the last two seconds: what ingest has just read, dispatch does not read again. Changes of other processes are
+/// therefore seen at most two seconds late; changes of this process call <see cref="Forget"/>.
 /// </summary>
 internal sealed class RecentDevices(TimeProvider timers)
 {
@@ -13,7 +13,7 @@ internal sealed class RecentDevices(TimeProvider timers)
 
     private ConcurrentDictionary<Guid, (Device Device, long ReadAt)> recent = [];
 
-    // the generation before, so that a full one does not take with it what was read a moment ago
+    // the previous generation: when one is full, what was read a moment ago is still there
     private ConcurrentDictionary<Guid, (Device Device, long ReadAt)> older = [];
     private int counted;
 

@@ -1,20 +1,22 @@
+using PushRelay.Api;
 using PushRelay.Audit;
 using PushRelay.Push;
 
 namespace PushRelay.Devices;
 
-/// <summary>A valid registration: names normalised, tokens in the form that their network keeps.</summary>
+/// <summary>A checked registration: names normalised, tokens in the form that their network keeps.</summary>
 internal sealed record Registration
 {
     public required string Account { get; init; }
 
-    /// <summary>The app's own installation id; null: the relay makes one, or the token tells.</summary>
+    /// <summary>The app's own installation id; null: the relay makes one, or the token names a device that is there.</summary>
     public string? Id { get; init; }
 
     public required string Platform { get; init; }
 
-    /// <summary>As the network keeps and compares it.</summary>
     public required PushAddress Address { get; init; }
+
+    public required Lane Lane { get; init; }
 
     public string? Resource { get; init; }
 
@@ -25,24 +27,19 @@ internal sealed record Registration
     /// <summary>The token leaves every other account: a phone that changed hands.</summary>
     public bool Exclusive { get; init; } = true;
 
-    public Actor Actor { get; init; } = Actor.Relay;
+    public required Actor Actor { get; init; }
 
-    /// <summary>Asked with the device as it is, or null, before anything is changed; false changes nothing.</summary>
-    public Func<Device?, bool>? Precondition { get; init; }
+    /// <summary>Asked of the device as it is, in the transaction that changes it.</summary>
+    public ExpectedRevision Expected { get; init; } = ExpectedRevision.Any;
 }
 
-/// <summary>What a registration came to.</summary>
-internal abstract record RegistrationResult
+/// <summary>Why a device goes: as its cancelled deliveries say it, and as the audit says it.</summary>
+internal sealed record DeviceRemoval(string Reason, string Action)
 {
-    private RegistrationResult() { }
+    public static readonly DeviceRemoval Unregistered = new(Outbox.Reasons.DeviceRemoved, AuditActions.DeviceRemoved);
 
-    /// <param name="Device">As it is now.</param>
-    /// <param name="Created">It was not there before.</param>
-    public sealed record Done(Device Device, bool Created) : RegistrationResult;
+    /// <summary>Its token is another device's now.</summary>
+    public static readonly DeviceRemoval Moved = new(Outbox.Reasons.DeviceMoved, AuditActions.DeviceMoved);
 
-    /// <summary>The account has as many valid devices as it may have.</summary>
-    public sealed record LimitReached : RegistrationResult;
-
-    /// <summary><see cref="Registration.Precondition"/> said no.</summary>
-    public sealed record PreconditionFailed : RegistrationResult;
+    public static readonly DeviceRemoval WithItsAccount = new(Outbox.Reasons.AccountRemoved, AuditActions.AccountRemoved);
 }

@@ -100,7 +100,7 @@ internal sealed partial class Housekeeping(
         using var turn = await turns.TakeAsync(cancellationToken);
         await using var transaction = await db.Database.BeginTransactionAsync(cancellationToken);
         var before = await databaseClock.NowAsync(db, cancellationToken) - retention.Value.Deliveries;
-        await DeviceRegistry.NoteReachedAsync(db, before, PruneMax, cancellationToken);
+        await DeviceRegistry.RecordLastAcceptedAsync(db, OutboxQueue.LastAcceptedOfOldest(db, before, PruneMax), cancellationToken);
         var pruned = await OutboxQueue.PruneAsync(db, before, PruneMax, cancellationToken);
         await transaction.CommitAsync(cancellationToken);
         return pruned;

@@ -1,5 +1,6 @@
 using Microsoft.EntityFrameworkCore;
 using Microsoft.Extensions.Options;
+using PushRelay.Access;
 using PushRelay.Cluster;
 using PushRelay.Devices;
 using PushRelay.Ingest.Policy;
@@ -17,6 +18,7 @@ internal sealed partial class EventIngest(
     IDbContextFactory<RelayDb> databases,
     OutboxQueue outbox,
     DeviceRegistry registry,
+    AccountTokens tokens,
     DeliveryFactory factory,
     DatabaseClock clock,
     LeaseTable leases,
@@ -61,21 +63,15 @@ internal sealed partial class EventIngest(
 
     /// <summary>Tries again where another node's transaction crossed this one: then without claiming, which is what they clash
     /// over.</summary>
-    private async Task CommitTogetherAsync(IReadOnlyList<EventBatch> batches, LeaseTerm? term, CancellationToken cancellationToken)
-    {
-        for (var tries = 1; ; tries++)
-        {
-            try
+    private async Task CommitTogetherAsync(IReadOnlyList<EventBatch> batches, LeaseTerm? term, CancellationToken cancellationToken) =>
+        await DatabaseErrors.RetryClashesAsync(
+            async tries =>
             {
                 await CommitOnceAsync(batches, term, claim: tries == 1, cancellationToken);
-                return;
-            }
-            catch (Exception exception) when (tries < TriesMax && IsClash(exception))
-            {
-                // the next try sees what the other one did
-            }
-        }
-    }
+                return true;
+            },
+            TriesMax
+        );
 
     /// <summary>Finds the event that cannot be stored by committing each alone; the position moves behind the last.</summary>
     private async Task CommitOneByOneAsync(IReadOnlyList<EventBatch> batches, LeaseTerm? term, CancellationToken cancellationToken)
@@ -124,7 +120,7 @@ internal sealed partial class EventIngest(
             // :: Step 2: load what the events need, in few statements however many they are
             var positions = await StreamPositions.OfAsync(db, batches, cancellationToken);
             var pace = pacer.Begin();
-            var ingest = new IngestTransaction(db, now, outbox, registry, factory, pace, options.Value);
+            var ingest = new IngestTransaction(db, now, outbox, registry, tokens, factory, pace, options.Value);
             await ingest.LoadAsync([.. batches.SelectMany(b => b.Events)], cancellationToken);
 
             // :: Step 3: apply each event in its order, but no stanza twice
@@ -163,9 +159,6 @@ internal sealed partial class EventIngest(
 
     private static bool IsOfTheEvents(Exception exception) =>
         exception is not (OperationCanceledException or LeaseLostException) && DatabaseErrors.IsOfTheValues(exception);
-
-    private static bool IsClash(Exception exception) =>
-        exception is DbUpdateException or Npgsql.PostgresException { SqlState: "23505" or "40P01" or "40001" };
 
     [LoggerMessage(Level = LogLevel.Error, Message = "An event ({Kind}) of server {Server} cannot be stored and is skipped")]
     private partial void Skipped(Exception exception, string kind, string server);

@@ -1,5 +1,6 @@
 using System.Linq.Expressions;
 using Microsoft.EntityFrameworkCore;
+using PushRelay.Access;
 using PushRelay.Devices;
 using PushRelay.Ingest.Policy;
 using PushRelay.Outbox;
@@ -17,6 +18,7 @@ internal sealed class IngestTransaction(
     DateTimeOffset now,
     OutboxQueue outbox,
     DeviceRegistry registry,
+    AccountTokens tokens,
     DeliveryFactory factory,
     AlertPacer.Plan pace,
     AlertsOptions options
@@ -251,6 +253,7 @@ internal sealed class IngestTransaction(
     {
         await CancelAsync(account, _ => true, row => row.Account == account, Reasons.AccountRemoved, cancellationToken);
         await registry.RemoveAccountAsync(db, account, cancellationToken);
+        await tokens.RemoveAccountAsync(db, account, cancellationToken);
         removedAccounts.Add(account);
         unread.Clear(account);
     }

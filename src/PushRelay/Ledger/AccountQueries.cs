@@ -13,7 +13,7 @@ public sealed record AccountDetail(
     string State,
     int Unread,
     IReadOnlyList<AccountSession> Sessions,
-    IReadOnlyList<DeviceAnswer> Devices
+    IReadOnlyList<DeviceResponse> Devices
 );
 
 /// <summary>One XMPP session, as its server last reported it.</summary>
@@ -23,7 +23,7 @@ public sealed record AccountSession(string Resource, string State, bool Availabl
 internal sealed class AccountQueries(
     IDbContextFactory<RelayDb> databases,
     PresenceCopy presence,
-    DeviceRegistry registry,
+    DeviceQueries devices,
     ServedAccounts accounts
 )
 {
@@ -41,8 +41,6 @@ internal sealed class AccountQueries(
         }
 
         var (state, sessions) = await presence.OfAsync(ServedAccounts.ServerOf(name), name, cancellationToken);
-        var devices = await registry.ListAsync(name, null, DevicesMax, cancellationToken);
-        await registry.RecallReachedAsync(devices, cancellationToken);
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
         var unread = await db.Set<UnreadCount>().Where(u => u.Account == name).SumAsync(u => u.Count, cancellationToken);
         return new AccountDetail(
@@ -54,7 +52,7 @@ internal sealed class AccountQueries(
                     .OrderBy(s => s.Since)
                     .Select(s => new AccountSession(s.Resource, PresenceNames.Of(s.State), s.Available, s.Priority, s.Show, s.Since)),
             ],
-            [.. devices.Select(d => DeviceEndpoints.Answer(d, registry, accounts))]
+            await devices.OfAccountAsync(name, DevicesMax, cancellationToken)
         );
     }
 }

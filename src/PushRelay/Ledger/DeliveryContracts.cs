@@ -86,8 +86,3 @@ public sealed record DeliveryAttempt(
     [JsonPropertyName("apnsId"), JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public string? ProviderIdByOldName { get; init; }
 }
-
-/// <summary>A page of a list, newest first.</summary>
-/// <param name="Items">The deliveries.</param>
-/// <param name="Next">The cursor of the next page; null: this is the last.</param>
-public sealed record DeliveryPage(IReadOnlyList<DeliverySummary> Items, string? Next);

@@ -57,32 +57,31 @@ internal static partial class DeliveryEndpoints
         string deviceId,
         string? account,
         HttpContext http,
-        DeviceRegistry registry,
+        Caller caller,
+        DeviceQueries devices,
         TestAlerts alerts,
-        ServedAccounts accounts,
         RateLimits limits,
         CancellationToken cancellationToken
     )
     {
-        var (device, problem) = await DeviceEndpoints.FindAsync(deviceId, account, http, registry, accounts);
-        if (device is null)
+        var found = await devices.FindAsync(account, deviceId, caller, cancellationToken);
+        if (found is not DeviceResult.Done(var device, _))
         {
-            return problem!;
+            return DeviceEndpoints.Problem(found, http.Response);
         }
 
-        var caller = ApiCaller.Of(http);
         if (!caller.IsOperator && !limits.Tests.TryTake(device.Key.ToString("N"), out var wait))
         {
-            return ApiProblem.TooMany(http, wait);
+            return ApiProblem.TooMany(http.Response, wait);
         }
 
-        var delivery = await alerts.SendAsync(device, Idempotency.KeyOf(http), caller.ActorOf(http), cancellationToken);
+        var delivery = await alerts.SendAsync(device, Idempotency.KeyOf(http), caller.Actor, cancellationToken);
         return TypedResults.Accepted($"/v1/deliveries/{delivery.Id:D}", delivery);
     }
 
     private static async Task<Results<Accepted<DeliverySummary>, ProblemHttpResult>> RetryAsync(
         string id,
-        HttpContext http,
+        Caller caller,
         DeliveryRetries retries,
         CancellationToken cancellationToken
     )
@@ -92,7 +91,7 @@ internal static partial class DeliveryEndpoints
             return ApiProblem.NotFound();
         }
 
-        return await retries.RetryAsync(key, ApiCaller.Of(http).ActorOf(http), cancellationToken) switch
+        return await retries.RetryAsync(key, caller.Actor, cancellationToken) switch
         {
             RetryResult.Pending pending => TypedResults.Accepted($"/v1/deliveries/{id}", pending.Delivery),
             RetryResult.Refused refused => ApiProblem.Of(409, "not_retryable", "The delivery cannot be sent again.", refused.Why),
@@ -100,7 +99,7 @@ internal static partial class DeliveryEndpoints
         };
     }
 
-    private static async Task<Results<Ok<DeliveryPage>, ProblemHttpResult>> ListAsync(
+    private static async Task<Results<Ok<Page<DeliverySummary>>, ProblemHttpResult>> ListAsync(
         string? account,
         string? device,
         string? state,
@@ -108,15 +107,16 @@ internal static partial class DeliveryEndpoints
         string? to,
         string? cursor,
         string? limit,
-        HttpContext http,
+        Caller caller,
         DeliveryQueries deliveries,
         ServedAccounts accounts,
+        ListPages pages,
         CancellationToken cancellationToken
     )
     {
-        if (!ApiPage.TryParse(http, cursor, limit, out var page, out var problem))
+        if (!pages.TryRead("deliveries", caller.Account, cursor, limit, out var page, out var error))
         {
-            return problem;
+            return ApiProblem.Of(error);
         }
 
         DeliveryState? wanted = null;
@@ -133,14 +133,14 @@ internal static partial class DeliveryEndpoints
             wanted = parsed;
         }
 
-        if (!TryParseTime(from, "from", out var earliest, out problem) || !TryParseTime(to, "to", out var end, out problem))
+        if (!TryParseTime(from, "from", out var earliest, out var problem) || !TryParseTime(to, "to", out var end, out problem))
         {
             return problem;
         }
 
-        if (!ApiCaller.Of(http).TryNarrow(accounts, account, out var owner) || (device is not null && !DeviceRules.IsId(device)))
+        if (!caller.TryNarrow(accounts, account, out var owner) || (device is not null && !DeviceRules.IsId(device)))
         {
-            return TypedResults.Ok(new DeliveryPage([], null));
+            return TypedResults.Ok(new Page<DeliverySummary>([], null));
         }
 
         var filter = new DeliveryFilter
@@ -156,14 +156,13 @@ internal static partial class DeliveryEndpoints
 
     private static async Task<Results<Ok<DeliveryDetail>, ProblemHttpResult>> ShowAsync(
         string id,
-        HttpContext http,
+        Caller caller,
         DeliveryQueries deliveries,
         CancellationToken cancellationToken
     )
     {
         if (
-            !Guid.TryParseExact(id, "D", out var key)
-            || await deliveries.FindAsync(ApiCaller.Of(http).Account, key, cancellationToken) is not { } found
+            !Guid.TryParseExact(id, "D", out var key) || await deliveries.FindAsync(caller.Account, key, cancellationToken) is not { } found
         )
         {
             return ApiProblem.NotFound();

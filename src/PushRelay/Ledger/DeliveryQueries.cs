@@ -30,7 +30,7 @@ internal sealed class DeliveryQueries(IDbContextFactory<RelayDb> databases)
     private const string Accepted = "accepted";
 
     /// <summary>One page, newest first.</summary>
-    public async Task<DeliveryPage> ListAsync(DeliveryFilter filter, ApiPage page, CancellationToken cancellationToken)
+    public async Task<Page<DeliverySummary>> ListAsync(DeliveryFilter filter, PageRequest page, CancellationToken cancellationToken)
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
         var found = db.Set<Delivery>().AsNoTracking();
@@ -40,9 +40,8 @@ internal sealed class DeliveryQueries(IDbContextFactory<RelayDb> databases)
         found = filter.From is { } from ? found.Where(d => d.CreatedAt >= from) : found;
         found = filter.To is { } to ? found.Where(d => d.CreatedAt < to) : found;
         found = page.Before is { } before ? found.Where(d => d.Id.CompareTo(before) < 0) : found;
-        var rows = await found.OrderByDescending(d => d.Id).Take(page.Limit + 1).ToListAsync(cancellationToken);
-        var items = rows.Take(page.Limit).Select(DeliverySummary.Of).ToList();
-        return new DeliveryPage(items, rows.Count > items.Count ? page.After(items[^1].Id) : null);
+        var rows = await found.OrderByDescending(d => d.Id).Take(page.RowsToRead).ToListAsync(cancellationToken);
+        return page.Cut(rows, row => row.Id, DeliverySummary.Of);
     }
 
     /// <summary>One delivery with every attempt; null where there is none, or none of <paramref name="account"/> (null: of any).</summary>

@@ -60,17 +60,17 @@ internal sealed class DeliveryRetries(
         }
 
         var pending = await deliveries.SingleAsync(cancellationToken);
-        var record = audit.Note(
+        var record = audit.Record(
             db,
             await clock.NowAsync(db, cancellationToken),
             actor,
-            "delivery.retry",
+            AuditActions.DeliveryRetried,
             ended.Account,
             ended.Id.ToString("D")
         );
         await db.SaveChangesAsync(cancellationToken);
         await transaction.CommitAsync(cancellationToken);
-        audit.Tell(record);
+        audit.Log(record);
         outbox.Wake();
         return new RetryResult.Pending(DeliverySummary.Of(pending));
     }

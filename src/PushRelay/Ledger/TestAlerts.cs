@@ -39,12 +39,12 @@ internal sealed class TestAlerts(
         }
 
         await using var transaction = await db.Database.BeginTransactionAsync(cancellationToken);
-        var record = audit.Note(db, row.CreatedAt, actor, "device.test", device.Account, device.Id);
+        var record = audit.Record(db, row.CreatedAt, actor, AuditActions.DeviceTested, device.Account, device.Id);
         await db.SaveChangesAsync(cancellationToken);
         var appended = await outbox.AppendAsync(db, [row], claim: false, row.CreatedAt, cancellationToken);
         await transaction.CommitAsync(cancellationToken);
         await outbox.HandOverAsync(appended, cancellationToken);
-        audit.Tell(record);
+        audit.Log(record);
         outbox.Wake();
         // the same key at the same moment: the other's row is the one that is there
         return DeliverySummary.Of(await FindAsync(db, row, cancellationToken) ?? row);

@@ -1,4 +1,5 @@
 using PushRelay.Access;
+using PushRelay.Limits;
 using PushRelay.Xmpp;
 
 namespace PushRelay.Links;

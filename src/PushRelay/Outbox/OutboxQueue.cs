@@ -385,6 +385,42 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
                 ) > 0;
     }
 
+    /// <summary>When a push network last accepted an alert for each of these devices, as far as the ledger goes back.</summary>
+    public static async Task<IReadOnlyDictionary<Guid, DateTimeOffset>> LastAcceptedAsync(
+        RelayDb db,
+        IQueryable<DeliveryTarget> devices,
+        CancellationToken cancellationToken
+    )
+    {
+        var last = await devices
+            .Select(device => new
+            {
+                device.DeviceKey,
+                At = db.Set<Delivery>()
+                    .Where(d =>
+                        d.Account == device.Account
+                        && d.DeviceKey == device.DeviceKey
+                        && (d.State == DeliveryState.Accepted || d.State == DeliveryState.Received || d.State == DeliveryState.Opened)
+                    )
+                    .OrderByDescending(d => d.Id)
+                    .Select(d => d.SettledAt)
+                    .FirstOrDefault(),
+            })
+            .Where(device => device.At != null)
+            .ToListAsync(cancellationToken);
+        return last.ToDictionary(device => device.DeviceKey, device => device.At!.Value);
+    }
+
+    /// <summary>The same, of just the rows that <see cref="PruneAsync"/> would delete.</summary>
+    public static IQueryable<LastAccepted> LastAcceptedOfOldest(RelayDb db, DateTimeOffset before, int max) =>
+        db.Set<Delivery>()
+            .Where(d => d.SettledAt != null && d.SettledAt < before)
+            .OrderBy(d => d.Id)
+            .Take(max)
+            .Where(d => d.State == DeliveryState.Accepted || d.State == DeliveryState.Received || d.State == DeliveryState.Opened)
+            .GroupBy(d => d.DeviceKey)
+            .Select(device => new LastAccepted { DeviceKey = device.Key, At = device.Max(d => d.SettledAt) });
+
     /// <summary>Deletes rows that were settled before, their attempts with them: the oldest, at most <paramref name="max"/>.</summary>
     public static async Task<int> PruneAsync(RelayDb db, DateTimeOffset before, int max, CancellationToken cancellationToken)
     {
@@ -442,4 +478,20 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
 internal sealed record AppendedRows(List<ClaimedAlert> Claimed, IReadOnlyList<Delivery> Due)
 {
     public static readonly AppendedRows None = new([], []);
+}
+
+/// <summary>A device, as deliveries name it.</summary>
+internal sealed class DeliveryTarget
+{
+    public required string Account { get; init; }
+
+    public required Guid DeviceKey { get; init; }
+}
+
+/// <summary>When a push network last accepted an alert for a device.</summary>
+internal sealed class LastAccepted
+{
+    public required Guid DeviceKey { get; init; }
+
+    public required DateTimeOffset? At { get; init; }
 }

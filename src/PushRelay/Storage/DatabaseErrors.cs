@@ -68,7 +68,7 @@ internal static class DatabaseErrors
     /// <param name="wait">
     /// From the error and the number of the try that it ended: how long to wait before the next; null: give up, and throw it.
     /// </param>
-    /// <param name="clock">Times the waits.</param>
+    /// <param name="clock">For the waits.</param>
     /// <param name="cancellationToken">Ends a wait.</param>
     public static async Task<T> RetryAsync<T>(
         Func<int, Task<T>> action,
@@ -90,6 +90,17 @@ internal static class DatabaseErrors
             }
         }
     }
+
+    /// <summary>Runs a transaction again, at once, while it clashes with another node's.</summary>
+    /// <param name="action">Gets the number of the try, from 1.</param>
+    /// <param name="triesMax">Then the error is thrown.</param>
+    public static Task<T> RetryClashesAsync<T>(Func<int, Task<T>> action, int triesMax) =>
+        RetryAsync(
+            action,
+            (exception, tries) => tries < triesMax && IsClash(exception) ? TimeSpan.Zero : null,
+            TimeProvider.System,
+            CancellationToken.None
+        );
 
     private static IEnumerable<Exception> Causes(Exception exception)
     {

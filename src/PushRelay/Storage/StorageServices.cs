@@ -1,7 +1,6 @@
 using Microsoft.EntityFrameworkCore;
 using Microsoft.Extensions.Options;
 using Npgsql;
-using PushRelay.Audit;
 using PushRelay.Cluster;
 using PushRelay.Secrets;
 using PushRelay.Settings;
@@ -33,7 +32,6 @@ internal static class StorageServices
         services.AddSingleton<WriteGate>();
         services.AddSingleton<LeaseTable>();
         services.AddSingleton<IdSequence>();
-        services.AddSingleton<AuditTrail>();
         services.AddHealthChecks().AddCheck<StorageHealth>("database");
         services.AddSingleton<Doctor>().AddDoctor<StorageDoctor>();
         return services;

@@ -9,7 +9,7 @@ namespace PushRelay.Telemetry;
 /// </summary>
 internal static class HealthEndpoints
 {
-    public static void MapHealth(this IEndpointRouteBuilder routes)
+    public static void Map(IEndpointRouteBuilder routes)
     {
         routes.MapHealthChecks("/health/live", Options(_ => false)).AllowAnonymous();
         routes.MapHealthChecks("/health/ready", Options(_ => true)).AllowAnonymous();

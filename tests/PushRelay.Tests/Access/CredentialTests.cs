@@ -248,13 +248,13 @@ public abstract class CredentialContract : IAsyncLifetime
         Assert.Equal(
             [
                 "device.registered bob@example.com done 127.0.0.1",
-                "device.preferences bob@example.com done 127.0.0.1",
-                "device.test bob@example.com done 127.0.0.1",
+                "device.changed bob@example.com done 127.0.0.1",
+                "device.tested bob@example.com done 127.0.0.1",
                 "device.moved bob@example.com done 127.0.0.1",
                 "device.registered alice@example.com done 127.0.0.1",
                 "device.removed alice@example.com done 127.0.0.1",
-                "token.issue bob@example.com done 127.0.0.1",
-                "token.revoke bob@example.com done 127.0.0.1",
+                "token.issued bob@example.com done 127.0.0.1",
+                "token.revoked bob@example.com done 127.0.0.1",
             ],
             records
         );
@@ -274,7 +274,7 @@ public abstract class CredentialContract : IAsyncLifetime
         await relay.Get<AccessUpkeep>().RunOnceAsync(Token);
 
         Assert.Equal(0, await db.Set<AccountToken>().CountAsync(Token));
-        Assert.Equal(0, await db.Set<AuditRecord>().CountAsync(r => r.Action == "token.issue", Token));
+        Assert.Equal(0, await db.Set<AuditRecord>().CountAsync(r => r.Action == AuditActions.TokenIssued, Token));
     }
 }
 

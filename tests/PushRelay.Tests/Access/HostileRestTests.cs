@@ -13,7 +13,8 @@ namespace PushRelay.Tests.Access;
 public sealed class HostileRestTests(HostileRestTests.Bed bed) : IClassFixture<HostileRestTests.Bed>
 {
     private const string Good =
-        "\"account\":\"bob@example.com\",\"app\":\"com.example.chat\",\"platform\":\"apns\",\"token\":\"abababababababababababababababababababababababababababababababab\"";
+        "\"account\":\"bob@example.com\",\"app\":\"com.example.chat\",\"platform\":\"apns\","
+        + "\"token\":\"abababababababababababababababababababababababababababababababab\"";
 
     private readonly TestRelay relay = bed.Relay;
 
@@ -489,7 +490,7 @@ public sealed class HostileRestTests(HostileRestTests.Bed bed) : IClassFixture<H
 
         public async ValueTask InitializeAsync()
         {
-            Relay = await TestRelay.OpenAsync(null, "--Api:RateLimits:StrangersPerSecond=0", "--Api:RateLimits:FailuresPerMinute=0");
+            Relay = await TestRelay.OpenAsync(null, "--Api:RateLimits:AnonymousPerSecond=0", "--Api:RateLimits:FailuresPerMinute=0");
             await Relay.ServeAsync();
         }
 

@@ -3,9 +3,7 @@ using System.Text;
 using System.Text.Json.Nodes;
 using CsCheck;
 using Microsoft.AspNetCore.Http;
-using PushRelay.Access;
 using PushRelay.Api;
-using PushRelay.Apps;
 using PushRelay.Bridge;
 using PushRelay.Devices;
 using PushRelay.Tests.Xmpp;
@@ -121,20 +119,15 @@ public sealed class MutationTests : IAsyncLifetime
                 var registration = Read<DeviceRequest>(bytes);
                 if (registration is not null)
                 {
-                    var (taken, problem) = DeviceRules.Validate(
-                        null,
-                        registration,
-                        new ApiCaller("fuzz", null),
-                        relay.Get<DeviceApps>(),
-                        relay.Get<ServedAccounts>()
-                    );
-                    Assert.True(taken is null ^ problem is null);
-                    Assert.True(problem is null or { StatusCode: 400 });
+                    var request = registration.ToRegistration(null, ExpectedRevision.Any);
+                    var taken = relay.Get<Registrations>().Check(request, TestRelay.Operator, out var refusal);
+                    Assert.True(taken is null ^ refusal is null);
+                    Assert.True(refusal is null or DeviceResult.Invalid or DeviceResult.UnknownApp);
                 }
 
                 if (Read<JsonObject>(bytes) is { } patch)
                 {
-                    var errors = new Dictionary<string, string[]>();
+                    var errors = new Dictionary<string, string>();
                     var preferences = DevicePatch.Apply(patch, Bed, errors);
                     Assert.True(preferences is null ^ errors.Count == 0);
                     Assert.Equal(

@@ -313,7 +313,7 @@ public sealed partial class RouteTableTests(RouteTableTests.Bed bed) : IClassFix
             Relay = await TestRelay.OpenAsync(
                 null,
                 $"--Api:Jwt:SigningKey={JwtKey}",
-                "--Api:RateLimits:StrangersPerSecond=0",
+                "--Api:RateLimits:AnonymousPerSecond=0",
                 "--Api:RateLimits:FailuresPerMinute=0"
             );
             await Relay.ServeAsync();

@@ -59,7 +59,10 @@ public sealed class SimulatorTests
             .Select(field => new HeaderField(field.Key, field.Value))
             .ToList();
 
-        var refusal = RequestCheck.Check(new ApnsRequest("POST", fields[":path"], headers, body, body.Length, new Caller(1, null)), Topics);
+        var refusal = RequestCheck.Check(
+            new ApnsRequest("POST", fields[":path"], headers, body, body.Length, new ApnsCaller(1, null)),
+            Topics
+        );
 
         Assert.Equal(reason, refusal?.Reason);
         Assert.Equal(
@@ -76,7 +79,7 @@ public sealed class SimulatorTests
         List<HeaderField> headers = [new("apns-topic", ApnsBed.Topic), new("apns-priority", "10"), new("apns-priority", "5")];
 
         var refusal = RequestCheck.Check(
-            new ApnsRequest("POST", "/3/device/" + ApnsBed.Token(), headers, "{}"u8.ToArray(), 2, new Caller(1, null)),
+            new ApnsRequest("POST", "/3/device/" + ApnsBed.Token(), headers, "{}"u8.ToArray(), 2, new ApnsCaller(1, null)),
             Topics
         );
 
@@ -134,13 +137,13 @@ public sealed class SimulatorTests
         ]);
         var check = new CredentialCheck(new ApnsSimulatorOptions(), tokens);
         var now = DateTimeOffset.FromUnixTimeSeconds(1_795_388_000);
-        var caller = new Caller(1, null);
+        var caller = new ApnsCaller(1, null);
 
         Assert.Null(check.Check(Bearing(first, caller), now));
         Assert.Equal("UnrelatedKeyIdInToken", check.Check(Bearing(second, caller), now)?.Reason);
-        Assert.Null(check.Check(Bearing(second, new Caller(2, null)), now));
+        Assert.Null(check.Check(Bearing(second, new ApnsCaller(2, null)), now));
 
-        ApnsRequest Bearing(ApnsSigningKey key, Caller by) =>
+        ApnsRequest Bearing(ApnsSigningKey key, ApnsCaller by) =>
             new("POST", "/3/device/", [new HeaderField("authorization", "bearer " + key.Sign(now).Value)], default, 0, by);
     }
 
@@ -152,7 +155,7 @@ public sealed class SimulatorTests
         using var tokens = new TokenCheck([new ApnsSimulatorKey(ApnsBed.TeamId, ApnsBed.KeyId, pem)]);
         var check = new CredentialCheck(new ApnsSimulatorOptions { ProviderTokensMax = 1 }, tokens);
         var now = DateTimeOffset.FromUnixTimeSeconds(1_795_388_000);
-        var caller = new Caller(1, null);
+        var caller = new ApnsCaller(1, null);
         var (old, young) = (key.Sign(now), key.Sign(now.AddSeconds(5)));
 
         Assert.Null(check.Check(Bearing(old), now));

@@ -1,5 +1,6 @@
 using System.Net.Http.Json;
 using PushRelay.Access;
+using PushRelay.Api;
 using PushRelay.Audit;
 
 namespace PushRelay.Tests.Audit;
@@ -19,13 +20,13 @@ public sealed class AuditTests : IDisposable
     public async Task A_start_tells_which_settings_and_operator_keys_are_others_than_at_the_last_and_no_secret()
     {
         const string Secret = "another operator's key, long enough";
-        await NoteStartAsync();
-        var first = await NoteStartAsync();
+        await RecordStartAsync();
+        var first = await RecordStartAsync();
         Assert.Contains("operator_key.added tests", first);
         Assert.Contains("settings.changed Dispatch", first);
         Assert.Equal(first.Distinct(), first);
 
-        var second = await NoteStartAsync(
+        var second = await RecordStartAsync(
             "--Dispatch:MaxAttempts=3",
             "--Api:OperatorKeys:1:Name=backend",
             $"--Api:OperatorKeys:1:Key={Secret}"
@@ -36,7 +37,7 @@ public sealed class AuditTests : IDisposable
         );
 
         // the same name with another key is another key
-        var third = await NoteStartAsync(
+        var third = await RecordStartAsync(
             "--Dispatch:MaxAttempts=3",
             "--Api:OperatorKeys:1:Name=backend",
             $"--Api:OperatorKeys:1:Key={Secret}!"
@@ -62,7 +63,7 @@ public sealed class AuditTests : IDisposable
         relay.Advance(TimeSpan.FromMinutes(1));
         using var operators = relay.NewClient();
 
-        var records = (await operators.GetFromJsonAsync<AuditPage>("/v1/audit", Token))!.Items.Where(r =>
+        var records = (await operators.GetFromJsonAsync<Page<AuditResponse>>("/v1/audit", Token))!.Items.Where(r =>
             r.Action.EndsWith(".refused", StringComparison.Ordinal)
         );
 
@@ -97,7 +98,7 @@ public sealed class AuditTests : IDisposable
     }
 
     /// <returns>Action and first word of the target of all such records, oldest first.</returns>
-    private async Task<List<string>> NoteStartAsync(params string[] settings)
+    private async Task<List<string>> RecordStartAsync(params string[] settings)
     {
         await using var relay = await TestRelay.OpenAsync(
             null,
@@ -110,7 +111,7 @@ public sealed class AuditTests : IDisposable
         );
         // each start is later than the one before
         relay.Advance(TimeSpan.FromHours(++starts));
-        await relay.Get<SettingsAudit>().NoteAsync(Token);
+        await relay.Get<AccessUpkeep>().RecordSettingsAsync(Token);
         var records = await relay.Get<AuditTrail>().ListAsync(null, null, 200, Token);
         Assert.All(
             records,

@@ -207,7 +207,7 @@ public sealed class CommandTests : IAsyncLifetime
             ],
             records.Reverse().Where(r => r.Action == "command.refused").Select(r => (r.Address, r.Account, r.Target, r.Result))
         );
-        Assert.Equal(5, records.Count(r => r.Action == "token.issue"));
+        Assert.Equal(5, records.Count(r => r.Action == AuditActions.TokenIssued));
     }
 
     [Theory]

@@ -133,13 +133,10 @@ public abstract class DeviceRegistryContract : IAsyncLifetime
         var results = await Task.WhenAll(
             Enumerable
                 .Range(0, 40)
-                .Select(i => relay.Devices.RegisterAsync(TestRelay.NewRegistration(TestRelay.Bob) with { Id = $"phone-{i}" }, Token))
+                .Select(i => relay.RegisterAsync(TestRelay.NewRegistration(TestRelay.Bob) with { Id = $"phone-{i}" }, Token))
         );
 
-        Assert.Equal(
-            (20, 20),
-            (results.OfType<RegistrationResult.Done>().Count(), results.OfType<RegistrationResult.LimitReached>().Count())
-        );
+        Assert.Equal((20, 20), (results.OfType<DeviceResult.Done>().Count(), results.OfType<DeviceResult.LimitReached>().Count()));
         Assert.Equal(20, (await ListAsync(TestRelay.Bob)).Count);
     }
 
@@ -150,7 +147,7 @@ public abstract class DeviceRegistryContract : IAsyncLifetime
         await gone.CancelAsync();
         var registration = TestRelay.NewRegistration(Carol);
 
-        var away = relay.Devices.RegisterAsync(registration, gone.Token);
+        var away = relay.RegisterAsync(registration, gone.Token);
         var device = await relay.RegisterAsync();
 
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => away);
@@ -163,7 +160,7 @@ public abstract class DeviceRegistryContract : IAsyncLifetime
         var token = TestRelay.NewToken();
         await relay.RegisterAsync(token: token);
 
-        await relay.Devices.RegisterAsync(TestRelay.NewRegistration(Carol, token) with { Exclusive = false }, Token);
+        await relay.RegisterAsync(TestRelay.NewRegistration(Carol, token) with { Exclusive = false }, Token);
 
         Assert.Single(await ListAsync(TestRelay.Bob));
         Assert.Single(await ListAsync(Carol));
@@ -187,8 +184,8 @@ public abstract class DeviceRegistryContract : IAsyncLifetime
         var device = await relay.RegisterAsync();
         await SendAsync(TestRelay.Bob);
 
-        Assert.True(await relay.Devices.RemoveAsync(device.Key, Actor.Relay, Token));
-        Assert.False(await relay.Devices.RemoveAsync(device.Key, Actor.Relay, Token));
+        Assert.True(await relay.Devices.RemoveAsync(device, Actor.Relay, Token));
+        Assert.False(await relay.Devices.RemoveAsync(device, Actor.Relay, Token));
 
         var row = Assert.Single(await relay.RowsAsync());
         Assert.Equal((DeliveryState.Cancelled, Reasons.DeviceRemoved), (row.State, row.Reason));
@@ -253,7 +250,7 @@ public abstract class DeviceRegistryContract : IAsyncLifetime
         await Task.WhenAll(
             Enumerable
                 .Range(0, DeviceRegistry.DevicesPerAccountMax + 8)
-                .Select(_ => Task.Run(() => relay.Devices.RegisterAsync(TestRelay.NewRegistration(TestRelay.Bob), Token)))
+                .Select(_ => Task.Run(() => relay.RegisterAsync(TestRelay.NewRegistration(TestRelay.Bob), Token)))
         );
 
         Assert.Equal(DeviceRegistry.DevicesPerAccountMax, (await ListAsync(TestRelay.Bob)).Count);
@@ -267,11 +264,11 @@ public abstract class DeviceRegistryContract : IAsyncLifetime
             await relay.RegisterAsync();
         }
 
-        Assert.IsType<RegistrationResult.LimitReached>(await relay.Devices.RegisterAsync(TestRelay.NewRegistration(TestRelay.Bob), Token));
+        Assert.IsType<DeviceResult.LimitReached>(await relay.RegisterAsync(TestRelay.NewRegistration(TestRelay.Bob), Token));
 
         var oldest = (await ListAsync(TestRelay.Bob))[^1];
         await relay.Devices.InvalidateAsync(oldest, "Unregistered", null, Token);
-        Assert.IsType<RegistrationResult.Done>(await relay.Devices.RegisterAsync(TestRelay.NewRegistration(TestRelay.Bob), Token));
+        Assert.IsType<DeviceResult.Done>(await relay.RegisterAsync(TestRelay.NewRegistration(TestRelay.Bob), Token));
         Assert.DoesNotContain(await ListAsync(TestRelay.Bob), d => d.Key == oldest.Key);
     }
 

@@ -309,7 +309,7 @@ public abstract class AppCircuitsContract : IAsyncLifetime
     private protected async Task<string> RegisterAsync(string account, string app, string environment = "production")
     {
         var token = TestRelay.NewToken();
-        await relay.Devices.RegisterAsync(TestRelay.NewRegistration(account, token, app: app, environment: environment), Token);
+        await relay.RegisterAsync(TestRelay.NewRegistration(account, token, app: app, environment: environment), Token);
         return token;
     }
 

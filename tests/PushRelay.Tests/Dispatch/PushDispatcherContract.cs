@@ -276,7 +276,7 @@ public abstract class PushDispatcherContract : IAsyncLifetime
     public async Task A_call_rings_over_PushKit_where_the_device_has_a_token_for_it()
     {
         var voip = TestRelay.NewToken();
-        await relay.Devices.RegisterAsync(TestRelay.NewRegistration(TestRelay.Bob, callToken: voip, environment: "sandbox"), Token);
+        await relay.RegisterAsync(TestRelay.NewRegistration(TestRelay.Bob, callToken: voip, environment: "sandbox"), Token);
 
         await relay.CommitMessageAsync(null, m => m with { Class = EventClass.Call, CallId = "c1" });
 
@@ -292,7 +292,7 @@ public abstract class PushDispatcherContract : IAsyncLifetime
     public async Task A_dead_token_for_calls_leaves_the_alerts_and_the_call_comes_as_one()
     {
         var token = TestRelay.NewToken();
-        var registered = await relay.Devices.RegisterAsync(TestRelay.NewRegistration(TestRelay.Bob, token, TestRelay.NewToken()), Token);
+        var registered = await relay.RegisterAsync(TestRelay.NewRegistration(TestRelay.Bob, token, TestRelay.NewToken()), Token);
         apns.AnswerNext(
             new ScriptRule
             {
@@ -309,7 +309,7 @@ public abstract class PushDispatcherContract : IAsyncLifetime
         Assert.Equal(token, apns.Received[1].DeviceToken);
         Assert.Equal(
             DeviceStatus.Active,
-            (await relay.Devices.FindAsync(null, Assert.IsType<RegistrationResult.Done>(registered).Device.Id, Token))[0].Status
+            (await relay.Devices.FindAsync(null, Assert.IsType<DeviceResult.Done>(registered).Device.Id, Token))[0].Status
         );
     }
 

@@ -362,8 +362,8 @@ public abstract class EventIngestContract : IAsyncLifetime
     public async Task A_removed_account_loses_its_devices_and_what_is_pending()
     {
         await relay.RegisterAsync();
-        await relay.Get<AccountTokens>().TryIssue(TestRelay.Bob, new Actor("tests", null), out _, Token)!;
-        await relay.Get<AccountTokens>().TryIssue(TestRelay.Alice, new Actor("tests", null), out _, Token)!;
+        await relay.IssueTokenAsync(TestRelay.Bob);
+        await relay.IssueTokenAsync(TestRelay.Alice);
         await CommitAsync(Message("hello"), new RelayEvent.AccountRemoved(TestRelay.Bob, relay.Clock.GetUtcNow()), Message("too late"));
 
         var rows = await relay.RowsAsync();
@@ -547,7 +547,7 @@ public abstract class EventIngestContract : IAsyncLifetime
     {
         var phone = await relay.RegisterAsync();
         await relay.RegisterAsync();
-        Assert.True(await relay.Devices.RemoveAsync(phone.Key, new Actor("tests", null), Token));
+        Assert.True(await relay.Devices.RemoveAsync(phone, new Actor("tests", null), Token));
 
         await CommitAsync(Message("hello") with { OnlyDevice = phone.Key }, Message("to all"));
 

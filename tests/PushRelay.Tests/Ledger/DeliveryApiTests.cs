@@ -1,8 +1,6 @@
 using System.Net;
 using System.Text.Json.Nodes;
 using Microsoft.EntityFrameworkCore;
-using PushRelay.Access;
-using PushRelay.Audit;
 using PushRelay.Outbox;
 
 namespace PushRelay.Tests.Ledger;
@@ -135,7 +133,7 @@ public sealed class DeliveryApiTests : IAsyncLifetime
         }
 
         var next = (string)JsonNode.Parse(await client.GetStringAsync("/v1/deliveries?limit=1", Token))!["next"]!;
-        var (token, _) = await relay.Get<AccountTokens>().TryIssue(TestRelay.Bob, new Actor("tests", null), out _, Token)!;
+        var (token, _) = await relay.IssueTokenAsync(TestRelay.Bob);
         using var bob = new HttpClient { BaseAddress = relay.Address };
         bob.DefaultRequestHeaders.Authorization = new("Bearer", token);
         var changed = (next[0] == 'A' ? 'B' : 'A') + next[1..];

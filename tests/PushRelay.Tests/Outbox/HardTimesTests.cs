@@ -3,6 +3,7 @@ using Microsoft.EntityFrameworkCore;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Options;
 using Npgsql;
+using PushRelay.Access;
 using PushRelay.Apns.Simulator;
 using PushRelay.Cluster;
 using PushRelay.Dispatch;
@@ -384,6 +385,7 @@ public sealed class HardTimesTests(PostgreSqlServer server)
             relay.Get<IDbContextFactory<RelayDb>>(),
             relay.Outbox,
             relay.Devices,
+            relay.Get<AccountTokens>(),
             new DeliveryFactory(relay.MasterKey, new IdSequence(), relay.Get<IOptions<AlertsOptions>>()),
             relay.Get<DatabaseClock>(),
             relay.Get<LeaseTable>(),

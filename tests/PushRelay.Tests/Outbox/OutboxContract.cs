@@ -411,9 +411,8 @@ public abstract class OutboxContract : IAsyncLifetime
 
         async Task<DateTimeOffset?> ReachedAsync()
         {
-            var known = await relay.Devices.FindAsync(null, device.Id, Token);
-            await relay.Devices.RecallReachedAsync(known, Token);
-            return known[0].LastAcceptedAt;
+            var known = Assert.Single(await relay.Devices.FindAsync(null, device.Id, Token));
+            return (await relay.Get<DeviceQueries>().ShowAsync(known, Token)).LastAcceptedAt;
         }
     }
 

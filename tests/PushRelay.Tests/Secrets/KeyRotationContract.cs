@@ -61,7 +61,10 @@ public abstract class KeyRotationContract : IDisposable
         {
             Assert.Equal(bob.Key, (await after.RegisterAsync(token: bobs)).Key);
             Assert.Equal("hello", AlertContent.Open(after.MasterKey, Assert.Single(await after.RowsAsync())).Body);
-            var record = Assert.Single(await after.Get<AuditTrail>().ListAsync(null, null, 100, Token), r => r.Action == "key.rotate");
+            var record = Assert.Single(
+                await after.Get<AuditTrail>().ListAsync(null, null, 100, Token),
+                r => r.Action == AuditActions.KeyRotated
+            );
             Assert.Equal(
                 ($"user {Environment.UserName}", Environment.MachineName, AuditTrail.Done),
                 (record.Actor, record.Address, record.Result)
@@ -97,7 +100,7 @@ public abstract class KeyRotationContract : IDisposable
         }
 
         Assert.Equal(1, await RotateAsync("node"));
-        Assert.DoesNotContain(await relay.Get<AuditTrail>().ListAsync(null, null, 100, Token), r => r.Action == "key.rotate");
+        Assert.DoesNotContain(await relay.Get<AuditTrail>().ListAsync(null, null, 100, Token), r => r.Action == AuditActions.KeyRotated);
     }
 
     private protected abstract Task<string?> DatabaseAsync();

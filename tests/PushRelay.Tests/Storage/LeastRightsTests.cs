@@ -1,7 +1,5 @@
 using Microsoft.EntityFrameworkCore;
 using Npgsql;
-using PushRelay.Access;
-using PushRelay.Audit;
 using PushRelay.Dispatch;
 using PushRelay.Outbox;
 using PushRelay.Push;
@@ -39,7 +37,7 @@ public sealed class LeastRightsTests(PostgreSqlServer server)
         var rooms = new Dictionary<Lane, int> { [TestRelay.Lane] = 10 };
         var claimed = Assert.Single(await relay.Outbox.ClaimAsync(rooms, TimeSpan.FromSeconds(30), TimeSpan.Zero, Token));
         Assert.Empty(await relay.Outbox.SettleAsync([new SettledAlert(claimed, new Settlement.Accepted(), null)], Token));
-        await relay.Get<AccountTokens>().TryIssue(TestRelay.Bob, new Actor("tests", null), out _, Token)!;
+        await relay.IssueTokenAsync(TestRelay.Bob);
         await relay.Get<AppCircuits>().ShareAsync(Token);
         relay.Advance(TimeSpan.FromHours(2));
         await relay.Get<Housekeeping>().SweepAsync(Token);

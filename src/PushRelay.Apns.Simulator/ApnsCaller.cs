@@ -3,7 +3,7 @@ using System.Security.Cryptography.X509Certificates;
 namespace PushRelay.Apns.Simulator;
 
 /// <summary>Who is at the other end of a connection, as far as is known. Touched by one request of the connection at a time.</summary>
-internal sealed class Caller(int connection, X509Certificate2? certificate)
+internal sealed class ApnsCaller(int connection, X509Certificate2? certificate)
 {
     /// <summary>Counted from 1.</summary>
     public int Connection { get; } = connection;

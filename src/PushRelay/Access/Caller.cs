@@ -4,20 +4,27 @@ using PushRelay.Audit;
 
 namespace PushRelay.Access;
 
-/// <summary>Who makes a request: an operator, who acts on every account served, or one account.</summary>
+/// <summary>Who asks, over whichever door: an operator, who acts on every account served, or one account.</summary>
 /// <param name="Name">As audit and log call it: an operator key's name, or how an account proved itself.</param>
 /// <param name="Account">Null: an operator.</param>
-internal sealed record ApiCaller(string Name, string? Account)
+/// <param name="Address">The peer's, where there is one.</param>
+internal sealed record Caller(string Name, string? Account, string? Address)
 {
     private const string AccountClaim = "pushrelay:account";
 
     public bool IsOperator => Account is null;
 
-    public static ApiCaller Of(HttpContext context) => Of(context.User);
+    /// <summary>As the audit keeps it.</summary>
+    public Actor Actor => new(Name, Address);
 
-    public static ApiCaller Of(ClaimsPrincipal user) => new(user.Identity?.Name ?? "", user.FindFirstValue(AccountClaim));
+    public static Caller Of(HttpContext context) =>
+        new(context.User.Identity?.Name ?? "", AccountOf(context.User), context.Connection.RemoteIpAddress?.ToString());
 
-    public Actor ActorOf(HttpContext context) => new(Name, context.Connection.RemoteIpAddress?.ToString());
+    /// <summary>A route's handler has it as a parameter.</summary>
+    public static ValueTask<Caller?> BindAsync(HttpContext context) => ValueTask.FromResult<Caller?>(Of(context));
+
+    /// <returns>Null: an operator's.</returns>
+    public static string? AccountOf(ClaimsPrincipal user) => user.FindFirstValue(AccountClaim);
 
     public static ClaimsPrincipal Principal(string scheme, string name, string? account)
     {
@@ -31,7 +38,7 @@ internal sealed record ApiCaller(string Name, string? Account)
     }
 
     /// <summary>Whose resources a request means that names <paramref name="account"/>, or none.</summary>
-    /// <param name="accounts">Tells the served ones.</param>
+    /// <param name="accounts">The served ones.</param>
     /// <param name="account">As the request has it.</param>
     /// <param name="owner">Null: everybody's (operators only).</param>
     /// <returns>False: nobody's that this caller can see.</returns>

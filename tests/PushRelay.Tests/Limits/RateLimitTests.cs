@@ -1,9 +1,9 @@
 using System.Globalization;
 using System.Net;
 using Microsoft.Extensions.Time.Testing;
-using PushRelay.Access;
+using PushRelay.Limits;
 
-namespace PushRelay.Tests.Access;
+namespace PushRelay.Tests.Limits;
 
 public sealed class RateLimitTests
 {

@@ -1,0 +1,128 @@
+using System.Buffers.Text;
+using Microsoft.EntityFrameworkCore;
+using PushRelay.Access;
+using PushRelay.Api;
+using PushRelay.Apps;
+using PushRelay.Outbox;
+using PushRelay.Push;
+using PushRelay.Secrets;
+using PushRelay.Storage;
+
+namespace PushRelay.Devices;
+
+/// <summary>Finds devices and shows them, to REST, the command line and pages alike; whoever asks sees only what is theirs.</summary>
+internal sealed class DeviceQueries(
+    DeviceRegistry registry,
+    ServedAccounts accounts,
+    MasterKey masterKey,
+    IDbContextFactory<RelayDb> databases
+)
+{
+    private const int SecretBytes = 18;
+
+    /// <summary>The device that a caller means.</summary>
+    /// <param name="account">Whose; null: the caller's own, for an operator the only account with such a device.</param>
+    /// <param name="id">As the outside knows it.</param>
+    /// <param name="caller">Who asks.</param>
+    /// <param name="cancellationToken">Stops the query.</param>
+    /// <returns>Done, NotFound, or Invalid where the account is needed.</returns>
+    public async Task<DeviceResult> FindAsync(string? account, string id, Caller caller, CancellationToken cancellationToken)
+    {
+        if (!DeviceRules.IsId(id) || !caller.TryNarrow(accounts, account, out var owner))
+        {
+            return new DeviceResult.NotFound();
+        }
+
+        return await registry.FindAsync(owner, id, cancellationToken) switch
+        {
+            [] => new DeviceResult.NotFound(),
+            [var device] => new DeviceResult.Done(device, Created: false),
+            _ => new DeviceResult.Invalid(
+                new Dictionary<string, string>
+                {
+                    ["account"] = "is needed: several accounts have a device with this id (?account=bob@example.com)",
+                }
+            ),
+        };
+    }
+
+    /// <summary>Newest first.</summary>
+    /// <param name="account">Whose; null: the caller's own, for an operator everybody's.</param>
+    /// <param name="caller">Who asks.</param>
+    /// <param name="page">Which part.</param>
+    /// <param name="cancellationToken">Stops the query.</param>
+    /// <returns>Empty for an account that this caller cannot see.</returns>
+    public async Task<Page<DeviceResponse>> ListAsync(string? account, Caller caller, PageRequest page, CancellationToken cancellationToken)
+    {
+        if (!caller.TryNarrow(accounts, account, out var owner))
+        {
+            return new Page<DeviceResponse>([], null);
+        }
+
+        var devices = await registry.ListAsync(owner, page.Before, page.RowsToRead, cancellationToken);
+        var accepted = await LastAcceptedAsync(devices, cancellationToken);
+        return page.Cut(devices, d => d.Key, d => Show(d, accepted));
+    }
+
+    /// <summary>An account's devices, newest first.</summary>
+    public async Task<IReadOnlyList<DeviceResponse>> OfAccountAsync(string account, int limit, CancellationToken cancellationToken)
+    {
+        var devices = await registry.ListAsync(account, null, limit, cancellationToken);
+        var accepted = await LastAcceptedAsync(devices, cancellationToken);
+        return [.. devices.Select(d => Show(d, accepted))];
+    }
+
+    /// <summary>The device as everybody who may see it sees it.</summary>
+    public async Task<DeviceResponse> ShowAsync(Device device, CancellationToken cancellationToken) =>
+        Show(device, await LastAcceptedAsync([device], cancellationToken));
+
+    /// <summary>A device that is new: nothing was ever sent to it.</summary>
+    public DeviceResponse ShowNew(Device device) => Show(device, new Dictionary<Guid, DateTimeOffset>());
+
+    private async Task<IReadOnlyDictionary<Guid, DateTimeOffset>> LastAcceptedAsync(
+        IReadOnlyList<Device> devices,
+        CancellationToken cancellationToken
+    )
+    {
+        await using var db = await databases.CreateDbContextAsync(cancellationToken);
+        var keys = devices.Select(d => d.Key).ToList();
+        return await OutboxQueue.LastAcceptedAsync(
+            db,
+            db.Set<Device>().Where(d => keys.Contains(d.Key)).Select(d => new DeliveryTarget { Account = d.Account, DeviceKey = d.Key }),
+            cancellationToken
+        );
+    }
+
+    private DeviceResponse Show(Device device, IReadOnlyDictionary<Guid, DateTimeOffset> accepted) =>
+        new(
+            device.Id,
+            device.Account,
+            device.App,
+            device.Platform,
+            device.Tokens.Hint(Channels.Alert)!,
+            device.Environment,
+            device.Tokens.Hint(Channels.Call),
+            device.Resource,
+            device.Locale,
+            device.TimeZone,
+            device.Preferences?.Preview is { } preview ? EnumName.Of(preview) : null,
+            device.Preferences?.Muted,
+            Show(device.Preferences?.QuietHours),
+            EnumName.Of(device.Status),
+            device.StatusReason,
+            new DevicePush(accounts.ComponentOf(device.Account), device.Node, SecretOf(device.Node)),
+            device.CreatedAt,
+            device.UpdatedAt,
+            accepted.TryGetValue(device.Key, out var at) ? at : device.LastAcceptedAt,
+            device.LastReceivedAt
+        )
+        {
+            Revision = device.RevisionName,
+        };
+
+    private static QuietHoursResponse? Show(QuietHours? hours) =>
+        hours is null ? null : new QuietHoursResponse(QuietHours.Write(hours.From), QuietHours.Write(hours.To), hours.TimeZone);
+
+    /// <summary>The XEP-0357 publish option <c>secret</c> of a node; known to whoever holds the master key, stored nowhere.</summary>
+    private string SecretOf(string node) => Base64Url.EncodeToString(masterKey.Mac("node secret", node).AsSpan(0, SecretBytes));
+}
