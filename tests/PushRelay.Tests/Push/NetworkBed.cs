@@ -21,7 +21,10 @@ internal sealed class NetworkBed : IAsyncDisposable
         var folder = Directory.CreateTempSubdirectory("pushrelay-network-").FullName;
         try
         {
-            return new NetworkBed(folder, await TestRelay.OpenAsync(null, [.. Settings(folder, server), .. settings]));
+            var relay = await TestRelay.OpenAsync(null, [.. Settings(folder, server), .. settings]);
+            // the networks of the rig judge ages by the real time
+            relay.Clock.SetUtcNow(TimeProvider.System.GetUtcNow());
+            return new NetworkBed(folder, relay);
         }
         catch
         {
