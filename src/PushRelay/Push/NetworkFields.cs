@@ -1,48 +1,52 @@
 using PushRelay.Push.Encryption;
+using PushRelay.Push.WebPush;
 
 namespace PushRelay.Push;
 
 /// <summary>What registrations for different networks have in common, by the names of the REST interface.</summary>
 internal static class NetworkFields
 {
-    /// <summary>What no network but those that have it takes, and the keys for sealed alerts where they are wrong.</summary>
+    public const string EnvironmentRefused = "is for platforms \"apns\" and \"jpush\" only";
+
+    /// <summary>What the registration brings that this network does not have, and the keys for sealed alerts where they are wrong.</summary>
     public static Dictionary<string, string> Refusals(PushAddress address, bool mayHaveCalls, bool mayHaveEnvironment)
     {
-        var errors = new Dictionary<string, string>(StringComparer.Ordinal);
-        if (!mayHaveCalls && address.Tokens.ContainsKey(Channels.Call))
+        var (given, errors) = (address.Tokens, new Dictionary<string, string>(StringComparer.Ordinal));
+        if (!mayHaveCalls && given.ContainsKey(Channels.Call))
         {
             errors["voipToken"] = "is for platform \"apns\" only";
         }
 
         if (!mayHaveEnvironment && address.Environment is not null)
         {
-            errors["environment"] = "is for platforms \"apns\" and \"jpush\" only";
+            errors["environment"] = EnvironmentRefused;
         }
 
-        CheckKeys(address, "encryption", isNeeded: false, errors);
+        if (given.Keys.Any(key => key.StartsWith(SubscriptionFields.Subscription, StringComparison.Ordinal)))
+        {
+            errors[SubscriptionFields.Subscription] = "is for platform \"webpush\" only";
+        }
+
+        if (given.ContainsKey(Channels.PublicKey) || given.ContainsKey(Channels.Auth))
+        {
+            var keys = given.Where(t => t.Key is Channels.PublicKey or Channels.Auth).ToDictionary(t => $"encryption.{t.Key}", t => t.Value);
+            CheckKeys(keys, "encryption.p256dh", "encryption.auth", errors);
+        }
+
         return errors;
     }
 
-    /// <summary>RFC 8291's two keys.</summary>
-    /// <param name="field">That holds them.</param>
-    /// <param name="isNeeded">They may not be absent together.</param>
-    public static void CheckKeys(PushAddress address, string field, bool isNeeded, Dictionary<string, string> errors)
+    /// <summary>RFC 8291's two keys, by the fields that hold them.</summary>
+    public static void CheckKeys(IReadOnlyDictionary<string, string> given, string point, string auth, Dictionary<string, string> errors)
     {
-        var point = address.Tokens.GetValueOrDefault(Channels.PublicKey);
-        var auth = address.Tokens.GetValueOrDefault(Channels.Auth);
-        if (point is null && auth is null && !isNeeded)
+        if (!ReceiverKeys.IsPoint(given.GetValueOrDefault(point)))
         {
-            return;
+            errors[point] = given.ContainsKey(point) ? ReceiverKeys.PointMust : "is missing";
         }
 
-        if (!ReceiverKeys.IsPoint(point))
+        if (!ReceiverKeys.IsAuth(given.GetValueOrDefault(auth)))
         {
-            errors[$"{field}.p256dh"] = point is null ? "is missing" : ReceiverKeys.PointMust;
-        }
-
-        if (!ReceiverKeys.IsAuth(auth))
-        {
-            errors[$"{field}.auth"] = auth is null ? "is missing" : ReceiverKeys.AuthMust;
+            errors[auth] = given.ContainsKey(auth) ? ReceiverKeys.AuthMust : "is missing";
         }
     }
 

@@ -2,6 +2,7 @@ using PushRelay.Devices;
 using PushRelay.Dispatch;
 using PushRelay.Outbox;
 using PushRelay.Push;
+using PushRelay.Push.WebPush;
 using PushRelay.Rig.Networks;
 using PushRelay.Tests.Push;
 using PushRelay.Tests.Storage;
@@ -261,15 +262,15 @@ public sealed class WebPushDispatchTests : NetworkDispatchContract
     private protected override RegistrationRequest NewDevice(NetworkServer server, string account)
     {
         var subscription = ((WebPushSimulator)server).Subscribe();
-        var request = TestRelay.NewRegistration(account, subscription.Endpoint.AbsoluteUri);
-        return request with
+        return TestRelay.NewRegistration(account) with
         {
             Platform = "webpush",
             Environment = null,
-            Tokens = new Dictionary<string, string>(request.Tokens)
+            Tokens = new Dictionary<string, string>
             {
-                [Channels.PublicKey] = subscription.Subscriber.P256dh,
-                [Channels.Auth] = subscription.Subscriber.Auth,
+                [SubscriptionFields.Endpoint] = subscription.Endpoint.AbsoluteUri,
+                [SubscriptionFields.PublicKey] = subscription.Subscriber.P256dh,
+                [SubscriptionFields.Auth] = subscription.Subscriber.Auth,
             },
         };
     }

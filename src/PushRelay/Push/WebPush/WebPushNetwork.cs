@@ -48,33 +48,61 @@ internal sealed class WebPushNetwork : IPushNetwork, IDisposable
 
     public TokenCheck Check(PushAddress address)
     {
-        var errors = new Dictionary<string, string>(StringComparer.Ordinal);
-        if (address.Tokens.ContainsKey(Channels.Call))
+        var (given, errors) = (address.Tokens, new Dictionary<string, string>(StringComparer.Ordinal));
+        foreach (
+            var (channel, field) in (ReadOnlySpan<(string, string)>)
+                [(Channels.Alert, "token"), (Channels.Call, "voipToken"), (Channels.PublicKey, "encryption"), (Channels.Auth, "encryption")]
+        )
         {
-            errors["voipToken"] = "is for platform \"apns\" only";
+            if (given.ContainsKey(channel))
+            {
+                errors[field] = "is not for platform \"webpush\", whose subscription has all that is needed";
+            }
         }
 
         if (address.Environment is not null)
         {
-            errors["environment"] = "is for platforms \"apns\" and \"jpush\" only";
+            errors["environment"] = NetworkFields.EnvironmentRefused;
         }
 
-        NetworkFields.CheckKeys(address, "subscription.keys", isNeeded: true, errors);
-        if (!PushEndpoint.TryRead(address.Tokens.GetValueOrDefault(Channels.Alert), out var endpoint))
+        if (!given.Keys.Any(key => key.StartsWith(SubscriptionFields.Subscription, StringComparison.Ordinal)))
         {
-            errors["subscription.endpoint"] = address.Tokens.ContainsKey(Channels.Alert) ? PushEndpoint.Must : "is missing";
+            errors[SubscriptionFields.Subscription] = "is missing";
+            return new TokenCheck.Refused(errors);
+        }
+
+        NetworkFields.CheckKeys(given, SubscriptionFields.PublicKey, SubscriptionFields.Auth, errors);
+        if (!PushEndpoint.TryRead(given.GetValueOrDefault(SubscriptionFields.Endpoint), out var endpoint))
+        {
+            errors[SubscriptionFields.Endpoint] = given.ContainsKey(SubscriptionFields.Endpoint) ? PushEndpoint.Must : "is missing";
         }
         else if (senders.TryGetValue(address.App, out var sender) && !endpoint.IsAmong(sender.AllowedHosts))
         {
-            errors["subscription.endpoint"] = "is of a push service that is not among setting AllowedHosts";
+            errors[SubscriptionFields.Endpoint] = "is of a push service that is not among setting AllowedHosts";
         }
 
-        if (address.Tokens.TryGetValue(Channels.Expires, out var expires) && Instant(expires) is null)
+        if (given.TryGetValue(SubscriptionFields.Expires, out var expires) && Instant(expires) is null)
         {
-            errors["subscription.expirationTime"] = "must be milliseconds since 1970, or null";
+            errors[SubscriptionFields.Expires] = "must be milliseconds since 1970, or null";
         }
 
-        return errors.Count > 0 ? new TokenCheck.Refused(errors) : new TokenCheck.Usable(address, LaneOf(address.App, endpoint!));
+        if (errors.Count > 0)
+        {
+            return new TokenCheck.Refused(errors);
+        }
+
+        var tokens = new Dictionary<string, string>(StringComparer.Ordinal)
+        {
+            [Channels.Alert] = endpoint!.Url.AbsoluteUri,
+            [Channels.PublicKey] = given[SubscriptionFields.PublicKey],
+            [Channels.Auth] = given[SubscriptionFields.Auth],
+        };
+        if (expires is not null)
+        {
+            tokens[Channels.Expires] = expires;
+        }
+
+        return new TokenCheck.Usable(address with { Tokens = tokens }, LaneOf(address.App, endpoint));
     }
 
     public async Task<PushResult> SendAsync(Notification notification, CancellationToken cancellationToken)

@@ -75,7 +75,7 @@ public sealed class WebPushNetworkTests
         var usable = Assert.IsType<TokenCheck.Usable>(bed.Network("webpush").Check(address));
 
         var result = await bed.Network("webpush")
-            .SendAsync(Message() with { Address = address, Lane = usable.Lane, ExpiresAt = bed.Relay.Clock.GetUtcNow() }, Token);
+            .SendAsync(Message() with { Address = usable.Address, Lane = usable.Lane, ExpiresAt = bed.Relay.Clock.GetUtcNow() }, Token);
 
         Assert.StartsWith("accepted", Exchanges.Show(result), StringComparison.Ordinal);
         Assert.Equal(1, simulator.Received[0].Ttl);
@@ -149,7 +149,17 @@ public sealed class WebPushNetworkTests
         var address = Address(subscription);
 
         var refused = Assert.IsType<TokenCheck.Refused>(bed.Network("webpush").Check(address));
-        var result = await bed.Network("webpush").SendAsync(Message() with { Address = address }, Token);
+        // registered while the list was longer
+        var kept = address with
+        {
+            Tokens = new Dictionary<string, string>
+            {
+                [Channels.Alert] = subscription.Endpoint.AbsoluteUri,
+                [Channels.PublicKey] = subscription.Subscriber.P256dh,
+                [Channels.Auth] = subscription.Subscriber.Auth,
+            },
+        };
+        var result = await bed.Network("webpush").SendAsync(Message() with { Address = kept }, Token);
 
         Assert.Equal(["subscription.endpoint"], refused.Errors.Keys);
         Assert.Equal("refused webpush_host_not_allowed", Exchanges.Show(result));
@@ -185,30 +195,29 @@ public sealed class WebPushNetworkTests
     }
 
     [Theory]
-    [InlineData("endpoint", "https://127.0.0.1/x", "subscription.endpoint")]
-    [InlineData("endpoint", "http://push.example/x", "subscription.endpoint")]
-    [InlineData("endpoint", null, "subscription.endpoint")]
-    [InlineData("p256dh", "BCVxsr7N", "subscription.keys.p256dh")]
-    [InlineData("p256dh", null, "subscription.keys.p256dh")]
-    [InlineData("auth", "short", "subscription.keys.auth")]
-    [InlineData("auth", null, "subscription.keys.auth")]
-    [InlineData("expires", "-1", "subscription.expirationTime")]
-    [InlineData("expires", "1e9", "subscription.expirationTime")]
-    [InlineData("expires", "99999999999999999", "subscription.expirationTime")]
-    public async Task A_subscription_that_is_none_is_refused_by_its_field(string member, string? value, string field)
+    [InlineData("https://127.0.0.1/x", "subscription.endpoint")]
+    [InlineData("http://push.example/x", "subscription.endpoint")]
+    [InlineData(null, "subscription.endpoint")]
+    [InlineData("BCVxsr7N", "subscription.keys.p256dh")]
+    [InlineData(null, "subscription.keys.p256dh")]
+    [InlineData("short", "subscription.keys.auth")]
+    [InlineData(null, "subscription.keys.auth")]
+    [InlineData("-1", "subscription.expirationTime")]
+    [InlineData("1e9", "subscription.expirationTime")]
+    [InlineData("99999999999999999", "subscription.expirationTime")]
+    public async Task A_subscription_that_is_none_is_refused_by_its_field(string? value, string field)
     {
         await using var simulator = await StartAsync(PushService.Google);
         await using var bed = await NetworkBed.OpenAsync(simulator);
         using var subscription = simulator.Subscribe();
         var tokens = new Dictionary<string, string>(Address(subscription).Tokens);
-        var channel = member == "endpoint" ? Channels.Alert : member;
         if (value is null)
         {
-            tokens.Remove(channel);
+            tokens.Remove(field);
         }
         else
         {
-            tokens[channel] = value;
+            tokens[field] = value;
         }
 
         var refused = Assert.IsType<TokenCheck.Refused>(bed.Network("webpush").Check(Address(subscription) with { Tokens = tokens }));
@@ -256,9 +265,9 @@ public sealed class WebPushNetworkTests
             App = TestRelay.App,
             Tokens = new Dictionary<string, string>
             {
-                [Channels.Alert] = endpoint,
-                [Channels.PublicKey] = subscriber.P256dh,
-                [Channels.Auth] = subscriber.Auth,
+                [SubscriptionFields.Endpoint] = endpoint,
+                [SubscriptionFields.PublicKey] = subscriber.P256dh,
+                [SubscriptionFields.Auth] = subscriber.Auth,
             },
         };
     }
@@ -277,7 +286,7 @@ public sealed class WebPushNetworkTests
             {
                 Tokens = new Dictionary<string, string>(address.Tokens)
                 {
-                    [Channels.Expires] = at.ToUnixTimeMilliseconds().ToString(System.Globalization.CultureInfo.InvariantCulture),
+                    [SubscriptionFields.Expires] = at.ToUnixTimeMilliseconds().ToString(System.Globalization.CultureInfo.InvariantCulture),
                 },
             };
         }
