@@ -109,6 +109,18 @@ public static class XmppStanza
         return Reply(request, "error", error);
     }
 
+    /// <summary>The condition of a stanza error (RFC 6120 section 8.3.2), such as <c>service-unavailable</c>; null: the stanza is no
+    /// error.</summary>
+    public static string? ConditionOf(XElement stanza)
+    {
+        ArgumentNullException.ThrowIfNull(stanza);
+        return stanza
+            .Element(Error)
+            ?.Elements()
+            .FirstOrDefault(child => child.Name.Namespace == StanzaErrors && child.Name.LocalName != "text")
+            ?.Name.LocalName;
+    }
+
     private static XElement Reply(XElement request, string type, XElement? child)
     {
         ArgumentNullException.ThrowIfNull(request);

@@ -80,15 +80,15 @@ internal static class PresenceBenchmark
                 TimeProvider.System,
                 CancellationToken.None
             );
-            var store = app.Services.GetRequiredService<PresenceStore>();
+            var copy = app.Services.GetRequiredService<PresenceCopy>();
             var term = await app.Services.GetRequiredService<LeaseTable>().TakeAsync("link:push.example.com", CancellationToken.None);
-            store.Begin(Stream.Server, term!.Value);
+            var writer = copy.Begin([Stream.Server], term!.Value);
             app.Services.GetRequiredService<PresenceTracker>().Replace(Stream, Snapshot(sessions));
             var (writes, longest, began) = (0, TimeSpan.Zero, Stopwatch.GetTimestamp());
             for (var rest = true; rest; writes++)
             {
                 var start = Stopwatch.GetTimestamp();
-                rest = await store.WriteAsync(CancellationToken.None);
+                rest = await writer.WriteAsync(CancellationToken.None);
                 longest = Stopwatch.GetElapsedTime(start) is var this_ && this_ > longest ? this_ : longest;
             }
 

@@ -256,8 +256,8 @@ internal sealed class TestRelay : IAsyncDisposable
         }
     }
 
-    public async Task<IReadOnlyList<Attempt>> AttemptsAsync(Guid delivery) =>
-        (await Get<DeliveryLog>().FindAsync(null, delivery, TestContext.Current.CancellationToken))!.Value.Attempts;
+    public async Task<IReadOnlyList<DeliveryAttempt>> AttemptsAsync(Guid delivery) =>
+        (await Get<DeliveryQueries>().FindAsync(null, delivery, TestContext.Current.CancellationToken))!.Log;
 
     /// <summary>A message as the bridge reports it, to an account that is offline.</summary>
     public Task CommitMessageAsync(string? body, Func<RelayEvent.Message, RelayEvent.Message>? change = null)
@@ -275,6 +275,7 @@ internal sealed class TestRelay : IAsyncDisposable
         return Get<EventIngest>()
             .CommitAsync(
                 [new EventBatch(new StreamName(Server, ""), [change is null ? message : change(message)], null)],
+                term: null,
                 TestContext.Current.CancellationToken
             );
     }

@@ -9,6 +9,7 @@ using PushRelay.Apps;
 using PushRelay.Limits;
 using PushRelay.Settings;
 using PushRelay.Storage;
+using PushRelay.Telemetry;
 
 namespace PushRelay.Access;
 
@@ -22,24 +23,11 @@ internal static class AccessServices
     public static IServiceCollection AddAccess(this IServiceCollection services)
     {
         services
-            .AddOptions<ApiOptions>()
-            .ValidateOnStart()
-            .Configure<IConfiguration>(
-                (options, configuration) =>
-                {
-                    SettingsReader.Bind(configuration, "Api", options);
-                    options.OperatorKeys = SettingsReader.BindList<OperatorKey>(configuration, "Api:OperatorKeys");
-                    options.Check();
-                }
-            );
-        services
-            .AddOptions<ServedOptions>()
-            .Configure<IConfiguration>(
-                (options, configuration) =>
-                    options.Components = SettingsReader.BindList<ServedOptions.ServedComponent>(configuration, "Xmpp:Components")
-            );
-        services.AddSingleton<ServedAccounts>().AddSingleton<RateLimits>().AddSingleton<AccountTokens>();
+            .AddSettings<ListenOptions>("", "Where the REST interface listens.")
+            .AddSettings<ApiOptions>("Api", "Who may use the REST interface, and how often.");
+        services.AddSingleton<RateLimits>().AddSingleton<AccountTokens>();
         services.AddSingleton<AccessUpkeep>().AddHostedService(provider => provider.GetRequiredService<AccessUpkeep>());
+        services.AddDoctor<PlainHttpDoctor>();
         services
             .AddAuthentication(AnyCredential)
             .AddPolicyScheme(

@@ -1,7 +1,6 @@
 using Microsoft.Extensions.Options;
 using PushRelay.Api;
 using PushRelay.Audit;
-using PushRelay.Settings;
 using PushRelay.Storage;
 
 namespace PushRelay.Access;
@@ -13,15 +12,13 @@ internal sealed partial class AccessUpkeep(
     Idempotency idempotency,
     AuditTrail audit,
     SettingsAudit settings,
-    IConfiguration configuration,
+    IOptions<RetentionOptions> retention,
     IOptions<ApiOptions> api,
     TimeProvider clock,
     ILogger<AccessUpkeep> logger
 ) : BackgroundService
 {
     private static readonly TimeSpan Every = TimeSpan.FromHours(1);
-
-    private readonly RetentionOptions retention = Retention(configuration);
 
     protected override async Task ExecuteAsync(CancellationToken stoppingToken)
     {
@@ -46,7 +43,7 @@ internal sealed partial class AccessUpkeep(
         {
             await tokens.PruneAsync(cancellationToken);
             await idempotency.PruneAsync(cancellationToken);
-            await audit.PruneAsync(retention.Audit, cancellationToken);
+            await audit.PruneAsync(retention.Value.Audit, cancellationToken);
         }
         catch (Exception exception) when (DatabaseErrors.Is(exception))
         {
@@ -64,21 +61,6 @@ internal sealed partial class AccessUpkeep(
         {
             SettingsNotRecorded(exception.GetBaseException().Message);
         }
-    }
-
-    private static RetentionOptions Retention(IConfiguration configuration)
-    {
-        var options = new RetentionOptions();
-        SettingsReader.Bind(configuration, "Retention", options);
-        SettingsReader.Require("Retention:Audit", options.Audit, TimeSpan.FromDays(1), TimeSpan.FromDays(36500));
-        return options;
-    }
-
-    /// <summary>The part of settings <c>Retention</c> that is kept here.</summary>
-    private sealed class RetentionOptions
-    {
-        /// <summary>1 day to 100 years.</summary>
-        public TimeSpan Audit { get; set; } = TimeSpan.FromDays(365);
     }
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "Could not audit which settings changed: {Problem}")]

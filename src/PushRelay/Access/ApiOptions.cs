@@ -1,75 +1,64 @@
+using System.ComponentModel;
+using System.ComponentModel.DataAnnotations;
 using System.Net;
 using System.Security.Cryptography;
 using System.Text;
+using PushRelay.Limits;
 using PushRelay.Settings;
 
 namespace PushRelay.Access;
 
 /// <summary>Settings <c>Api</c>: who may use the REST interface.</summary>
-internal sealed class ApiOptions
+internal sealed class ApiOptions : ISettings
 {
     public List<OperatorKey> OperatorKeys { get; set; } = [];
 
+    public AccountTokenOptions AccountTokens { get; set; } = new();
+
     public JwtOptions Jwt { get; set; } = new();
 
-    public AccountTokenOptions AccountTokens { get; set; } = new();
+    [Description("where apps reach the REST interface, if not at the first of `Urls`; the command `pushrelay:token` tells them")]
+    public string? PublicUrl { get; set; }
+
+    [Description("origins whose web pages may call; none without")]
+    public List<string> CorsOrigins { get; set; } = [];
+
+    [Description(
+        "addresses or networks whose `X-Forwarded-For` is believed. **Behind a reverse proxy set it**, or all callers share the limits of "
+            + "one address"
+    )]
+    public List<string> TrustedProxies { get; set; } = [];
 
     public RateLimitOptions RateLimits { get; set; } = new();
 
-    /// <summary>Where apps reach the REST interface; sent to them with an account token.</summary>
-    public string? PublicUrl { get; set; }
-
-    /// <summary>Origins whose pages may call; empty: none.</summary>
-    public List<string> CorsOrigins { get; set; } = [];
-
-    /// <summary>Reverse proxies whose <c>X-Forwarded-For</c> is believed: addresses or networks.</summary>
-    public List<string> TrustedProxies { get; set; } = [];
-
-    public void Check()
+    public void Check(SettingsCheck check)
     {
-        for (var i = 0; i < OperatorKeys.Count; i++)
+        foreach (var (index, key) in OperatorKeys.Index())
         {
-            if (OperatorKeys.FindIndex(key => key.Name == OperatorKeys[i].Name) is var first && first < i)
+            if (OperatorKeys.FindIndex(other => other.Name == key.Name) is var first && first < index)
             {
-                throw new SettingsException(
-                    $"Api:OperatorKeys:{i}:Name is '{OperatorKeys[i].Name}', as that of Api:OperatorKeys:{first}; it must be another, "
-                        + $"the log tells keys apart by it."
+                check.Report(
+                    SettingNode.Combine(nameof(OperatorKeys), $"{index}:{nameof(OperatorKey.Name)}"),
+                    $"is '{key.Name}', as that of Api:OperatorKeys:{first}; it must be another, the log tells keys apart by it."
                 );
             }
-
-            OperatorKeys[i].Check($"Api:OperatorKeys:{i}");
-        }
-
-        Jwt.Check();
-        SettingsReader.Require("Api:AccountTokens:Lifetime", AccountTokens.Lifetime, TimeSpan.FromMinutes(1), TimeSpan.FromDays(3650));
-        SettingsReader.Require("Api:AccountTokens:Max", AccountTokens.Max, 1, 1000);
-        foreach (var limit in typeof(RateLimitOptions).GetProperties())
-        {
-            SettingsReader.Require($"Api:RateLimits:{limit.Name}", (int)limit.GetValue(RateLimits)!, 0, 1_000_000);
         }
 
         if (!string.IsNullOrEmpty(PublicUrl) && !IsOrigin(PublicUrl, mayHavePath: true))
         {
-            throw new SettingsException($"Api:PublicUrl is '{PublicUrl}'; it must be an address such as https://push.example.com.");
+            check.Wrong(nameof(PublicUrl), PublicUrl, "an address such as https://push.example.com");
         }
 
-        for (var i = 0; i < CorsOrigins.Count; i++)
+        foreach (var (index, origin) in CorsOrigins.Index().Where(entry => !IsOrigin(entry.Item, mayHavePath: false)))
         {
-            if (!IsOrigin(CorsOrigins[i], mayHavePath: false))
-            {
-                throw new SettingsException(
-                    $"Api:CorsOrigins:{i} is '{CorsOrigins[i]}'; it must be an origin such as https://app.example.com."
-                );
-            }
+            check.Wrong(SettingNode.Combine(nameof(CorsOrigins), $"{index}"), origin, "an origin such as https://app.example.com");
         }
 
-        for (var i = 0; i < TrustedProxies.Count; i++)
+        foreach (var (index, proxy) in TrustedProxies.Index())
         {
-            if (!IPAddress.TryParse(TrustedProxies[i], out _) && !IPNetwork.TryParse(TrustedProxies[i], out _))
+            if (!IPAddress.TryParse(proxy, out _) && !IPNetwork.TryParse(proxy, out _))
             {
-                throw new SettingsException(
-                    $"Api:TrustedProxies:{i} is '{TrustedProxies[i]}'; it must be an address or a network such as 10.0.0.0/8."
-                );
+                check.Wrong(SettingNode.Combine(nameof(TrustedProxies), $"{index}"), proxy, "an address or a network such as 10.0.0.0/8");
             }
         }
     }
@@ -84,25 +73,68 @@ internal sealed class ApiOptions
 /// <summary>Settings <c>Api:AccountTokens</c>.</summary>
 internal sealed class AccountTokenOptions
 {
-    /// <summary>1 minute to 10 years.</summary>
+    [Description("how long an account token is valid")]
+    [Range(typeof(TimeSpan), "00:01:00", "3650.00:00:00")]
     public TimeSpan Lifetime { get; set; } = TimeSpan.FromDays(90);
 
-    /// <summary>Of one account; one more ends the oldest.</summary>
+    [Description("account tokens of one account; a further one replaces the oldest")]
+    [Range(1, 1000)]
     public int Max { get; set; } = 20;
 }
 
+/// <summary>Settings <c>Api:RateLimits</c>.</summary>
+internal sealed class RateLimitOptions
+{
+    internal const int Burst = 10;
+    private const int Most = 1_000_000;
+
+    [Description(
+        "of an account; ten times as many at once. Its requests over XMPP have a limit of the same size. Here and below: 0 is no limit, and "
+            + "operator keys have none"
+    )]
+    [Range(0, Most)]
+    public int RequestsPerSecond { get; set; } = 5;
+
+    [Description("of an account; three times as many at once")]
+    [Range(0, Most)]
+    public int RegistrationsPerMinute { get; set; } = 10;
+
+    [Description("account tokens that an account may ask for")]
+    [Range(0, Most)]
+    public int TokensPerMinute { get; set; } = 5;
+
+    [Description("test alerts to one device")]
+    [Range(0, Most)]
+    public int TestsPerHour { get; set; } = 6;
+
+    [Description("wrong credentials from one address (a /64 of IPv6) that are looked at; a right one is always taken")]
+    [Range(0, Most)]
+    public int FailuresPerMinute { get; set; } = 30;
+
+    [Description("requests without a right credential from one address; ten times as many at once")]
+    [Range(0, Most)]
+    public int AnonymousPerSecond { get; set; } = 20;
+
+    /// <summary>A new limit of <see cref="RequestsPerSecond"/>.</summary>
+    internal RateLimit Requests(TimeProvider clock) => new(RequestsPerSecond, TimeSpan.FromSeconds(1), Burst * RequestsPerSecond, clock);
+}
+
 /// <summary>One key of the operator: acts on any account of the configured servers.</summary>
-internal sealed class OperatorKey
+internal sealed class OperatorKey : ISettings
 {
     private const int KeyCharsMin = 16;
+    private const string MakeOne = "make one with: openssl rand -hex 32";
     private byte[]? hash;
 
-    /// <summary>Shown in logs instead of the key.</summary>
+    [Description("a name of its own, which log and audit show instead of the key")]
     public string Name { get; set; } = "";
 
+    [Secret]
+    [Description("the key, at least 16 characters")]
     public string? Key { get; set; }
 
-    /// <summary>The key's SHA-256, hex, for those who do not want the key in a file.</summary>
+    [Secret]
+    [Description("instead of `Key`: its SHA-256, 64 hex digits: `printf %s \"$KEY\" | sha256sum`")]
     public string? KeySha256 { get; set; }
 
     /// <summary>32 bytes, to compare in constant time.</summary>
@@ -110,33 +142,28 @@ internal sealed class OperatorKey
 
     public static byte[] Hash(string key) => SHA256.HashData(Encoding.UTF8.GetBytes(key));
 
-    public void Check(string setting)
+    public void Check(SettingsCheck check)
     {
         if (Name.Length == 0)
         {
-            throw new SettingsException($"{setting}:Name is missing; give the key a name, it stands in the log.");
+            check.Report(nameof(Name), "is missing; give the key a name, it stands in the log.");
         }
 
         if (string.IsNullOrEmpty(Key) == string.IsNullOrEmpty(KeySha256))
         {
-            throw new SettingsException($"{setting} must have one of Key, KeyFile or KeySha256; make a key with: openssl rand -hex 32");
+            check.Report("", $"must have one of Key, KeyFile or KeySha256; {MakeOne}");
         }
-
-        if (Key is { Length: > 0 and < KeyCharsMin })
+        else if (Key is { Length: > 0 and < KeyCharsMin })
         {
-            throw new SettingsException(
-                $"{setting}:Key has {Key.Length} characters; it must have at least {KeyCharsMin}. Make one with: openssl rand -hex 32"
-            );
+            check.Report(nameof(Key), $"has {Key.Length} characters; it must have at least {KeyCharsMin}; {MakeOne}");
         }
-
-        if (Key?.StartsWith(Access.AccountTokens.Prefix, StringComparison.Ordinal) == true)
+        else if (Key?.StartsWith(Access.AccountTokens.Prefix, StringComparison.Ordinal) == true)
         {
-            throw new SettingsException($"{setting}:Key begins as account tokens do. Make one with: openssl rand -hex 32");
+            check.Report(nameof(Key), $"begins as account tokens do; {MakeOne}");
         }
-
-        if (!string.IsNullOrEmpty(KeySha256) && !(KeySha256.Length == 64 && KeySha256.All(char.IsAsciiHexDigit)))
+        else if (!string.IsNullOrEmpty(KeySha256) && !(KeySha256.Length == 64 && KeySha256.All(char.IsAsciiHexDigit)))
         {
-            throw new SettingsException($"{setting}:KeySha256 must be 64 hex digits, as from: printf %s \"$KEY\" | sha256sum");
+            check.Report(nameof(KeySha256), "must be 64 hex digits, as from: printf %s \"$KEY\" | sha256sum");
         }
     }
 }

@@ -23,7 +23,8 @@ internal static class BearerCredential
             : null;
 }
 
-/// <summary>Recognises an operator by its key, compared in constant time with every key. Answers 401, 403 and 429 for all schemes.</summary>
+/// <summary>Recognises an operator by its key, compared in constant time with every key. Answers 401, 403 and 429 for every
+/// scheme.</summary>
 internal sealed class OperatorKeyHandler(
     IOptionsMonitor<AuthenticationSchemeOptions> options,
     ILoggerFactory loggers,

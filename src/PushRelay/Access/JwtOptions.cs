@@ -1,3 +1,4 @@
+using System.ComponentModel;
 using System.Security.Cryptography;
 using System.Text;
 using Microsoft.IdentityModel.Tokens;
@@ -7,9 +8,10 @@ namespace PushRelay.Access;
 
 /// <summary>Settings <c>Api:Jwt</c>: tokens of the operator's identity provider. Which algorithms count follows from the key
 /// alone.</summary>
-internal sealed class JwtOptions
+internal sealed class JwtOptions : ISettings
 {
     private const int SecretBytesMin = 32;
+    private const int RsaBitsMin = 2048;
 
     private static readonly string[] Rsa =
     [
@@ -29,19 +31,20 @@ internal sealed class JwtOptions
     ];
     private static readonly string[] Hmac = [SecurityAlgorithms.HmacSha256, SecurityAlgorithms.HmacSha384, SecurityAlgorithms.HmacSha512];
 
-    /// <summary>The provider's issuer: its keys are found by OpenID Connect discovery.</summary>
+    [Description("the identity provider's issuer, https: its keys are found by OpenID Connect discovery")]
     public string? Authority { get; set; }
 
-    /// <summary>Instead of <see cref="Authority"/>: a PEM public key, or a secret of at least 32 bytes.</summary>
+    [Secret]
+    [Description("instead of `Authority`: a PEM public key (RSA or EC), or a shared secret of at least 32 bytes")]
     public string? SigningKey { get; set; }
 
-    /// <summary>What <c>iss</c> must be; with <see cref="Authority"/> the provider itself says it.</summary>
+    [Description("what `iss` must be; with `Authority` the provider says it")]
     public string? Issuer { get; set; }
 
-    /// <summary>What <c>aud</c> must hold.</summary>
+    [Description("what `aud` must contain")]
     public string Audience { get; set; } = "pushrelay";
 
-    /// <summary>The claim with the account's bare JID.</summary>
+    [Description("the claim with the account's bare JID")]
     public string AccountClaim { get; set; } = "sub";
 
     public bool IsOn => !string.IsNullOrEmpty(Authority) || !string.IsNullOrEmpty(SigningKey);
@@ -56,43 +59,14 @@ internal sealed class JwtOptions
             _ => Hmac,
         };
 
-    /// <summary>The fixed key; null where the provider is asked.</summary>
-    public SecurityKey? OpenKey()
-    {
-        if (string.IsNullOrEmpty(SigningKey))
-        {
-            return null;
-        }
+    /// <summary>The fixed key; null where the provider is asked. Of options that passed <see cref="Check"/>.</summary>
+    public SecurityKey? OpenKey() => string.IsNullOrEmpty(SigningKey) ? null : Open(SigningKey, out _);
 
-        if (!SigningKey.Contains("-----BEGIN", StringComparison.Ordinal))
-        {
-            var secret = Encoding.UTF8.GetBytes(SigningKey);
-            return secret.Length >= SecretBytesMin
-                ? new SymmetricSecurityKey(secret)
-                : throw new SettingsException(
-                    $"Api:Jwt:SigningKey has {secret.Length} bytes; a secret must have at least {SecretBytesMin}. Make one with: "
-                        + $"openssl rand -hex 32"
-                );
-        }
-
-        if (SigningKey.Contains("PRIVATE KEY", StringComparison.Ordinal))
-        {
-            throw new SettingsException(
-                "Api:Jwt:SigningKey is a private key, which only the identity provider may have; give its public key (-----BEGIN "
-                    + "PUBLIC KEY-----)."
-            );
-        }
-
-        return (SecurityKey?)OpenRsa(SigningKey)
-            ?? OpenEcdsa(SigningKey)
-            ?? throw new SettingsException("Api:Jwt:SigningKey is no RSA or EC public key in PEM (-----BEGIN PUBLIC KEY-----).");
-    }
-
-    public void Check()
+    public void Check(SettingsCheck check)
     {
         if (!string.IsNullOrEmpty(Authority) && !string.IsNullOrEmpty(SigningKey))
         {
-            throw new SettingsException("Api:Jwt has both Authority and SigningKey; give one.");
+            check.Report("", "has both Authority and SigningKey; give one.");
         }
 
         if (
@@ -103,19 +77,47 @@ internal sealed class JwtOptions
             )
         )
         {
-            throw new SettingsException(
-                $"Api:Jwt:Authority is '{Authority}'; it must be the issuer's https address, such as https://id.example.com/realms/chat."
-            );
+            check.Wrong(nameof(Authority), Authority, "the issuer's https address, such as https://id.example.com/realms/chat");
         }
 
-        if (IsOn && (Audience.Length == 0 || AccountClaim.Length == 0))
+        foreach (var (name, value) in new[] { (nameof(Audience), Audience), (nameof(AccountClaim), AccountClaim) })
         {
-            throw new SettingsException(
-                "Api:Jwt:Audience and Api:Jwt:AccountClaim must not be empty: a token made for something else would open the relay."
-            );
+            if (IsOn && value.Length == 0)
+            {
+                check.Report(name, "must not be empty: a token made for something else would open the relay.");
+            }
         }
 
-        OpenKey();
+        if (!string.IsNullOrEmpty(SigningKey) && Open(SigningKey, out var problem) is null)
+        {
+            check.Report(nameof(SigningKey), problem);
+        }
+    }
+
+    /// <summary>Null: it cannot be used, with the reason and the cure.</summary>
+    private static SecurityKey? Open(string text, out string problem)
+    {
+        if (!text.Contains("-----BEGIN", StringComparison.Ordinal))
+        {
+            var secret = Encoding.UTF8.GetBytes(text);
+            problem = $"has {secret.Length} bytes; a secret must have at least {SecretBytesMin}. Make one with: openssl rand -hex 32";
+            return secret.Length >= SecretBytesMin ? new SymmetricSecurityKey(secret) : null;
+        }
+
+        if (text.Contains("PRIVATE KEY", StringComparison.Ordinal))
+        {
+            problem = "is a private key, which only the identity provider may have; give its public key (-----BEGIN PUBLIC KEY-----).";
+            return null;
+        }
+
+        if (OpenRsa(text) is { } rsa)
+        {
+            problem = $"is an RSA key of {rsa.KeySize} bits; it must have at least {RsaBitsMin}.";
+            return rsa.KeySize >= RsaBitsMin ? rsa : null;
+        }
+
+        problem = "is no RSA or EC public key in PEM (-----BEGIN PUBLIC KEY-----).";
+        return OpenEcdsa(text);
     }
 
     private static RsaSecurityKey? OpenRsa(string pem)
@@ -124,9 +126,7 @@ internal sealed class JwtOptions
         try
         {
             rsa.ImportFromPem(pem);
-            return rsa.KeySize >= 2048
-                ? new RsaSecurityKey(rsa)
-                : throw new SettingsException($"Api:Jwt:SigningKey is an RSA key of {rsa.KeySize} bits; it must have at least 2048.");
+            return new RsaSecurityKey(rsa);
         }
         catch (Exception exception) when (exception is CryptographicException or ArgumentException)
         {

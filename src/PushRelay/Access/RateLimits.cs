@@ -39,28 +39,3 @@ internal sealed class RateLimits(IOptions<ApiOptions> options, TimeProvider cloc
             clock
         );
 }
-
-/// <summary>Settings <c>Api:RateLimits</c>; 0: without limit. Operator keys have none.</summary>
-internal sealed class RateLimitOptions
-{
-    internal const int Burst = 10;
-
-    /// <summary>Requests a second of an account; ten times as many at once. Those over XMPP are counted by themselves.</summary>
-    public int RequestsPerSecond { get; set; } = 5;
-
-    /// <summary>Registrations a minute of an account; three times as many at once.</summary>
-    public int RegistrationsPerMinute { get; set; } = 10;
-
-    public int TokensPerMinute { get; set; } = 5;
-
-    public int TestsPerHour { get; set; } = 6;
-
-    /// <summary>Bad credentials a minute from an address.</summary>
-    public int FailuresPerMinute { get; set; } = 30;
-
-    /// <summary>Requests a second without a good credential from an address; ten times as many at once.</summary>
-    public int AnonymousPerSecond { get; set; } = 20;
-
-    /// <summary>A new limit of <see cref="RequestsPerSecond"/>.</summary>
-    internal RateLimit Requests(TimeProvider clock) => new(RequestsPerSecond, TimeSpan.FromSeconds(1), Burst * RequestsPerSecond, clock);
-}

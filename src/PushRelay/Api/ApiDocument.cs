@@ -89,7 +89,10 @@ internal static partial class ApiDocument
                 {
                     Show(
                         response.Content?.Where(c => c.Key == ProblemJson).Select(c => c.Value),
-                        $$"""{"type":"urn:pushrelay:problem:CODE","title":"...","status":{{status}},"code":"CODE","traceId":"161b0c802c78deed7778725de031df1b"}"""
+                        $$"""
+                        {"type":"urn:pushrelay:problem:CODE","title":"...","status":{{status}},"code":"CODE",
+                         "traceId":"161b0c802c78deed7778725de031df1b"}
+                        """
                     );
                 }
 

@@ -4,39 +4,17 @@ using PushRelay.Xmpp;
 
 namespace PushRelay.Apps;
 
-/// <summary>The part of settings <c>Xmpp</c> that says whose accounts this relay serves.</summary>
-internal sealed class ServedOptions
-{
-    public List<ServedComponent> Components { get; set; } = [];
-
-    internal sealed class ServedComponent
-    {
-        public string Domain { get; set; } = "";
-
-        public List<string> Servers { get; set; } = [];
-    }
-}
-
-/// <summary>Tells an account of a configured server from any other, and normalises it.</summary>
+/// <summary>Which accounts this relay serves: those of the configured servers. Thread-safe.</summary>
 internal sealed class ServedAccounts
 {
-    private readonly Dictionary<string, string> componentByServer = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, string> componentByServer;
 
-    public ServedAccounts(IOptions<ServedOptions> options)
-    {
-        foreach (var component in options.Value.Components)
-        {
-            foreach (var server in component.Servers)
-            {
-                if (Jid.TryParse(server, out var jid))
-                {
-                    componentByServer[jid.Domain] = component.Domain;
-                }
-            }
-        }
-    }
+    public ServedAccounts(IOptions<XmppOptions> options) =>
+        componentByServer = options
+            .Value.Components.SelectMany(component => component.Servers.Select(server => (server, component.Domain)))
+            .ToDictionary(pair => pair.server, pair => pair.Domain, StringComparer.Ordinal);
 
-    /// <summary>An account as its bare JID; false with a sentence for the caller where it is none, or none of ours.</summary>
+    /// <summary>Prepares an account of a configured server; false, with a sentence for the caller, where the text is no such account.</summary>
     public bool TryName(string? text, [NotNullWhen(true)] out string? account, [NotNullWhen(false)] out string? problem)
     {
         account = null;

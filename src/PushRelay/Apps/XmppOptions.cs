@@ -1,75 +1,82 @@
+using System.ComponentModel;
+using System.ComponentModel.DataAnnotations;
 using PushRelay.Settings;
 using PushRelay.Xmpp;
 
 namespace PushRelay.Apps;
 
 /// <summary>Settings <c>Xmpp</c>: the links to the XMPP servers.</summary>
-internal sealed class XmppOptions
+internal sealed class XmppOptions : ISettings
 {
     public List<ComponentOptions> Components { get; set; } = [];
 
-    public void Check()
+    public void Check(SettingsCheck check)
     {
-        for (var i = 0; i < Components.Count; i++)
+        foreach (var server in Twice(Components.SelectMany(c => c.Servers)))
         {
-            Components[i].Check($"Xmpp:Components:{i}");
+            check.Report(nameof(Components), $"names the server '{server}' twice; a virtual host is behind one link.");
         }
 
-        var servers = Components.SelectMany(c => c.Servers).GroupBy(s => s, StringComparer.Ordinal).FirstOrDefault(g => g.Count() > 1);
-        if (servers is not null)
+        foreach (var domain in Twice(Components.Select(c => c.Domain).Where(domain => domain.Length > 0)))
         {
-            throw new SettingsException($"Xmpp:Components names the server '{servers.Key}' twice; a virtual host is behind one link.");
-        }
-
-        if (Components.GroupBy(c => c.Domain, StringComparer.Ordinal).FirstOrDefault(g => g.Count() > 1) is { } domains)
-        {
-            throw new SettingsException($"Xmpp:Components has the domain '{domains.Key}' twice; each component has its own.");
+            check.Report(nameof(Components), $"has the domain '{domain}' twice; each component has its own.");
         }
     }
+
+    private static IEnumerable<string> Twice(IEnumerable<string> names) =>
+        names.GroupBy(name => name, StringComparer.Ordinal).Where(same => same.Count() > 1).Select(same => same.Key);
 }
 
 /// <summary>One XEP-0114 link.</summary>
-internal sealed class ComponentOptions
+internal sealed class ComponentOptions : ISettings
 {
+    [Description("the XMPP server's host")]
     public string Host { get; set; } = "127.0.0.1";
 
+    [Description("its component port")]
+    [Range(1, 65535)]
     public int Port { get; set; } = 5347;
 
-    /// <summary>The component's own domain, as the XMPP server has it.</summary>
+    [Description("the component's domain, as the XMPP server has it")]
     public string Domain { get; set; } = "";
 
+    [Secret]
+    [Description("the component's secret, as the XMPP server has it")]
     public string Secret { get; set; } = "";
 
-    /// <summary>The virtual hosts behind this link: events count only from exactly these.</summary>
+    [Description("the virtual hosts behind this link; events count only from exactly these")]
     public List<string> Servers { get; set; } = [];
 
-    public void Check(string setting)
+    public void Check(SettingsCheck check)
     {
         if (string.IsNullOrWhiteSpace(Host))
         {
-            throw new SettingsException($"{setting}:Host is empty; name the XMPP server's host.");
+            check.Report(nameof(Host), "is empty; name the XMPP server's host.");
         }
 
-        SettingsReader.Require($"{setting}:Port", Port, 1, 65535);
-        Domain = DomainOf($"{setting}:Domain", Domain);
+        Domain = DomainOf(check, nameof(Domain), Domain);
         if (Secret.Length == 0)
         {
-            throw new SettingsException($"{setting}:Secret is missing; give it, or SecretFile, as the XMPP server has it for {Domain}.");
+            check.Report(nameof(Secret), $"is missing; give it, or SecretFile, as the XMPP server has it for {Domain}.");
         }
 
         if (Servers.Count == 0)
         {
-            throw new SettingsException($"{setting}:Servers is empty; name the virtual hosts behind this link, such as example.com.");
+            check.Report(nameof(Servers), "is empty; name the virtual hosts behind this link, such as example.com.");
         }
 
-        for (var i = 0; i < Servers.Count; i++)
-        {
-            Servers[i] = DomainOf($"{setting}:Servers:{i}", Servers[i]);
-        }
+        Servers = [.. Servers.Index().Select(s => DomainOf(check, SettingNode.Combine(nameof(Servers), $"{s.Index}"), s.Item))];
     }
 
-    private static string DomainOf(string setting, string text) =>
-        Jid.TryParse(text, out var jid) && jid is { Local: null, Resource: null }
-            ? jid.Domain
-            : throw new SettingsException($"{setting} is '{text}'; it must be a domain, such as push.example.com.");
+    /// <summary>The domain as it is compared.</summary>
+    private static string DomainOf(SettingsCheck check, string name, string text)
+    {
+        if (Jid.TryParse(text, out var jid) && jid is { Local: null, Resource: null })
+        {
+            return jid.Domain;
+        }
+
+        check.Wrong(name, text, "a domain, such as push.example.com");
+        return text;
+    }
 }

@@ -6,8 +6,8 @@ using PushRelay.Storage;
 namespace PushRelay.Audit;
 
 /// <summary>
-/// At start, audits which settings sections and operator keys changed since this machine's last start with this file. A record has keyed
-/// hashes, never values: it shows that something changed, and not what it is.
+/// At the start, audits which settings sections and operator keys changed since this machine's last start with the same file. Stores keyed
+/// hashes, never values.
 /// </summary>
 internal sealed class SettingsAudit(
     IDbContextFactory<RelayDb> databases,
@@ -16,7 +16,7 @@ internal sealed class SettingsAudit(
     DatabaseClock clock,
     IConfiguration configuration,
     SettingsFile file,
-    KnownSections sections
+    SettingNode settings
 )
 {
     private const int LookedBackMax = 2000;
@@ -46,7 +46,7 @@ internal sealed class SettingsAudit(
             .Where(r => r.Target!.EndsWith(suffix, StringComparison.Ordinal))
             .ToList();
         var changes = new List<(string Action, string Target)>();
-        foreach (var section in sections.Names)
+        foreach (var section in settings.Children.Select(node => node.Name))
         {
             var last = past.Find(r =>
                 r.Action == AuditActions.SettingsChanged && r.Target!.StartsWith(section + " ", StringComparison.Ordinal)

@@ -2,6 +2,7 @@ using System.Diagnostics.CodeAnalysis;
 using System.Globalization;
 using System.Xml.Linq;
 using PushRelay.Ingest;
+using PushRelay.Outbox;
 using PushRelay.Presence;
 using PushRelay.Xmpp;
 
@@ -11,56 +12,29 @@ namespace PushRelay.Bridge;
 internal sealed record BridgeEvents(string Epoch, long? Seq, bool Snapshot, bool Replay, IReadOnlyList<XElement> Children);
 
 /// <summary>What a server answers a snapshot request with.</summary>
-internal sealed record BridgeSnapshot(string Epoch, long Seq, long Dropped, string Server, string Module);
+internal sealed record BridgeSnapshot(string Epoch, long Seq, long Dropped, string Software, string Module);
 
 /// <summary>One session as the wire has it; no session where it closed.</summary>
 internal sealed record BridgeSession(string Account, string Sid, Session? Session);
 
-/// <summary>The words of <c>urn:pushrelay:bridge:1</c> (docs/bridge.md), and nothing but the words.</summary>
+/// <summary>
+/// Reads and writes the stanzas of <c>urn:pushrelay:bridge:1</c> (docs/bridge.md). Elements and attributes that it does not know are passed
+/// over: newer modules send more.
+/// </summary>
 internal static class BridgeProtocol
 {
     public static readonly XNamespace Namespace = "urn:pushrelay:bridge:1";
 
-    /// <summary>Every name of the wire: known to the link from the start, however many names a stranger invents.</summary>
+    /// <summary>The XML names that are read: a link understands them however many names strangers have invented.</summary>
     public static readonly IReadOnlyCollection<XName> Names =
     [
-        .. ((string[])["events", "session", "message", "displayed", "account-removed", "heartbeat", "snapshot", "ack", "body"]).Select(
-            name => Namespace + name
-        ),
+        .. "events session message displayed account-removed heartbeat snapshot ack body".Split(' ').Select(name => Namespace + name),
         .. (
-            (string[])
-                [
-                    "epoch",
-                    "seq",
-                    "node",
-                    "snapshot",
-                    "replay",
-                    "jid",
-                    "sid",
-                    "state",
-                    "available",
-                    "priority",
-                    "show",
-                    "ts",
-                    "to",
-                    "from",
-                    "type",
-                    "class",
-                    "id",
-                    "stanza-id",
-                    "call",
-                    "mention",
-                    "nick",
-                    "room",
-                    "unacked",
-                    "account",
-                    "with",
-                    "interval",
-                    "dropped",
-                    "server",
-                    "module",
-                ]
-        ).Select(name => XName.Get(name)),
+            "epoch seq node snapshot replay jid sid state available priority show ts to from type class id stanza-id call mention nick "
+            + "room unacked account with interval dropped server module"
+        )
+            .Split(' ')
+            .Select(name => XName.Get(name)),
     ];
 
     private static readonly long LastInstant = DateTimeOffset.MaxValue.ToUnixTimeMilliseconds();
@@ -70,6 +44,7 @@ internal static class BridgeProtocol
     private const int IdCharsMax = 512;
     private const int SidCharsMax = 128;
     private const int NickCharsMax = 256;
+    private const int NodeCharsMax = 255;
     private const int ChildrenMax = 100;
 
     public static XElement SnapshotRequest(string id, string from, StreamName stream, StreamPoint? position) =>
@@ -95,8 +70,7 @@ internal static class BridgeProtocol
         );
 
     /// <summary>The epoch as its module has it.</summary>
-    /// <param name="epoch">As it is committed: with a number behind it where its numbering began anew (<see
-    /// cref="NextNumbering"/>).</param>
+    /// <param name="epoch">As it is committed: with a number at its end where its numbering began again (<see cref="NextNumbering"/>).</param>
     public static string WireEpoch(string epoch) =>
         epoch.LastIndexOf(NumberingMark) is var at and > 0 && int.TryParse(epoch.AsSpan(at + 1), out _) ? epoch[..at] : epoch;
 
@@ -107,6 +81,13 @@ internal static class BridgeProtocol
         var number = wire == epoch ? 1 : int.Parse(epoch.AsSpan(wire.Length + 1), CultureInfo.InvariantCulture);
         return string.Create(CultureInfo.InvariantCulture, $"{wire}{NumberingMark}{number + 1}");
     }
+
+    /// <summary>The child in the bridge's namespace; null: none of the bridge's stanzas.</summary>
+    public static XElement? PayloadOf(XElement stanza) => stanza.Elements().FirstOrDefault(e => e.Name.Namespace == Namespace);
+
+    /// <summary>The stream that a stanza is of: its sender, and the node that its payload names.</summary>
+    public static StreamName StreamOf(XElement stanza) =>
+        new((string?)stanza.Attribute("from") ?? "", Cut((string?)PayloadOf(stanza)?.Attribute("node"), NodeCharsMax) ?? "");
 
     public static bool TryReadEvents(XElement stanza, [NotNullWhen(true)] out BridgeEvents? events)
     {
@@ -196,17 +177,16 @@ internal static class BridgeProtocol
         return true;
     }
 
-    public static bool TryReadHeld(
-        XElement child,
-        string server,
-        string key,
-        Func<string, AccountPresence> presence,
-        [NotNullWhen(true)] out RelayEvent? @event
-    )
+    /// <summary>An event that is held; a message comes without its account's presence, which the wire does not have.</summary>
+    /// <param name="child">Of <c>events</c>.</param>
+    /// <param name="server">The virtual host that sent it: accounts of others are not understood.</param>
+    /// <param name="key">Names the event.</param>
+    /// <param name="event">What it says.</param>
+    public static bool TryReadHeld(XElement child, string server, string key, [NotNullWhen(true)] out RelayEvent? @event)
     {
         @event = child.Name.LocalName switch
         {
-            "message" => ReadMessage(child, server, key, presence),
+            "message" => ReadMessage(child, server, key),
             "displayed"
                 when Account(child, "account", server) is { } account && Jid.TryParse((string?)child.Attribute("with"), out var with) =>
                 new RelayEvent.Displayed(account, with.Bare.ToString(), At(child)),
@@ -216,20 +196,20 @@ internal static class BridgeProtocol
         return @event is not null;
     }
 
-    /// <summary>How long the stream may be silent: a third of what is borne.</summary>
+    /// <summary>The module says something at least this often; null: the child is no heartbeat.</summary>
     public static TimeSpan? HeartbeatInterval(XElement child) =>
         child.Name == Namespace + "heartbeat" && Number(child, "interval") is { } seconds and >= 1 and <= 3600
             ? TimeSpan.FromSeconds(seconds)
             : null;
 
-    private static RelayEvent.Message? ReadMessage(XElement child, string server, string key, Func<string, AccountPresence> presence)
+    private static RelayEvent.Message? ReadMessage(XElement child, string server, string key)
     {
         if (Account(child, "to", server) is not { } account || !Jid.TryParse((string?)child.Attribute("from"), out var from))
         {
             return null;
         }
 
-        // the end of a call that has no name ends nothing
+        // the end of a call that is not named ends nothing
         if ((string?)child.Attribute("class") == "call-ended" && string.IsNullOrEmpty((string?)child.Attribute("call")))
         {
             return null;
@@ -238,19 +218,14 @@ internal static class BridgeProtocol
         var type = (string?)child.Attribute("type") is "chat" or "groupchat" or "normal" ? (string)child.Attribute("type")! : "normal";
         var room = Jid.TryParse((string?)child.Attribute("room"), out var named) ? named.Bare : null;
         var conversation = type == "groupchat" && room is not null ? room : from.Bare;
-        return
-            RelayEvent.Message.FromBridge(
-                (string?)child.Attribute("class"),
-                key,
-                account,
-                conversation.ToString(),
-                type,
-                presence(account),
-                At(child)
-            )
-                is { } message
-            ? message with
+        return Outbox.Names.TryParse((string?)child.Attribute("class"), out EventClass @class)
+            ? new RelayEvent.Message(account, At(child))
             {
+                Key = key,
+                Source = EventSource.Bridge,
+                Class = @class,
+                From = conversation.ToString(),
+                Type = type,
                 Id = Cut((string?)child.Attribute("id"), IdCharsMax),
                 StanzaId = Cut((string?)child.Attribute("stanza-id"), IdCharsMax),
                 Nick = Cut((string?)child.Attribute("nick"), NickCharsMax) ?? (type == "groupchat" ? from.Resource : null),
@@ -258,6 +233,7 @@ internal static class BridgeProtocol
                 CallId = Cut((string?)child.Attribute("call"), IdCharsMax),
                 Mention = IsTrue(child, "mention"),
                 Unacked = IsTrue(child, "unacked"),
+                Presence = AccountPresence.Unknown,
             }
             : null;
     }
@@ -267,15 +243,12 @@ internal static class BridgeProtocol
             ? jid.Bare.ToString()
             : null;
 
-    /// <summary>By the server's clock, whatever it says; without a time: the last of all. Who keeps it puts it between bounds of its own
-    /// clock.</summary>
+    /// <summary>The time that the server reports, unchecked; the last instant where it reports none. <see cref="DeliveryFactory"/> bounds
+    /// it by the database's clock.</summary>
     private static DateTimeOffset At(XElement child) =>
         DateTimeOffset.FromUnixTimeMilliseconds(Math.Clamp(Number(child, "ts") ?? LastInstant, 0, LastInstant));
 
     private static XAttribute? Node(StreamName stream) => stream.Node.Length > 0 ? new XAttribute("node", stream.Node) : null;
-
-    /// <summary>The node that a stanza's payload names; empty where it names none.</summary>
-    public static string NodeOf(XElement element) => Cut((string?)element.Attribute("node"), 255) ?? "";
 
     private static bool IsTrue(XElement element, string attribute) => (string?)element.Attribute(attribute) is "true" or "1";
 

@@ -4,105 +4,120 @@ using PushRelay.Presence;
 namespace PushRelay.Bridge;
 
 /// <summary>
-/// One stream of one server: waits for the snapshot it asked for, then takes live stanzas in their numbers; a new epoch, a hole or
-/// silence makes it ask again. It keeps the order; committing and acknowledging are its owner's.
+/// One stream of one server: asks for a snapshot, then takes the live stanzas in the order of their numbers; a new epoch, a hole or
+/// silence makes it ask again. It keeps the order and the sessions; <see cref="BridgeWorker"/> sends, commits and acknowledges.
 /// </summary>
-internal sealed partial class BridgeStream(StreamName name, PresenceTracker presence, TimeProvider clock, ILogger logger)
+internal sealed partial class BridgeStream
 {
-    /// <summary>Unanswered for this long, a request is made again: a server without the module never answers.</summary>
+    /// <summary>An unanswered request is repeated after this: a server without the module never answers.</summary>
     public static readonly TimeSpan SnapshotTimeout = TimeSpan.FromSeconds(15);
 
     private static readonly TimeSpan HeartbeatDefault = TimeSpan.FromSeconds(30);
     private const int SilentHeartbeatsMax = 3;
 
-    /// <summary>A node that says nothing for so long, while others of its server do, has left the cluster.</summary>
+    /// <summary>A node that is silent for this long, while others of its server are not, has left the cluster.</summary>
     private static readonly TimeSpan GoneAfter = TimeSpan.FromMinutes(10);
 
-    private readonly List<BridgeSession> snapshot = [];
-    private string? requestId;
-    private bool live;
-    private bool refusalTold;
-    private string? epoch;
+    private readonly StreamName name;
+    private readonly PresenceTracker presence;
+    private readonly TimeProvider clock;
+    private readonly ILogger logger;
 
-    /// <summary>The epoch as it is committed: another one where the module gave out its numbers a second time.</summary>
-    private string numbering = "";
-    private long lastLive;
-    private long? fellTo;
+    private StreamState state;
+
+    /// <summary>The last committed stanza.</summary>
+    private StreamPoint? committed;
+
+    /// <summary>The module gave out numbers again: the one before the first of them, until the next snapshot.</summary>
+    private StreamPoint? beforeRepeated;
+
     private TimeSpan heartbeat = HeartbeatDefault;
-    private long heard = clock.GetTimestamp();
-    private long lastWord = clock.GetTimestamp();
+    private long lastHeard;
+
+    public BridgeStream(StreamName name, PresenceTracker presence, TimeProvider clock, ILogger logger)
+    {
+        (this.name, this.presence, this.clock, this.logger) = (name, presence, clock, logger);
+        lastHeard = clock.GetTimestamp();
+        state = new StreamState.Idle(lastHeard);
+        presence.MarkUnknown(name);
+    }
 
     public StreamName Name => name;
 
-    /// <summary>The snapshot came, and nothing is missing since.</summary>
-    public bool IsLive => live;
+    public bool IsLive => state is StreamState.Live;
 
-    /// <summary>The last committed stanza: what is acknowledged.</summary>
-    public StreamPoint? Position { get; private set; }
+    /// <summary>No request is out, and the snapshot has not come.</summary>
+    public bool IsIdle => state is StreamState.Idle;
 
     /// <summary>The request that is not answered yet.</summary>
-    public string? Request => requestId;
+    public string? Request => (state as StreamState.Asked)?.Request;
 
-    /// <summary>What a request names: the last committed stanza; where the numbers fell, what came before the first of the new
-    /// ones.</summary>
-    public StreamPoint? Wanted => fellTo is { } first ? new StreamPoint(epoch!, first - 1) : Position;
+    /// <summary>What a request names: the last committed stanza; where numbers were given out again, the one before the first of
+    /// them.</summary>
+    public StreamPoint? RequestedFrom => beforeRepeated ?? committed;
 
-    /// <summary>A node of a cluster, silent for so long that it will not come back; what it comes back with is a new stream.</summary>
-    public bool IsGone => !live && name.Node.Length > 0 && clock.GetElapsedTime(lastWord) > GoneAfter;
+    /// <summary>A node of a cluster, silent for so long that it is not waited for; should it come back, it is a new stream.</summary>
+    public bool IsGone => !IsLive && name.Node.Length > 0 && clock.GetElapsedTime(lastHeard) > GoneAfter;
 
-    /// <summary>From here on everything is ignored until the answer to <paramref name="id"/>; states are unknown.</summary>
-    public void Ask(string id, StreamPoint? position)
+    /// <summary>A snapshot is asked for: until the answer to <paramref name="id"/> the states are unknown.</summary>
+    public void MarkAsked(string id, StreamPoint? position)
     {
-        requestId = id;
-        Position = position;
-        snapshot.Clear();
-        live = false;
-        heard = clock.GetTimestamp();
-        presence.Lose(name);
+        state = new StreamState.Asked(clock.GetTimestamp(), id);
+        committed = position;
+        presence.MarkUnknown(name);
     }
 
-    /// <summary>The link fell.</summary>
-    public void Lose()
+    /// <summary>The link is lost.</summary>
+    public void MarkLost()
     {
-        requestId = null;
-        live = false;
-        heard = clock.GetTimestamp();
-        snapshot.Clear();
-        presence.Lose(name);
+        state = new StreamState.Idle(clock.GetTimestamp());
+        presence.MarkUnknown(name);
     }
 
-    /// <summary>True: nothing came for too long; ask again.</summary>
+    /// <summary>The worker committed this far.</summary>
+    public void MarkCommitted(StreamPoint point) => committed = point;
+
+    /// <summary>Nothing came for too long: it is time to ask again.</summary>
     public bool IsSilent()
     {
-        var silence = clock.GetElapsedTime(heard);
-        if (live && silence > heartbeat * SilentHeartbeatsMax)
+        switch (state)
         {
-            Silent(name.Server, silence.TotalSeconds);
-            return true;
-        }
+            case StreamState.Live:
+                var silence = clock.GetElapsedTime(lastHeard);
+                if (silence <= heartbeat * SilentHeartbeatsMax)
+                {
+                    return false;
+                }
 
-        return !live && silence > SnapshotTimeout;
+                Silent(name.Server, silence.TotalSeconds);
+                return true;
+            case StreamState.Asked asked:
+                return clock.GetElapsedTime(Math.Max(asked.Since, lastHeard)) > SnapshotTimeout;
+            case StreamState.Idle idle:
+                return clock.GetElapsedTime(idle.Since) > SnapshotTimeout;
+            default:
+                throw new System.Diagnostics.UnreachableException();
+        }
     }
 
-    /// <summary>The result of a snapshot request.</summary>
-    /// <returns>What its sessions changed; null where it answers no request of ours.</returns>
-    public EventBatch? Accept(string? id, BridgeSnapshot result)
+    /// <summary>The result of a snapshot request: replaces the sessions, and the stream is live.</summary>
+    /// <returns>What that changed; null where it answers no request that is out.</returns>
+    public EventBatch? ApplySnapshot(string? id, BridgeSnapshot result)
     {
-        if (live || requestId is null || id != requestId)
+        if (state is not StreamState.Asked asked)
         {
-            // the pages before an answer that came too late are as old as it is
-            snapshot.Clear();
             return null;
         }
 
-        requestId = null;
-        Hear();
-        refusalTold = false;
-        Number(result);
-        epoch = result.Epoch;
-        lastLive = result.Seq;
-        live = true;
+        if (id != asked.Request)
+        {
+            // the pages before an answer that came too late are as old as it is
+            asked.Pages.Clear();
+            return null;
+        }
 
+        MarkHeard();
+        state = new StreamState.Live(result.Epoch, ResumeNumbering(result), result.Seq);
         if (result.Dropped > 0)
         {
             Dropped(name.Server, result.Dropped);
@@ -111,124 +126,109 @@ internal sealed partial class BridgeStream(StreamName name, PresenceTracker pres
         var now = clock.GetUtcNow();
         var changes = presence.Replace(
             name,
-            [.. snapshot.Select(s => (s.Account, s.Session!))],
-            new StreamSource(result.Server, result.Module, result.Dropped),
+            [.. asked.Pages.Select(s => (s.Account, s.Session!))],
+            new StreamSource(result.Software, result.Module, result.Dropped),
             now
         );
-        SnapshotTaken(name.Server, result.Server, result.Module, snapshot.Count, result.Seq);
+        SnapshotTaken(name.Server, result.Software, result.Module, asked.Pages.Count, result.Seq);
         if (presence.IsOverfull(name))
         {
             TooMany(name.Server, PresenceTracker.SessionsMax);
         }
 
-        snapshot.Clear();
         return new EventBatch(name, [.. changes.Select(c => new RelayEvent.PresenceChanged(c, now))], null);
-    }
-
-    /// <summary>The same epoch with lower numbers: a server that was set back to an earlier moment gives them out again, for other
-    /// events.</summary>
-    private void Number(BridgeSnapshot result)
-    {
-        if (Position is not { } position || BridgeProtocol.WireEpoch(position.Epoch) != result.Epoch)
-        {
-            (numbering, Position) = (result.Epoch, null);
-        }
-        else if (fellTo is not null || result.Seq < position.Seq)
-        {
-            Fell(name.Server, fellTo ?? result.Seq, position.Seq);
-            (numbering, Position) = (BridgeProtocol.NextNumbering(position.Epoch), null);
-        }
-        else
-        {
-            numbering = position.Epoch;
-        }
-
-        fellTo = null;
-    }
-
-    /// <summary>The server refused the request: it has no module, or forbids it.</summary>
-    public void Refuse(string? id, string condition)
-    {
-        if (id == requestId && !refusalTold)
-        {
-            refusalTold = true;
-            Refused(name.Server, condition);
-        }
     }
 
     /// <summary>One <c>events</c> stanza.</summary>
     /// <param name="events">As it came.</param>
     /// <param name="batch">What is to be committed, null where nothing is.</param>
-    /// <returns>False: the stream does not continue; ask for a new snapshot.</returns>
-    public bool Take(BridgeEvents events, out EventBatch? batch)
+    /// <returns>False: the stream does not continue; a new snapshot is to be asked for.</returns>
+    public bool TryProcess(BridgeEvents events, out EventBatch? batch)
     {
         batch = null;
-        if (!live)
+        switch (state)
         {
-            if (requestId is not null && events.Snapshot)
-            {
-                CollectSnapshot(events);
-            }
+            case StreamState.Idle:
+                // a node that nobody has asked yet is known by its first numbered stanza
+                return events.Snapshot;
+            case StreamState.Asked asked:
+                if (events.Snapshot)
+                {
+                    CollectPage(asked, events);
+                }
 
-            // what comes before the answer to our own request is not acknowledged, so it comes again; a node that nobody asked says hello
-            return requestId is not null || events.Snapshot;
+                // what comes before the result of our own request is not acknowledged, so it comes again
+                return true;
+            case StreamState.Live live:
+                MarkHeard();
+                return TryProcessLive(live, events, out batch);
+            default:
+                throw new System.Diagnostics.UnreachableException();
         }
-
-        Hear();
-        if (events.Snapshot)
-        {
-            return true;
-        }
-
-        var seq = events.Seq!.Value;
-        if (events.Epoch != epoch)
-        {
-            NewEpoch(name.Server);
-            return false;
-        }
-
-        if (!events.Replay)
-        {
-            if (seq <= lastLive)
-            {
-                fellTo = seq;
-                return false;
-            }
-
-            if (seq != lastLive + 1)
-            {
-                Hole(name.Server, lastLive + 1, seq);
-                return false;
-            }
-
-            lastLive = seq;
-        }
-        else if (Position is { } position && position.Epoch == numbering && seq <= position.Seq)
-        {
-            return true;
-        }
-
-        batch = new EventBatch(name, Read(events, seq), new StreamPoint(numbering, seq));
-        return true;
     }
 
-    /// <summary>The owner committed this far.</summary>
-    public void Commit(StreamPoint point) => Position = point;
-
-    private void Hear()
+    private bool TryProcessLive(StreamState.Live live, BridgeEvents events, out EventBatch? batch)
     {
-        heard = lastWord = clock.GetTimestamp();
-        presence.Hear(name, clock.GetUtcNow());
+        batch = null;
+        switch (live.StepOf(events, committed))
+        {
+            case StreamStep.Skip:
+                return true;
+            case StreamStep.NewEpoch:
+                NewEpoch(name.Server);
+                return false;
+            case StreamStep.Hole:
+                Hole(name.Server, live.Seq + 1, events.Seq!.Value);
+                return false;
+            case StreamStep.Repeated:
+                beforeRepeated = new StreamPoint(live.Epoch, events.Seq!.Value - 1);
+                return false;
+            case StreamStep.Next:
+                var seq = events.Seq!.Value;
+                state = events.Replay ? live : live with { Seq = seq };
+                batch = new EventBatch(name, Read(events, live.Numbering, seq), new StreamPoint(live.Numbering, seq));
+                return true;
+            default:
+                throw new System.Diagnostics.UnreachableException();
+        }
     }
 
-    private void CollectSnapshot(BridgeEvents events)
+    /// <summary>The name under which the stream's stanzas are committed from this snapshot on: the module's epoch, or where the module
+    /// gave out numbers again (a server that was set back to an earlier moment) another name for it.</summary>
+    private string ResumeNumbering(BridgeSnapshot result)
     {
-        Hear();
+        var repeated = beforeRepeated;
+        beforeRepeated = null;
+        if (committed is not { } position || BridgeProtocol.WireEpoch(position.Epoch) != result.Epoch)
+        {
+            committed = null;
+            return result.Epoch;
+        }
+
+        if (repeated is null && result.Seq >= position.Seq)
+        {
+            return position.Epoch;
+        }
+
+        Fell(name.Server, repeated is { } before ? before.Seq + 1 : result.Seq, position.Seq);
+        committed = null;
+        return BridgeProtocol.NextNumbering(position.Epoch);
+    }
+
+    private void MarkHeard()
+    {
+        lastHeard = clock.GetTimestamp();
+        presence.MarkHeard(name, clock.GetUtcNow());
+    }
+
+    private void CollectPage(StreamState.Asked asked, BridgeEvents events)
+    {
+        MarkHeard();
         var now = clock.GetUtcNow();
         foreach (var child in events.Children)
         {
             // one more than the tracker keeps is enough to know that they are too many
-            if (snapshot.Count > PresenceTracker.SessionsMax)
+            if (asked.Pages.Count > PresenceTracker.SessionsMax)
             {
                 return;
             }
@@ -239,12 +239,12 @@ internal sealed partial class BridgeStream(StreamName name, PresenceTracker pres
                 && session.Session is not null
             )
             {
-                snapshot.Add(session);
+                asked.Pages.Add(session);
             }
         }
     }
 
-    private List<RelayEvent> Read(BridgeEvents events, long seq)
+    private List<RelayEvent> Read(BridgeEvents events, string numbering, long seq)
     {
         var read = new List<RelayEvent>(events.Children.Count);
         var position = 0;
@@ -254,10 +254,16 @@ internal sealed partial class BridgeStream(StreamName name, PresenceTracker pres
             if (BridgeProtocol.IsHeld(child))
             {
                 position++;
-                var key = $"{numbering}:{seq}:{position}";
-                if (BridgeProtocol.TryReadHeld(child, name.Server, key, account => presence.Get(name.Server, account), out var @event))
+                if (BridgeProtocol.TryReadHeld(child, name.Server, $"{numbering}:{seq}:{position}", out var @event))
                 {
-                    read.Add(@event);
+                    read.Add(
+                        @event is RelayEvent.Message message
+                            ? message with
+                            {
+                                Presence = presence.Get(name.Server, message.Account),
+                            }
+                            : @event
+                    );
                 }
                 else
                 {
@@ -266,21 +272,18 @@ internal sealed partial class BridgeStream(StreamName name, PresenceTracker pres
             }
             else if (child.Name == BridgeProtocol.Namespace + "session" && !events.Replay)
             {
-                if (BridgeProtocol.TryReadSession(child, name.Server, now, out var session))
-                {
-                    if (presence.Apply(name, session.Account, session.Sid, session.Session) is { } change)
-                    {
-                        read.Add(new RelayEvent.PresenceChanged(change, now));
-                    }
-                }
-                else
+                if (!BridgeProtocol.TryReadSession(child, name.Server, now, out var session))
                 {
                     PassedOver(child.Name.LocalName, name.Server, seq);
+                }
+                else if (presence.Apply(name, session.Account, session.Sid, session.Session) is { } change)
+                {
+                    read.Add(new RelayEvent.PresenceChanged(change, now));
                 }
             }
             else
             {
-                // a child we do not know is a newer module's business
+                // a child that is not known is a newer module's
                 heartbeat = BridgeProtocol.HeartbeatInterval(child) ?? heartbeat;
             }
         }
@@ -293,13 +296,6 @@ internal sealed partial class BridgeStream(StreamName name, PresenceTracker pres
         Message = "Server {Server} ({Software}, mod_push_relay {Module}) reports {Sessions} sessions; events go on after number {Seq}"
     )]
     private partial void SnapshotTaken(string server, string software, string module, int sessions, long seq);
-
-    [LoggerMessage(
-        Level = LogLevel.Warning,
-        Message = "Server {Server} answers the bridge with {Condition}: is mod_push_relay loaded for it, with this component? Until "
-            + "then every session is unknown and no alert comes from it"
-    )]
-    private partial void Refused(string server, string condition);
 
     [LoggerMessage(
         Level = LogLevel.Warning,

@@ -2,10 +2,11 @@ using System.CommandLine;
 using System.Text.Json;
 using PushRelay.Api;
 using PushRelay.Settings;
+using PushRelay.Telemetry;
 
 namespace PushRelay.Cli;
 
-/// <summary><c>doctor</c>: one line for each check, with the cure where one fails; exit code 0 where none does, else 1.</summary>
+/// <summary><c>doctor</c>: one line for each check, with the cure if it fails; exit code 0 if none fails, else 1.</summary>
 internal static class DoctorCommand
 {
     private static readonly Option<bool> Json = new("--json") { Description = "{\"ok\":...,\"checks\":[{\"name\",\"ok\",\"detail\"}]}" };
@@ -16,7 +17,7 @@ internal static class DoctorCommand
     {
         var command = new Command(
             "doctor",
-            "Checks settings, storage, key, clock, links, servers and APNs, also beside a running relay: exit code 0 if all is well."
+            "Checks settings, storage, key, clock, links, servers and push networks, also beside a running relay: exit code 0 if all is well."
         )
         {
             Json,
@@ -43,26 +44,18 @@ internal static class DoctorCommand
         var checks = new List<DoctorCheck>();
         try
         {
-            // what a check finds it says itself
+            // the checks say what they find; the log would say it twice
             await using var app = RelayApp.Build(settingsFile, [.. arguments, "--Serilog:MinimumLevel:Default=Fatal"], clock);
             checks.Add(new DoctorCheck("settings", true, "complete"));
-            await foreach (var check in new Doctor(app.Services, clock).RunAsync(cancellationToken))
+            await foreach (var check in app.Services.GetRequiredService<Doctor>().RunAsync(cancellationToken))
             {
                 checks.Add(check);
             }
         }
-        catch (Exception exception) when (checks.Count == 0 && exception is SettingsException or { InnerException: SettingsException })
+        catch (SettingsException wrong) when (checks.Count == 0)
         {
-            checks.Add(
-                new DoctorCheck(
-                    "settings",
-                    false,
-                    RelayApp.Explain(
-                        exception as SettingsException ?? (SettingsException)exception.InnerException!,
-                        settingsFile,
-                        arguments
-                    )
-                )
+            checks.AddRange(
+                RelayApp.Explain(wrong, settingsFile, arguments).Select(problem => new DoctorCheck("settings", false, problem))
             );
         }
 

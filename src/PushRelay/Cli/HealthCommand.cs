@@ -4,12 +4,16 @@ using PushRelay.Settings;
 
 namespace PushRelay.Cli;
 
-/// <summary><c>health</c>: asks a running relay whether it is ready, where there is no curl to ask with: in a container.</summary>
+/// <summary><c>health</c>: asks a running relay whether it is ready; for containers, which have no curl.</summary>
 internal static class HealthCommand
 {
     private static readonly TimeSpan Wait = TimeSpan.FromSeconds(4);
 
-    private static readonly Option<string?> Url = new("--url") { Description = "What is asked instead: 200 is healthy.", HelpName = "URL" };
+    private static readonly Option<string?> Url = new("--url")
+    {
+        Description = "Asks this address instead of the relay's own; 200 is healthy.",
+        HelpName = "URL",
+    };
 
     /// <param name="config">The option that names the settings file.</param>
     /// <param name="settings">The settings on the command line.</param>
@@ -20,10 +24,14 @@ internal static class HealthCommand
         command.SetAction(
             async (parsed, cancellationToken) =>
             {
-                var text = parsed.GetValue(Url) ?? OwnAddress(RelayApp.ReadSettings(parsed.GetValue(config), settings(parsed)));
+                var text =
+                    parsed.GetValue(Url) ?? OwnAddress(RelayApp.ReadSettings(parsed.GetValue(config), settings(parsed)).Configuration);
                 return Uri.TryCreate(text, UriKind.Absolute, out var url) && url.Scheme is "http" or "https"
                     ? await AskAsync(url, cancellationToken)
-                    : throw new SettingsException($"--url is '{text}'; it must be an address such as http://127.0.0.1:8080/health/ready.");
+                    : throw new SettingsException(
+                        null,
+                        $"--url is '{text}'; it must be an address such as http://127.0.0.1:8080/health/ready."
+                    );
             }
         );
         return command;
@@ -46,7 +54,7 @@ internal static class HealthCommand
         }
     }
 
-    /// <summary>The first of <c>Urls</c>, by way of the loopback interface where it listens on every one.</summary>
+    /// <summary>The first of <c>Urls</c>, over the loopback interface if it listens on all interfaces.</summary>
     private static string OwnAddress(IConfiguration configuration)
     {
         var first = (configuration["Urls"] ?? "").Split(';')[0];
@@ -58,7 +66,7 @@ internal static class HealthCommand
         }
         catch (FormatException exception)
         {
-            throw new SettingsException($"Urls is '{first}'; it must be an address such as http://127.0.0.1:8080.", exception);
+            throw new SettingsException("Urls", $"Urls is '{first}'; it must be an address such as http://127.0.0.1:8080.", exception);
         }
     }
 }

@@ -20,10 +20,13 @@ internal static class RelayCommands
     };
 
     /// <param name="arguments">The command line.</param>
-    /// <param name="errors">Takes what is wrong with it, or with a setting.</param>
-    public static async Task<int> RunAsync(string[] arguments, TextWriter errors)
+    /// <param name="errors">Takes the problems of it and of the settings, one a line.</param>
+    /// <param name="output">Takes what <c>config</c> prints; the console's if null.</param>
+    public static async Task<int> RunAsync(string[] arguments, TextWriter errors, TextWriter? output = null)
     {
-        var root = new RootCommand("PushRelay: push alerts for XMPP accounts that nobody is looking at. Settings: --Section:Key=value")
+        var root = new RootCommand(
+            "PushRelay: push alerts for XMPP accounts that are not in front of anyone. Settings: --Section:Key=value"
+        )
         {
             TreatUnmatchedTokensAsErrors = false,
         };
@@ -33,6 +36,7 @@ internal static class RelayCommands
         root.Add(Migrate());
         root.Add(HealthCommand.Create(Config, Settings));
         root.Add(DoctorCommand.Create(Config, Settings));
+        root.Add(ConfigCommand.Create(Config, Settings));
         root.Add(KeysCommand.Create(Config, Settings));
         root.Add(SimulatorCommand.Create());
         var parsed = root.Parse(arguments);
@@ -45,13 +49,21 @@ internal static class RelayCommands
             }
 
             return await parsed.InvokeAsync(
-                new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = null }
+                new InvocationConfiguration
+                {
+                    EnableDefaultExceptionHandler = false,
+                    ProcessTerminationTimeout = null,
+                    Output = output ?? Console.Out,
+                }
             );
         }
-        catch (Exception exception) when (exception is SettingsException || exception.InnerException is SettingsException)
+        catch (SettingsException wrong)
         {
-            var wrong = exception as SettingsException ?? (SettingsException)exception.InnerException!;
-            await errors.WriteLineAsync(RelayApp.Explain(wrong, parsed.GetValue(Config), [.. parsed.UnmatchedTokens]));
+            foreach (var problem in RelayApp.Explain(wrong, parsed.GetValue(Config), [.. parsed.UnmatchedTokens]))
+            {
+                await errors.WriteLineAsync(problem);
+            }
+
             return wrong.MayPass ? Failed : Usage;
         }
         catch (Exception exception) when (exception is not OperationCanceledException)
@@ -72,12 +84,12 @@ internal static class RelayCommands
 
     private static Command Migrate()
     {
-        var command = new Command("migrate", "Brings the database schema up to date and ends.") { TreatUnmatchedTokensAsErrors = false };
+        var command = new Command("migrate", "Brings the database schema up to date.") { TreatUnmatchedTokensAsErrors = false };
         command.SetAction(
             async (parsed, cancellationToken) =>
             {
                 await using var app = RelayApp.Build(parsed.GetValue(Config), Settings(parsed), TimeProvider.System);
-                var applied = await app.Services.GetRequiredService<RelayStorage>().MigrateAsync(cancellationToken);
+                var applied = await app.Services.GetRequiredService<Migrator>().MigrateAsync(cancellationToken);
                 foreach (var migration in applied)
                 {
                     Console.WriteLine(migration);
@@ -100,6 +112,7 @@ internal static class RelayCommands
         catch (Exception exception) when (exception is IOException or SocketException or FormatException or InvalidOperationException)
         {
             throw new SettingsException(
+                "Urls",
                 $"Urls is '{app.Configuration["Urls"]}', where the relay cannot listen: {exception.Message} Cure: name an address of "
                     + $"this machine and a free port, such as http://127.0.0.1:8080.",
                 exception
@@ -110,7 +123,7 @@ internal static class RelayCommands
         return Done;
     }
 
-    /// <summary>What System.CommandLine does not know is a setting; anything else is a mistake.</summary>
+    /// <summary>The settings on the command line, <c>--Section:Key=value</c>; any other unknown word is an error.</summary>
     private static string[] Settings(ParseResult parsed)
     {
         var tokens = parsed.UnmatchedTokens;
@@ -120,6 +133,7 @@ internal static class RelayCommands
         return wrong is null
             ? [.. tokens]
             : throw new SettingsException(
+                null,
                 $"'{wrong}' is neither a command nor a setting; a setting looks like --Urls=http://127.0.0.1:8080. Try --help."
             );
     }

@@ -6,7 +6,7 @@ using PushRelay.Settings;
 
 namespace PushRelay.Cli;
 
-/// <summary><c>apns-sim</c>: an APNs on this machine, for rehearsals and demos.</summary>
+/// <summary><c>apns-sim</c>: an APNs simulator, for rehearsals and demos.</summary>
 internal static class SimulatorCommand
 {
     private static readonly Option<int> Port = new("--port")
@@ -17,7 +17,7 @@ internal static class SimulatorCommand
 
     private static readonly Option<int> ControlPort = new("--control-port")
     {
-        Description = "Where scripts and inspection are (plain HTTP); 0 takes a free one.",
+        Description = "The port for scripts and inspection (plain HTTP); 0 takes a free one.",
         DefaultValueFactory = _ => 2198,
     };
 
@@ -29,7 +29,7 @@ internal static class SimulatorCommand
 
     private static readonly Option<string?> KeyFile = new("--key-file")
     {
-        Description = "A signing key (.p8), made if it is not there; with it the signature of provider tokens is checked.",
+        Description = "A signing key (.p8), made if it does not exist; with it the signatures of provider tokens are checked.",
         HelpName = "FILE",
     };
 
@@ -60,7 +60,7 @@ internal static class SimulatorCommand
 
     public static Command Create()
     {
-        var command = new Command("apns-sim", "Runs an APNs that answers as Apple's does, with faults to order.")
+        var command = new Command("apns-sim", "Runs an APNs simulator that answers as Apple does, with faults on request.")
         {
             Port,
             ControlPort,
@@ -79,7 +79,7 @@ internal static class SimulatorCommand
     {
         if (!IPAddress.TryParse(parsed.GetValue(Listen), out var address))
         {
-            throw new SettingsException($"--listen is '{parsed.GetValue(Listen)}'; it must be an IP address.");
+            throw new SettingsException(null, $"--listen is '{parsed.GetValue(Listen)}'; it must be an IP address.");
         }
 
         await using var simulator = await ApnsSimulator.StartAsync(
@@ -104,7 +104,7 @@ internal static class SimulatorCommand
             );
         }
 
-        // the simulator's own web host takes the signals for itself, so that they would end nothing else
+        // the simulator's own web host handles the signals, and the command would not end
         var stopped = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
         void Stop(PosixSignalContext context)
         {
@@ -137,7 +137,7 @@ internal static class SimulatorCommand
         ];
     }
 
-    /// <summary>Whole or not at all: whoever waits for the file reads no half of it.</summary>
+    /// <summary>Atomically: a process that waits for the file never reads half of it.</summary>
     private static async Task WriteAsync(string file, string text, UnixFileMode mode, CancellationToken cancellationToken)
     {
         var path = Path.GetFullPath(file);

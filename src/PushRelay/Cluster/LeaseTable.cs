@@ -6,23 +6,23 @@ using PushRelay.Storage;
 
 namespace PushRelay.Cluster;
 
-/// <summary>The row of a thing that one node at a time may hold: who, until when, and for the how-manieth time it was taken.</summary>
+/// <summary>The row of something that one node at a time may hold: holder, expiry, and term (how often it was taken).</summary>
 internal sealed class Lease
 {
     public required string Name { get; init; }
 
-    /// <summary>The process, for the operator and for telling its own row; empty where it was given back.</summary>
+    /// <summary>The relay process that holds it (<see cref="LeaseTable.Node"/>); empty after a release.</summary>
     public required string Holder { get; init; }
 
-    /// <summary>Rises with each taking and never falls: what was begun under an older one is refused.</summary>
+    /// <summary>Rises each time the lease is taken, and never falls: work begun under an older term is refused.</summary>
     public required long Term { get; init; }
 
     public required DateTimeOffset ExpiresAt { get; init; }
 
-    /// <summary>Until then another node would take it if it could.</summary>
+    /// <summary>Until then another node is waiting for this lease; each of its tries moves it.</summary>
     public required DateTimeOffset AwaitedUntil { get; init; }
 
-    /// <summary>What is held does its work, as its holder last saw it: a link is up.</summary>
+    /// <summary>The holder uses it: for a link, it was up when the lease was last renewed.</summary>
     public required bool InUse { get; init; }
 
     internal sealed class Table : IEntityTypeConfiguration<Lease>
@@ -37,20 +37,19 @@ internal sealed class Lease
     }
 }
 
-/// <summary>One taking of a lease: what a transaction shows to be let through.</summary>
+/// <summary>One holding of a lease, which <see cref="LeaseTable.FenceAsync"/> checks.</summary>
 internal readonly record struct LeaseTerm(string Name, long Term);
 
-/// <summary>Another node has taken the lease: nothing was committed, and nothing of this term ever will be.</summary>
-internal sealed class LeaseLostException(LeaseTerm term)
-    : Exception($"Another node has taken {term.Name}: it is not this node's any more.");
+/// <summary>Another node has taken the lease: nothing was committed, and nothing of this term will be.</summary>
+internal sealed class LeaseLostException(LeaseTerm term) : Exception($"Another node has taken {term.Name}.");
 
 /// <summary>What a renewal found.</summary>
 internal enum LeaseRenewal
 {
-    /// <summary>Held for another <see cref="LeaseTable.Duration"/>, and nobody waits for it.</summary>
+    /// <summary>Held for another <see cref="LeaseTable.Duration"/>; no other node waits for it.</summary>
     Held,
 
-    /// <summary>Held likewise; another node waits for it to fall.</summary>
+    /// <summary>The same, and another node waits for it.</summary>
     HeldAndAwaited,
 
     /// <summary>Another node has it.</summary>
@@ -58,28 +57,28 @@ internal enum LeaseRenewal
 }
 
 /// <summary>
-/// Gives what one node at a time may hold to one node: taken for <see cref="Duration"/> by the database's clock, kept by renewing it,
-/// taken by another once it has run out. That two nodes may both believe to hold it (a paused process) does no harm: whatever counts is
-/// committed behind <see cref="FenceAsync"/>.
+/// Leases: a node takes one for <see cref="Duration"/> by the database's clock and keeps it by renewing it; another node can take it once
+/// it has expired. Two nodes may both believe that they hold it, after one was paused. That does no harm, because everything that counts is
+/// committed in a transaction that begins with <see cref="FenceAsync"/>.
 /// </summary>
 internal sealed class LeaseTable(IDbContextFactory<RelayDb> databases, DatabaseClock clock)
 {
-    /// <summary>Never longer than the least <c>Dispatch:LeaseDuration</c>; three renewals may fail.</summary>
+    /// <summary>Not longer than the shortest <c>Dispatch:LeaseDuration</c>; long enough that three renewals may fail.</summary>
     public static readonly TimeSpan Duration = TimeSpan.FromSeconds(15);
 
-    /// <summary>This process: no two have the same, so a process started again is another one.</summary>
+    /// <summary>This process; a process that is started again has another name.</summary>
     public string Node { get; } =
         string.Create(
             CultureInfo.InvariantCulture,
             $"{Environment.MachineName}:{Environment.ProcessId}:{RandomNumberGenerator.GetHexString(8, lowercase: true)}"
         );
 
-    /// <returns>Null: another node holds it, and is told that this one waits.</returns>
+    /// <returns>Null: another node holds it; that this one waits is recorded.</returns>
     public async Task<LeaseTerm?> TakeAsync(string name, CancellationToken cancellationToken)
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
         var now = await clock.NowAsync(db, cancellationToken);
-        // on SQLite the process lock says that whoever held it is dead
+        // on SQLite the process lock proves that the former holder is dead
         var free = db.Set<Lease>().Where(l => l.Name == name && (db.IsSqlite || l.ExpiresAt <= now));
         if (
             await free.ExecuteUpdateAsync(
@@ -90,7 +89,7 @@ internal sealed class LeaseTable(IDbContextFactory<RelayDb> databases, DatabaseC
                         .SetProperty(l => l.InUse, false),
                 cancellationToken
             ) == 0
-            && !await MakeAsync(db, name, now, cancellationToken)
+            && !await TryCreateAsync(db, name, now, cancellationToken)
         )
         {
             await db.Set<Lease>()
@@ -106,9 +105,9 @@ internal sealed class LeaseTable(IDbContextFactory<RelayDb> databases, DatabaseC
         return mine is { } term ? new LeaseTerm(name, term) : null;
     }
 
-    /// <summary>Also after it ran out, as long as nobody has taken it.</summary>
-    /// <param name="term">Of which taking.</param>
-    /// <param name="inUse">For whoever looks at the row.</param>
+    /// <summary>Extends a lease, also one that has expired, as long as no other node has taken it.</summary>
+    /// <param name="term">What <see cref="TakeAsync"/> returned.</param>
+    /// <param name="inUse">Stored as <see cref="Lease.InUse"/>.</param>
     /// <param name="cancellationToken">Ends the wait for the database.</param>
     public async Task<LeaseRenewal> RenewAsync(LeaseTerm term, bool inUse, CancellationToken cancellationToken)
     {
@@ -130,7 +129,17 @@ internal sealed class LeaseTable(IDbContextFactory<RelayDb> databases, DatabaseC
             : LeaseRenewal.Held;
     }
 
-    /// <summary>Gives it back: the next node need not wait for its end.</summary>
+    /// <summary>Who holds it now; null: nobody does.</summary>
+    public async Task<Lease?> HolderOfAsync(string name, CancellationToken cancellationToken)
+    {
+        await using var db = await databases.CreateDbContextAsync(cancellationToken);
+        var now = await clock.NowAsync(db, cancellationToken);
+        return await db.Set<Lease>()
+            .AsNoTracking()
+            .SingleOrDefaultAsync(l => l.Name == name && l.Holder != "" && l.ExpiresAt > now, cancellationToken);
+    }
+
+    /// <summary>Gives it back, so that the next node need not wait for its expiry.</summary>
     public async Task ReleaseAsync(LeaseTerm term, CancellationToken cancellationToken)
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
@@ -143,9 +152,8 @@ internal sealed class LeaseTable(IDbContextFactory<RelayDb> databases, DatabaseC
     }
 
     /// <summary>
-    /// To be called in a transaction before anything else: what follows is committed only if nobody has taken the lease since. Whoever
-    /// wants to take it waits for the end of the transaction, at most 10 seconds: then PostgreSQL ends a transaction whose process stands
-    /// still.
+    /// Call it first in a transaction: the transaction is committed only if no other node has taken the lease. A node that wants to take it
+    /// waits for the end of the transaction, at most 10 seconds: then PostgreSQL ends a transaction whose process stands still.
     /// </summary>
     /// <returns>The database's time.</returns>
     /// <exception cref="LeaseLostException">Another node has taken it.</exception>
@@ -158,7 +166,7 @@ internal sealed class LeaseTable(IDbContextFactory<RelayDb> databases, DatabaseC
                 : throw new LeaseLostException(term);
         }
 
-        // the time and the fence in one round trip; a list, because anything else would be composed around it
+        // time and fence in one round trip; ToList, because EF would wrap the query for anything else
         var times = await db
             .Database.SqlQuery<DateTimeOffset>(
                 $"""
@@ -174,7 +182,7 @@ internal sealed class LeaseTable(IDbContextFactory<RelayDb> databases, DatabaseC
     private static IQueryable<Lease> Mine(RelayDb db, LeaseTerm term) =>
         db.Set<Lease>().Where(l => l.Name == term.Name && l.Term == term.Term);
 
-    private async Task<bool> MakeAsync(RelayDb db, string name, DateTimeOffset now, CancellationToken cancellationToken)
+    private async Task<bool> TryCreateAsync(RelayDb db, string name, DateTimeOffset now, CancellationToken cancellationToken)
     {
         if (await db.Set<Lease>().AnyAsync(l => l.Name == name, cancellationToken))
         {
@@ -197,7 +205,7 @@ internal sealed class LeaseTable(IDbContextFactory<RelayDb> databases, DatabaseC
             await db.SaveChangesAsync(cancellationToken);
             return true;
         }
-        catch (DbUpdateException exception) when (!DatabaseErrors.Is(exception))
+        catch (DbUpdateException exception) when (DatabaseErrors.IsClash(exception))
         {
             // another node was first
             return false;

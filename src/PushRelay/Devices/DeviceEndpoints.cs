@@ -9,8 +9,8 @@ namespace PushRelay.Devices;
 internal static class DeviceEndpoints
 {
     private const string ExampleRequest = """
-        {"account":"bob@example.com","app":"com.example.chat","platform":"apns","token":"abababababababababababababababababababababababababababababababab",
-         "resource":"phone","timeZone":"Asia/Shanghai"}
+        {"account":"bob@example.com","app":"com.example.chat","platform":"apns",
+         "token":"abababababababababababababababababababababababababababababababab","resource":"phone","timeZone":"Asia/Shanghai"}
         """;
 
     private const string ExamplePatch = """
@@ -18,9 +18,9 @@ internal static class DeviceEndpoints
         """;
 
     private const string Example = """
-        {"id":"3F2A-91","account":"bob@example.com","app":"com.example.chat","platform":"apns","token":"abab…abab","environment":"production",
-         "voipToken":null,"resource":"phone","locale":null,"timeZone":"Asia/Shanghai","preview":null,"muted":null,"quietHours":null,
-         "status":"active","statusReason":null,
+        {"id":"3F2A-91","account":"bob@example.com","app":"com.example.chat","platform":"apns","token":"abab…abab",
+         "environment":"production","voipToken":null,"resource":"phone","locale":null,"timeZone":"Asia/Shanghai",
+         "preview":null,"muted":null,"quietHours":null,"status":"active","statusReason":null,
          "push":{"jid":"push.example.com","node":"b1e0fbdbae48ade888ee47eabd788809","secret":"OTN7QLieqBtHVV1YLwWerdph"},
          "createdAt":"2026-11-23T02:56:29.398Z","updatedAt":"2026-11-23T02:56:29.398Z","lastAcceptedAt":null,"lastReceivedAt":null}
         """;

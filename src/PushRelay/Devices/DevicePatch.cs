@@ -1,5 +1,6 @@
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using PushRelay.Apps;
 using PushRelay.Xmpp;
 
 namespace PushRelay.Devices;
@@ -28,14 +29,14 @@ internal static class DevicePatch
         return errors.Count == 0 ? preferences : null;
     }
 
-    private static DevicePreview? Preview(JsonNode? value, Dictionary<string, string> errors) =>
+    private static AlertPreview? Preview(JsonNode? value, Dictionary<string, string> errors) =>
         Text(value) switch
         {
             _ when value is null => null,
-            "full" => DevicePreview.Full,
-            "sender" => DevicePreview.Sender,
-            "none" => DevicePreview.None,
-            _ => Refuse<DevicePreview?>(null, "preview", "must be \"full\", \"sender\", \"none\" or null", errors),
+            "full" => AlertPreview.Full,
+            "sender" => AlertPreview.Sender,
+            "none" => AlertPreview.None,
+            _ => Refuse<AlertPreview?>(null, "preview", "must be \"full\", \"sender\", \"none\" or null", errors),
         };
 
     private static string[]? Muted(JsonNode? value, Dictionary<string, string> errors)

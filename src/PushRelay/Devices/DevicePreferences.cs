@@ -1,16 +1,9 @@
 using System.Globalization;
 using System.Text.Json;
 using System.Text.Json.Serialization;
+using PushRelay.Apps;
 
 namespace PushRelay.Devices;
-
-/// <summary>How much of a message an alert shows; ordered from most to least.</summary>
-internal enum DevicePreview
-{
-    Full,
-    Sender,
-    None,
-}
 
 /// <summary>What the user wants of alerts on one device. Set by <c>PATCH</c>, left alone by registrations.</summary>
 internal sealed record DevicePreferences
@@ -21,7 +14,7 @@ internal sealed record DevicePreferences
         Converters = { new JsonStringEnumConverter() },
     };
 
-    public DevicePreview? Preview { get; init; }
+    public AlertPreview? Preview { get; init; }
 
     /// <summary>Conversations without alerts: bare JIDs, normalised; null: none.</summary>
     public IReadOnlyList<string>? Muted { get; init; }

@@ -219,41 +219,30 @@ internal sealed class DeviceRegistry(
             .Where(d => d.device.LastAcceptedAt == null || d.device.LastAcceptedAt < d.At)
             .ExecuteUpdateAsync(set => set.SetProperty(d => d.device.LastAcceptedAt, d => d.At), cancellationToken);
 
-    /// <summary>Seals and indexes again, with the key that writes, every device that an older master key sealed. Runs beside running
-    /// relays.</summary>
-    /// <returns>How many devices were sealed again, and how many no key opens.</returns>
-    public async Task<(int Resealed, int Unreadable)> ResealAsync(CancellationToken cancellationToken)
+    /// <summary>Seals and indexes a page of devices with the first master key, beside running relays.</summary>
+    public async Task<ResealedPage> ResealAsync(Guid after, CancellationToken cancellationToken)
     {
-        const int TogetherMax = 200;
-        var (resealed, unreadable, after) = (0, 0, Guid.Empty);
-        while (true)
+        await using var db = await databases.CreateDbContextAsync(cancellationToken);
+        var devices = await db.Set<Device>()
+            .AsNoTracking()
+            .Where(d => d.Key.CompareTo(after) > 0)
+            .OrderBy(d => d.Key)
+            .Take(ResealedPage.RowsMax)
+            .ToListAsync(cancellationToken);
+        var (resealed, unreadable) = (0, 0);
+        foreach (var device in devices)
         {
-            await using var db = await databases.CreateDbContextAsync(cancellationToken);
-            var devices = await db.Set<Device>()
-                .AsNoTracking()
-                .Where(d => d.Key.CompareTo(after) > 0)
-                .OrderBy(d => d.Key)
-                .Take(TogetherMax)
-                .ToListAsync(cancellationToken);
-            if (devices.Count == 0)
+            try
             {
-                return (resealed, unreadable);
+                resealed += await ResealAsync(db, device, cancellationToken) ? 1 : 0;
             }
-
-            foreach (var device in devices)
+            catch (CryptographicException)
             {
-                try
-                {
-                    resealed += await ResealAsync(db, device, cancellationToken) ? 1 : 0;
-                }
-                catch (CryptographicException)
-                {
-                    unreadable++;
-                }
+                unreadable++;
             }
-
-            after = devices[^1].Key;
         }
+
+        return new ResealedPage(devices.LastOrDefault()?.Key, resealed, unreadable);
     }
 
     private async Task<bool> ResealAsync(RelayDb db, Device device, CancellationToken cancellationToken)

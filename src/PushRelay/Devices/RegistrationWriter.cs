@@ -179,152 +179,18 @@ internal sealed class RegistrationWriter(
             .Where(d => accounts.Contains(d.Account) || indexes.Contains(d.TokenIndex))
             .OrderBy(d => d.Key)
             .ToListAsync(none);
-        var change = new Change(db, devices, now);
-        var results = batch.Select(w => Register(w, change)).ToList();
-        await RemoveAsync(change);
-        await db.SaveChangesAsync(none);
+        var changes = new RegistrationChanges(db, devices, now, masterKey, sequence, audit);
+        var results = batch.Select(w => changes.Register(w.Registration, w.Indexes)).ToList();
+        await changes.SaveAsync(outbox, none);
         await transaction.CommitAsync(none);
-        recent.Forget(change.Touched);
-        change.Records.ForEach(audit.Log);
+        recent.Forget(changes.Touched);
+        changes.Records.ForEach(audit.Log);
         return results;
-    }
-
-    /// <summary>Adds what a registration changes to <paramref name="change"/>.</summary>
-    private DeviceResult Register(Waiting waiting, Change change)
-    {
-        var (registration, index) = (waiting.Registration, waiting.Indexes[0]);
-        var own = change.Devices.Where(d => d.Account == registration.Account).ToList();
-        var sameToken = own.Find(waiting.Holds);
-        var sameId = registration.Id is null ? sameToken : own.Find(d => d.Id == registration.Id);
-        if (!registration.Expected.Holds(sameId?.RevisionName))
-        {
-            return new DeviceResult.Changed();
-        }
-
-        // a new id for a known token: that device gets the id and keeps what is pending for it
-        var device = sameId ?? sameToken;
-        var evicted =
-            device is null && own.Count >= DeviceRegistry.DevicesPerAccountMax ? own.Find(d => d.Status == DeviceStatus.Invalid) : null;
-        if (device is null && own.Count >= DeviceRegistry.DevicesPerAccountMax && evicted is null)
-        {
-            return new DeviceResult.LimitReached();
-        }
-
-        if (sameToken is not null && sameToken != device)
-        {
-            // one phone, two installation ids: the one that the request names stays
-            Remove(sameToken, DeviceRemoval.Moved, registration.Actor, change);
-        }
-
-        if (registration.Exclusive)
-        {
-            foreach (var elsewhere in change.Devices.Where(d => d.Account != registration.Account && waiting.Holds(d)).ToList())
-            {
-                Remove(elsewhere, DeviceRemoval.Moved, registration.Actor, change);
-            }
-        }
-
-        if (evicted is not null)
-        {
-            Remove(evicted, DeviceRemoval.Unregistered, registration.Actor, change);
-        }
-
-        if (device is null)
-        {
-            device = NewDevice(registration, index, change.Now);
-            change.Db.Add(device);
-        }
-
-        Replace(device, registration, index, change.Now);
-        if (change.Db.Entry(device) is { State: not EntityState.Added } entry)
-        {
-            // written even where they look unchanged: a refusal of the old token may be committed at this moment
-            entry.Property(d => d.Status).IsModified = true;
-            entry.Property(d => d.StatusReason).IsModified = true;
-        }
-
-        change.Touched.Add(device.Key);
-        change.Records.Add(
-            audit.Record(change.Db, change.Now, registration.Actor, AuditActions.DeviceRegistered, device.Account, device.Id)
-        );
-        return new DeviceResult.Done(device, sameId is null);
-    }
-
-    private void Remove(Device device, DeviceRemoval removal, Actor actor, Change change)
-    {
-        change.Devices.Remove(device);
-        change.Db.Entry(device).State = EntityState.Detached;
-        change.Removed.Add((device.Key, removal));
-        change.Touched.Add(device.Key);
-        change.Records.Add(audit.Record(change.Db, change.Now, actor, removal.Action, device.Account, device.Id));
-    }
-
-    /// <summary>Runs before the others are written: one of them may have the id or token of a removed one.</summary>
-    private async Task RemoveAsync(Change change)
-    {
-        foreach (var removal in change.Removed.GroupBy(r => r.Removal))
-        {
-            var keys = removal.Select(r => r.Key).ToList();
-            await outbox.CancelAsync(change.Db, row => keys.Contains(row.DeviceKey), removal.Key.Reason, CancellationToken.None);
-            await change.Db.Set<Device>().Where(d => keys.Contains(d.Key)).ExecuteDeleteAsync(CancellationToken.None);
-        }
-    }
-
-    private Device NewDevice(Registration registration, byte[] index, DateTimeOffset now)
-    {
-        var key = sequence.Next(now);
-        return new Device
-        {
-            Key = key,
-            Id = key.ToString("D"),
-            Account = registration.Account,
-            App = registration.Address.App,
-            Platform = registration.Platform,
-            TokenIndex = index,
-            Tokens = DeviceTokens.None,
-            Lane = registration.Lane,
-            Node = Convert.ToHexStringLower(RandomNumberGenerator.GetBytes(16)),
-            CreatedAt = now,
-            RegisteredAt = now,
-            UpdatedAt = now,
-        };
-    }
-
-    /// <summary>A registration replaces all its members: what is left out goes back to its default.</summary>
-    private void Replace(Device device, Registration registration, byte[] index, DateTimeOffset now)
-    {
-        device.Id = registration.Id ?? device.Id;
-        device.App = registration.Address.App;
-        device.Platform = registration.Platform;
-        device.TokenIndex = index;
-        device.Tokens = DeviceTokens.Seal(registration.Address.Tokens, device.Key, masterKey);
-        device.Environment = registration.Address.Environment;
-        device.Lane = registration.Lane;
-        device.Resource = registration.Resource;
-        device.Locale = registration.Locale;
-        device.TimeZone = registration.TimeZone;
-        device.Status = DeviceStatus.Active;
-        device.StatusReason = null;
-        device.RegisteredAt = now;
-        device.UpdatedAt = now;
-        device.Revision++;
     }
 
     /// <summary>A registration that waits to be written, and its result.</summary>
     private sealed record Waiting(Registration Registration, IReadOnlyList<byte[]> Indexes, CancellationToken Stop)
     {
         public TaskCompletionSource<DeviceResult> Result { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);
-
-        public bool Holds(Device device) => Indexes.Any(index => device.TokenIndex.AsSpan().SequenceEqual(index));
-    }
-
-    /// <summary>What one transaction changes. Each registration sees the devices as the earlier ones in it left them.</summary>
-    private sealed record Change(RelayDb Db, List<Device> Devices, DateTimeOffset Now)
-    {
-        public List<(Guid Key, DeviceRemoval Removal)> Removed { get; } = [];
-
-        public List<Guid> Touched { get; } = [];
-
-        public List<AuditRecord> Records { get; } = [];
     }
 }

@@ -6,26 +6,7 @@ internal static class DispatchServices
 {
     public static IServiceCollection AddDispatch(this IServiceCollection services)
     {
-        services
-            .AddOptions<DispatchOptions>()
-            .ValidateOnStart()
-            .Configure<IConfiguration>(
-                (options, configuration) =>
-                {
-                    SettingsReader.Bind(configuration, "Dispatch", options);
-                    options.Check();
-                }
-            );
-        services
-            .AddOptions<RetentionOptions>()
-            .ValidateOnStart()
-            .Configure<IConfiguration>(
-                (options, configuration) =>
-                {
-                    SettingsReader.Bind(configuration, "Retention", options);
-                    options.Check();
-                }
-            );
+        services.AddSettings<DispatchOptions>("Dispatch", "How deliveries are tried.");
         services.AddSingleton<LaneCircuits>();
         services.AddSingleton<NotificationBuilder>();
         services.AddSingleton<AlertSender>();

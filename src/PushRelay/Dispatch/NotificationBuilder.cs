@@ -41,12 +41,7 @@ internal sealed partial class NotificationBuilder(MasterKey masterKey, ILogger<N
             Type = delivery.MessageType ?? "chat",
             Nick = content.Nick,
             Body = content.Body,
-            Preview = device.Preferences?.Preview switch
-            {
-                DevicePreview.None => AlertPreview.None,
-                DevicePreview.Sender => AlertPreview.Sender,
-                DevicePreview.Full or null => AlertPreview.Full,
-            },
+            Preview = device.Preferences?.Preview ?? AlertPreview.Full,
             MessageId = delivery.StanzaId ?? delivery.MessageId,
             Badge = delivery.Badge,
             Count = alert.Rows.Count,

@@ -6,9 +6,9 @@ using System.Globalization;
 namespace PushRelay.Faults;
 
 /// <summary>
-/// Places where a test makes the process die, hang or throw: <c>PUSHRELAY_FAILPOINT=name[:n]=kill|hang|throw</c> strikes when the place is
-/// reached the n-th time (the first), once. Only a build with <c>-p:Failpoints=true</c>, as Debug has it, contains them: elsewhere the
-/// compiler drops the calls.
+/// Fault injection: <c>PUSHRELAY_FAILPOINT=name[:n]=kill|hang|throw</c> makes the process die, hang or throw at the named place, once, when
+/// it is reached for the n-th time (default: the first). Only builds with <c>-p:Failpoints=true</c> contain the calls, as Debug builds do;
+/// in others the compiler removes them.
 /// </summary>
 internal static class Failpoint
 {
@@ -19,7 +19,7 @@ internal static class Failpoint
     private static int reached;
 #endif
 
-    /// <param name="name">Of the place; docs/faults.md lists them.</param>
+    /// <param name="name">Of the place; docs/faults.md lists all.</param>
     [Conditional("FAILPOINTS")]
     public static void Reach(string name)
     {

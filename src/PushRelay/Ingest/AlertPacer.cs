@@ -1,120 +1,121 @@
 using Microsoft.Extensions.Options;
 using PushRelay.Ingest.Policy;
+using PushRelay.Limits;
 
 namespace PushRelay.Ingest;
 
 /// <summary>
-/// Says when an alert that is due at once may go out. The first event of a slot goes at once; those within <c>Alerts:CoalesceWindow</c>
-/// of an alert of theirs wait for its end and go as one. A device gets <c>Alerts:DeviceBurst</c> alerts at once and then one in each
-/// <c>Alerts:DeviceInterval</c>: what is more waits, and merges in its slot, so that a flood delays nobody else and drops nothing. A flood
-/// from very many senders puts off no alert of its device by more than 40 such intervals: then the pace gives way.
-/// Kept in memory for as long as it matters: after a restart an alert more may go out, never one less.
+/// Says when an alert that is due at once may go out. The first event of an ordering key goes at once; those within
+/// <c>Alerts:CoalesceWindow</c> of its alert wait for the window's end and go as one. A device gets <c>Alerts:DeviceBurst</c> alerts at
+/// once and then one in each <c>Alerts:DeviceInterval</c>: what is more waits and merges by its ordering key, so a flood delays no other
+/// device and drops nothing. A flood from very many senders delays no alert of its device by more than 40 intervals.
+/// Kept in memory for as long as it matters: after a restart one alert more may go out, never one less. Thread-safe.
 /// </summary>
-internal sealed class AlertPacer(IOptions<AlertsOptions> settings, TimeProvider timers)
+internal sealed class AlertPacer(IOptions<AlertsOptions> settings, TimeProvider clock)
 {
-    private const int PutOffMax = 40;
+    private const int DelayIntervalsMax = 40;
 
-    private readonly AlertsOptions options = settings.Value;
+    private readonly TimeSpan window = settings.Value.CoalesceWindow;
+    private readonly CellRate rate = new(settings.Value.DeviceInterval, settings.Value.DeviceBurst);
 
-    // times are the process's own, since its start: a clock that is set back puts nothing off
-    private readonly long start = timers.GetTimestamp();
-    private readonly Dictionary<(Guid Device, Guid Slot), SlotPace> slots = [];
+    // times are since the start of the process: a clock that is set back delays nothing
+    private readonly long start = clock.GetTimestamp();
+    private readonly Dictionary<(Guid Device, Guid OrderingKey), KeyPace> keys = [];
+
+    // when the device's burst is whole again
     private readonly Dictionary<Guid, TimeSpan> devices = [];
     private readonly Lock sync = new();
     private TimeSpan sweepAt;
 
-    /// <param name="At">The slot's next alert, or the end of the window after its last.</param>
+    /// <param name="At">The key's next alert, or the end of the window after its last.</param>
     /// <param name="Planned">An alert waits for <paramref name="At"/>; false: only the window ends there.</param>
-    internal readonly record struct SlotPace(TimeSpan At, bool Planned);
+    internal readonly record struct KeyPace(TimeSpan At, bool Planned);
 
-    /// <summary>A transaction's turn: what it plans counts once it is committed.</summary>
-    public Turn Begin() => new(this, timers.GetElapsedTime(start));
+    /// <summary>What a transaction plans; it counts once that is committed.</summary>
+    public Plan Begin() => new(this, clock.GetElapsedTime(start));
 
-    private void Keep(Turn turn, TimeSpan now)
+    private void Keep(Plan plan, TimeSpan now)
     {
         lock (sync)
         {
-            foreach (var (slot, pace) in turn.Slots)
+            foreach (var (key, pace) in plan.Keys)
             {
-                slots[slot] = pace;
+                keys[key] = pace;
             }
 
-            foreach (var (device, at) in turn.Devices)
+            foreach (var (device, whole) in plan.Devices)
             {
-                devices[device] = at;
+                devices[device] = whole;
             }
 
-            if (now >= sweepAt)
+            if (now < sweepAt)
             {
-                var window = options.CoalesceWindow;
-                sweepAt = now + TimeSpan.FromSeconds(1) + window;
-                foreach (var (slot, _) in slots.Where(s => s.Value.At + window <= now).ToList())
-                {
-                    slots.Remove(slot);
-                }
+                return;
+            }
 
-                foreach (var (device, _) in devices.Where(d => d.Value <= now).ToList())
-                {
-                    devices.Remove(device);
-                }
+            sweepAt = now + TimeSpan.FromSeconds(1) + window;
+            foreach (var (key, _) in keys.Where(k => k.Value.At + window <= now).ToList())
+            {
+                keys.Remove(key);
+            }
+
+            foreach (var (device, _) in devices.Where(d => d.Value <= now).ToList())
+            {
+                devices.Remove(device);
             }
         }
     }
 
-    internal sealed class Turn(AlertPacer pacer, TimeSpan now)
+    /// <summary>One transaction's alerts. Not thread-safe.</summary>
+    internal sealed class Plan(AlertPacer pacer, TimeSpan now)
     {
-        private readonly TimeSpan window = pacer.options.CoalesceWindow;
-
-        private readonly TimeSpan interval = pacer.options.DeviceInterval;
-
-        private readonly int burst = pacer.options.DeviceBurst;
-
-        internal Dictionary<(Guid Device, Guid Slot), SlotPace> Slots { get; } = [];
+        internal Dictionary<(Guid Device, Guid OrderingKey), KeyPace> Keys { get; } = [];
 
         internal Dictionary<Guid, TimeSpan> Devices { get; } = [];
 
-        /// <returns>How long an event of this slot, due now, waits.</returns>
-        public TimeSpan Next(Guid device, Guid slot)
+        /// <returns>How long an alert of this ordering key, due now, waits.</returns>
+        public TimeSpan Next(Guid device, Guid orderingKey)
         {
-            var known = Slots.TryGetValue((device, slot), out var pace) || Look(pacer.slots, (device, slot), out pace);
+            var key = (device, orderingKey);
+            var known = Keys.TryGetValue(key, out var pace) || Find(pacer.keys, key, out pace);
             if (known && pace.Planned && now <= pace.At)
             {
                 return pace.At - now;
             }
 
             // a planned alert has gone out by now, and its window began then
-            var free = known
-                ? pace.Planned
-                    ? pace.At + window
-                    : pace.At
-                : now;
+            var free = (known, pace.Planned) switch
+            {
+                (true, true) => pace.At + pacer.window,
+                (true, false) => pace.At,
+                _ => now,
+            };
             var at = Reserve(device, free > now ? free : now);
-            Slots[(device, slot)] = at > now ? new SlotPace(at, Planned: true) : new SlotPace(now + window, Planned: false);
+            Keys[key] = at > now ? new KeyPace(at, Planned: true) : new KeyPace(now + pacer.window, Planned: false);
             return at - now;
         }
 
         public void Commit() => pacer.Keep(this, now);
 
-        /// <summary>Generic cell rate: what is kept is when the device's debt is paid.</summary>
+        /// <summary>Takes one of the device's alerts.</summary>
         private TimeSpan Reserve(Guid device, TimeSpan at)
         {
-            if (!Devices.TryGetValue(device, out var paid) && !Look(pacer.devices, device, out paid))
+            if (!Devices.TryGetValue(device, out var whole) && !Find(pacer.devices, device, out whole))
             {
-                paid = at;
+                whole = at;
             }
 
-            var earliest = paid - (interval * (burst - 1));
-            var next = earliest > at ? earliest : at;
-            if (next - at > interval * PutOffMax)
+            var next = pacer.rate.Next(at, whole);
+            if (next - at > pacer.rate.Interval * DelayIntervalsMax)
             {
-                return at + (interval * PutOffMax);
+                return at + (pacer.rate.Interval * DelayIntervalsMax);
             }
 
-            Devices[device] = (paid > at ? paid : at) + interval;
+            Devices[device] = pacer.rate.Take(at, whole);
             return next;
         }
 
-        private bool Look<TKey, TValue>(Dictionary<TKey, TValue> kept, TKey key, out TValue value)
+        private bool Find<TKey, TValue>(Dictionary<TKey, TValue> kept, TKey key, out TValue value)
             where TKey : notnull
         {
             lock (pacer.sync)

@@ -7,17 +7,8 @@ internal static class IngestServices
 {
     public static IServiceCollection AddIngest(this IServiceCollection services)
     {
-        services
-            .AddOptions<AlertsOptions>()
-            .ValidateOnStart()
-            .Configure<IConfiguration>(
-                (options, configuration) =>
-                {
-                    SettingsReader.Bind(configuration, "Alerts", options);
-                    options.Check();
-                }
-            );
-        services.AddSingleton<AlertPacer>();
+        services.AddSettings<AlertsOptions>("Alerts", "When an alert goes out.");
+        services.AddSingleton<AlertPacer>().AddSingleton<DeliveryFactory>();
         services.AddSingleton<EventIngest>();
         return services;
     }

@@ -5,43 +5,52 @@ using PushRelay.Devices;
 using PushRelay.Ingest.Policy;
 using PushRelay.Outbox;
 using PushRelay.Presence;
-using PushRelay.Secrets;
 using PushRelay.Storage;
 
 namespace PushRelay.Ingest;
 
-/// <summary>Writes one transaction's events into the ledger, in their order: a row per device, or what the event cancels and
-/// clears.</summary>
+/// <summary>
+/// What one database transaction makes of its events: a row for each device, or what an event cancels and clears. Used as
+/// <see cref="EventIngest"/> shows: <see cref="LoadAsync"/>, <see cref="ApplyAsync"/> for each event in its order, <see cref="WriteAsync"/>.
+/// </summary>
 internal sealed class IngestTransaction(
     RelayDb db,
     DateTimeOffset now,
     OutboxQueue outbox,
     DeviceRegistry registry,
     AccountTokens tokens,
-    MasterKey masterKey,
-    IdSequence sequence,
+    DeliveryFactory factory,
+    AlertPacer.Plan pace,
     AlertsOptions options
 )
 {
     private static readonly TimeSpan UnackedMax = TimeSpan.FromHours(1);
 
-    /// <summary>What says it is older counts as this old: a server keeps its events for ten minutes at most by default.</summary>
-    private static readonly TimeSpan EventAgeMax = TimeSpan.FromMinutes(15);
+    // what the events need to know, read once for all of them
+    private ILookup<string, Device> devices = null!;
+    private UnreadCounts unread = null!;
 
-    private readonly List<Delivery> fresh = [];
+    /// <summary>Accounts with pending or sending rows of earlier transactions: only those have something to cancel.</summary>
+    private IReadOnlySet<string> accountsWithAlerts = null!;
+
+    // what the events make
+    private readonly List<Delivery> rows = [];
     private readonly HashSet<Guid> mayHaveWaiting = [];
     private readonly HashSet<string> removedAccounts = new(StringComparer.Ordinal);
 
-    public required ILookup<string, Device> Devices { get; init; }
+    private sealed record EarlierRow(Guid DeviceKey, DeliveryState State, string Reason);
 
-    public required UnreadCounts Unread { get; init; }
+    /// <summary>Reads what these events need: devices, unread counts, and who has alerts that they may cancel.</summary>
+    public async Task LoadAsync(IReadOnlyList<RelayEvent> events, CancellationToken cancellationToken)
+    {
+        var accounts = AccountsOf(events);
+        devices = await registry.OfAccountsAsync(db, accounts, cancellationToken);
+        unread = await UnreadCounts.OfAsync(db, accounts, cancellationToken);
+        accountsWithAlerts = await OutboxQueue.PendingOfAsync(db, AccountsOf(events.Where(MayCancel)), cancellationToken);
+    }
 
-    /// <summary>Accounts with pending rows from before: only those have something to cancel.</summary>
-    public required IReadOnlySet<string> Pending { get; init; }
-
-    public required AlertPacer.Turn Pace { get; init; }
-
-    public Task WriteAsync(RelayEvent @event, CancellationToken cancellationToken)
+    /// <summary>Decides what follows from one event. Rows and counts are only written by <see cref="WriteAsync"/>.</summary>
+    public Task ApplyAsync(RelayEvent @event, CancellationToken cancellationToken)
     {
         switch (@event)
         {
@@ -50,10 +59,10 @@ internal sealed class IngestTransaction(
             case RelayEvent.Message { Unacked: true } message:
                 return AlertUnackedAsync(message, cancellationToken);
             case RelayEvent.Message message:
-                Alert(message, DevicesOf(message.Account), Count(message));
+                Alert(message, [.. DevicesOf(message)]);
                 return Task.CompletedTask;
             case RelayEvent.Displayed displayed:
-                Unread.Clear(displayed.Account, displayed.With);
+                unread.Clear(displayed.Account, displayed.With);
                 return CancelAsync(
                     displayed.Account,
                     row => row.Conversation == displayed.With,
@@ -62,26 +71,26 @@ internal sealed class IngestTransaction(
                     cancellationToken
                 );
             case RelayEvent.PresenceChanged changed:
-                return FollowAsync(changed.Change, cancellationToken);
+                return ApplyPresenceAsync(changed.Change, cancellationToken);
             case RelayEvent.AccountRemoved removed:
-                return RemoveAsync(removed.Account, cancellationToken);
+                return RemoveAccountAsync(removed.Account, cancellationToken);
             default:
                 throw new System.Diagnostics.UnreachableException();
         }
     }
 
-    /// <summary>The last thing before the commit.</summary>
-    /// <param name="claim">False: an ordering key was claimed by another node at the same moment; leave all to the claims.</param>
+    /// <summary>Writes counts and rows: the last thing before the commit.</summary>
+    /// <param name="claim">False: another node claimed an ordering key at the same moment; leave all to the claims.</param>
     /// <param name="cancellationToken">Stops the statements.</param>
-    public async Task<AppendedRows> FinishAsync(bool claim, CancellationToken cancellationToken)
+    public async Task<AppendedRows> WriteAsync(bool claim, CancellationToken cancellationToken)
     {
-        await Unread.SaveAsync(db, cancellationToken);
-        var appended = await outbox.AppendAsync(db, fresh, claim, now, cancellationToken);
+        await db.SaveChangesAsync(cancellationToken);
+        await unread.SaveAsync(db, cancellationToken);
+        var appended = await outbox.AppendAsync(db, rows, claim, now, cancellationToken);
         try
         {
             foreach (
-                var key in fresh
-                    .Where(r => r.State == DeliveryState.Pending && mayHaveWaiting.Contains(r.DeviceKey))
+                var key in rows.Where(r => r.State == DeliveryState.Pending && mayHaveWaiting.Contains(r.DeviceKey))
                     .GroupBy(r => (r.DeviceKey, r.OrderingKey))
             )
             {
@@ -97,63 +106,64 @@ internal sealed class IngestTransaction(
         return appended;
     }
 
-    private IEnumerable<Device> DevicesOf(string account) => removedAccounts.Contains(account) ? [] : Devices[account];
+    private static List<string> AccountsOf(IEnumerable<RelayEvent> events) =>
+        [.. events.Select(e => e.Account).Distinct(StringComparer.Ordinal)];
 
-    private void Alert(RelayEvent.Message message, IEnumerable<Device> devices, int badge)
+    private static bool MayCancel(RelayEvent @event) =>
+        @event
+            is RelayEvent.Displayed
+                or RelayEvent.AccountRemoved
+                or RelayEvent.PresenceChanged { Change.CameToFront.IsEmpty: false }
+                or RelayEvent.Message { Class: EventClass.CallEnded };
+
+    private IEnumerable<Device> DevicesOf(string account) => removedAccounts.Contains(account) ? [] : devices[account];
+
+    private IEnumerable<Device> DevicesOf(RelayEvent.Message message) =>
+        DevicesOf(message.Account).Where(d => message.OnlyDevice is null || d.Key == message.OnlyDevice);
+
+    /// <summary>A row for each of these devices; where there is none, one that says so.</summary>
+    private void Alert(RelayEvent.Message message, List<Device> to)
     {
-        var none = true;
-        foreach (var device in devices)
+        var deliveries = factory.Of(message, now);
+        if (to.Count == 0)
         {
-            none = false;
-            var decision = PushPolicy.Decide(
-                new PushSituation
-                {
-                    Class = message.Class,
-                    Account = message.Presence.State,
-                    DeviceValid = device.Status == DeviceStatus.Active,
-                    Muted = device.Preferences?.IsMuted(message.From) == true,
-                    QuietHours = device.Preferences?.QuietHours?.Contains(now) == true,
-                    DeviceTied = device.Resource is not null,
-                    OwnSessionInFront = device.Resource is not null && message.Presence.InFront(device.Resource),
-                    Unacked = message.Unacked,
-                },
-                options
-            );
-            fresh.Add(Row(message, device, decision, badge));
+            rows.Add(deliveries.ToNobody(PushSituation.Of(message, null, now)));
+            return;
+        }
+
+        // said again, it was counted the first time
+        if (!message.Unacked)
+        {
+            unread.Add(message.Account, message.From);
+        }
+
+        // 0 would clear the badge and all notifications
+        var badge = Math.Max(1, unread.Sum(message.Account));
+        foreach (var device in to)
+        {
+            var situation = PushSituation.Of(message, device, now);
+            var decision = PushPolicy.Decide(situation, options);
+            rows.Add(deliveries.To(device, decision, situation, Wait(message, device, decision, deliveries.OrderingKey), badge));
             if (MayHaveWaiting(device))
             {
                 mayHaveWaiting.Add(device.Key);
             }
         }
-
-        if (none && !message.Unacked)
-        {
-            fresh.Add(Row(message, null, new PushDecision.Suppress(Reasons.NoDevice), 0));
-        }
     }
 
-    /// <summary>A row of the device may be pending with a due time ahead, that no attempt has put there.</summary>
+    private TimeSpan Wait(RelayEvent.Message message, Device device, PushDecision decision, Guid orderingKey) =>
+        decision switch
+        {
+            PushDecision.Alert { Delay.Ticks: > 0 } alert => alert.Delay,
+            // a call rings now or never
+            PushDecision.Alert when message.Class != EventClass.Call => pace.Next(device.Key, orderingKey),
+            _ => TimeSpan.Zero,
+        };
+
+    /// <summary>A row of the device may be pending with a due time ahead that no attempt has put there.</summary>
     private bool MayHaveWaiting(Device device) =>
         options.BackgroundGrace > TimeSpan.Zero
         || (device.Resource is not null && options.OtherDeviceForeground == OtherDeviceForeground.Delay);
-
-    /// <summary>Of the caller, or answered or refused by the account itself on another device: somebody else who knows the id ends
-    /// nothing.</summary>
-    private Task EndCallAsync(RelayEvent.Message ended, CancellationToken cancellationToken) =>
-        ended.CallId is null
-            ? Task.CompletedTask
-            : CancelAsync(
-                ended.Account,
-                row =>
-                    row.Class == EventClass.Call && row.CallId == ended.CallId && (row.Sender == ended.From || ended.From == ended.Account),
-                row =>
-                    row.Account == ended.Account
-                    && row.Class == EventClass.Call
-                    && row.CallId == ended.CallId
-                    && (row.Sender == ended.From || ended.From == ended.Account),
-                Reasons.CallEnded,
-                cancellationToken
-            );
 
     /// <summary>Only the devices that this message was withheld from because its reader seemed to look.</summary>
     private async Task AlertUnackedAsync(RelayEvent.Message message, CancellationToken cancellationToken)
@@ -170,16 +180,9 @@ internal sealed class IngestTransaction(
         same = message.StanzaId is not null
             ? same.Where(d => d.StanzaId == message.StanzaId)
             : same.Where(d => d.Sender == message.From && d.MessageId == message.Id);
-        var rows = await same.Select(d => new
-            {
-                d.DeviceKey,
-                d.State,
-                d.Reason,
-            })
-            .ToListAsync(cancellationToken);
-        rows.AddRange(
-            fresh
-                .Where(d =>
+        var earlier = await same.Select(d => new EarlierRow(d.DeviceKey, d.State, d.Reason)).ToListAsync(cancellationToken);
+        earlier.AddRange(
+            rows.Where(d =>
                     d.Account == message.Account
                     && d.DeviceKey != Guid.Empty
                     && (
@@ -188,21 +191,39 @@ internal sealed class IngestTransaction(
                             : d.Sender == message.From && d.MessageId == message.Id
                     )
                 )
-                .Select(d => new
-                {
-                    d.DeviceKey,
-                    d.State,
-                    d.Reason,
-                })
+                .Select(d => new EarlierRow(d.DeviceKey, d.State, d.Reason))
         );
-        var withheld = rows.GroupBy(r => r.DeviceKey)
+        var withheld = earlier
+            .GroupBy(row => row.DeviceKey)
             .Where(g => g.All(r => r.State is DeliveryState.Suppressed or DeliveryState.Cancelled && r.Reason == Reasons.Foreground))
             .Select(g => g.Key)
             .ToHashSet();
-        Alert(message, DevicesOf(message.Account).Where(d => withheld.Contains(d.Key)), Badge(message.Account));
+        var again = DevicesOf(message).Where(d => withheld.Contains(d.Key)).ToList();
+        if (again.Count > 0)
+        {
+            Alert(message, again);
+        }
     }
 
-    private async Task FollowAsync(PresenceChange change, CancellationToken cancellationToken)
+    /// <summary>Ended by the caller, or answered or refused by the account itself on another device: nobody else who knows the id can
+    /// end it.</summary>
+    private Task EndCallAsync(RelayEvent.Message ended, CancellationToken cancellationToken) =>
+        ended.CallId is null
+            ? Task.CompletedTask
+            : CancelAsync(
+                ended.Account,
+                row =>
+                    row.Class == EventClass.Call && row.CallId == ended.CallId && (row.Sender == ended.From || ended.From == ended.Account),
+                row =>
+                    row.Account == ended.Account
+                    && row.Class == EventClass.Call
+                    && row.CallId == ended.CallId
+                    && (row.Sender == ended.From || ended.From == ended.Account),
+                Reasons.CallEnded,
+                cancellationToken
+            );
+
+    private async Task ApplyPresenceAsync(PresenceChange change, CancellationToken cancellationToken)
     {
         if (!change.CameToFront.IsEmpty)
         {
@@ -224,109 +245,41 @@ internal sealed class IngestTransaction(
 
         if (change.LeftForeground)
         {
-            Unread.Clear(change.Account);
+            unread.Clear(change.Account);
         }
     }
 
-    private async Task RemoveAsync(string account, CancellationToken cancellationToken)
+    private async Task RemoveAccountAsync(string account, CancellationToken cancellationToken)
     {
         await CancelAsync(account, _ => true, row => row.Account == account, Reasons.AccountRemoved, cancellationToken);
         await registry.RemoveAccountAsync(db, account, cancellationToken);
         await tokens.RemoveAccountAsync(db, account, cancellationToken);
         removedAccounts.Add(account);
-        Unread.Clear(account);
+        unread.Clear(account);
     }
 
-    /// <summary>Of the account: the rows of this transaction, which came before the event, and those of earlier ones.</summary>
+    /// <summary>Cancels what is pending of the account: this transaction's own rows so far, and those of earlier ones.</summary>
+    /// <param name="account">Whose.</param>
+    /// <param name="which">Which of this transaction's rows of the account.</param>
+    /// <param name="stored">The same of the stored rows, with the account.</param>
+    /// <param name="reason">Of <see cref="Reasons"/>.</param>
+    /// <param name="cancellationToken">Stops the statements.</param>
     private async Task CancelAsync(
         string account,
-        Func<Delivery, bool> whichFresh,
-        Expression<Func<Delivery, bool>> which,
+        Func<Delivery, bool> which,
+        Expression<Func<Delivery, bool>> stored,
         string reason,
         CancellationToken cancellationToken
     )
     {
-        foreach (var row in fresh.Where(row => row.State == DeliveryState.Pending && row.Account == account && whichFresh(row)))
+        foreach (var row in rows.Where(row => row.State == DeliveryState.Pending && row.Account == account && which(row)))
         {
             Transitions.Cancel(row, reason, now);
         }
 
-        if (Pending.Contains(account))
+        if (accountsWithAlerts.Contains(account))
         {
-            await outbox.CancelAsync(db, which, reason, cancellationToken);
+            await outbox.CancelAsync(db, stored, reason, cancellationToken);
         }
     }
-
-    private int Count(RelayEvent.Message message)
-    {
-        // without a device nobody has a badge, and who writes is not kept
-        if (!DevicesOf(message.Account).Any())
-        {
-            return 0;
-        }
-
-        Unread.Add(message.Account, message.From);
-        return Badge(message.Account);
-    }
-
-    // 0 would clear the badge and all notifications
-    private int Badge(string account) => Math.Max(1, Unread.Sum(account));
-
-    private Delivery Row(RelayEvent.Message message, Device? device, PushDecision decision, int badge)
-    {
-        var id = sequence.Next(now);
-        var alert = decision as PushDecision.Alert;
-        var content = alert is null ? null : new AlertContent(message.Body, message.Nick);
-        var key = device is null ? Guid.Empty : OrderingKey(message);
-        // by the database's clock: this node's may be wrong, and a call rings for half a minute
-        var at =
-            message.At > now ? now
-            : message.At < now - EventAgeMax ? now - EventAgeMax
-            : message.At;
-        return new Delivery
-        {
-            Id = id,
-            Server = message.Account[(message.Account.IndexOf('@', StringComparison.Ordinal) + 1)..],
-            Account = message.Account,
-            DeviceKey = device?.Key ?? Guid.Empty,
-            Device = device?.Id,
-            App = device?.App,
-            Platform = device?.Platform,
-            Lane = device?.Lane,
-            EventKey = message.Key,
-            Source = message.Source,
-            Class = message.Class,
-            // who wrote to somebody without a device is nobody's business
-            Sender = device is null ? null : message.From,
-            Conversation = device is null ? null : message.From,
-            MessageId = message.Id,
-            StanzaId = message.StanzaId,
-            EventAt = at,
-            MessageType = message.Type,
-            CallId = message.CallId,
-            OrderingKey = key,
-            Content = content?.Seal(masterKey, id),
-            Clear = content,
-            Badge = badge,
-            State = alert is null ? DeliveryState.Suppressed : DeliveryState.Pending,
-            Reason = decision.Reason,
-            CreatedAt = now,
-            DueAt = alert switch
-            {
-                { Delay.Ticks: > 0 } => now + alert.Delay,
-                // it rings now or never
-                not null when message.Class != EventClass.Call => now + Pace.Next(device!.Key, key),
-                _ => now,
-            },
-            ExpiresAt = at + (message.Class == EventClass.Call ? options.CallTimeToLive : options.TimeToLive),
-            SettledAt = alert is null ? now : null,
-        };
-    }
-
-    private Guid OrderingKey(RelayEvent.Message message) =>
-        new(
-            message.Class == EventClass.Call
-                ? masterKey.Mac("call", message.Account, message.From, message.CallId ?? message.Key).AsSpan(0, 16)
-                : masterKey.Mac("conversation", message.Account, message.From).AsSpan(0, 16)
-        );
 }

@@ -3,7 +3,8 @@ using PushRelay.Presence;
 
 namespace PushRelay.Ingest;
 
-/// <summary>Something the XMPP side reports, with its names already normalised. <see cref="At"/> is clamped to the time it came.</summary>
+/// <summary>Something that happened to an account, with its names prepared. <see cref="At"/> is as its source reports it, unchecked:
+/// <see cref="DeliveryFactory"/> bounds it.</summary>
 internal abstract record RelayEvent(string Account, DateTimeOffset At)
 {
     /// <summary>A message that may alert the account's devices.</summary>
@@ -32,35 +33,20 @@ internal abstract record RelayEvent(string Account, DateTimeOffset At)
 
         public string? CallId { get; init; }
 
+        /// <summary>A group message that names the account.</summary>
         public bool Mention { get; init; }
 
-        /// <summary>Reported before, when a socket that was dead still looked alive.</summary>
+        /// <summary>Reported before, when a connection that was dead still looked alive.</summary>
         public bool Unacked { get; init; }
+
+        /// <summary>The key of the one device that this is for; null: all of the account's.</summary>
+        public Guid? OnlyDevice { get; init; }
+
+        /// <summary>How long an alert of it is worth sending; null: as the settings say for its class.</summary>
+        public TimeSpan? TimeToLive { get; init; }
 
         /// <summary>The account as it was when the event came.</summary>
         public required AccountPresence Presence { get; init; }
-
-        /// <summary>A message that a server's module reports; null where its class is none that we know.</summary>
-        public static Message? FromBridge(
-            string? className,
-            string key,
-            string account,
-            string from,
-            string type,
-            AccountPresence presence,
-            DateTimeOffset at
-        ) =>
-            Names.TryParse(className, out EventClass @class)
-                ? new Message(account, at)
-                {
-                    Key = key,
-                    Source = EventSource.Bridge,
-                    Class = @class,
-                    From = from,
-                    Type = type,
-                    Presence = presence,
-                }
-                : null;
     }
 
     /// <summary>The account read, or answered, a conversation on some session.</summary>
@@ -71,9 +57,6 @@ internal abstract record RelayEvent(string Account, DateTimeOffset At)
     /// <summary>Sessions came to the front or left it.</summary>
     public sealed record PresenceChanged(PresenceChange Change, DateTimeOffset At) : RelayEvent(Change.Account, At);
 }
-
-/// <summary>How far a stream has been committed: the epoch of its module, and the last numbered stanza.</summary>
-internal readonly record struct StreamPoint(string Epoch, long Seq);
 
 /// <summary>Events of one stream in their order, and the point they bring it to; null where they have no number (a snapshot).</summary>
 internal sealed record EventBatch(StreamName Stream, IReadOnlyList<RelayEvent> Events, StreamPoint? Point);

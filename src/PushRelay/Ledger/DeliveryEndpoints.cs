@@ -1,6 +1,5 @@
 using System.Diagnostics.CodeAnalysis;
 using System.Globalization;
-using System.Text.Json.Serialization;
 using System.Text.RegularExpressions;
 using Microsoft.AspNetCore.Http.HttpResults;
 using PushRelay.Access;
@@ -8,53 +7,8 @@ using PushRelay.Api;
 using PushRelay.Apps;
 using PushRelay.Devices;
 using PushRelay.Outbox;
-using PushRelay.Push;
 
 namespace PushRelay.Ledger;
-
-/// <summary>A delivery as the outside sees it: no body, title or token is ever in it.</summary>
-public record DeliveryAnswer(
-    Guid Id,
-    string Account,
-    string? Device,
-    string? App,
-    string? Platform,
-    DeliveryEvent Event,
-    string State,
-    string Reason,
-    int Count,
-    Guid? CoalescedInto,
-    int Attempts,
-    DateTimeOffset CreatedAt,
-    DateTimeOffset DueAt,
-    DateTimeOffset ExpiresAt,
-    DateTimeOffset? SettledAt,
-    DateTimeOffset? ReceivedAt,
-    DateTimeOffset? OpenedAt
-);
-
-/// <summary>A delivery with every attempt.</summary>
-public sealed record DeliveryDetail : DeliveryAnswer
-{
-    internal DeliveryDetail(DeliveryAnswer delivery, IReadOnlyList<DeliveryAttempt> log)
-        : base(delivery) => Log = log;
-
-    [JsonPropertyOrder(1)]
-    public IReadOnlyList<DeliveryAttempt> Log { get; }
-}
-
-/// <summary>What made the delivery.</summary>
-public sealed record DeliveryEvent(string Source, string Class, string? From, string? Id, string? StanzaId, DateTimeOffset At);
-
-public sealed record DeliveryAttempt(
-    int Number,
-    DateTimeOffset At,
-    int DurationMs,
-    int? Status,
-    string? Reason,
-    string Outcome,
-    string? ApnsId
-);
 
 /// <summary><c>/v1/deliveries</c>: why an alert came, or did not.</summary>
 internal static partial class DeliveryEndpoints
@@ -67,7 +21,13 @@ internal static partial class DeliveryEndpoints
         """;
 
     private const string ExampleAttempt = """
-        {"number":1,"at":"2026-11-23T02:56:26.459Z","durationMs":73,"status":200,"reason":null,"outcome":"accepted","apnsId":"01a20655-59a4-7000-827e-9b3efa90293d"}
+        {"number":1,"at":"2026-11-23T02:56:26.459Z","durationMs":73,"status":200,"reason":null,"outcome":"accepted",
+         "providerId":"01a20655-59a4-7000-827e-9b3efa90293d","apnsId":"01a20655-59a4-7000-827e-9b3efa90293d"}
+        """;
+
+    private const string ExampleSituation = """
+        {"account":"offline","ownSession":"offline","tied":false,"otherInFront":false,"muted":false,
+         "mention":false,"quietHours":false,"unacked":false}
         """;
 
     public static void Map(IEndpointRouteBuilder routes)
@@ -79,8 +39,8 @@ internal static partial class DeliveryEndpoints
             .WithExample(null, $$"""{"items":[{{Example}}],"next":null}""");
         deliveries
             .MapGet("{id}", ShowAsync)
-            .WithSummary("One delivery with every attempt")
-            .WithExample(null, Example[..^1] + ",\"log\":[" + ExampleAttempt + "]}");
+            .WithSummary("One delivery with what its decision looked at, and every attempt")
+            .WithExample(null, $$"""{{Example[..^1]}},"situation":{{ExampleSituation}},"log":[{{ExampleAttempt}}]}""");
         deliveries
             .MapPost("{id}/retry", RetryAsync)
             .WithSummary("Sends a dead, rejected or expired delivery again")
@@ -93,7 +53,7 @@ internal static partial class DeliveryEndpoints
             .WithExample(null, Example);
     }
 
-    private static async Task<Results<Accepted<DeliveryAnswer>, ProblemHttpResult>> TestAsync(
+    private static async Task<Results<Accepted<DeliverySummary>, ProblemHttpResult>> TestAsync(
         string deviceId,
         string? account,
         HttpContext http,
@@ -115,33 +75,31 @@ internal static partial class DeliveryEndpoints
             return ApiProblem.TooMany(http.Response, wait);
         }
 
-        var row = await alerts.SendAsync(device, Idempotency.KeyOf(http), caller.Actor, cancellationToken);
-        return TypedResults.Accepted($"/v1/deliveries/{row.Id:D}", Answer(row));
+        var delivery = await alerts.SendAsync(device, Idempotency.KeyOf(http), caller.Actor, cancellationToken);
+        return TypedResults.Accepted($"/v1/deliveries/{delivery.Id:D}", delivery);
     }
 
-    private static async Task<Results<Accepted<DeliveryAnswer>, ProblemHttpResult>> RetryAsync(
+    private static async Task<Results<Accepted<DeliverySummary>, ProblemHttpResult>> RetryAsync(
         string id,
         Caller caller,
-        DeliveryLog log,
+        DeliveryRetries retries,
         CancellationToken cancellationToken
     )
     {
-        if (!Guid.TryParseExact(id, "D", out var key) || await log.FindAsync(null, key, cancellationToken) is not var (delivery, _))
+        if (!Guid.TryParseExact(id, "D", out var key))
         {
             return ApiProblem.NotFound();
         }
 
-        if (await log.RetryAsync(delivery, caller.Actor, cancellationToken) is { } why)
+        return await retries.RetryAsync(key, caller.Actor, cancellationToken) switch
         {
-            return ApiProblem.Of(409, "not_retryable", "The delivery cannot be sent again.", why);
-        }
-
-        return await log.FindAsync(null, key, cancellationToken) is var (again, _)
-            ? TypedResults.Accepted($"/v1/deliveries/{id}", Answer(again))
-            : ApiProblem.NotFound();
+            RetryResult.Pending pending => TypedResults.Accepted($"/v1/deliveries/{id}", pending.Delivery),
+            RetryResult.Refused refused => ApiProblem.Of(409, "not_retryable", "The delivery cannot be sent again.", refused.Why),
+            _ => ApiProblem.NotFound(),
+        };
     }
 
-    private static async Task<Results<Ok<Page<DeliveryAnswer>>, ProblemHttpResult>> ListAsync(
+    private static async Task<Results<Ok<Page<DeliverySummary>>, ProblemHttpResult>> ListAsync(
         string? account,
         string? device,
         string? state,
@@ -150,7 +108,7 @@ internal static partial class DeliveryEndpoints
         string? cursor,
         string? limit,
         Caller caller,
-        DeliveryLog log,
+        DeliveryQueries deliveries,
         ServedAccounts accounts,
         ListPages pages,
         CancellationToken cancellationToken
@@ -182,7 +140,7 @@ internal static partial class DeliveryEndpoints
 
         if (!caller.TryNarrow(accounts, account, out var owner) || (device is not null && !DeviceRules.IsId(device)))
         {
-            return TypedResults.Ok(new Page<DeliveryAnswer>([], null));
+            return TypedResults.Ok(new Page<DeliverySummary>([], null));
         }
 
         var filter = new DeliveryFilter
@@ -192,43 +150,25 @@ internal static partial class DeliveryEndpoints
             State = wanted,
             From = earliest,
             To = end,
-            Before = page.Before,
         };
-        var rows = await log.ListAsync(filter, page.RowsToRead, cancellationToken);
-        return TypedResults.Ok(page.Cut(rows, row => row.Id, Answer));
+        return TypedResults.Ok(await deliveries.ListAsync(filter, page, cancellationToken));
     }
 
     private static async Task<Results<Ok<DeliveryDetail>, ProblemHttpResult>> ShowAsync(
         string id,
         Caller caller,
-        DeliveryLog log,
+        DeliveryQueries deliveries,
         CancellationToken cancellationToken
     )
     {
         if (
-            !Guid.TryParseExact(id, "D", out var key)
-            || await log.FindAsync(caller.Account, key, cancellationToken) is not var (delivery, attempts)
+            !Guid.TryParseExact(id, "D", out var key) || await deliveries.FindAsync(caller.Account, key, cancellationToken) is not { } found
         )
         {
             return ApiProblem.NotFound();
         }
 
-        return TypedResults.Ok(
-            new DeliveryDetail(
-                Answer(delivery),
-                [
-                    .. attempts.Select(a => new DeliveryAttempt(
-                        a.Number,
-                        a.At,
-                        a.DurationMs,
-                        a.Status,
-                        PushCode.WordOf(a.Code),
-                        a.Outcome,
-                        a.ProviderId
-                    )),
-                ]
-            )
-        );
+        return TypedResults.Ok(found);
     }
 
     private static bool TryParseTime(
@@ -258,27 +198,6 @@ internal static partial class DeliveryEndpoints
         time = parsed;
         return true;
     }
-
-    private static DeliveryAnswer Answer(Delivery row) =>
-        new(
-            row.Id,
-            row.Account,
-            row.Device,
-            row.App,
-            row.Platform,
-            new DeliveryEvent(Names.Of(row.Source), Names.Of(row.Class), row.Sender, row.MessageId, row.StanzaId, row.EventAt),
-            Names.Of(row.State),
-            row.Reason,
-            row.Count,
-            row.CoalescedInto,
-            row.Attempts,
-            row.CreatedAt,
-            row.DueAt,
-            row.ExpiresAt,
-            row.SettledAt,
-            row.ReceivedAt,
-            row.OpenedAt
-        );
 
     [GeneratedRegex(@"^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)\z")]
     private static partial Regex Rfc3339();

@@ -3,5 +3,5 @@ namespace PushRelay.Ledger;
 internal static class LedgerServices
 {
     public static IServiceCollection AddLedger(this IServiceCollection services) =>
-        services.AddSingleton<DeliveryLog>().AddSingleton<TestAlerts>();
+        services.AddSingleton<DeliveryQueries>().AddSingleton<AccountQueries>().AddSingleton<DeliveryRetries>().AddSingleton<TestAlerts>();
 }

@@ -2,20 +2,22 @@ using Microsoft.EntityFrameworkCore;
 using PushRelay.Apps;
 using PushRelay.Audit;
 using PushRelay.Devices;
+using PushRelay.Ingest;
+using PushRelay.Ingest.Policy;
 using PushRelay.Outbox;
-using PushRelay.Secrets;
+using PushRelay.Presence;
 using PushRelay.Storage;
 
 namespace PushRelay.Ledger;
 
-/// <summary>Alerts that only show whether alerts arrive: past presence and preferences, through the same outbox as all others.</summary>
+/// <summary>Alerts that only show whether alerts arrive: whatever presence and preferences say, through the same outbox as all
+/// others.</summary>
 internal sealed class TestAlerts(
     IDbContextFactory<RelayDb> databases,
     OutboxQueue outbox,
     ReadyQueue ready,
-    MasterKey masterKey,
+    DeliveryFactory factory,
     DatabaseClock clock,
-    IdSequence sequence,
     AuditTrail audit
 )
 {
@@ -26,15 +28,15 @@ internal sealed class TestAlerts(
     /// <param name="key">The same key again is the same delivery; null: a new one.</param>
     /// <param name="actor">Who sends it.</param>
     /// <param name="cancellationToken">Stops the statement.</param>
-    /// <returns>Its row, <c>suppressed</c> where the device is invalid.</returns>
-    public async Task<Delivery> SendAsync(Device device, string? key, Actor actor, CancellationToken cancellationToken)
+    /// <returns>Its delivery, <c>suppressed</c> where the device is invalid.</returns>
+    public async Task<DeliverySummary> SendAsync(Device device, string? key, Actor actor, CancellationToken cancellationToken)
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
         var now = await clock.NowAsync(db, cancellationToken);
-        var row = Row(device, key is null ? sequence.Next(now).ToString("D") : $"test:{key}", now);
+        var row = Row(device, key is null ? Guid.NewGuid().ToString("D") : $"test:{key}", now);
         if (await FindAsync(db, row, cancellationToken) is { } there)
         {
-            return there;
+            return DeliverySummary.Of(there);
         }
 
         await using var transaction = await db.Database.BeginTransactionAsync(cancellationToken);
@@ -45,7 +47,29 @@ internal sealed class TestAlerts(
         await ready.PublishAsync(appended, cancellationToken);
         audit.Log(record);
         // the same key at the same moment: the other's row is the one that is there
-        return await FindAsync(db, row, cancellationToken) ?? row;
+        return DeliverySummary.Of(await FindAsync(db, row, cancellationToken) ?? row);
+    }
+
+    private Delivery Row(Device device, string eventKey, DateTimeOffset now)
+    {
+        var server = ServedAccounts.ServerOf(device.Account);
+        var message = new RelayEvent.Message(device.Account, now)
+        {
+            Key = eventKey,
+            Source = EventSource.Test,
+            Class = EventClass.Text,
+            From = server,
+            Type = "normal",
+            Body = Text,
+            OnlyDevice = device.Key,
+            TimeToLive = TimeToLive,
+            Presence = AccountPresence.Unknown,
+        };
+        PushDecision decision =
+            device.Status == DeviceStatus.Active
+                ? new PushDecision.Alert(Reasons.Test, TimeSpan.Zero)
+                : new PushDecision.Suppress(Reasons.DeviceInvalid);
+        return factory.Of(message, now).To(device, decision, situation: null, wait: TimeSpan.Zero, badge: 1);
     }
 
     private static Task<Delivery?> FindAsync(RelayDb db, Delivery row, CancellationToken cancellationToken) =>
@@ -55,39 +79,4 @@ internal sealed class TestAlerts(
                 d => d.Server == row.Server && d.Account == row.Account && d.DeviceKey == row.DeviceKey && d.EventKey == row.EventKey,
                 cancellationToken
             );
-
-    private Delivery Row(Device device, string eventKey, DateTimeOffset now)
-    {
-        var id = sequence.Next(now);
-        var server = ServedAccounts.ServerOf(device.Account);
-        var valid = device.Status == DeviceStatus.Active;
-        return new Delivery
-        {
-            Id = id,
-            Server = server,
-            Account = device.Account,
-            DeviceKey = device.Key,
-            Device = device.Id,
-            App = device.App,
-            Platform = device.Platform,
-            Lane = device.Lane,
-            EventKey = eventKey,
-            Source = EventSource.Test,
-            Class = EventClass.Text,
-            Sender = server,
-            Conversation = server,
-            EventAt = now,
-            MessageType = "normal",
-            // an ordering key of its own: it waits for nothing
-            OrderingKey = id,
-            Content = valid ? new AlertContent(Text, null).Seal(masterKey, id) : null,
-            Badge = 1,
-            State = valid ? DeliveryState.Pending : DeliveryState.Suppressed,
-            Reason = valid ? Reasons.Test : Reasons.DeviceInvalid,
-            CreatedAt = now,
-            DueAt = now,
-            ExpiresAt = now + TimeToLive,
-            SettledAt = valid ? null : now,
-        };
-    }
 }

@@ -4,8 +4,8 @@ using System.Net.Sockets;
 namespace PushRelay.Limits;
 
 /// <summary>
-/// At most so many of something in a time span for each key, and no more than a burst at once (GCRA: one instant for each key is all that
-/// is kept). Bounded: once <see cref="KeysMax"/> keys are busy, new ones share one. Made here because the framework's limiter uses the
+/// At most so many of something in a time span for each key, and no more than a burst at once (<see cref="CellRate"/>: one instant for each key is
+/// all that is kept). Bounded: once <see cref="KeysMax"/> keys are busy, new ones share one. Made here because the framework's limiter uses the
 /// machine's clock only.
 /// </summary>
 /// <param name="count">How many in each <paramref name="per"/>; 0: without limit.</param>
@@ -22,10 +22,10 @@ internal sealed class RateLimit(int count, TimeSpan per, int burst, TimeProvider
     private readonly Lock sync = new();
     private readonly long start = clock.GetTimestamp();
 
-    // when the key's burst will be whole again, in ticks
-    private readonly Dictionary<string, long> whole = new(StringComparer.Ordinal);
-    private readonly long interval = count == 0 ? 0 : per.Ticks / count;
-    private long forgetAgain;
+    // when the key's burst is whole again
+    private readonly Dictionary<string, TimeSpan> whole = new(StringComparer.Ordinal);
+    private readonly CellRate rate = new(count == 0 ? TimeSpan.Zero : per / count, burst);
+    private TimeSpan forgetAgain;
 
     /// <returns>False: too many; ask again after <paramref name="retryAfter"/>.</returns>
     public bool TryTake(string key, out TimeSpan retryAfter)
@@ -37,7 +37,7 @@ internal sealed class RateLimit(int count, TimeSpan per, int burst, TimeProvider
         }
 
         // not the time of day, which an administrator can set back
-        var now = clock.GetElapsedTime(start).Ticks;
+        var now = clock.GetElapsedTime(start);
         lock (sync)
         {
             if (whole.Count >= KeysMax && !whole.ContainsKey(key))
@@ -46,28 +46,27 @@ internal sealed class RateLimit(int count, TimeSpan per, int burst, TimeProvider
                 key = whole.Count >= KeysMax ? Others : key;
             }
 
-            var next = Math.Max(whole.GetValueOrDefault(key), now) + interval;
-            var wait = next - now - (interval * burst);
-            if (wait > 0)
+            var wholeAt = whole.GetValueOrDefault(key);
+            retryAfter = rate.Next(now, wholeAt) - now;
+            if (retryAfter > TimeSpan.Zero)
             {
-                retryAfter = TimeSpan.FromTicks(wait);
                 return false;
             }
 
-            whole[key] = next;
+            whole[key] = rate.Take(now, wholeAt);
             return true;
         }
     }
 
     /// <summary>Looks through all keys, so at most every <see cref="ForgetEvery"/>.</summary>
-    private void Forget(long now)
+    private void Forget(TimeSpan now)
     {
         if (now < forgetAgain)
         {
             return;
         }
 
-        forgetAgain = now + ForgetEvery.Ticks;
+        forgetAgain = now + ForgetEvery;
         foreach (var (idle, _) in whole.Where(entry => entry.Value <= now).ToList())
         {
             whole.Remove(idle);

@@ -1,18 +1,19 @@
-using PushRelay.Apps;
 using PushRelay.Cluster;
 using PushRelay.Storage;
+using PushRelay.Telemetry;
 
 namespace PushRelay.Links;
 
 /// <summary>
-/// One component's link, on the one node that holds the lease <c>link:DOMAIN</c>; the others look once a second whether it has fallen. A
-/// node
-/// that may have lost it closes its link before another can have it, unless nobody waits for it: then an outage of the database is borne.
+/// Holds the lease <c>link:DOMAIN</c> of one component, and its link while it has the lease; a node that stands by asks for the lease once a
+/// second. If the lease cannot be renewed, the link is closed before the lease ends, but only when another node waits for it: a lone node
+/// keeps its link through a database outage.
 /// </summary>
 internal sealed partial class LinkHolder(
-    ComponentOptions options,
+    string domain,
     LeaseTable leases,
-    Func<LeaseTerm, ServerLink> open,
+    Func<LeaseTerm, ServerLink> openLink,
+    Conditions conditions,
     TimeProvider clock,
     ILogger<LinkHolder> logger
 )
@@ -25,33 +26,28 @@ internal sealed partial class LinkHolder(
     private static readonly TimeSpan ReleaseTimeout = TimeSpan.FromSeconds(2);
 
     private volatile ServerLink? link;
-    private bool told;
 
-    public string Domain => options.Domain;
+    /// <summary>The subject of a database that does not answer about the lease.</summary>
+    private readonly string leaseWork = $"lease of {domain}";
 
-    public IReadOnlyList<string> Servers => options.Servers;
+    public string Domain => domain;
 
-    public static string LeaseOf(string domain) => $"link:{domain}";
+    public static string LeaseOf(string component) => $"link:{component}";
 
-    /// <summary>This node has the link, or would have it: no other one does.</summary>
-    public bool IsHolder => link is not null;
-
-    /// <summary>Another node has it, as far as the database says.</summary>
+    /// <summary>Another node holds the lease, as the database last said.</summary>
     public bool StandsBy { get; private set; }
-
-    public bool IsConnected => link?.IsConnected ?? false;
 
     public async Task RunAsync(CancellationToken stoppingToken)
     {
         try
         {
+            conditions.Raise(ConditionKind.LinkDown, domain);
             while (true)
             {
                 // before the question: the lease runs from some moment after it
                 var since = clock.GetTimestamp();
                 if (await TryTakeAsync(stoppingToken) is { } term)
                 {
-                    (StandsBy, told) = (false, false);
                     await HoldAsync(term, since, stoppingToken);
                 }
 
@@ -66,13 +62,12 @@ internal sealed partial class LinkHolder(
 
     private async Task HoldAsync(LeaseTerm term, long since, CancellationToken stoppingToken)
     {
-        using var end = CancellationTokenSource.CreateLinkedTokenSource(stoppingToken);
-        var held = open(term);
-        link = held;
-        Task[] halves = [held.RunAsync(end.Token), RenewAsync(term, since, end.Token)];
-        await Task.WhenAny(halves);
-        await end.CancelAsync();
-        await Task.WhenAll(halves);
+        await using (var held = openLink(term))
+        {
+            link = held;
+            await FirstToEnd.RunAsync([held.RunAsync, token => RenewAsync(term, since, token)], stoppingToken);
+        }
+
         link = null;
         if (stoppingToken.IsCancellationRequested)
         {
@@ -95,7 +90,7 @@ internal sealed partial class LinkHolder(
                 switch (await TryRenewAsync(term, awaited && left < RenewEvery ? (left > Poll ? left : Poll) : RenewEvery, endToken))
                 {
                     case LeaseRenewal.Lost:
-                        Lost(options.Domain);
+                        Lost(domain);
                         return;
                     case { } renewal:
                         (awaited, renewed, wait) = (renewal == LeaseRenewal.HeldAndAwaited, asked, RenewEvery);
@@ -108,7 +103,7 @@ internal sealed partial class LinkHolder(
                 if (awaited && clock.GetElapsedTime(renewed) >= LeaseTable.Duration - CloseMargin)
                 {
                     // the node that waits may have the lease when it ends, and this one's link must be closed by then
-                    NotRenewed(options.Domain, LeaseTable.Duration.TotalSeconds);
+                    NotRenewed(domain, LeaseTable.Duration.TotalSeconds);
                     return;
                 }
             }
@@ -124,7 +119,9 @@ internal sealed partial class LinkHolder(
     {
         try
         {
-            return await leases.RenewAsync(term, IsConnected, cancellationToken).WaitAsync(limit, clock, cancellationToken);
+            return await leases
+                .RenewAsync(term, link is { IsConnected: true }, cancellationToken)
+                .WaitAsync(limit, clock, cancellationToken);
         }
         catch (Exception exception) when (exception is not OperationCanceledException)
         {
@@ -136,26 +133,31 @@ internal sealed partial class LinkHolder(
     {
         try
         {
-            var term = await leases.TakeAsync(LeaseOf(options.Domain), cancellationToken);
-            StandsBy = term is null;
-            if (StandsBy && !told)
-            {
-                told = true;
-                Waits(options.Domain);
-            }
-
+            var term = await leases.TakeAsync(LeaseOf(domain), cancellationToken);
+            conditions.Clear(ConditionKind.DatabaseDown, leaseWork);
+            MarkStandby(term is null);
             return term;
         }
         catch (Exception exception) when (exception is not OperationCanceledException)
         {
-            if (!told)
-            {
-                told = true;
-                DatabaseAway(options.Domain, exception.GetBaseException().Message);
-            }
-
+            conditions.Raise(ConditionKind.DatabaseDown, leaseWork, exception.GetBaseException().Message);
             return null;
         }
+    }
+
+    private void MarkStandby(bool standsBy)
+    {
+        if (standsBy && !StandsBy)
+        {
+            AnotherHolds(domain);
+            conditions.Clear(ConditionKind.LinkDown, domain);
+        }
+        else if (!standsBy && StandsBy)
+        {
+            conditions.Raise(ConditionKind.LinkDown, domain);
+        }
+
+        StandsBy = standsBy;
     }
 
     private async Task ReleaseAsync(LeaseTerm term)
@@ -172,7 +174,7 @@ internal sealed partial class LinkHolder(
     }
 
     [LoggerMessage(Level = LogLevel.Information, Message = "Another node has the link of component {Domain}: this one stands by")]
-    private partial void Waits(string domain);
+    private partial void AnotherHolds(string domain);
 
     [LoggerMessage(
         Level = LogLevel.Warning,
@@ -185,10 +187,4 @@ internal sealed partial class LinkHolder(
         Message = "The link of component {Domain} is closed: its lease of {Seconds:0} s could not be renewed, and another node waits for it"
     )]
     private partial void NotRenewed(string domain, double seconds);
-
-    [LoggerMessage(
-        Level = LogLevel.Error,
-        Message = "The link of component {Domain} waits: the database does not say who has it ({Problem})"
-    )]
-    private partial void DatabaseAway(string domain, string problem);
 }

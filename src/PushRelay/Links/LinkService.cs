@@ -2,25 +2,19 @@ using Microsoft.Extensions.Diagnostics.HealthChecks;
 using Microsoft.Extensions.Options;
 using PushRelay.Access;
 using PushRelay.Apps;
-using PushRelay.Audit;
 using PushRelay.Cluster;
-using PushRelay.Commands;
-using PushRelay.Ingest;
-using PushRelay.Presence;
-using PushRelay.Secrets;
-using PushRelay.Settings;
+using PushRelay.Telemetry;
 
 namespace PushRelay.Links;
 
-/// <summary>Runs the links to the XMPP servers for as long as the relay serves, those that this node has.</summary>
+/// <summary>Runs the links to the XMPP servers for as long as the relay serves: those whose lease this node holds.</summary>
 internal sealed partial class LinkService(
     IOptions<XmppOptions> options,
-    EventIngest ingest,
-    PresenceTracker presence,
-    PresenceStore store,
+    IEnumerable<IIqHandler> handlers,
+    IEnumerable<ILinkWorker> workers,
     LeaseTable leases,
-    AdHocCommands commands,
     IOptions<ApiOptions> api,
+    Conditions conditions,
     TimeProvider clock,
     ILoggerFactory loggers,
     ILogger<LinkService> logger
@@ -28,35 +22,27 @@ internal sealed partial class LinkService(
 {
     private readonly List<LinkHolder> links =
     [
-        .. options.Value.Components.Select(c => new LinkHolder(
-            c,
+        .. options.Value.Components.Select(component => new LinkHolder(
+            component.Domain,
             leases,
-            term => new ServerLink(c, term, ingest, presence, store, commands, api.Value.RateLimits, clock, loggers),
+            term => new ServerLink(component, term, [.. handlers], [.. workers], api.Value.RateLimits, conditions, clock, loggers),
+            conditions,
             clock,
             loggers.CreateLogger<LinkHolder>()
         )),
     ];
 
-    /// <summary>
-    /// Degraded while a link is down or a server's sessions are unknown: alerts go out all the same, more than needed. A node that stands
-    /// by is as well as the other is.
-    /// </summary>
+    /// <summary>Degraded while a link is down, or the sessions of a server are unknown: alerts go out all the same, more than needed. A
+    /// standby node is healthy.</summary>
     public Task<HealthCheckResult> CheckHealthAsync(HealthCheckContext context, CancellationToken cancellationToken = default)
     {
-        var down = links.Where(l => !l.IsConnected && !l.StandsBy).Select(l => $"component {l.Domain} is not connected");
-        var unknown = links
-            .Where(l => l.IsConnected)
-            .SelectMany(l => l.Servers)
-            .Where(s => !presence.Knows(s))
-            .Select(s => $"the sessions of {s} are unknown");
-        var problems = down.Concat(unknown).ToList();
+        var standby = links.Where(l => l.StandsBy).Select(l => l.Domain).ToList();
         return Task.FromResult(
-            problems.Count > 0 ? HealthCheckResult.Degraded(string.Join("; ", problems))
-            : links.Exists(l => l.StandsBy)
-                ? HealthCheckResult.Healthy(
-                    "another node has the link of " + string.Join(", ", links.Where(l => l.StandsBy).Select(l => l.Domain))
-                )
-            : HealthCheckResult.Healthy()
+            conditions.Health(
+                standby.Count == 0 ? null : $"another node has the link of {string.Join(", ", standby)}",
+                ConditionKind.LinkDown,
+                ConditionKind.ServerUnknown
+            )
         );
     }
 
@@ -79,34 +65,4 @@ internal sealed partial class LinkService(
         Message = "Setting Xmpp:Components is empty: no XMPP server is connected, so no alert will ever be due"
     )]
     private partial void NoComponent();
-}
-
-internal static class ComponentServices
-{
-    public static IServiceCollection AddLinks(this IServiceCollection services)
-    {
-        services
-            .AddOptions<XmppOptions>()
-            .ValidateOnStart()
-            .Configure<IConfiguration>(
-                (options, configuration) =>
-                {
-                    options.Components = SettingsReader.BindList<ComponentOptions>(configuration, "Xmpp:Components");
-                    options.Check();
-                }
-            );
-        services.AddSingleton<TokenCommands>();
-        services.AddSingleton(provider => new AdHocCommands(
-            provider.GetRequiredService<MasterKey>(),
-            provider.GetRequiredService<ServedAccounts>(),
-            provider.GetRequiredService<TokenCommands>().All,
-            provider.GetRequiredService<DeniedAudit>(),
-            provider.GetRequiredService<TimeProvider>(),
-            provider.GetRequiredService<ILogger<AdHocCommands>>()
-        ));
-        services.AddSingleton<LinkService>();
-        services.AddHostedService(provider => provider.GetRequiredService<LinkService>());
-        services.AddHealthChecks().AddCheck<LinkService>("xmpp");
-        return services;
-    }
 }

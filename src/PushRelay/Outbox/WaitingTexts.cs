@@ -5,50 +5,39 @@ using PushRelay.Storage;
 
 namespace PushRelay.Outbox;
 
-/// <summary>The sealed texts of what is not settled yet, when the master key is replaced.</summary>
+/// <summary>The sealed texts of deliveries that are not settled yet, when the master key is replaced.</summary>
 internal sealed class WaitingTexts(IDbContextFactory<RelayDb> databases, MasterKey masterKey)
 {
-    private const int TogetherMax = 200;
-
-    /// <summary>Seals again what is under an older key, beside running relays.</summary>
-    /// <returns>How many were, and how many no key opens.</returns>
-    public async Task<(int Resealed, int Unreadable)> ResealAsync(CancellationToken cancellationToken)
+    /// <summary>Seals a page of texts with the first key, beside running relays.</summary>
+    public async Task<ResealedPage> ResealAsync(Guid after, CancellationToken cancellationToken)
     {
-        var (resealed, unreadable, after) = (0, 0, Guid.Empty);
-        while (true)
+        await using var db = await databases.CreateDbContextAsync(cancellationToken);
+        var rows = await db.Set<Delivery>()
+            .AsNoTracking()
+            .Where(d => d.Content != null && d.Id.CompareTo(after) > 0)
+            .OrderBy(d => d.Id)
+            .Take(ResealedPage.RowsMax)
+            .Select(d => new { d.Id, d.Content })
+            .ToListAsync(cancellationToken);
+        var (resealed, unreadable) = (0, 0);
+        foreach (var row in rows)
         {
-            await using var db = await databases.CreateDbContextAsync(cancellationToken);
-            var rows = await db.Set<Delivery>()
-                .AsNoTracking()
-                .Where(d => d.Content != null && d.Id.CompareTo(after) > 0)
-                .OrderBy(d => d.Id)
-                .Take(TogetherMax)
-                .Select(d => new { d.Id, d.Content })
-                .ToListAsync(cancellationToken);
-            if (rows.Count == 0)
+            try
             {
-                return (resealed, unreadable);
-            }
-
-            foreach (var row in rows)
-            {
-                try
+                if (masterKey.Reseal(row.Content!, Delivery.TableName, row.Id, nameof(Delivery.Content)) is { } content)
                 {
-                    if (masterKey.Reseal(row.Content!, Delivery.TableName, row.Id, nameof(Delivery.Content)) is { } content)
-                    {
-                        // settled in between: its text is gone, and stays so
-                        resealed += await db.Set<Delivery>()
-                            .Where(d => d.Id == row.Id && d.Content == row.Content)
-                            .ExecuteUpdateAsync(set => set.SetProperty(d => d.Content, content), cancellationToken);
-                    }
-                }
-                catch (CryptographicException)
-                {
-                    unreadable++;
+                    // only the text that was read: a delivery settled since has none, and gets none
+                    resealed += await db.Set<Delivery>()
+                        .Where(d => d.Id == row.Id && d.Content == row.Content)
+                        .ExecuteUpdateAsync(set => set.SetProperty(d => d.Content, content), cancellationToken);
                 }
             }
-
-            after = rows[^1].Id;
+            catch (CryptographicException)
+            {
+                unreadable++;
+            }
         }
+
+        return new ResealedPage(rows.LastOrDefault()?.Id, resealed, unreadable);
     }
 }

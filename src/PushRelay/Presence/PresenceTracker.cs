@@ -2,99 +2,6 @@ using System.Collections.Immutable;
 
 namespace PushRelay.Presence;
 
-/// <summary>CONTRACT of the bridge: a session that ended is not a session any more.</summary>
-internal enum SessionState
-{
-    /// <summary>Connected, in front.</summary>
-    Active,
-
-    /// <summary>Connected, XEP-0352 inactive.</summary>
-    Inactive,
-
-    /// <summary>XEP-0198: the link is lost, the session resumable.</summary>
-    Hibernating,
-}
-
-internal enum AccountState
-{
-    /// <summary>No session.</summary>
-    Offline,
-
-    /// <summary>Sessions, none in front.</summary>
-    Background,
-
-    /// <summary>A session in front.</summary>
-    Foreground,
-
-    /// <summary>The link to the server is lost, or its first snapshot has not come: never withholds an alert.</summary>
-    Unknown,
-}
-
-/// <summary>One XMPP session, whole, as its server last reported it.</summary>
-internal sealed record Session(
-    string Sid,
-    string Resource,
-    SessionState State,
-    bool Available,
-    int Priority,
-    string? Show,
-    DateTimeOffset Since
-)
-{
-    /// <summary>Its user is looking at it, as far as a server can know.</summary>
-    public bool InFront => State == SessionState.Active && Available && Priority >= 0;
-}
-
-/// <summary>One account at one moment.</summary>
-internal sealed record AccountPresence(AccountState State, ImmutableArray<Session> Sessions)
-{
-    public static readonly AccountPresence Unknown = new(AccountState.Unknown, []);
-
-    /// <summary>Of an account whose sessions are all known.</summary>
-    public static AccountPresence Of(ImmutableArray<Session> sessions) =>
-        new(
-            sessions.IsEmpty ? AccountState.Offline
-                : sessions.Any(s => s.InFront) ? AccountState.Foreground
-                : AccountState.Background,
-            sessions
-        );
-
-    public bool InFront(string resource) => State != AccountState.Unknown && Sessions.Any(s => s.InFront && s.Resource == resource);
-}
-
-/// <summary>A stream of one server: its name, and its node where the server is a cluster (else empty).</summary>
-internal readonly record struct StreamName(string Server, string Node);
-
-/// <summary>What one step of presence means for an account's alerts.</summary>
-/// <param name="Account">The bare JID.</param>
-/// <param name="CameToFront">Resources with a session in front now that had none before.</param>
-/// <param name="LeftForeground">It was in foreground and is no longer.</param>
-internal sealed record PresenceChange(string Account, ImmutableArray<string> CameToFront, bool LeftForeground);
-
-/// <summary>What a stream's server says of itself with each snapshot.</summary>
-/// <param name="Software">The server's name and version.</param>
-/// <param name="Module">The module's version.</param>
-/// <param name="Dropped">Events that the module's bounds have cost.</param>
-internal sealed record StreamSource(string Software, string Module, long Dropped)
-{
-    public static readonly StreamSource Unknown = new("?", "?", 0);
-}
-
-/// <summary>
-/// What is to be written of a stream: its state, and the sessions that changed, null where one ended. <c>Whole</c>: what was written of it
-/// before goes first. <c>Rest</c>: more sessions changed than these.
-/// </summary>
-internal sealed record StreamChanges(
-    StreamName Name,
-    StreamSource Source,
-    bool Live,
-    DateTimeOffset HeardAt,
-    int Sessions,
-    bool Whole,
-    bool Rest,
-    IReadOnlyList<(string Sid, string? Account, Session? Session)> Changed
-);
-
 /// <summary>
 /// Knows every session of every server whose stream is live, keyed by session id, never by JID: a resource that is replaced
 /// has two sessions for a moment. Thread-safe; the truth is the server's, what is kept on disk is a copy for other nodes.
@@ -116,7 +23,7 @@ internal sealed class PresenceTracker(int sessionsMax = PresenceTracker.Sessions
     {
         lock (sync)
         {
-            return IsKnown(server) ? AccountPresence.Of(SessionsOf(account)) : AccountPresence.Unknown;
+            return IsKnown_NeedsLock(server) ? AccountPresence.Of(SessionsOf_NeedsLock(account)) : AccountPresence.Unknown;
         }
     }
 
@@ -125,7 +32,7 @@ internal sealed class PresenceTracker(int sessionsMax = PresenceTracker.Sessions
     {
         lock (sync)
         {
-            return IsKnown(server);
+            return IsKnown_NeedsLock(server);
         }
     }
 
@@ -136,7 +43,7 @@ internal sealed class PresenceTracker(int sessionsMax = PresenceTracker.Sessions
         {
             if (streams.TryGetValue(stream, out var known))
             {
-                known.AccountBySid.Keys.ToList().ForEach(sid => Remove(known, sid));
+                known.AccountBySid.Keys.ToList().ForEach(sid => Remove_NeedsLock(known, sid));
                 streams.Remove(stream);
             }
         }
@@ -153,7 +60,7 @@ internal sealed class PresenceTracker(int sessionsMax = PresenceTracker.Sessions
                 return [];
             }
 
-            var changes = Exchange(known, []);
+            var changes = Exchange_NeedsLock(known, []);
             Forget(stream);
             return changes;
         }
@@ -171,7 +78,7 @@ internal sealed class PresenceTracker(int sessionsMax = PresenceTracker.Sessions
         {
             var known = streams.TryGetValue(stream, out var was) ? was : streams[stream] = new StreamSessions();
             (known.Source, known.HeardAt, known.Overfull) = (source ?? StreamSource.Unknown, heardAt, false);
-            var changes = Exchange(known, sessions);
+            var changes = Exchange_NeedsLock(known, sessions);
             known.Live = true;
             return changes;
         }
@@ -187,22 +94,22 @@ internal sealed class PresenceTracker(int sessionsMax = PresenceTracker.Sessions
                 return null;
             }
 
-            var before = FrontOf(account);
-            Remove(known, sid);
+            var before = FrontOf_NeedsLock(account);
+            Remove_NeedsLock(known, sid);
             if (session is not null)
             {
-                Put(known, account, session);
+                Put_NeedsLock(known, account, session);
             }
 
-            return Change(account, before);
+            return Change_NeedsLock(account, before);
         }
     }
 
     /// <summary>
-    /// The stream is lost, or not yet there. Its sessions are kept, for the next snapshot to tell who left the foreground meanwhile, but
-    /// until then no state of its server is known.
+    /// The stream is lost, or not yet there: until its next snapshot no state of its server is known. Its sessions are kept, so that the
+    /// snapshot shows who left the foreground meanwhile.
     /// </summary>
-    public void Lose(StreamName stream)
+    public void MarkUnknown(StreamName stream)
     {
         lock (sync)
         {
@@ -211,7 +118,7 @@ internal sealed class PresenceTracker(int sessionsMax = PresenceTracker.Sessions
     }
 
     /// <summary>The stream's server said something.</summary>
-    public void Hear(StreamName stream, DateTimeOffset at)
+    public void MarkHeard(StreamName stream, DateTimeOffset at)
     {
         lock (sync)
         {
@@ -222,7 +129,7 @@ internal sealed class PresenceTracker(int sessionsMax = PresenceTracker.Sessions
         }
     }
 
-    /// <summary>It said that there are more sessions than are kept here.</summary>
+    /// <summary>The stream has more sessions than are kept: none of its states is known.</summary>
     public bool IsOverfull(StreamName stream)
     {
         lock (sync)
@@ -232,8 +139,8 @@ internal sealed class PresenceTracker(int sessionsMax = PresenceTracker.Sessions
     }
 
     /// <summary>
-    /// What changed since it was last asked, of the streams of these servers; a stream that did not is there too, without sessions. What
-    /// could not be written is given back by <see cref="Rewrite"/>.
+    /// The changes of these servers' streams since the last call, at most so many sessions; every stream is among them, also one without
+    /// changes. What could not be written is put back by <see cref="MarkAllChanged"/>.
     /// </summary>
     public IReadOnlyList<StreamChanges> TakeChanges(IReadOnlyCollection<string> servers, int sessionsMax)
     {
@@ -242,71 +149,63 @@ internal sealed class PresenceTracker(int sessionsMax = PresenceTracker.Sessions
             var changes = new List<StreamChanges>();
             foreach (var (name, known) in streams.Where(s => servers.Contains(s.Key.Server)))
             {
-                var some = known.Changed.Take(sessionsMax).ToList();
-                sessionsMax -= some.Count;
-                known.Changed.ExceptWith(some);
+                var whole = known.Journal.Whole;
+                var taken = known.Journal.Take(sessionsMax);
+                sessionsMax -= taken.Count;
                 changes.Add(
                     new StreamChanges(
                         name,
                         known.Source,
-                        known.Live && !known.Overfull,
+                        known.IsKnown,
                         known.HeardAt,
                         known.AccountBySid.Count,
-                        known.Whole,
-                        known.Changed.Count > 0,
-                        [.. some.Select(sid => Find(known, sid))]
+                        whole,
+                        known.Journal.HasMore,
+                        [.. taken.Select(sid => Find_NeedsLock(known, sid))]
                     )
                 );
-                known.Taken();
             }
 
             return changes;
         }
     }
 
-    /// <summary>Nothing that was written of the server's streams is to be trusted: all of it is a change again.</summary>
-    public void Rewrite(string server)
+    /// <summary>Nothing that was written of the server's streams counts any more: every session is a change again.</summary>
+    public void MarkAllChanged(string server)
     {
         lock (sync)
         {
             foreach (var (_, known) in streams.Where(s => s.Key.Server == server))
             {
-                known.RewriteAll();
+                known.Journal.RecordAll(known.AccountBySid.Keys);
             }
         }
     }
 
-    private static (string Sid, string? Account, Session? Session) Find(
-        StreamSessions known,
-        string sid,
-        ImmutableArray<Held> sessions,
-        string? account
-    )
+    private (string Sid, string? Account, Session? Session) Find_NeedsLock(StreamSessions known, string sid)
     {
-        foreach (var held in sessions)
+        if (known.AccountBySid.TryGetValue(sid, out var account) && accounts.TryGetValue(account, out var sessions))
         {
-            if (held.Stream == known && held.Session.Sid == sid)
+            foreach (var held in sessions)
             {
-                return (sid, account, held.Session);
+                if (held.Stream == known && held.Session.Sid == sid)
+                {
+                    return (sid, account, held.Session);
+                }
             }
         }
 
         return (sid, null, null);
     }
 
-    private (string Sid, string? Account, Session? Session) Find(StreamSessions known, string sid) =>
-        known.AccountBySid.TryGetValue(sid, out var account)
-            ? Find(known, sid, accounts.GetValueOrDefault(account, []), account)
-            : (sid, null, null);
-
-    private bool IsKnown(string server)
+    private bool IsKnown_NeedsLock(string server)
     {
         var live = false;
         foreach (var (name, stream) in streams)
         {
             if (name.Server == server)
             {
-                if (!stream.Live || stream.Overfull)
+                if (!stream.IsKnown)
                 {
                     return false;
                 }
@@ -318,47 +217,50 @@ internal sealed class PresenceTracker(int sessionsMax = PresenceTracker.Sessions
         return live;
     }
 
-    private IReadOnlyList<PresenceChange> Exchange(StreamSessions known, IReadOnlyList<(string Account, Session Session)> sessions)
+    private IReadOnlyList<PresenceChange> Exchange_NeedsLock(
+        StreamSessions known,
+        IReadOnlyList<(string Account, Session Session)> sessions
+    )
     {
         var touched = known.AccountBySid.Values.Concat(sessions.Select(s => s.Account)).Distinct(StringComparer.Ordinal).ToList();
-        var before = touched.ToDictionary(a => a, FrontOf, StringComparer.Ordinal);
+        var before = touched.ToDictionary(a => a, FrontOf_NeedsLock, StringComparer.Ordinal);
         var there = sessions.Select(s => s.Session.Sid).ToHashSet(StringComparer.Ordinal);
         foreach (var sid in known.AccountBySid.Keys.Where(sid => !there.Contains(sid)).ToList())
         {
-            Remove(known, sid);
+            Remove_NeedsLock(known, sid);
         }
 
         foreach (var (account, session) in sessions)
         {
             // what did not change is not written again
-            if (Find(known, session.Sid) is var (_, owner, same) && (owner != account || same != session))
+            if (Find_NeedsLock(known, session.Sid) is var (_, owner, same) && (owner != account || same != session))
             {
-                Put(known, account, session);
+                Put_NeedsLock(known, account, session);
             }
         }
 
-        return [.. touched.Select(a => Change(a, before[a])).OfType<PresenceChange>()];
+        return [.. touched.Select(a => Change_NeedsLock(a, before[a])).OfType<PresenceChange>()];
     }
 
-    private ImmutableArray<Session> SessionsOf(string account) =>
+    private ImmutableArray<Session> SessionsOf_NeedsLock(string account) =>
         accounts.TryGetValue(account, out var sessions) ? [.. sessions.Select(s => s.Session)] : [];
 
-    private HashSet<string> FrontOf(string account) =>
+    private HashSet<string> FrontOf_NeedsLock(string account) =>
         accounts.TryGetValue(account, out var sessions)
             ? sessions.Where(s => s.Session.InFront).Select(s => s.Session.Resource).ToHashSet(StringComparer.Ordinal)
             : [];
 
-    private PresenceChange? Change(string account, HashSet<string> before)
+    private PresenceChange? Change_NeedsLock(string account, HashSet<string> before)
     {
-        var after = FrontOf(account);
+        var after = FrontOf_NeedsLock(account);
         var came = after.Except(before).ToImmutableArray();
         var left = before.Count > 0 && after.Count == 0;
         return came.IsEmpty && !left ? null : new PresenceChange(account, came, left);
     }
 
-    private void Put(StreamSessions known, string account, Session session)
+    private void Put_NeedsLock(StreamSessions known, string account, Session session)
     {
-        Remove(known, session.Sid);
+        Remove_NeedsLock(known, session.Sid);
         if (count >= sessionsMax)
         {
             known.Overfull = true;
@@ -369,11 +271,11 @@ internal sealed class PresenceTracker(int sessionsMax = PresenceTracker.Sessions
         accounts[account] = accounts.TryGetValue(account, out var others)
             ? others.Add(new Held(known, session))
             : [new Held(known, session)];
-        known.NoteChange(session.Sid);
+        known.Journal.Record(session.Sid, known.AccountBySid.Keys);
         count++;
     }
 
-    private void Remove(StreamSessions known, string sid)
+    private void Remove_NeedsLock(StreamSessions known, string sid)
     {
         if (!known.AccountBySid.Remove(sid, out var account) || !accounts.TryGetValue(account, out var sessions))
         {
@@ -381,7 +283,7 @@ internal sealed class PresenceTracker(int sessionsMax = PresenceTracker.Sessions
         }
 
         count--;
-        known.NoteChange(sid);
+        known.Journal.Record(sid, known.AccountBySid.Keys);
         var rest = sessions.RemoveAll(s => s.Stream == known && s.Session.Sid == sid);
         if (rest.IsEmpty)
         {
@@ -397,47 +299,19 @@ internal sealed class PresenceTracker(int sessionsMax = PresenceTracker.Sessions
 
     private sealed class StreamSessions
     {
-        /// <summary>Beyond it one is better off to write all anew: a database that was away for long.</summary>
-        private const int ChangesKeptMin = 10_000;
-
         public Dictionary<string, string> AccountBySid { get; } = new(StringComparer.Ordinal);
 
-        /// <summary>Sessions that changed, or ended, since they were last written.</summary>
-        public HashSet<string> Changed { get; private set; } = new(StringComparer.Ordinal);
-
-        public bool Whole { get; private set; } = true;
+        public PresenceJournal Journal { get; } = new();
 
         public bool Live { get; set; }
 
+        /// <summary>It has more sessions than are kept.</summary>
         public bool Overfull { get; set; }
+
+        public bool IsKnown => Live && !Overfull;
 
         public StreamSource Source { get; set; } = StreamSource.Unknown;
 
         public DateTimeOffset HeardAt { get; set; }
-
-        public void NoteChange(string sid)
-        {
-            Changed.Add(sid);
-            if (Changed.Count > Math.Max(ChangesKeptMin, 2 * AccountBySid.Count))
-            {
-                RewriteAll();
-            }
-        }
-
-        public void Taken()
-        {
-            Whole = false;
-            if (Changed.Count == 0)
-            {
-                // a set that held a whole snapshot is not kept for the few that follow
-                Changed.TrimExcess();
-            }
-        }
-
-        public void RewriteAll()
-        {
-            Changed = new HashSet<string>(AccountBySid.Keys, StringComparer.Ordinal);
-            Whole = true;
-        }
     }
 }

@@ -1,6 +1,6 @@
 using PushRelay.Apps;
 using PushRelay.Push.Apns;
-using PushRelay.Settings;
+using PushRelay.Telemetry;
 
 namespace PushRelay.Push;
 
@@ -8,18 +8,9 @@ internal static class PushServices
 {
     public static IServiceCollection AddPush(this IServiceCollection services)
     {
-        services
-            .AddOptions<AppsOptions>()
-            .ValidateOnStart()
-            .Configure<IConfiguration, SettingsFile>(
-                (options, configuration, file) =>
-                {
-                    options.Apps = SettingsReader.BindList<AppOptions>(configuration, "Apps");
-                    options.Check(file);
-                }
-            );
+        services.AddNetworkSettings<ApnsOptions>(ApnsNetwork.Name, "Apns", "How the app is reached over APNs.");
         services.AddSingleton<ApnsTokenStore>();
-        services.AddSingleton<IPushNetwork, ApnsNetwork>();
+        services.AddSingleton<IPushNetwork, ApnsNetwork>().AddDoctor<ApnsDoctor>(needsKey: true);
         services.AddSingleton<PushNetworks>();
         return services;
     }

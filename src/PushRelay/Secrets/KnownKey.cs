@@ -3,7 +3,7 @@ using Microsoft.EntityFrameworkCore.Metadata.Builders;
 
 namespace PushRelay.Secrets;
 
-/// <summary>The one row that says which master key this database's secrets are sealed with.</summary>
+/// <summary>The only row of its table: the fingerprint of the master key that this database's secrets are sealed with.</summary>
 internal sealed class KnownKey
 {
     public const int TheOnly = 1;

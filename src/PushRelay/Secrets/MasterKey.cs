@@ -6,10 +6,10 @@ using System.Text;
 namespace PushRelay.Secrets;
 
 /// <summary>
-/// The key outside the database that makes a copy of the database useless on its own. One key of 32 bytes, and from it by HKDF one
-/// for each purpose: tokens and message bodies are sealed (AES-256-GCM, a random nonce, bound to the row and column they stand in),
-/// tokens are found and names disguised by HMAC-SHA256. While one key is being replaced there are several: the first writes, every one
-/// reads.
+/// The key outside the database, without which a copy of the database does not show tokens and texts. HKDF derives two keys from its 32
+/// bytes: one seals tokens and message texts (AES-256-GCM, random nonce, bound to row and column), one makes HMAC-SHA256 names, by which
+/// tokens are found and conversations are named. During a rotation there are several master keys: the first seals, all of them open.
+/// Thread-safe.
 /// </summary>
 internal sealed class MasterKey
 {
@@ -21,7 +21,7 @@ internal sealed class MasterKey
 
     private readonly Derived[] keys;
 
-    /// <param name="keys">The one that writes, and older ones.</param>
+    /// <param name="keys">The one that seals, then older ones.</param>
     public MasterKey(params IReadOnlyList<byte[]> keys)
     {
         if (keys.Count == 0 || keys.Any(key => key.Length != KeyBytes))
@@ -32,13 +32,13 @@ internal sealed class MasterKey
         this.keys = [.. keys.Select(key => new Derived(Derive(key, "pushrelay sealing"u8), Derive(key, "pushrelay naming"u8)))];
     }
 
-    /// <summary>What the database keeps to recognise its key by; tells nothing about it. Of the key that writes.</summary>
+    /// <summary>By this the database recognises its key; it does not help to find the key. Of the key that seals.</summary>
     public string Fingerprint => Fingerprints[0];
 
-    /// <summary>Of every key there is, in their order.</summary>
+    /// <summary>Of each key, in order.</summary>
     public IReadOnlyList<string> Fingerprints => [.. Macs("fingerprint").Select(Convert.ToHexStringLower)];
 
-    /// <summary>Seals text for one place; the same text in another row, or the same row's other column, cannot be opened.</summary>
+    /// <summary>Seals a text for one row and column: copied to another row or column it cannot be opened.</summary>
     public byte[] Seal(string text, string table, Guid row, string column)
     {
         var plain = Encoding.UTF8.GetBytes(text);
@@ -58,19 +58,18 @@ internal sealed class MasterKey
     /// <exception cref="CryptographicException">Another key, another place, or a changed byte.</exception>
     public string Open(ReadOnlySpan<byte> sealedText, string table, Guid row, string column) => Open(sealedText, table, row, column, out _);
 
-    /// <summary>The same text sealed with the key that writes; null where it is already.</summary>
-    /// <exception cref="CryptographicException">No key here opens it.</exception>
+    /// <summary>The same text sealed with the first key; null if it is already.</summary>
+    /// <exception cref="CryptographicException">No key opens it.</exception>
     public byte[]? Reseal(byte[] sealedText, string table, Guid row, string column)
     {
         var text = Open(sealedText, table, row, column, out var opener);
         return opener == 0 ? null : Seal(text, table, row, column);
     }
 
-    /// <summary>32 bytes that only this relay can make of these words. Words are kept apart: ("a","bc") and ("ab","c") differ.</summary>
+    /// <summary>32 bytes that only a holder of the key can make from these words; ("a","bc") and ("ab","c") differ.</summary>
     public byte[] Mac(string purpose, params ReadOnlySpan<string> words) => Mac(keys[0], purpose, words);
 
-    /// <summary><see cref="Mac(string, ReadOnlySpan{string})"/> under each key: what was made before the key was replaced is among
-    /// them.</summary>
+    /// <summary><see cref="Mac(string, ReadOnlySpan{string})"/> under each key: also finds what was made before a rotation.</summary>
     public IReadOnlyList<byte[]> Macs(string purpose, params ReadOnlySpan<string> words)
     {
         var macs = new byte[keys.Length][];
@@ -99,7 +98,7 @@ internal sealed class MasterKey
             }
             catch (AuthenticationTagMismatchException) when (opener < keys.Length - 1)
             {
-                // sealed with an older one
+                // sealed with an older key: try that
             }
         }
     }
@@ -138,8 +137,8 @@ internal sealed class MasterKey
     private static byte[] Place(string table, Guid row, string column) => Encoding.UTF8.GetBytes($"{table}/{row:D}/{column}");
 
     /// <summary>
-    /// What one key does. The library's objects serve one caller at a time, and making one costs twice what it then does: they are kept,
-    /// as many as were ever used at once.
+    /// The two keys derived from one master key. The library's objects are not thread-safe, and creating one costs twice as much as using it:
+    /// they are pooled, as many as were ever used at once.
     /// </summary>
     private sealed class Derived(byte[] sealing, byte[] naming)
     {

@@ -1,69 +1,85 @@
-using System.Collections;
+using Microsoft.Extensions.Configuration.CommandLine;
+using Microsoft.Extensions.Configuration.EnvironmentVariables;
+using Microsoft.Extensions.Configuration.Json;
 
 namespace PushRelay.Settings;
 
-/// <summary>Every name a setting can have, read from the options that are bound to them: a misspelt one would else be a default in
-/// silence.</summary>
+/// <summary>Finds names that no section has: a misspelt one would silently leave its setting at the default.</summary>
 internal static class SettingsNames
 {
-    /// <param name="given">Names as an operator wrote them.</param>
-    /// <param name="sections">The first part of a name to what is bound to it; null where everything below is somebody else's.</param>
-    /// <exception cref="SettingsException">One is none; the message has the nearest that is.</exception>
-    public static void Check(IEnumerable<string> given, IReadOnlyDictionary<string, Type?> sections)
+    public static void Check(IConfigurationRoot given, SettingNode root, SettingsProblems problems)
     {
-        foreach (var name in given)
+        foreach (var name in Written(given, root).Distinct(StringComparer.OrdinalIgnoreCase))
         {
-            var parts = name.Split(ConfigurationPath.KeyDelimiter);
-            if (sections.Keys.FirstOrDefault(s => Same(s, parts[0])) is not { } section)
+            if (Unknown(name, root) is { } nearest)
             {
-                throw NoSetting(name, Nearest(parts[0], sections.Keys), "");
-            }
-
-            if (sections[section] is { } type)
-            {
-                Check(name, parts, 1, type);
+                problems.Add(
+                    name,
+                    $"There is no setting {name}. "
+                        + (nearest.Length == 0 ? "docs/operating.md has all of them." : $"The nearest name is {nearest}.")
+                );
             }
         }
     }
 
-    private static void Check(string name, string[] parts, int at, Type type)
-    {
-        if (at == parts.Length || Nullable.GetUnderlyingType(type) is not null)
-        {
-            return;
-        }
-
-        if (type != typeof(string) && type.IsGenericType && type.IsAssignableTo(typeof(IEnumerable)))
-        {
-            // an entry of a list, by its number
-            Check(name, parts, at + 1, type.GetGenericArguments()[0]);
-            return;
-        }
-
-        var above = string.Join(ConfigurationPath.KeyDelimiter, parts[..at]) + ConfigurationPath.KeyDelimiter;
-        var known =
-            type.Assembly == typeof(SettingsNames).Assembly && type.IsClass ? type.GetProperties().Where(p => p.CanWrite).ToList() : [];
-        if (known.Find(p => Same(p.Name, parts[at])) is { } property)
-        {
-            Check(name, parts, at + 1, property.PropertyType);
-            return;
-        }
-
-        // every secret X has a sibling XFile
-        var files = known.Where(p => SettingsReader.IsSecret(p.Name)).Select(p => p.Name + "File").ToList();
-        if (!files.Exists(f => Same(f, parts[at])))
-        {
-            throw NoSetting(name, Nearest(parts[at], known.Select(p => p.Name).Concat(files)), above);
-        }
-    }
-
-    private static SettingsException NoSetting(string name, string? nearest, string above) =>
-        new(
-            $"There is no setting {name}. "
-                + (nearest is null ? "docs/operating.md has all of them." : $"The nearest name is {above}{nearest}.")
+    /// <summary>The names in the file and on the command line; of the environment, which has much that is no setting, those below our
+    /// sections.</summary>
+    private static IEnumerable<string> Written(IConfigurationRoot given, SettingNode root) =>
+        given.Providers.SelectMany(provider =>
+            provider switch
+            {
+                JsonConfigurationProvider or CommandLineConfigurationProvider => Leaves(provider, null),
+                EnvironmentVariablesConfigurationProvider => root
+                    .Children.Where(node => node.Kind is SettingKind.Group or SettingKind.List)
+                    .SelectMany(node => Leaves(provider, node.Path))
+                    .Where(name => name.Contains(ConfigurationPath.KeyDelimiter, StringComparison.Ordinal)),
+                _ => [],
+            }
         );
 
-    private static bool Same(string one, string other) => string.Equals(one, other, StringComparison.OrdinalIgnoreCase);
+    private static IEnumerable<string> Leaves(IConfigurationProvider provider, string? parent)
+    {
+        var children = provider.GetChildKeys([], parent).Distinct(StringComparer.OrdinalIgnoreCase).ToList();
+        return children.Count == 0 && parent is not null
+            ? [parent]
+            : children.SelectMany(child => Leaves(provider, parent is null ? child : ConfigurationPath.Combine(parent, child)));
+    }
+
+    /// <returns>Null: the name is known; else the nearest known one, empty where there is none.</returns>
+    private static string? Unknown(string name, SettingNode root)
+    {
+        var (node, parts) = (root, name.Split(ConfigurationPath.KeyDelimiter));
+        for (var i = 0; i < parts.Length; i++)
+        {
+            if (node.Kind == SettingKind.Library)
+            {
+                return null;
+            }
+
+            if (node.Kind == SettingKind.List)
+            {
+                node = node.Entry!;
+                continue;
+            }
+
+            if (node.Child(parts[i]) is { } child)
+            {
+                node = child;
+                continue;
+            }
+
+            var files = node.Children.Where(c => c.IsSecret).Select(c => c.Name + "File").ToList();
+            if (i == parts.Length - 1 && files.Contains(parts[i], StringComparer.OrdinalIgnoreCase))
+            {
+                return null;
+            }
+
+            var nearest = Nearest(parts[i], node.Children.Select(c => c.Name).Concat(files));
+            return nearest is null ? "" : string.Join(ConfigurationPath.KeyDelimiter, parts[..i].Append(nearest));
+        }
+
+        return null;
+    }
 
     private static string? Nearest(string wrong, IEnumerable<string> names) =>
         names.MinBy(name => Distance(wrong.ToUpperInvariant(), name.ToUpperInvariant()));

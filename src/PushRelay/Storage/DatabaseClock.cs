@@ -4,12 +4,12 @@ using Microsoft.EntityFrameworkCore.Storage;
 namespace PushRelay.Storage;
 
 /// <summary>
-/// The clock that due times, leases and ages are judged by: PostgreSQL's own, so that a node whose clock is off does no harm;
-/// on SQLite, which one process uses alone, the process's.
+/// The clock for due times, leases and ages: PostgreSQL's own, so that a node whose clock is wrong does no harm; on SQLite, which one
+/// process uses, the process's. Thread-safe.
 /// </summary>
 internal sealed class DatabaseClock(TimeProvider clock)
 {
-    /// <summary>Added to PostgreSQL's time: zero but in tests.</summary>
+    /// <summary>Added to PostgreSQL's time; only tests set it.</summary>
     internal TimeSpan Offset { get; set; }
 
     public async ValueTask<DateTimeOffset> NowAsync(RelayDb db, CancellationToken cancellationToken)
@@ -19,7 +19,7 @@ internal sealed class DatabaseClock(TimeProvider clock)
             return clock.GetUtcNow();
         }
 
-        // asked before nearly everything, and not through EF: that would build its query anew each time
+        // read before nearly every transaction; EF would build the query again each time
         await db.Database.OpenConnectionAsync(cancellationToken);
         try
         {
@@ -35,6 +35,6 @@ internal sealed class DatabaseClock(TimeProvider clock)
         }
     }
 
-    /// <summary>An instant as a parameter of raw SQL, which EF's conversions do not reach.</summary>
+    /// <summary>An instant as a parameter of raw SQL, where EF converts nothing.</summary>
     public static object Parameter(RelayDb db, DateTimeOffset instant) => db.IsSqlite ? instant.UtcTicks : instant.ToUniversalTime();
 }

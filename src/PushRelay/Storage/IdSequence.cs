@@ -4,9 +4,9 @@ using System.Security.Cryptography;
 namespace PushRelay.Storage;
 
 /// <summary>
-/// Makes UUIDv7 that rise strictly within this process, so that rows of one batch keep their order:
-/// RFC 9562 section 6.2 method 1, a 12-bit counter behind the milliseconds, which runs ahead of the clock when it overflows.
-/// Across nodes they rise with the database's clock, whatever their own say.
+/// Makes UUIDv7 in strictly rising order within this process, so that the rows of one batch keep their order (RFC 9562 section 6.2, method
+/// 1: a 12-bit counter after the milliseconds, which runs ahead of the clock when it overflows). Across nodes they follow the database's
+/// clock, because callers pass its time. Thread-safe.
 /// </summary>
 internal sealed class IdSequence
 {
@@ -24,7 +24,7 @@ internal sealed class IdSequence
         {
             if (used == random.Length)
             {
-                // one call into the cryptography library for many
+                // one call into the cryptography library for 128 ids
                 RandomNumberGenerator.Fill(random);
                 used = 0;
             }

@@ -10,7 +10,7 @@ namespace PushRelay.Storage;
 /// cref="IEntityTypeConfiguration{TEntity}"/>).</summary>
 internal abstract class RelayDb(DbContextOptions options) : DbContext(options)
 {
-    /// <summary>Values in one statement; SQLite takes 32,766, and no plan gets better by more.</summary>
+    /// <summary>The most values in one statement. SQLite takes 32,766, but more do not make a plan better.</summary>
     public const int ParametersMax = 500;
 
     public bool IsSqlite => this is SqliteRelayDb;
@@ -24,7 +24,7 @@ internal abstract class RelayDb(DbContextOptions options) : DbContext(options)
         }
     }
 
-    /// <summary>snake_case for columns, keys and indexes: an operator types them in psql without quotes. Tables name themselves.</summary>
+    /// <summary>snake_case for columns, keys and indexes, so that they need no quotes in psql. Each table's module names it.</summary>
     private static void UseSnakeCase(IMutableEntityType entity)
     {
         foreach (var property in entity.GetProperties())
@@ -82,14 +82,14 @@ internal sealed class PostgreSqlRelayDb(DbContextOptions<PostgreSqlRelayDb> opti
         : ValueConverter<DateTimeOffset, DateTimeOffset>(instant => instant.ToUniversalTime(), instant => instant.ToUniversalTime());
 }
 
-/// <summary>For <c>dotnet ef</c> only: a model needs no server.</summary>
+/// <summary>For <c>dotnet ef</c> only, which needs a model but no database.</summary>
 internal sealed class SqliteDesign : IDesignTimeDbContextFactory<SqliteRelayDb>
 {
     public SqliteRelayDb CreateDbContext(string[] args) =>
         new(new DbContextOptionsBuilder<SqliteRelayDb>().UseSqlite("Data Source=design.db").Options);
 }
 
-/// <summary>For <c>dotnet ef</c> only: a model needs no server.</summary>
+/// <summary>For <c>dotnet ef</c> only, which needs a model but no database.</summary>
 internal sealed class PostgreSqlDesign : IDesignTimeDbContextFactory<PostgreSqlRelayDb>
 {
     public PostgreSqlRelayDb CreateDbContext(string[] args) =>

@@ -3,32 +3,32 @@ using Microsoft.Extensions.Options;
 namespace PushRelay.Storage;
 
 /// <summary>
-/// SQLite has one writer, and whoever finds it busy sleeps and looks again, longer each time. The ledger's own writers, ingest, claims and
-/// settlements, take turns in their order instead. On PostgreSQL nobody waits.
+/// Lets one transaction write at a time on SQLite, in order of arrival. SQLite has one writer, and a transaction that finds it busy sleeps
+/// and tries again, longer each time; waiting here is shorter. Ingest, claims, settlements and registrations use it. On PostgreSQL it is
+/// always open.
 /// </summary>
 internal sealed class WriteGate(IOptions<StorageOptions> options) : IDisposable
 {
-    private readonly SemaphoreSlim turn = new(1);
+    private readonly SemaphoreSlim gate = new(1);
 
     public bool OneWriter => options.Value.Provider == StorageProvider.Sqlite;
 
-    /// <summary>Waits for the turn; disposing gives it on. To be taken before the transaction begins, and for one transaction
-    /// only.</summary>
-    public async ValueTask<Turn> TakeAsync(CancellationToken cancellationToken)
+    /// <summary>Enters before a transaction begins, for that one transaction; disposing the result leaves.</summary>
+    public async ValueTask<Passage> TakeAsync(CancellationToken cancellationToken)
     {
         if (!OneWriter)
         {
-            return new Turn(null);
+            return default;
         }
 
-        await turn.WaitAsync(cancellationToken);
-        return new Turn(turn);
+        await gate.WaitAsync(cancellationToken);
+        return new Passage(gate);
     }
 
-    public void Dispose() => turn.Dispose();
+    public void Dispose() => gate.Dispose();
 
-    internal readonly struct Turn(SemaphoreSlim? taken) : IDisposable
+    internal readonly struct Passage(SemaphoreSlim? entered) : IDisposable
     {
-        public void Dispose() => taken?.Release();
+        public void Dispose() => entered?.Release();
     }
 }

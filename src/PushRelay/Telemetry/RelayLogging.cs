@@ -1,3 +1,4 @@
+using PushRelay.Settings;
 using Serilog;
 using Serilog.Events;
 using Serilog.Formatting.Compact;
@@ -17,37 +18,47 @@ internal static class RelayLogging
     private const string Line = "{Timestamp:HH:mm:ss.fff} {Level:u3} {Message:lj}{NewLine}{Exception}";
 
     public static IServiceCollection AddRelayLogging(this IServiceCollection services, IConfiguration configuration) =>
-        services.AddSerilog(
-            logger =>
-            {
-                logger
-                    .MinimumLevel.Information()
-                    .MinimumLevel.Override("Microsoft", LogEventLevel.Warning)
-                    .MinimumLevel.Override("System", LogEventLevel.Warning)
-                    // cookies and antiforgery are not used, so nothing is ever protected
-                    .MinimumLevel.Override("Microsoft.AspNetCore.DataProtection", LogEventLevel.Fatal)
-                    .MinimumLevel.Override("Microsoft.Hosting.Lifetime", LogEventLevel.Information)
-                    // a link that is down has its own line in the log; each probe need not repeat it
-                    .MinimumLevel.Override("Microsoft.Extensions.Diagnostics.HealthChecks", LogEventLevel.Error)
-                    // a failed statement is reported by whoever asked for it, in an operator's words
-                    .MinimumLevel.Override("Microsoft.EntityFrameworkCore", LogEventLevel.Fatal)
-                    .Enrich.FromLogContext();
-                if (!configuration.GetSection("Serilog:WriteTo").Exists())
+        services
+            .AddLibrarySettings(
+                "Serilog",
+                "what is logged, and where to: a section of Serilog.Settings.Configuration; `WriteTo` replaces the console",
+                "MinimumLevel"
+            )
+            .AddLibrarySettings("Telemetry", "reserved: nothing reads it")
+            .AddSerilog(
+                logger =>
                 {
-                    _ = Console.IsOutputRedirected
-                        ? logger.WriteTo.Console(new RenderedCompactJsonFormatter())
-                        : logger.WriteTo.Console(outputTemplate: Line, formatProvider: System.Globalization.CultureInfo.InvariantCulture);
-                }
+                    logger
+                        .MinimumLevel.Information()
+                        .MinimumLevel.Override("Microsoft", LogEventLevel.Warning)
+                        .MinimumLevel.Override("System", LogEventLevel.Warning)
+                        // cookies and antiforgery are not used, so nothing is ever protected
+                        .MinimumLevel.Override("Microsoft.AspNetCore.DataProtection", LogEventLevel.Fatal)
+                        .MinimumLevel.Override("Microsoft.Hosting.Lifetime", LogEventLevel.Information)
+                        // a link that is down has its own line in the log; each probe need not repeat it
+                        .MinimumLevel.Override("Microsoft.Extensions.Diagnostics.HealthChecks", LogEventLevel.Error)
+                        // a failed statement is reported by whoever asked for it, in an operator's words
+                        .MinimumLevel.Override("Microsoft.EntityFrameworkCore", LogEventLevel.Fatal)
+                        .Enrich.FromLogContext();
+                    if (!configuration.GetSection("Serilog:WriteTo").Exists())
+                    {
+                        _ = Console.IsOutputRedirected
+                            ? logger.WriteTo.Console(new RenderedCompactJsonFormatter())
+                            : logger.WriteTo.Console(
+                                outputTemplate: Line,
+                                formatProvider: System.Globalization.CultureInfo.InvariantCulture
+                            );
+                    }
 
-                // what somebody wrote into a request's line, perhaps a key, whatever the section says
-                logger.Filter.ByExcluding(entry =>
-                    entry.Level < LogEventLevel.Warning
-                    && entry.Properties.TryGetValue(Serilog.Core.Constants.SourceContextPropertyName, out var source)
-                    && source is ScalarValue { Value: string name }
-                    && RequestLines.Contains(name)
-                );
-                logger.ReadFrom.Configuration(configuration);
-            },
-            preserveStaticLogger: true
-        );
+                    // what somebody wrote into a request's line, perhaps a key, whatever the section says
+                    logger.Filter.ByExcluding(entry =>
+                        entry.Level < LogEventLevel.Warning
+                        && entry.Properties.TryGetValue(Serilog.Core.Constants.SourceContextPropertyName, out var source)
+                        && source is ScalarValue { Value: string name }
+                        && RequestLines.Contains(name)
+                    );
+                    logger.ReadFrom.Configuration(configuration);
+                },
+                preserveStaticLogger: true
+            );
 }

@@ -302,7 +302,10 @@ public abstract class CanaryContract : IAsyncLifetime
                     client,
                     HttpMethod.Put,
                     "/v1/devices/phone",
-                    $$"""{"app":"{{TestRelay.App}}","platform":"apns","token":"{{token}}","voipToken":"{{voip}}","environment":"production"}"""
+                    $$"""
+                    {"app":"{{TestRelay.App}}","platform":"apns","token":"{{token}}","voipToken":"{{voip}}",
+                     "environment":"production"}
+                    """
                 )
             )["push"]!["secret"]!;
 
@@ -334,8 +337,8 @@ public abstract class CanaryContract : IAsyncLifetime
             ["sub"] = account,
             ["exp"] = TimeProvider.System.GetUtcNow().ToUnixTimeSeconds() + 600,
         };
-        var signing =
-            $"{Base64Url.EncodeToString("{\"alg\":\"HS256\",\"typ\":\"JWT\"}"u8)}.{Base64Url.EncodeToString(Encoding.UTF8.GetBytes(claims.ToJsonString()))}";
+        var header = Base64Url.EncodeToString("{\"alg\":\"HS256\",\"typ\":\"JWT\"}"u8);
+        var signing = $"{header}.{Base64Url.EncodeToString(Encoding.UTF8.GetBytes(claims.ToJsonString()))}";
         return $"{signing}.{Base64Url.EncodeToString(HMACSHA256.HashData(Encoding.UTF8.GetBytes(key), Encoding.UTF8.GetBytes(signing)))}";
     }
 }

@@ -13,7 +13,8 @@ namespace PushRelay.Tests.Access;
 public sealed class HostileRestTests(HostileRestTests.Bed bed) : IClassFixture<HostileRestTests.Bed>
 {
     private const string Good =
-        "\"account\":\"bob@example.com\",\"app\":\"com.example.chat\",\"platform\":\"apns\",\"token\":\"abababababababababababababababababababababababababababababababab\"";
+        "\"account\":\"bob@example.com\",\"app\":\"com.example.chat\",\"platform\":\"apns\","
+        + "\"token\":\"abababababababababababababababababababababababababababababababab\"";
 
     private readonly TestRelay relay = bed.Relay;
 

@@ -141,10 +141,8 @@ public sealed class JwtTests : IDisposable
                 break;
             case "jwk in the header":
                 var parameters = stranger.ExportParameters(false);
-                (header, key) = (
-                    $"{{\"alg\":\"RS256\",\"jwk\":{{\"kty\":\"RSA\",\"n\":\"{Base64Url.EncodeToString(parameters.Modulus)}\",\"e\":\"{Base64Url.EncodeToString(parameters.Exponent)}\"}}}}",
-                    stranger
-                );
+                var (n, e) = (Base64Url.EncodeToString(parameters.Modulus), Base64Url.EncodeToString(parameters.Exponent));
+                (header, key) = ($$$"""{"alg":"RS256","jwk":{"kty":"RSA","n":"{{{n}}}","e":"{{{e}}}"}}""", stranger);
                 break;
             case "another key":
                 key = stranger;
@@ -278,7 +276,8 @@ public sealed class JwtTests : IDisposable
     {
         var signing = $"{Part(header ?? $"{{\"alg\":\"{algorithm}\",\"typ\":\"JWT\"}}")}.{Part(claims.ToJsonString())}";
         var padding = algorithm == "PS256" ? RSASignaturePadding.Pss : RSASignaturePadding.Pkcs1;
-        return $"{signing}.{Base64Url.EncodeToString((key ?? rsa).SignData(Encoding.UTF8.GetBytes(signing), HashAlgorithmName.SHA256, padding))}";
+        var signature = (key ?? rsa).SignData(Encoding.UTF8.GetBytes(signing), HashAlgorithmName.SHA256, padding);
+        return $"{signing}.{Base64Url.EncodeToString(signature)}";
     }
 
     private static string Mac(JsonObject claims, byte[] secret, string algorithm = "HS256")

@@ -7,14 +7,14 @@ namespace PushRelay.Tests.Bridge;
 /// <summary>Streams that come and go: the nodes of a cluster, numbers that fall, a link that another node takes.</summary>
 public sealed class BridgeClusterTests : IAsyncLifetime
 {
-    private BridgePeer peer = null!;
+    private ScriptedBridge peer = null!;
     private TestRelay relay = null!;
 
     private static CancellationToken Token => TestContext.Current.CancellationToken;
 
     public async ValueTask InitializeAsync()
     {
-        peer = new BridgePeer();
+        peer = new ScriptedBridge();
         relay = await TestRelay.OpenAsync(null, $"--Xmpp:Components:0:Port={peer.Port.ToString(CultureInfo.InvariantCulture)}");
         await relay.RegisterAsync();
         await relay.ServeAsync();

@@ -9,14 +9,14 @@ public sealed class BridgeTests : IAsyncLifetime
 {
     private static readonly StreamName Stream = new(TestRelay.Server, "");
 
-    private BridgePeer peer = null!;
+    private ScriptedBridge peer = null!;
     private TestRelay relay = null!;
 
     private static CancellationToken Token => TestContext.Current.CancellationToken;
 
     public async ValueTask InitializeAsync()
     {
-        peer = new BridgePeer();
+        peer = new ScriptedBridge();
         relay = await TestRelay.OpenAsync(null, $"--Xmpp:Components:0:Port={peer.Port.ToString(CultureInfo.InvariantCulture)}");
         await relay.RegisterAsync();
         await relay.ServeAsync();

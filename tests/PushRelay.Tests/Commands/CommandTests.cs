@@ -1,13 +1,10 @@
 using System.Globalization;
-using System.Threading.Channels;
 using System.Xml.Linq;
-using Microsoft.Extensions.Logging.Abstractions;
 using PushRelay.Access;
-using PushRelay.Apps;
 using PushRelay.Audit;
 using PushRelay.Commands;
-using PushRelay.Secrets;
 using PushRelay.Tests.Xmpp;
+using PushRelay.Xmpp;
 
 namespace PushRelay.Tests.Commands;
 
@@ -267,46 +264,31 @@ public sealed class CommandTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task Commands_of_one_account_that_take_long_keep_nobody_else_out()
+    public async Task A_field_that_is_wrong_is_named()
     {
-        var held = new TaskCompletionSource<CommandAnswer>(TaskCreationOptions.RunContinuationsAsynchronously);
-        var slow = new AdHocCommands(
-            relay.Get<MasterKey>(),
-            relay.Get<ServedAccounts>(),
-            [new AdHocCommand("slow", "Slow", (_, _, _) => held.Task)],
-            relay.Get<DeniedAudit>(),
-            relay.Clock,
-            NullLogger<AdHocCommands>.Instance
+        var answer = await AskAsync(
+            "set",
+            "<command xmlns='http://jabber.org/protocol/commands' node='pushrelay:revoke'><x xmlns='jabber:x:data' type='submit'>"
+                + "<field var='id'><value>the first one</value></field></x></command>"
         );
-        var answers = Channel.CreateUnbounded<XElement>();
 
-        for (var i = 0; i < AdHocCommands.AtOnceOfAccountMax + 1; i++)
-        {
-            await AskSlowAsync("bob@example.com/phone");
-        }
+        Assert.Equal("bad-request", Condition(answer));
+        Assert.Single(answer.Descendants(Commands + "bad-payload"));
+        Assert.StartsWith("id must be", (string)answer.Descendants(XmppStanza.StanzaErrors + "text").Single(), StringComparison.Ordinal);
+    }
 
-        Assert.Equal("resource-constraint", Condition(await NextAsync()));
-        await AskSlowAsync("alice@example.com/x");
-        held.SetResult(new CommandAnswer.Done("done", null));
-        for (var i = 0; i < AdHocCommands.AtOnceOfAccountMax + 1; i++)
-        {
-            Assert.Null(Condition(await NextAsync()));
-        }
+    [Theory]
+    [InlineData("<x xmlns='jabber:x:data' type='submit'><field var='to'><value>a</value><value>b</value></field></x>", "a b")]
+    [InlineData("<x xmlns='jabber:x:data'><field var='to'><value>a</value></field><field var='to'><value>b</value></field></x>", "a")]
+    [InlineData("<x xmlns='jabber:x:data' type='submit'><field var='to'><value/></field></x>", "")]
+    [InlineData("<x xmlns='jabber:x:data' type='submit'><field var='to'/></x>", null)]
+    [InlineData("<x xmlns='jabber:x:data' type='submit'/>", null)]
+    [InlineData("<x xmlns='jabber:x:data' type='cancel'><field var='to'><value>a</value></field></x>", null)]
+    public void A_submitted_form_has_the_values_of_its_fields(string form, string? expected)
+    {
+        var read = SubmittedForm.Of(XElement.Parse($"<command xmlns='http://jabber.org/protocol/commands'>{form}</command>"));
 
-        async Task AskSlowAsync(string from) =>
-            Assert.True(
-                await slow.TryAnswerAsync(
-                    ParserDriver.Stanza(
-                        $"<iq type='set' id='1' from='{from}' to='push.example.com'><command "
-                            + $"xmlns='http://jabber.org/protocol/commands' node='slow'/></iq>"
-                    ),
-                    ["example.com"],
-                    answer => answers.Writer.WriteAsync(answer, Token).AsTask(),
-                    Token
-                )
-            );
-
-        async Task<XElement> NextAsync() => await answers.Reader.ReadAsync(Token).AsTask().WaitAsync(TimeSpan.FromSeconds(30), Token);
+        Assert.Equal(expected, read?.Values("to") is { Count: > 0 } values ? string.Join(' ', values) : null);
     }
 
     private static string Revoke(Guid id, string? session) =>

@@ -130,7 +130,8 @@ public sealed class DeviceApiTests : IAsyncLifetime
     [InlineData("""{"account":"bob@example.com","app":"com.example.chat","platform":"apns","token":"$z"}""", "token")]
     [InlineData("""{"account":"bob@example.com","app":"com.example.chat","platform":"apns","token":""}""", "token")]
     [InlineData(
-        """{"account":"bob@example.com","app":"com.example.chat","platform":"apns","token":"q6urq6urq6urq6urq6urq6urq6urq6urq6urq6urq6urq6urq6urq6urq6urq6ur"}""",
+        """{"account":"bob@example.com","app":"com.example.chat","platform":"apns","token":"q6urq6urq6urq6urq6urq6urq6ur"""
+            + """q6urq6urq6urq6urq6urq6urq6urq6urq6ur"}""",
         "token"
     )]
     [InlineData("""{"account":"bob@example.com","app":"com.example.chat","platform":"apns","token":"$a"}""", "token")]

@@ -297,6 +297,7 @@ public abstract class DeviceRegistryContract : IAsyncLifetime
                         null
                     ),
                 ],
+                term: null,
                 Token
             );
 }

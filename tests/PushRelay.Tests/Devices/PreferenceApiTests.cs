@@ -35,7 +35,10 @@ public sealed class PreferenceApiTests : IAsyncLifetime
     public async Task A_patch_changes_what_it_names_null_resets_and_an_array_replaces_whole()
     {
         var first = await PatchAsync(
-            """{"preview":"sender","muted":["Room@Conference.Example.com","a@b.example"],"quietHours":{"from":"22:00","to":"07:00","timeZone":"Asia/Shanghai"}}"""
+            """
+            {"preview":"sender","muted":["Room@Conference.Example.com","a@b.example"],
+             "quietHours":{"from":"22:00","to":"07:00","timeZone":"Asia/Shanghai"}}
+            """
         );
         var second = await PatchAsync("""{"muted":["x@y.example"],"quietHours":{"to":"08:30"}}""");
         var third = await PatchAsync("""{"preview":null,"quietHours":null}""");

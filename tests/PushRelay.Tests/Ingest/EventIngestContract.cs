@@ -1,5 +1,6 @@
 using Microsoft.EntityFrameworkCore;
 using PushRelay.Access;
+using PushRelay.Audit;
 using PushRelay.Ingest;
 using PushRelay.Outbox;
 using PushRelay.Presence;
@@ -64,8 +65,8 @@ public abstract class EventIngestContract : IAsyncLifetime
         await relay.RegisterAsync();
         var batch = new EventBatch(Stream, [Message("hello") with { Key = "e:1:1" }], new StreamPoint("e", 1));
 
-        await Ingest.CommitAsync([batch], Token);
-        await Ingest.CommitAsync([batch], Token);
+        await Ingest.CommitAsync([batch], null, Token);
+        await Ingest.CommitAsync([batch], null, Token);
 
         Assert.Single(await relay.RowsAsync());
     }
@@ -73,10 +74,10 @@ public abstract class EventIngestContract : IAsyncLifetime
     [Fact]
     public async Task A_new_epoch_begins_at_its_own_number()
     {
-        await Ingest.CommitAsync([new EventBatch(Stream, [], new StreamPoint("old", 900))], Token);
+        await Ingest.CommitAsync([new EventBatch(Stream, [], new StreamPoint("old", 900))], null, Token);
         await relay.RegisterAsync();
 
-        await Ingest.CommitAsync([new EventBatch(Stream, [Message("hello")], new StreamPoint("new", 3))], Token);
+        await Ingest.CommitAsync([new EventBatch(Stream, [Message("hello")], new StreamPoint("new", 3))], null, Token);
 
         Assert.Single(await relay.RowsAsync());
         Assert.Equal(new StreamPoint("new", 3), await Ingest.PositionAsync(Stream, Token));
@@ -256,7 +257,7 @@ public abstract class EventIngestContract : IAsyncLifetime
             )
             .ToList();
 
-        await Ingest.CommitAsync([new EventBatch(Stream, many, new StreamPoint("e", 1))], Token);
+        await Ingest.CommitAsync([new EventBatch(Stream, many, new StreamPoint("e", 1))], null, Token);
 
         Assert.Equal(new StreamPoint("e", 1), await Ingest.PositionAsync(Stream, Token));
     }
@@ -265,14 +266,15 @@ public abstract class EventIngestContract : IAsyncLifetime
     public async Task An_epoch_that_comes_back_repeats_nothing_and_stops_nothing()
     {
         await relay.RegisterAsync();
-        await Ingest.CommitAsync([new EventBatch(Stream, [Message("1") with { Key = "e1:1:1" }], new StreamPoint("e1", 1))], Token);
-        await Ingest.CommitAsync([new EventBatch(Stream, [], new StreamPoint("e2", 1))], Token);
+        await Ingest.CommitAsync([new EventBatch(Stream, [Message("1") with { Key = "e1:1:1" }], new StreamPoint("e1", 1))], null, Token);
+        await Ingest.CommitAsync([new EventBatch(Stream, [], new StreamPoint("e2", 1))], null, Token);
 
         await Ingest.CommitAsync(
             [
                 new EventBatch(Stream, [Message("1") with { Key = "e1:1:1" }], new StreamPoint("e1", 1)),
                 new EventBatch(Stream, [Message("2") with { Key = "e1:2:1" }], new StreamPoint("e1", 2)),
             ],
+            null,
             Token
         );
 
@@ -498,7 +500,7 @@ public abstract class EventIngestContract : IAsyncLifetime
         using var cancelled = new CancellationTokenSource();
         await cancelled.CancelAsync();
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() =>
-            Ingest.CommitAsync([new EventBatch(Stream, [Message("1")], new StreamPoint("e", 1))], cancelled.Token)
+            Ingest.CommitAsync([new EventBatch(Stream, [Message("1")], new StreamPoint("e", 1))], null, cancelled.Token)
         );
 
         await CommitAsync(Message("1"));
@@ -529,6 +531,64 @@ public abstract class EventIngestContract : IAsyncLifetime
 
     private protected abstract Task<TestRelay> OpenAsync();
 
+    [Fact]
+    public async Task An_event_for_one_device_leaves_the_others_of_the_account_alone()
+    {
+        var phone = await relay.RegisterAsync();
+        await relay.RegisterAsync();
+
+        await CommitAsync(Message("hello") with { OnlyDevice = phone.Key });
+
+        var row = Assert.Single(await relay.RowsAsync());
+        Assert.Equal((phone.Key, DeliveryState.Pending, 1), (row.DeviceKey, row.State, row.Badge));
+    }
+
+    [Fact]
+    public async Task An_event_for_a_device_that_is_gone_alerts_none_and_does_not_count()
+    {
+        var phone = await relay.RegisterAsync();
+        await relay.RegisterAsync();
+        Assert.True(await relay.Devices.RemoveAsync(phone, new Actor("tests", null), Token));
+
+        await CommitAsync(Message("hello") with { OnlyDevice = phone.Key }, Message("to all"));
+
+        var rows = await relay.RowsAsync();
+        Assert.Equal(
+            [(DeliveryState.Suppressed, Reasons.NoDevice), (DeliveryState.Pending, Reasons.Offline)],
+            rows.Select(r => (r.State, r.Reason))
+        );
+        Assert.Null(rows[0].Sender);
+        Assert.Equal(1, rows[1].Badge);
+    }
+
+    [Theory]
+    [InlineData(null, "offline", """{"account":"offline","ownSession":"offline"}""")]
+    [InlineData(null, "phone", """{"account":"foreground","ownSession":"foreground"}""")]
+    [InlineData("phone", "phone", """{"account":"foreground","ownSession":"foreground","tied":true}""")]
+    [InlineData("phone", "desk", """{"account":"foreground","ownSession":"offline","tied":true,"otherInFront":true}""")]
+    [InlineData("phone", "offline", """{"account":"offline","ownSession":"offline","tied":true}""")]
+    [InlineData("phone", "unknown", """{"account":"unknown","ownSession":"unknown","tied":true}""")]
+    [InlineData("phone", "background", """{"account":"background","ownSession":"background","tied":true}""")]
+    public async Task A_row_keeps_what_its_decision_looked_at(string? resource, string presence, string situation)
+    {
+        await relay.RegisterAsync(resource: resource);
+
+        await CommitAsync(
+            Message(
+                "hello",
+                presence switch
+                {
+                    "offline" => new AccountPresence(AccountState.Offline, []),
+                    "unknown" => AccountPresence.Unknown,
+                    "background" => Background(),
+                    _ => InFront(presence),
+                }
+            )
+        );
+
+        Assert.Equal(situation, Assert.Single(await relay.RowsAsync()).Situation);
+    }
+
     private static AccountPresence InFront(string resource) =>
         new(AccountState.Foreground, [new Session("s1", resource, SessionState.Active, true, 0, null, DateTimeOffset.UnixEpoch)]);
 
@@ -551,7 +611,7 @@ public abstract class EventIngestContract : IAsyncLifetime
         };
 
     private Task CommitAsync(params RelayEvent[] events) =>
-        Ingest.CommitAsync([new EventBatch(Stream, events, new StreamPoint("e", ++seq))], Token);
+        Ingest.CommitAsync([new EventBatch(Stream, events, new StreamPoint("e", ++seq))], null, Token);
 }
 
 public sealed class SqliteEventIngestTests : EventIngestContract

@@ -20,10 +20,7 @@ public sealed class AccountApiTests : IAsyncLifetime
         await relay.ServeAsync();
         client = relay.NewClient();
         // from here on the link is this node's, though its server does not listen
-        await TestRelay.UntilAsync(
-            () => Task.FromResult(relay.Get<PresenceStore>().Holds(TestRelay.Server)),
-            () => "The link is nobody's."
-        );
+        await TestRelay.UntilAsync(() => Task.FromResult(relay.Get<PresenceCopy>().Holds(TestRelay.Server)), () => "The link is nobody's.");
     }
 
     public async ValueTask DisposeAsync()

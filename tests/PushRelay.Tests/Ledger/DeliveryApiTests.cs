@@ -1,5 +1,6 @@
 using System.Net;
 using System.Text.Json.Nodes;
+using Microsoft.EntityFrameworkCore;
 using PushRelay.Outbox;
 
 namespace PushRelay.Tests.Ledger;
@@ -54,6 +55,7 @@ public sealed class DeliveryApiTests : IAsyncLifetime
                 "reason",
                 "receivedAt",
                 "settledAt",
+                "situation",
                 "state",
             ],
             delivery.Select(m => m.Key).Order(StringComparer.Ordinal)
@@ -70,6 +72,13 @@ public sealed class DeliveryApiTests : IAsyncLifetime
         Assert.Equal(
             ("bridge", "text", TestRelay.Alice, "m1", "77"),
             ((string)cause["source"]!, (string)cause["class"]!, (string)cause["from"]!, (string)cause["id"]!, (string)cause["stanzaId"]!)
+        );
+        Assert.Equal(
+            """
+            {"account":"offline","ownSession":"offline","tied":false,"otherInFront":false,
+            "muted":false,"mention":false,"quietHours":false,"unacked":false}
+            """.ReplaceLineEndings(""),
+            delivery["situation"]!.ToJsonString()
         );
         Assert.Matches(@"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$", (string)delivery["createdAt"]!);
         Assert.DoesNotContain("secret", text, StringComparison.Ordinal);
@@ -155,6 +164,71 @@ public sealed class DeliveryApiTests : IAsyncLifetime
         var attempt = Assert.Single(log)!;
         Assert.Equal((1, "deferred", null), ((int)attempt["number"]!, (string)attempt["outcome"]!, (int?)attempt["status"]));
         Assert.NotNull(attempt["reason"]);
+    }
+
+    [Fact]
+    public async Task A_first_attempt_that_was_accepted_is_shown_as_the_row_keeps_it_and_one_of_another_network_without_the_old_name()
+    {
+        await relay.RegisterAsync();
+        await relay.CommitMessageAsync("1");
+        var id = (await relay.RowsAsync())[0].Id;
+        await relay.WaitForRowsAsync(rows => rows.Any(r => r is { State: DeliveryState.Pending, Attempts: 1 }));
+        await SettleAsync(id, platform: "apns");
+
+        var attempt = Assert.Single(JsonNode.Parse(await client.GetStringAsync($"/v1/deliveries/{id}", Token))!["log"]!.AsArray())!;
+        Assert.Equal(
+            (1, 120, 201, "accepted", "named-by-the-network", "named-by-the-network"),
+            (
+                (int)attempt["number"]!,
+                (int)attempt["durationMs"]!,
+                (int)attempt["status"]!,
+                (string)attempt["outcome"]!,
+                (string)attempt["providerId"]!,
+                (string)attempt["apnsId"]!
+            )
+        );
+
+        await SettleAsync(id, platform: "other");
+        var other = Assert.Single(JsonNode.Parse(await client.GetStringAsync($"/v1/deliveries/{id}", Token))!["log"]!.AsArray())!;
+        Assert.Equal(
+            ["number", "at", "durationMs", "status", "reason", "outcome", "providerId"],
+            other.AsObject().Select(member => member.Key)
+        );
+    }
+
+    [Fact]
+    public async Task A_test_alert_is_a_delivery_whose_decision_looked_at_nothing()
+    {
+        var device = await relay.RegisterAsync();
+
+        using var answer = await client.PostAsync($"/v1/devices/{device.Id}/test?account={TestRelay.Bob}", null, Token);
+
+        Assert.Equal(HttpStatusCode.Accepted, answer.StatusCode);
+        var sent = JsonNode.Parse(await answer.Content.ReadAsStringAsync(Token))!;
+        Assert.Equal(("test", "test"), ((string)sent["event"]!["source"]!, (string)sent["reason"]!));
+        var shown = JsonNode.Parse(await client.GetStringAsync(answer.Headers.Location!.OriginalString, Token))!;
+        Assert.Null(shown["situation"]);
+    }
+
+    /// <summary>As if its first attempt had been accepted.</summary>
+    private async Task SettleAsync(Guid id, string platform)
+    {
+        await using var db = relay.NewDb();
+        await db.Set<Attempt>().Where(a => a.DeliveryId == id).ExecuteDeleteAsync(Token);
+        await db.Set<Delivery>()
+            .Where(d => d.Id == id)
+            .ExecuteUpdateAsync(
+                set =>
+                    set.SetProperty(d => d.State, DeliveryState.Accepted)
+                        .SetProperty(d => d.SettledAt, d => d.CreatedAt)
+                        .SetProperty(d => d.Content, (byte[]?)null)
+                        .SetProperty(d => d.Platform, platform)
+                        .SetProperty(d => d.AnswerMs, 120)
+                        .SetProperty(d => d.Status, 201)
+                        .SetProperty(d => d.Code, (string?)null)
+                        .SetProperty(d => d.ProviderId, "named-by-the-network"),
+                Token
+            );
     }
 
     private async Task<int> CountAsync(string query) =>

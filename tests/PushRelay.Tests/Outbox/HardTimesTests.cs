@@ -78,7 +78,9 @@ public sealed class HardTimesTests(PostgreSqlServer server)
 
         var read = new RelayEvent.Displayed(TestRelay.Bob, TestRelay.Alice, relay.Clock.GetUtcNow());
         Assert.True(
-            await EndsAsync(end => relay.Get<EventIngest>().CommitAsync([new EventBatch(Stream, [read], new StreamPoint("e", 1))], end)),
+            await EndsAsync(end =>
+                relay.Get<EventIngest>().CommitAsync([new EventBatch(Stream, [read], new StreamPoint("e", 1))], null, end)
+            ),
             "the link's events wait for a transaction that stands still"
         );
     }
@@ -95,7 +97,7 @@ public sealed class HardTimesTests(PostgreSqlServer server)
         var ingest = NewIngest(relay, new AtFirstWord(() => SetReadOnlyAsync(db, name, "off").GetAwaiter().GetResult()));
 
         var refused = await Record.ExceptionAsync(() =>
-            ingest.CommitAsync([new EventBatch(Stream, [Message(relay, "hello")], new StreamPoint("e", 1))], Token)
+            ingest.CommitAsync([new EventBatch(Stream, [Message(relay, "hello")], new StreamPoint("e", 1))], null, Token)
         );
 
         // either it is stored, or it is not acknowledged
@@ -113,7 +115,7 @@ public sealed class HardTimesTests(PostgreSqlServer server)
         await relay.CommitMessageAsync("first");
 
         await NewIngest(relay, relay.Get<ILogger<EventIngest>>())
-            .CommitAsync([new EventBatch(Stream, [Message(relay, "second")], new StreamPoint("e", 2))], Token);
+            .CommitAsync([new EventBatch(Stream, [Message(relay, "second")], new StreamPoint("e", 2))], null, Token);
 
         var rows = await relay.RowsAsync();
         Assert.Equal(
@@ -372,7 +374,7 @@ public sealed class HardTimesTests(PostgreSqlServer server)
         relay.Outbox.ClaimAsync(new Dictionary<Lane, int> { [TestRelay.Lane] = 10 }, Lease, TimeSpan.Zero, Token);
 
     private static Task CommitAsync(EventIngest ingest, long seq, RelayEvent @event) =>
-        ingest.CommitAsync([new EventBatch(Stream, [@event], new StreamPoint("e", seq))], Token);
+        ingest.CommitAsync([new EventBatch(Stream, [@event], new StreamPoint("e", seq))], null, Token);
 
     private static AccountPresence InFront(string resource) =>
         new(AccountState.Foreground, [new Session("s1", resource, SessionState.Active, true, 0, null, DateTimeOffset.UnixEpoch)]);
@@ -385,11 +387,10 @@ public sealed class HardTimesTests(PostgreSqlServer server)
             relay.Get<ReadyQueue>(),
             relay.Devices,
             relay.Get<AccountTokens>(),
-            relay.MasterKey,
+            new DeliveryFactory(relay.MasterKey, new IdSequence(), relay.Get<IOptions<AlertsOptions>>()),
             relay.Get<DatabaseClock>(),
             relay.Get<LeaseTable>(),
             relay.Get<WriteGate>(),
-            new IdSequence(),
             relay.Get<AlertPacer>(),
             relay.Get<IOptions<AlertsOptions>>(),
             logger

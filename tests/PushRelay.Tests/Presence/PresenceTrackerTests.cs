@@ -110,7 +110,7 @@ public sealed class PresenceTrackerTests
     {
         tracker.Replace(Stream, [(TestRelay.Bob, Session("s1"))]);
 
-        tracker.Lose(Stream);
+        tracker.MarkUnknown(Stream);
         Assert.Equal(AccountState.Unknown, State());
         Assert.Empty(tracker.Get("example.com", TestRelay.Bob).Sessions);
         var changes = tracker.Replace(Stream, []);
@@ -127,7 +127,7 @@ public sealed class PresenceTrackerTests
         tracker.Replace(second, []);
         Assert.Equal(AccountState.Foreground, State());
 
-        tracker.Lose(second);
+        tracker.MarkUnknown(second);
 
         Assert.Equal(AccountState.Unknown, State());
     }

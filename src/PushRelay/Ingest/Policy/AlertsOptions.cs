@@ -1,4 +1,5 @@
-using PushRelay.Settings;
+using System.ComponentModel;
+using System.ComponentModel.DataAnnotations;
 
 namespace PushRelay.Ingest.Policy;
 
@@ -19,40 +20,35 @@ internal enum OtherDeviceForeground
 /// <summary>Settings <c>Alerts</c>: when an alert goes out.</summary>
 internal sealed class AlertsOptions
 {
-    /// <summary>Waited before alerting an account in the background; 0 to 5 minutes.</summary>
+    [Description("how long an alert waits while its account is in the background")]
+    [Range(typeof(TimeSpan), "00:00:00", "00:05:00")]
     public TimeSpan BackgroundGrace { get; set; } = TimeSpan.Zero;
 
+    [Description("what a device gets while another one of its account is in front")]
     public OtherDeviceForeground OtherDeviceForeground { get; set; } = OtherDeviceForeground.Delay;
 
-    /// <summary>0 to 1 hour.</summary>
+    [Description("how long `Delay` waits for the message to be read or answered there")]
+    [Range(typeof(TimeSpan), "00:00:00", "01:00:00")]
     public TimeSpan OtherDeviceDelay { get; set; } = TimeSpan.FromSeconds(30);
 
-    /// <summary>After an alert, further events of its conversation wait for the end of this window and show as one alert; 0 to 1
-    /// minute.</summary>
+    [Description("after an alert, further messages of its conversation wait for the end of this window and show as one")]
+    [Range(typeof(TimeSpan), "00:00:00", "00:01:00")]
     public TimeSpan CoalesceWindow { get; set; } = TimeSpan.FromSeconds(2);
 
-    /// <summary>Alerts that a device gets one upon another before <see cref="DeviceInterval"/> holds; calls do not count. 1 to
-    /// 1000.</summary>
+    [Description("alerts that a device gets at once before `DeviceInterval` applies; calls do not count")]
+    [Range(1, 1000)]
     public int DeviceBurst { get; set; } = 10;
 
-    /// <summary>Beyond the burst a device gets an alert in each such interval, and what waits shows as one per conversation; 0 to 1
-    /// minute.</summary>
+    [Description("beyond the burst a device gets one alert in each such interval; what waits shows as one per conversation")]
+    [Range(typeof(TimeSpan), "00:00:00", "00:01:00")]
     public TimeSpan DeviceInterval { get; set; } = TimeSpan.FromSeconds(3);
 
-    /// <summary>After this long an alert is stale and is not sent; 1 minute to 28 days, which is as long as APNs keeps one.</summary>
+    // no push network keeps an alert longer than 28 days
+    [Description("an older alert is not sent")]
+    [Range(typeof(TimeSpan), "00:01:00", "28.00:00:00")]
     public TimeSpan TimeToLive { get; set; } = TimeSpan.FromDays(1);
 
-    /// <summary>The same for a call, which rings no longer; 5 seconds to 10 minutes.</summary>
+    [Description("the same for a call")]
+    [Range(typeof(TimeSpan), "00:00:05", "00:10:00")]
     public TimeSpan CallTimeToLive { get; set; } = TimeSpan.FromSeconds(30);
-
-    public void Check()
-    {
-        SettingsReader.Require("Alerts:BackgroundGrace", BackgroundGrace, TimeSpan.Zero, TimeSpan.FromMinutes(5));
-        SettingsReader.Require("Alerts:OtherDeviceDelay", OtherDeviceDelay, TimeSpan.Zero, TimeSpan.FromHours(1));
-        SettingsReader.Require("Alerts:CoalesceWindow", CoalesceWindow, TimeSpan.Zero, TimeSpan.FromMinutes(1));
-        SettingsReader.Require("Alerts:DeviceBurst", DeviceBurst, 1, 1000);
-        SettingsReader.Require("Alerts:DeviceInterval", DeviceInterval, TimeSpan.Zero, TimeSpan.FromMinutes(1));
-        SettingsReader.Require("Alerts:TimeToLive", TimeToLive, TimeSpan.FromMinutes(1), TimeSpan.FromDays(28));
-        SettingsReader.Require("Alerts:CallTimeToLive", CallTimeToLive, TimeSpan.FromSeconds(5), TimeSpan.FromMinutes(10));
-    }
 }

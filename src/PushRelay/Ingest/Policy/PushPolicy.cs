@@ -3,31 +3,6 @@ using PushRelay.Presence;
 
 namespace PushRelay.Ingest.Policy;
 
-/// <summary>All that the decision for one device looks at.</summary>
-internal sealed record PushSituation
-{
-    public required EventClass Class { get; init; }
-
-    public required AccountState Account { get; init; }
-
-    public required bool DeviceValid { get; init; }
-
-    /// <summary>The user wants no alerts of this conversation on this device.</summary>
-    public required bool Muted { get; init; }
-
-    /// <summary>The user wants no alerts on this device at this hour.</summary>
-    public required bool QuietHours { get; init; }
-
-    /// <summary>The device named an XMPP resource, so its own session can be told from another device's.</summary>
-    public required bool DeviceTied { get; init; }
-
-    /// <summary>A session of that resource is in front.</summary>
-    public required bool OwnSessionInFront { get; init; }
-
-    /// <summary>The server says again what a client never acknowledged.</summary>
-    public required bool Unacked { get; init; }
-}
-
 /// <summary>Whether a device is alerted, when, and why.</summary>
 internal abstract record PushDecision(string Reason)
 {
@@ -57,8 +32,7 @@ internal static class PushPolicy
             return new PushDecision.Suppress(Reasons.QuietHours);
         }
 
-        var inFront = situation.Account == AccountState.Foreground;
-        if (inFront && (situation.OwnSessionInFront || !situation.DeviceTied))
+        if (situation.OwnSession == AccountState.Foreground)
         {
             return new PushDecision.Suppress(Reasons.Foreground);
         }
@@ -69,7 +43,8 @@ internal static class PushPolicy
             return new PushDecision.Alert(Reasons.Call, TimeSpan.Zero);
         }
 
-        if (inFront)
+        // so it is another device that is in front
+        if (situation.Account == AccountState.Foreground)
         {
             return options.OtherDeviceForeground switch
             {
@@ -79,7 +54,7 @@ internal static class PushPolicy
             };
         }
 
-        // it was written into a dead socket already: no grace on top
+        // it was written to a dead connection before: it has waited long enough
         if (situation.Unacked)
         {
             return new PushDecision.Alert(Reasons.Unacked, TimeSpan.Zero);

@@ -14,7 +14,7 @@ internal static class ApnsAlert
     private const int NameCharsMax = 300;
 
     /// <summary>The alert as the phone gets it. Where words of ours show, they are loc-keys that the app brings the text of.</summary>
-    public static ApnsPayload Payload(Notification notification, AppAlertOptions options)
+    public static ApnsPayload Payload(Notification notification, AlertOptions options)
     {
         // the user may show less than the app, never more
         var preview = (AlertPreview)Math.Max((int)notification.Preview, (int)options.Preview);

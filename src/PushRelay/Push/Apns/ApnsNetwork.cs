@@ -1,4 +1,3 @@
-using Microsoft.Extensions.Options;
 using PushRelay.Apns;
 using PushRelay.Apps;
 
@@ -8,23 +7,29 @@ namespace PushRelay.Push.Apns;
 /// lane.</summary>
 internal sealed class ApnsNetwork : IPushNetwork, IAsyncDisposable
 {
-    private const string PlatformName = "apns";
+    /// <summary>As devices and deliveries name it.</summary>
+    public const string Name = "apns";
+
     private const string Production = "production";
     private const string Sandbox = "sandbox";
     private const int AlertBytesMax = 4096;
     private const int VoipBytesMax = 5120;
 
-    private readonly Dictionary<string, AppOptions> apps;
-    private readonly Dictionary<Lane, (AppOptions App, ApnsClient Client)> lanes = [];
+    private readonly Dictionary<string, ApnsOptions> apps = new(StringComparer.Ordinal);
+    private readonly Dictionary<Lane, Way> lanes = [];
     private readonly List<ApnsSigningKey> keys = [];
 
-    public ApnsNetwork(IOptions<AppsOptions> options, ApnsTokenStore tokens, TimeProvider clock, ILogger<ApnsClient> logger)
+    public ApnsNetwork(AppCatalog catalog, ApnsTokenStore tokens, TimeProvider clock, ILogger<ApnsClient> logger)
     {
-        apps = options.Value.Apps.ToDictionary(a => a.Id, StringComparer.Ordinal);
-        foreach (var (app, index) in options.Value.Apps.Select((a, i) => (a, i)))
+        foreach (var app in catalog.Apps)
         {
-            var setting = $"Apps:{index}:Apns";
-            var key = app.Apns.OpenKey(setting);
+            if (app.Network<ApnsOptions>() is not { } options)
+            {
+                continue;
+            }
+
+            apps[app.Id] = options;
+            var key = options.OpenKey();
             keys.Add(key);
             foreach (var environment in (ApnsEnvironment[])[ApnsEnvironment.Production, ApnsEnvironment.Sandbox])
             {
@@ -33,20 +38,23 @@ internal sealed class ApnsNetwork : IPushNetwork, IAsyncDisposable
                     {
                         Key = key,
                         Environment = environment,
-                        Endpoint = app.Apns.EndpointUri,
-                        TrustedCertificates = app.Apns.OpenTrustedCertificates(setting),
+                        Endpoint = options.EndpointUri,
+                        TrustedCertificates = options.OpenTrustedCertificates(),
                         RequestTimeout = PushNetworks.AnswerMax,
                         TokenStore = tokens,
                         Clock = clock,
                         Logger = logger,
                     }
                 );
-                lanes[LaneOf(app.Id, NameOf(environment))] = (app, client);
+                lanes[LaneOf(app.Id, NameOf(environment))] = new Way(client, options.BundleId, app.Alert);
             }
         }
     }
 
-    public string Platform => PlatformName;
+    /// <summary>Sends over one lane.</summary>
+    private sealed record Way(ApnsClient Client, string Topic, AlertOptions Alert);
+
+    public string Platform => Name;
 
     public IReadOnlyCollection<string> Apps => apps.Keys;
 
@@ -83,7 +91,7 @@ internal sealed class ApnsNetwork : IPushNetwork, IAsyncDisposable
             return new TokenCheck.Refused(errors);
         }
 
-        var environment = address.Environment ?? (apps.TryGetValue(address.App, out var app) ? NameOf(app.Apns.Environment) : null);
+        var environment = address.Environment ?? (apps.TryGetValue(address.App, out var app) ? NameOf(app.Environment) : null);
         return new TokenCheck.Usable(address with { Environment = environment, Tokens = tokens }, LaneOf(address.App, environment));
     }
 
@@ -100,7 +108,7 @@ internal sealed class ApnsNetwork : IPushNetwork, IAsyncDisposable
         byte[] payload;
         try
         {
-            payload = ApnsAlert.Payload(notification, lane.App.Alert).ToBytes(isCall ? VoipBytesMax : AlertBytesMax);
+            payload = ApnsAlert.Payload(notification, lane.Alert).ToBytes(isCall ? VoipBytesMax : AlertBytesMax);
         }
         catch (ArgumentException)
         {
@@ -112,7 +120,7 @@ internal sealed class ApnsNetwork : IPushNetwork, IAsyncDisposable
             new ApnsNotification
             {
                 DeviceToken = notification.Address.Tokens[channel],
-                Topic = lane.App.Apns.BundleId,
+                Topic = lane.Topic,
                 PushType = isCall ? ApnsPushType.Voip : ApnsPushType.Alert,
                 Priority = 10,
                 Expiration = notification.ExpiresAt,
@@ -129,9 +137,9 @@ internal sealed class ApnsNetwork : IPushNetwork, IAsyncDisposable
 
     public async ValueTask DisposeAsync()
     {
-        foreach (var (_, client) in lanes.Values)
+        foreach (var lane in lanes.Values)
         {
-            await client.DisposeAsync();
+            await lane.Client.DisposeAsync();
         }
 
         keys.ForEach(key => key.Dispose());
@@ -139,7 +147,7 @@ internal sealed class ApnsNetwork : IPushNetwork, IAsyncDisposable
 
     /// <summary>Apple may refuse an app's credentials in one environment and take them in the other.</summary>
     private static Lane LaneOf(string app, string? environment) =>
-        new(environment == Sandbox ? $"{app}/{PlatformName}-{Sandbox}" : $"{app}/{PlatformName}");
+        new(environment == Sandbox ? $"{app}/{Name}-{Sandbox}" : $"{app}/{Name}");
 
     private static string NameOf(ApnsEnvironment environment) => environment == ApnsEnvironment.Sandbox ? Sandbox : Production;
 }

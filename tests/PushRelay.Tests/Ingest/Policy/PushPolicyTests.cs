@@ -79,7 +79,13 @@ public sealed class PushPolicyTests
                 Muted = preferences.Contains("muted", StringComparison.Ordinal),
                 QuietHours = preferences.Contains("quiet", StringComparison.Ordinal),
                 DeviceTied = tied,
-                OwnSessionInFront = own,
+                OwnSession =
+                    !tied ? account
+                    : own ? AccountState.Foreground
+                    : account == AccountState.Foreground ? AccountState.Background
+                    : account,
+                OtherInFront = tied && account == AccountState.Foreground && !own,
+                Mention = false,
                 Unacked = unacked,
             },
             new AlertsOptions
@@ -96,7 +102,7 @@ public sealed class PushPolicyTests
         && Is(cells[3], situation.DeviceValid ? "valid" : "invalid")
         && (cells[4] == "-" || (cells[4] == "muted" ? situation.Muted : situation.QuietHours))
         && Is(cells[5], situation.DeviceTied ? "yes" : "no")
-        && Is(cells[6], situation.OwnSessionInFront ? "yes" : "no")
+        && Is(cells[6], situation.OwnSession == AccountState.Foreground ? "yes" : "no")
         && Is(cells[7], situation.Unacked ? "yes" : "no")
         && Is(cells[8], options.OtherDeviceForeground.ToString());
 

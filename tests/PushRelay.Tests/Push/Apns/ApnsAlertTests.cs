@@ -98,7 +98,7 @@ public sealed class ApnsAlertTests
                     From = sender,
                     Body = new string('x', 8192),
                 },
-                new AppAlertOptions { Preview = AlertPreview.Full, Sound = "default" }
+                new AlertOptions { Preview = AlertPreview.Full, Sound = "default" }
             )
             .ToBytes();
 
@@ -126,5 +126,5 @@ public sealed class ApnsAlertTests
     private static JsonNode Alert(Notification notification, AlertPreview preview) => Json(notification, preview)["aps"]!["alert"]!;
 
     private static JsonNode Json(Notification notification, AlertPreview preview, string sound = "default") =>
-        JsonNode.Parse(ApnsAlert.Payload(notification, new AppAlertOptions { Preview = preview, Sound = sound }).ToBytes())!;
+        JsonNode.Parse(ApnsAlert.Payload(notification, new AlertOptions { Preview = preview, Sound = sound }).ToBytes())!;
 }

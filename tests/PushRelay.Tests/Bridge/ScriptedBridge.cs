@@ -6,7 +6,7 @@ using System.Xml.Linq;
 namespace PushRelay.Tests.Bridge;
 
 /// <summary>The server's side of XEP-0114, as far as the bridge needs it.</summary>
-internal sealed class BridgePeer : IDisposable
+internal sealed class ScriptedBridge : IDisposable
 {
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(30);
 
@@ -15,7 +15,7 @@ internal sealed class BridgePeer : IDisposable
     private TcpClient? link;
     private System.Xml.XmlReader? reader;
 
-    public BridgePeer() => listener.Start();
+    public ScriptedBridge() => listener.Start();
 
     private static CancellationToken Token => TestContext.Current.CancellationToken;
 

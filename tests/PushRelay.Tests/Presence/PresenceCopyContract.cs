@@ -6,27 +6,28 @@ using PushRelay.Tests.Storage;
 namespace PushRelay.Tests.Presence;
 
 /// <summary>The copy that other nodes go by: complete or unknown, and never old; on both databases.</summary>
-public abstract class PresenceStoreContract : IAsyncLifetime
+public abstract class PresenceCopyContract : IAsyncLifetime
 {
     private static readonly StreamName Stream = new(TestRelay.Server, "");
     private static readonly StreamName Other = new(TestRelay.Server, "n2");
 
     private TestRelay relay = null!;
+    private PresenceCopyWriter writer = null!;
 
     private static CancellationToken Token => TestContext.Current.CancellationToken;
 
     private PresenceTracker Tracker => relay.Get<PresenceTracker>();
 
-    private PresenceStore Store => relay.Get<PresenceStore>();
+    private PresenceCopy Copy => relay.Get<PresenceCopy>();
 
     [Fact]
-    public void What_is_borne_is_five_seconds() => Assert.Equal(TimeSpan.FromSeconds(5), PresenceStore.AgeMax);
+    public void What_is_borne_is_five_seconds() => Assert.Equal(TimeSpan.FromSeconds(5), PresenceCopy.AgeMax);
 
     public async ValueTask InitializeAsync()
     {
         relay = await OpenAsync();
         // PostgreSQL goes by the real time, of which a test may take more than five seconds
-        Store.AgeBorne = TimeSpan.FromMinutes(2);
+        Copy.AgeTolerated = TimeSpan.FromMinutes(2);
         await BeginAsync();
     }
 
@@ -41,7 +42,7 @@ public abstract class PresenceStoreContract : IAsyncLifetime
     {
         var phone = Session("s1", SessionState.Inactive) with { Show = "away", Priority = -5, Resource = "Büro \"1\"" };
         Tracker.Replace(Stream, [(TestRelay.Bob, phone), (TestRelay.Bob, Session("s2")), (TestRelay.Alice, Session("s3"))]);
-        Assert.False(await Store.WriteAsync(Token));
+        Assert.False(await writer.WriteAsync(Token));
 
         var stored = await StoredAsync();
         Assert.Equal(AccountState.Foreground, stored.State);
@@ -49,7 +50,7 @@ public abstract class PresenceStoreContract : IAsyncLifetime
 
         Tracker.Apply(Stream, TestRelay.Bob, "s2", null);
         Tracker.Apply(Stream, TestRelay.Bob, "s1", phone with { State = SessionState.Hibernating });
-        await Store.WriteAsync(Token);
+        await writer.WriteAsync(Token);
         stored = await StoredAsync();
         Assert.Equal((AccountState.Background, SessionState.Hibernating), (stored.State, Assert.Single(stored.Sessions).State));
         Assert.Equal(AccountState.Offline, (await StoredAsync("nobody@example.com")).State);
@@ -59,12 +60,12 @@ public abstract class PresenceStoreContract : IAsyncLifetime
     public async Task What_is_older_than_is_borne_is_unknown_and_what_did_not_change_is_said_again_in_time()
     {
         Tracker.Replace(Stream, [(TestRelay.Bob, Session("s1"))]);
-        await Store.WriteAsync(Token);
-        relay.Advance(Store.AgeBorne - TimeSpan.FromMinutes(1));
+        await writer.WriteAsync(Token);
+        relay.Advance(Copy.AgeTolerated - TimeSpan.FromMinutes(1));
         Assert.Equal(AccountState.Foreground, (await StoredAsync()).State);
 
-        await Store.WriteAsync(Token);
-        relay.Advance(Store.AgeBorne - TimeSpan.FromMinutes(1));
+        await writer.WriteAsync(Token);
+        relay.Advance(Copy.AgeTolerated - TimeSpan.FromMinutes(1));
         Assert.Equal(AccountState.Foreground, (await StoredAsync()).State);
 
         relay.Advance(TimeSpan.FromSeconds(61));
@@ -76,10 +77,10 @@ public abstract class PresenceStoreContract : IAsyncLifetime
     public async Task A_stream_that_is_lost_is_unknown_to_the_others_too()
     {
         Tracker.Replace(Stream, [(TestRelay.Bob, Session("s1"))]);
-        await Store.WriteAsync(Token);
+        await writer.WriteAsync(Token);
 
-        Tracker.Lose(Stream);
-        await Store.WriteAsync(Token);
+        Tracker.MarkUnknown(Stream);
+        await writer.WriteAsync(Token);
 
         Assert.Equal(AccountState.Unknown, (await StoredAsync()).State);
     }
@@ -101,10 +102,10 @@ public abstract class PresenceStoreContract : IAsyncLifetime
             ]
         );
 
-        Assert.True(await Store.WriteAsync(Token));
-        Assert.True(await Store.WriteAsync(Token));
+        Assert.True(await writer.WriteAsync(Token));
+        Assert.True(await writer.WriteAsync(Token));
         Assert.Equal(AccountState.Unknown, (await StoredAsync("u1@example.com")).State);
-        Assert.False(await Store.WriteAsync(Token));
+        Assert.False(await writer.WriteAsync(Token));
 
         Assert.Equal(AccountState.Foreground, (await StoredAsync("u1@example.com")).State);
         Assert.Equal(AccountState.Foreground, (await StoredAsync("u4999@example.com")).State);
@@ -115,17 +116,17 @@ public abstract class PresenceStoreContract : IAsyncLifetime
     {
         Tracker.Replace(Stream, [(TestRelay.Bob, Session("s1"))]);
         Tracker.Replace(Other, [(TestRelay.Alice, Session("s2"))]);
-        await Store.WriteAsync(Token);
-        Store.End(TestRelay.Server);
+        await writer.WriteAsync(Token);
+        Copy.End(writer);
         Tracker.Forget(Stream);
         Tracker.Forget(Other);
         Assert.Equal(AccountState.Foreground, (await StoredAsync(TestRelay.Alice)).State);
 
         await BeginAsync();
-        await Store.WriteAsync(Token);
+        await writer.WriteAsync(Token);
         Assert.Equal(AccountState.Unknown, (await StoredAsync(TestRelay.Alice)).State);
         Tracker.Replace(Stream, []);
-        await Store.WriteAsync(Token);
+        await writer.WriteAsync(Token);
 
         Assert.Equal(AccountState.Offline, (await StoredAsync(TestRelay.Alice)).State);
         Assert.Equal(AccountState.Offline, (await StoredAsync()).State);
@@ -135,12 +136,12 @@ public abstract class PresenceStoreContract : IAsyncLifetime
     public async Task Who_lost_the_link_writes_nothing()
     {
         Tracker.Replace(Stream, [(TestRelay.Bob, Session("s1"))]);
-        await Store.WriteAsync(Token);
+        await writer.WriteAsync(Token);
         relay.Advance(LeaseTable.Duration);
         await relay.Get<LeaseTable>().TakeAsync("link:test", Token);
         Tracker.Apply(Stream, TestRelay.Bob, "s1", null);
 
-        await Assert.ThrowsAsync<LeaseLostException>(() => Store.WriteAsync(Token));
+        await Assert.ThrowsAsync<LeaseLostException>(() => writer.WriteAsync(Token));
     }
 
     private protected abstract Task<TestRelay> OpenAsync();
@@ -151,19 +152,19 @@ public abstract class PresenceStoreContract : IAsyncLifetime
     private async Task BeginAsync()
     {
         relay.Advance(LeaseTable.Duration);
-        Store.Begin(TestRelay.Server, Assert.NotNull(await relay.Get<LeaseTable>().TakeAsync("link:test", Token)));
+        writer = Copy.Begin([TestRelay.Server], Assert.NotNull(await relay.Get<LeaseTable>().TakeAsync("link:test", Token)));
     }
 
     /// <summary>As a node without the link sees it.</summary>
-    private Task<AccountPresence> StoredAsync(string account = TestRelay.Bob) => Store.StoredAsync(TestRelay.Server, account, Token);
+    private Task<AccountPresence> StoredAsync(string account = TestRelay.Bob) => Copy.StoredAsync(TestRelay.Server, account, Token);
 }
 
-public sealed class SqlitePresenceStoreTests : PresenceStoreContract
+public sealed class SqlitePresenceCopyTests : PresenceCopyContract
 {
     private protected override Task<TestRelay> OpenAsync() => TestRelay.OpenAsync();
 }
 
-public sealed class PostgreSqlPresenceStoreTests(PostgreSqlServer server) : PresenceStoreContract
+public sealed class PostgreSqlPresenceCopyTests(PostgreSqlServer server) : PresenceCopyContract
 {
     private protected override async Task<TestRelay> OpenAsync() =>
         await TestRelay.OpenAsync(await server.NewDatabaseAsync(TestContext.Current.CancellationToken));

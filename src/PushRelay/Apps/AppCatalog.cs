@@ -1,0 +1,114 @@
+using System.ComponentModel;
+using Microsoft.Extensions.Options;
+using PushRelay.Settings;
+
+namespace PushRelay.Apps;
+
+/// <summary>The apps of the settings, by id.</summary>
+internal sealed class AppCatalog(IOptions<AppsOptions> options)
+{
+    private readonly Dictionary<string, App> apps = options.Value.ToDictionary(app => app.Id, StringComparer.Ordinal);
+
+    /// <summary>In the order of the settings.</summary>
+    public IReadOnlyList<App> Apps => options.Value;
+
+    /// <summary>Null: no app of this id is configured.</summary>
+    public App? Find(string id) => apps.GetValueOrDefault(id);
+}
+
+/// <summary>Settings <c>Apps</c>.</summary>
+internal sealed class AppsOptions : List<App>, ISettings
+{
+    public void Check(SettingsCheck check)
+    {
+        foreach (var twice in this.GroupBy(app => app.Id, StringComparer.Ordinal).Where(same => same.Count() > 1))
+        {
+            check.Report("", $"has '{twice.Key}' twice; each Id must be there once.");
+        }
+    }
+}
+
+/// <summary>An app that the operator owns. Which push networks reach it depends on the sections below it that those networks have
+/// registered.</summary>
+internal sealed class App : ISettings, IExtensibleSettings
+{
+    private readonly Dictionary<string, object> networks = new(StringComparer.Ordinal);
+
+    [Description("what registrations call the app")]
+    public string Id { get; set; } = "";
+
+    public AlertOptions Alert { get; set; } = new();
+
+    /// <summary>The push networks that reach it, at least one, as devices name them (<c>apns</c>).</summary>
+    public IReadOnlyCollection<string> Platforms => networks.Keys;
+
+    /// <summary>A network's own part of the app; null: the app is not configured for it.</summary>
+    public T? Network<T>()
+        where T : class => networks.Values.OfType<T>().SingleOrDefault();
+
+    void IExtensibleSettings.Add(SettingsSection section, object options) => networks.Add(((NetworkSection)section).Platform, options);
+
+    public void Check(SettingsCheck check)
+    {
+        if (Id.Length is 0 or > 255 || Id.Any(char.IsControl))
+        {
+            check.Wrong(nameof(Id), Id, "1 to 255 characters that name the app, such as com.example.chat");
+        }
+
+        if (networks.Count == 0)
+        {
+            var names = check.Extensions.Select(section => section.Path.Split(ConfigurationPath.KeyDelimiter)[^1]);
+            check.Report("", $"has no push network; give it one of: {string.Join(", ", names)}.");
+        }
+    }
+}
+
+/// <summary>How much of a message an alert shows, from most to least.</summary>
+internal enum AlertPreview
+{
+    /// <summary>Sender and text.</summary>
+    Full,
+
+    /// <summary>The sender, but no text.</summary>
+    Sender,
+
+    /// <summary>Neither: only that there is something.</summary>
+    None,
+}
+
+/// <summary>Settings <c>Apps:N:Alert</c>.</summary>
+internal sealed class AlertOptions
+{
+    [Description("how much an alert shows; `Sender`: no text, `None`: no sender either. A user's own choice can only show less")]
+    public AlertPreview Preview { get; set; } = AlertPreview.Full;
+
+    [Description("the alert's sound, a file of the app or `default`; empty: silent")]
+    public string Sound { get; set; } = "default";
+}
+
+/// <summary>A push network's own part of each app, <c>Apps:N:Apns</c>.</summary>
+internal sealed class NetworkSection(string platform, string name, Type type, string description)
+    : SettingsSection($"Apps:*:{name}", type, description)
+{
+    /// <summary>As devices name the network.</summary>
+    public string Platform => platform;
+}
+
+internal static class AppServices
+{
+    public static IServiceCollection AddApps(this IServiceCollection services) =>
+        services
+            .AddSettings<XmppOptions>("Xmpp", "The links to the XMPP servers.")
+            .AddSettings<AppsOptions>("Apps", "The apps that alerts are for.")
+            .AddSingleton<ServedAccounts>()
+            .AddSingleton<AppCatalog>();
+
+    /// <summary>Gives each app a section of this network; read it with <see cref="App.Network{T}"/>.</summary>
+    public static IServiceCollection AddNetworkSettings<T>(
+        this IServiceCollection services,
+        string platform,
+        string name,
+        string description
+    )
+        where T : class, new() => services.AddSingleton<SettingsSection>(new NetworkSection(platform, name, typeof(T), description));
+}

@@ -1,0 +1,324 @@
+using System.Globalization;
+using System.Xml.Linq;
+using PushRelay.Cluster;
+using PushRelay.Faults;
+using PushRelay.Ingest;
+using PushRelay.Links;
+using PushRelay.Presence;
+using PushRelay.Storage;
+using PushRelay.Telemetry;
+using PushRelay.Xmpp;
+
+namespace PushRelay.Bridge;
+
+/// <summary>
+/// The bridge over one link: reads stanzas in their order, commits their events in groups, and only then acknowledges them. While the
+/// database does not take them, the inbox fills and the socket is not read.
+/// </summary>
+internal sealed partial class BridgeWorker(
+    ServerLink link,
+    LinkInbox inbox,
+    EventIngest ingest,
+    PresenceTracker presence,
+    Conditions conditions,
+    TimeProvider clock,
+    ILogger<BridgeWorker> logger
+)
+{
+    public const string RequestIdPrefix = "snapshot-";
+
+    private const int CommittedTogetherMax = 64;
+
+    /// <summary>How often silent streams are looked for.</summary>
+    private static readonly TimeSpan Tick = TimeSpan.FromSeconds(1);
+    private static readonly TimeSpan DatabaseRetry = TimeSpan.FromSeconds(1);
+
+    private readonly BridgeStreams streams = new(presence, clock, logger);
+    private readonly List<EventBatch> batches = [];
+
+    /// <summary>The subject of a database that does not take the events.</summary>
+    private readonly string databaseWork = $"events of {link.Domain}";
+    private long requests;
+
+    /// <summary>Until stopped, or until another node has the lease.</summary>
+    public async Task RunAsync(CancellationToken stoppingToken)
+    {
+        while (!stoppingToken.IsCancellationRequested)
+        {
+            try
+            {
+                await inbox.WaitAsync(Tick, stoppingToken);
+                await ProcessBatchAsync(stoppingToken);
+                ReportServers();
+            }
+            catch (OperationCanceledException) when (stoppingToken.IsCancellationRequested)
+            {
+                // what is not committed is not acknowledged: it comes again
+            }
+            catch (LeaseLostException)
+            {
+                // what was read is not committed, so not acknowledged: it comes again, to the node that has the link now
+                return;
+            }
+            catch (Exception exception)
+            {
+                Failed(exception, link.Domain);
+                batches.Clear();
+                streams.MarkAllLost();
+            }
+        }
+    }
+
+    /// <summary>The link is no longer this node's: nothing is known here of its servers' sessions.</summary>
+    public void ForgetSessions()
+    {
+        streams.DropAll();
+        conditions.Clear(ConditionKind.DatabaseDown, databaseWork);
+        foreach (var server in link.Servers)
+        {
+            conditions.Clear(ConditionKind.ServerUnknown, server);
+        }
+    }
+
+    private void ReportServers()
+    {
+        foreach (var server in link.Servers)
+        {
+            if (link.IsConnected && !presence.Knows(server))
+            {
+                conditions.Raise(ConditionKind.ServerUnknown, server);
+            }
+            else
+            {
+                conditions.Clear(ConditionKind.ServerUnknown, server);
+            }
+        }
+    }
+
+    private async Task ProcessBatchAsync(CancellationToken cancellationToken)
+    {
+        for (var read = 0; read < CommittedTogetherMax && inbox.TryRead(out var item); read++)
+        {
+            await ProcessAsync(item, cancellationToken);
+        }
+
+        await CommitAsync(cancellationToken);
+        // a stream is not silent while what it said may wait in the inbox
+        if (link.IsConnected && inbox.IsEmpty)
+        {
+            foreach (var stream in streams.All.Where(s => s.IsSilent()))
+            {
+                if (stream.IsGone && streams.HasLivePeer(stream))
+                {
+                    batches.Add(streams.End(stream));
+                }
+                else
+                {
+                    await RequestSnapshotAsync(stream, cancellationToken);
+                }
+            }
+
+            await CommitAsync(cancellationToken);
+        }
+    }
+
+    private async Task ProcessAsync(LinkEvent item, CancellationToken cancellationToken)
+    {
+        switch (item)
+        {
+            case LinkEvent.Connected:
+                foreach (var server in link.Servers)
+                {
+                    await RequestSnapshotAsync(streams.FindOrAdd(new StreamName(server, "")), cancellationToken);
+                }
+
+                break;
+            case LinkEvent.Disconnected:
+                streams.MarkAllLost();
+                break;
+            case LinkEvent.Received { Stanza: var stanza }:
+                var name = BridgeProtocol.StreamOf(stanza);
+                if (!streams.Admits(name))
+                {
+                    NotUnderstood(name.Server);
+                }
+                else if (stanza.Name.LocalName == "iq")
+                {
+                    await ProcessAnswerAsync(name, stanza, cancellationToken);
+                }
+                else
+                {
+                    await ProcessEventsAsync(name, stanza, cancellationToken);
+                }
+
+                break;
+        }
+    }
+
+    private async Task ProcessEventsAsync(StreamName name, XElement stanza, CancellationToken cancellationToken)
+    {
+        if (!BridgeProtocol.TryReadEvents(stanza, out var events))
+        {
+            NotUnderstood(name.Server);
+            return;
+        }
+
+        if (name.Node.Length > 0 && streams.Find(name with { Node = "" }) is { } whole)
+        {
+            if (events.Snapshot)
+            {
+                await AdoptClusterNodeAsync(whole, name, cancellationToken);
+            }
+            else if (whole.IsLive)
+            {
+                // the server has become a cluster: each node reports its own sessions
+                streams.Drop(whole);
+            }
+        }
+
+        var stream = streams.FindOrAdd(name);
+        if (!stream.TryProcess(events, out var batch))
+        {
+            // the request names what is committed
+            await CommitAsync(cancellationToken);
+            await RequestSnapshotAsync(stream, cancellationToken);
+        }
+        else if (batch is not null)
+        {
+            batches.Add(batch);
+        }
+    }
+
+    private async Task ProcessAnswerAsync(StreamName name, XElement stanza, CancellationToken cancellationToken)
+    {
+        var id = (string?)stanza.Attribute("id");
+        var asked = streams.FindRequest(name.Server, id);
+        if ((string?)stanza.Attribute("type") == "error")
+        {
+            if (asked is not null)
+            {
+                // it has no module, or forbids it
+                conditions.Raise(
+                    ConditionKind.ServerUnknown,
+                    name.Server,
+                    $"it answers the bridge with {XmppStanza.ConditionOf(stanza) ?? "error"}"
+                );
+            }
+
+            return;
+        }
+
+        if (!BridgeProtocol.TryReadSnapshot(stanza, out var snapshot))
+        {
+            return;
+        }
+
+        if (asked is not null && asked.Name != name)
+        {
+            if (asked.Name.Node.Length > 0)
+            {
+                // the node that has the link answers for a node that is no longer in the cluster
+                batches.Add(streams.End(asked));
+                if (streams.FindOrAdd(name) is { IsIdle: true } other)
+                {
+                    await RequestSnapshotAsync(other, cancellationToken);
+                }
+
+                return;
+            }
+
+            await AdoptClusterNodeAsync(asked, name, cancellationToken);
+        }
+
+        if (asked is not null && name.Node.Length == 0)
+        {
+            // the server is no cluster any more
+            foreach (var node in streams.All.Where(s => s.Name.Server == name.Server && s.Name.Node.Length > 0))
+            {
+                batches.Add(streams.End(node));
+            }
+        }
+
+        if (streams.FindOrAdd(name).ApplySnapshot(id, snapshot) is { Events.Count: > 0 } changes)
+        {
+            batches.Add(changes);
+        }
+    }
+
+    /// <summary>The server is a cluster, and one of its nodes answers what was asked of the whole.</summary>
+    private async Task AdoptClusterNodeAsync(BridgeStream whole, StreamName node, CancellationToken cancellationToken)
+    {
+        var stream = streams.FindOrAdd(node);
+        if (whole.Request is { } request && stream.IsIdle)
+        {
+            stream.MarkAsked(request, await PositionAsync(node, cancellationToken));
+        }
+
+        streams.Drop(whole);
+    }
+
+    private async Task RequestSnapshotAsync(BridgeStream stream, CancellationToken cancellationToken)
+    {
+        var id = RequestIdPrefix + (++requests).ToString(CultureInfo.InvariantCulture);
+        stream.MarkAsked(id, await PositionAsync(stream.Name, cancellationToken));
+        await link.SendAsync(BridgeProtocol.SnapshotRequest(id, link.Domain, stream.Name, stream.RequestedFrom), cancellationToken);
+    }
+
+    private Task<StreamPoint?> PositionAsync(StreamName stream, CancellationToken cancellationToken) =>
+        RetryAsync(() => ingest.PositionAsync(stream, cancellationToken), cancellationToken);
+
+    /// <summary>Commits what was read, and acknowledges it once it is durable.</summary>
+    private async Task CommitAsync(CancellationToken cancellationToken)
+    {
+        if (batches.Count == 0)
+        {
+            return;
+        }
+
+        await RetryAsync(
+            async () =>
+            {
+                await ingest.CommitAsync(batches, link.Term, cancellationToken);
+                return true;
+            },
+            cancellationToken
+        );
+        Failpoint.Reach("before_ack");
+        foreach (var group in batches.Where(b => b.Point is not null).GroupBy(b => b.Stream))
+        {
+            var point = group.Last().Point!.Value;
+            streams.Find(group.Key)?.MarkCommitted(point);
+            await link.SendAsync(BridgeProtocol.Ack(link.Domain, group.Key, point), cancellationToken);
+        }
+
+        batches.Clear();
+    }
+
+    private async Task<T> RetryAsync<T>(Func<Task<T>> action, CancellationToken cancellationToken)
+    {
+        while (true)
+        {
+            try
+            {
+                var result = await action();
+                conditions.Clear(ConditionKind.DatabaseDown, databaseWork);
+                return result;
+            }
+            catch (Exception exception)
+                when (exception is not (OperationCanceledException or LeaseLostException) && !DatabaseErrors.IsOfTheValues(exception))
+            {
+                conditions.Raise(ConditionKind.DatabaseDown, databaseWork, exception.GetBaseException().Message);
+                await Task.Delay(DatabaseRetry, clock, cancellationToken);
+            }
+        }
+    }
+
+    [LoggerMessage(
+        Level = LogLevel.Error,
+        Message = "The events of component {Domain} could not be processed: every session is unknown until the next snapshot"
+    )]
+    private partial void Failed(Exception exception, string domain);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "A bridge stanza of server {Server} cannot be understood and is passed over")]
+    private partial void NotUnderstood(string server);
+}

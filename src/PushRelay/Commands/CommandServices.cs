@@ -1,0 +1,35 @@
+using System.Globalization;
+using PushRelay.Audit;
+using PushRelay.Links;
+
+namespace PushRelay.Commands;
+
+internal static class CommandServices
+{
+    /// <summary>Discovery lists the features and the commands in this order.</summary>
+    public static IServiceCollection AddCommands(this IServiceCollection services)
+    {
+        services.AddSingleton<CommandSessions>();
+        services.AddSingleton<IIqHandler, AdHocProtocol>();
+        services.AddSingleton<IIqHandler, Disco>();
+        services.AddSingleton<IIqHandler, SoftwareVersion>();
+        services.AddSingleton(new DiscoFeature(AdHocProtocol.Namespace.NamespaceName));
+        services.AddSingleton(new DiscoFeature(DataForm.Namespace.NamespaceName));
+        services.AddSingleton(new DiscoFeature(SoftwareVersion.Namespace.NamespaceName));
+        services.AddSingleton<AdHocCommand, IssueTokenCommand>();
+        services.AddSingleton<AdHocCommand, ListTokensCommand>();
+        services.AddSingleton<AdHocCommand, RevokeTokenCommand>();
+        return services;
+    }
+}
+
+/// <summary>What the commands on tokens share.</summary>
+internal static class TokenCommands
+{
+    public const int ListedMax = 100;
+
+    /// <summary>Who acts, for the audit: the account itself, over XMPP.</summary>
+    public static readonly Actor Actor = new("xmpp", null);
+
+    public static string Time(DateTimeOffset at) => at.ToUniversalTime().ToString("yyyy-MM-dd'T'HH:mm:ss'Z'", CultureInfo.InvariantCulture);
+}

@@ -1,0 +1,112 @@
+using Microsoft.Extensions.Options;
+using PushRelay.Apps;
+using PushRelay.Devices;
+using PushRelay.Ingest.Policy;
+using PushRelay.Outbox;
+using PushRelay.Secrets;
+using PushRelay.Storage;
+
+namespace PushRelay.Ingest;
+
+/// <summary>Makes the rows of every event, whatever its source: no other place makes a <see cref="Delivery"/>.</summary>
+internal sealed class DeliveryFactory(MasterKey masterKey, IdSequence sequence, IOptions<AlertsOptions> options)
+{
+    /// <summary>An event that says it is older counts as this old: a server's module keeps its events for ten minutes by
+    /// default.</summary>
+    private static readonly TimeSpan EventAgeMax = TimeSpan.FromMinutes(15);
+
+    /// <param name="message">The event.</param>
+    /// <param name="now">By the database's clock: this node's may be wrong, and a call rings for half a minute.</param>
+    public EventDeliveries Of(RelayEvent.Message message, DateTimeOffset now)
+    {
+        var at =
+            message.At > now ? now
+            : message.At < now - EventAgeMax ? now - EventAgeMax
+            : message.At;
+        return new EventDeliveries(masterKey, sequence, message, now)
+        {
+            At = at,
+            OrderingKey = OrderingKey(message),
+            ExpiresAt = at + (message.TimeToLive ?? TimeToLive(message.Class)),
+        };
+    }
+
+    /// <summary>How long an alert of this class is worth sending.</summary>
+    public TimeSpan TimeToLive(EventClass @class) => @class == EventClass.Call ? options.Value.CallTimeToLive : options.Value.TimeToLive;
+
+    /// <summary>One alert at a time of a conversation; of a call, or a test, one by itself, which waits for no other.</summary>
+    private Guid OrderingKey(RelayEvent.Message message) =>
+        new(
+            message switch
+            {
+                { Source: EventSource.Test } => masterKey.Mac("test", message.Account, message.Key).AsSpan(0, 16),
+                { Class: EventClass.Call } => masterKey
+                    .Mac("call", message.Account, message.From, message.CallId ?? message.Key)
+                    .AsSpan(0, 16),
+                _ => masterKey.Mac("conversation", message.Account, message.From).AsSpan(0, 16),
+            }
+        );
+}
+
+/// <summary>The rows of one event: what they have in common, and one for each device.</summary>
+internal sealed class EventDeliveries(MasterKey masterKey, IdSequence sequence, RelayEvent.Message message, DateTimeOffset now)
+{
+    private readonly AlertContent content = new(message.Body, message.Nick);
+
+    /// <summary>When it happened, within bounds of the database's clock.</summary>
+    public required DateTimeOffset At { get; init; }
+
+    public required Guid OrderingKey { get; init; }
+
+    public required DateTimeOffset ExpiresAt { get; init; }
+
+    /// <param name="device">Who gets it, or is not to get it.</param>
+    /// <param name="decision">Which of both, and why.</param>
+    /// <param name="situation">What the decision looked at; null where nothing was decided.</param>
+    /// <param name="wait">How long from now an alert is due.</param>
+    /// <param name="badge">The number on the app's icon.</param>
+    public Delivery To(Device device, PushDecision decision, PushSituation? situation, TimeSpan wait, int badge) =>
+        Row(device, decision, situation is null ? null : DeliverySituation.Write(situation), wait, badge);
+
+    /// <summary>For an account without a device. Who wrote to it is not kept: it is nobody's business.</summary>
+    public Delivery ToNobody(PushSituation situation) =>
+        Row(null, new PushDecision.Suppress(Reasons.NoDevice), DeliverySituation.Write(situation), TimeSpan.Zero, badge: 0);
+
+    private Delivery Row(Device? device, PushDecision decision, string? situation, TimeSpan wait, int badge)
+    {
+        var id = sequence.Next(now);
+        var alerts = decision is PushDecision.Alert;
+        return new Delivery
+        {
+            Id = id,
+            Server = ServedAccounts.ServerOf(message.Account),
+            Account = message.Account,
+            DeviceKey = device?.Key ?? Guid.Empty,
+            Device = device?.Id,
+            App = device?.App,
+            Platform = device?.Platform,
+            Lane = device?.Lane,
+            EventKey = message.Key,
+            Source = message.Source,
+            Class = message.Class,
+            Sender = device is null ? null : message.From,
+            Conversation = device is null ? null : message.From,
+            MessageId = message.Id,
+            StanzaId = message.StanzaId,
+            EventAt = At,
+            MessageType = message.Type,
+            CallId = message.CallId,
+            OrderingKey = device is null ? Guid.Empty : OrderingKey,
+            Content = alerts ? content.Seal(masterKey, id) : null,
+            Clear = alerts ? content : null,
+            Badge = badge,
+            State = alerts ? DeliveryState.Pending : DeliveryState.Suppressed,
+            Reason = decision.Reason,
+            Situation = situation,
+            CreatedAt = now,
+            DueAt = now + wait,
+            ExpiresAt = ExpiresAt,
+            SettledAt = alerts ? null : now,
+        };
+    }
+}
