@@ -12,7 +12,6 @@ using PushRelay.Ledger;
 using PushRelay.Outbox;
 using PushRelay.Presence;
 using PushRelay.Push;
-using PushRelay.Push.Apns;
 using PushRelay.Secrets;
 using PushRelay.Storage;
 
@@ -27,7 +26,7 @@ internal sealed class TestRelay : IAsyncDisposable
     public const string Server = "example.com";
     public const string Bob = "bob@example.com";
     public const string Alice = "alice@example.com";
-    public static readonly Lane Lane = ApnsNetwork.LaneOf(App, sandbox: false);
+    public static readonly Lane Lane = LaneOf(App);
     public const string OperatorKey = "an operator's key for tests";
 
     public static readonly Caller Operator = new("tests", null, null);
@@ -112,13 +111,24 @@ internal sealed class TestRelay : IAsyncDisposable
         Get<DatabaseClock>().Offset += by;
         Clock.Advance(by);
         // a dispatcher that looked just before may have set its timer just after: real time goes on, this one does not
-        Outbox.Wake();
+        Get<WorkSignal>().Wake();
     }
 
     public async Task<DateTimeOffset> NowAsync()
     {
         await using var db = NewDb();
         return await Get<DatabaseClock>().NowAsync(db, TestContext.Current.CancellationToken);
+    }
+
+    /// <summary>As it is stored: a name that must stay.</summary>
+    public static Lane LaneOf(string app, bool sandbox = false) => new(sandbox ? $"{app}/apns-sandbox" : $"{app}/apns");
+
+    /// <summary>Lets inserts claim, as a dispatcher does that runs in this process.</summary>
+    public Permits OpenPermits(TimeSpan lease, int concurrency = 500)
+    {
+        var permits = Get<Permits>();
+        permits.Open(new DispatchCapacity(concurrency, Get<PushNetworks>().Reachable, lease));
+        return permits;
     }
 
     /// <summary>A message for this device, to be appended.</summary>
@@ -140,7 +150,7 @@ internal sealed class TestRelay : IAsyncDisposable
             Device = device.Id,
             App = app,
             Platform = device.Platform,
-            Lane = ApnsNetwork.LaneOf(app, sandbox: false),
+            Lane = LaneOf(app),
             EventKey = eventKey ?? id.ToString(),
             Source = EventSource.Bridge,
             Class = EventClass.Text,

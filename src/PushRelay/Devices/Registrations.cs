@@ -21,7 +21,7 @@ internal sealed class Registrations(
     DatabaseClock clock,
     AuditTrail audit,
     RecentDevices recent,
-    AppCatalog apps,
+    PushNetworks networks,
     ServedAccounts accounts,
     RateLimits limits
 )
@@ -179,7 +179,7 @@ internal sealed class Registrations(
             return null;
         }
 
-        if (apps.Find(usable.Address.App) is null)
+        if (!networks.Reachable.Contains((usable.Address.App, request.Platform!)))
         {
             refusal = new DeviceResult.UnknownApp();
             return null;
@@ -204,9 +204,10 @@ internal sealed class Registrations(
     /// <summary>The tokens as their network keeps them; null with the errors.</summary>
     private TokenCheck.Usable? CheckTokens(RegistrationRequest request, Dictionary<string, string> errors)
     {
-        if (request.Platform is not ApnsTokens.Platform)
+        if (request.Platform is null || !networks.TryGet(request.Platform, out var network))
         {
-            errors.TryAdd("platform", request.Platform is null ? "is missing; it must be \"apns\"" : "must be \"apns\"");
+            var must = $"must be {string.Join(" or ", networks.Platforms.Order(StringComparer.Ordinal).Select(p => $"\"{p}\""))}";
+            errors.TryAdd("platform", request.Platform is null ? $"is missing; it {must}" : must);
             return null;
         }
 
@@ -216,7 +217,7 @@ internal sealed class Registrations(
             Environment = request.Environment,
             Tokens = request.Tokens,
         };
-        switch (ApnsTokens.Check(asked, apps.Find(asked.App)))
+        switch (network.Check(asked))
         {
             case TokenCheck.Usable usable:
                 return usable;

@@ -7,9 +7,11 @@ internal static class DispatchServices
     public static IServiceCollection AddDispatch(this IServiceCollection services)
     {
         services.AddSettings<DispatchOptions>("Dispatch", "How deliveries are tried.");
-        services.AddSingleton<AppCircuits>();
+        services.AddSingleton<LaneCircuits>();
+        services.AddSingleton<NotificationBuilder>();
+        services.AddSingleton<AlertSender>();
         services.AddSingleton<SettlementWriter>();
-        services.AddHealthChecks().AddCheck<AppCircuits>("apps");
+        services.AddHealthChecks().AddCheck<LaneCircuits>("apps");
         services.AddHostedService<PushDispatcher>();
         services.AddSingleton<Housekeeping>().AddHostedService(provider => provider.GetRequiredService<Housekeeping>());
         return services;

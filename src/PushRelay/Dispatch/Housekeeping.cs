@@ -1,8 +1,8 @@
 using Microsoft.EntityFrameworkCore;
 using Microsoft.Extensions.Options;
-using PushRelay.Apps;
 using PushRelay.Devices;
 using PushRelay.Outbox;
+using PushRelay.Push;
 using PushRelay.Storage;
 
 namespace PushRelay.Dispatch;
@@ -15,7 +15,8 @@ internal sealed partial class Housekeeping(
     DatabaseClock databaseClock,
     IOptions<DispatchOptions> dispatch,
     IOptions<RetentionOptions> retention,
-    AppCatalog apps,
+    PushNetworks networks,
+    WorkSignal signal,
     TimeProvider clock,
     ILogger<Housekeeping> logger
 ) : BackgroundService
@@ -38,9 +39,9 @@ internal sealed partial class Housekeeping(
                 await SweepAsync(stoppingToken);
                 if (clock.GetElapsedTime(pruned) >= PruneEvery)
                 {
-                    foreach (var (app, count) in await OrphansAsync(stoppingToken))
+                    foreach (var ((app, platform), count) in await OrphansAsync(stoppingToken))
                     {
-                        Orphaned(count, app);
+                        Orphaned(count, app, platform);
                     }
 
                     var rounds = 0;
@@ -89,7 +90,7 @@ internal sealed partial class Housekeeping(
 
         if (released + expired > 0)
         {
-            outbox.Wake();
+            signal.Wake();
         }
     }
 
@@ -106,16 +107,23 @@ internal sealed partial class Housekeeping(
         return pruned;
     }
 
-    /// <summary>How many deliveries wait for an app that is not configured any more, until they expire: the operator should know.</summary>
-    internal async Task<Dictionary<string, int>> OrphansAsync(CancellationToken cancellationToken)
+    /// <summary>How many deliveries wait for an app or a push network that is not configured any more, until they expire.</summary>
+    internal async Task<Dictionary<(string App, string Platform), int>> OrphansAsync(CancellationToken cancellationToken)
     {
-        var configured = apps.Apps.Select(a => a.Id).ToList();
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
-        return await db.Set<Delivery>()
-            .Where(d => d.State == DeliveryState.Pending && !configured.Contains(d.App!))
-            .GroupBy(d => d.App!)
-            .Select(g => new { App = g.Key, Count = g.Count() })
-            .ToDictionaryAsync(o => o.App, o => o.Count, cancellationToken);
+        var waiting = await db.Set<Delivery>()
+            .Where(d => d.State == DeliveryState.Pending)
+            .GroupBy(d => new { d.App, d.Platform })
+            .Select(g => new
+            {
+                g.Key.App,
+                g.Key.Platform,
+                Count = g.Count(),
+            })
+            .ToListAsync(cancellationToken);
+        return waiting
+            .Where(w => !networks.Reachable.Contains((w.App!, w.Platform!)))
+            .ToDictionary(w => (w.App!, w.Platform!), w => w.Count);
     }
 
     private static async Task<bool> NextAsync(PeriodicTimer timer, CancellationToken stoppingToken)
@@ -141,9 +149,9 @@ internal sealed partial class Housekeeping(
 
     [LoggerMessage(
         Level = LogLevel.Warning,
-        Message = "{Count} deliveries wait for app {App}, which setting Apps does not have: configure it, or they expire"
+        Message = "{Count} deliveries wait for app {App} on {Platform}, which setting Apps does not have: configure it, or they expire"
     )]
-    private partial void Orphaned(int count, string app);
+    private partial void Orphaned(int count, string app, string platform);
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "Housekeeping has to wait: {Problem}")]
     private partial void Failed(string problem);

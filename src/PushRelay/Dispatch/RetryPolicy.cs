@@ -1,4 +1,3 @@
-using System.Globalization;
 using PushRelay.Outbox;
 using PushRelay.Push;
 
@@ -8,23 +7,34 @@ namespace PushRelay.Dispatch;
 internal static class RetryPolicy
 {
     /// <param name="delivery">As claimed: this attempt is counted in it.</param>
-    /// <param name="answer">What the attempt came to.</param>
-    /// <param name="deviceInvalid">The registry marked the device; where it did not, its registration is newer than the refusal.</param>
+    /// <param name="result">What the attempt came to.</param>
+    /// <param name="isDeviceInvalid">The registry marked the device; where it did not, its registration is newer than the refusal.</param>
     /// <param name="options">The bounds.</param>
     /// <param name="jitter">0 to 1.</param>
-    public static Settlement Settle(Delivery delivery, PushAnswer answer, bool deviceInvalid, DispatchOptions options, double jitter) =>
-        answer.Outcome switch
+    public static Settlement Settle(Delivery delivery, PushResult result, bool isDeviceInvalid, DispatchOptions options, double jitter)
+    {
+        Settlement Retry(TimeSpan? retryAfter, bool excused) =>
+            !excused && delivery.Attempts - delivery.AttemptsExcused >= options.MaxAttempts
+                ? new Settlement.Dead()
+                : new Settlement.Retry(Delay(delivery.Attempts, retryAfter, options, jitter), excused);
+
+        return result switch
         {
-            PushOutcome.Accepted => new Settlement.Accepted(),
-            PushOutcome.Refused => new Settlement.Rejected(ReasonOf(answer)),
-            PushOutcome.DeviceInvalid when deviceInvalid => new Settlement.Rejected(ReasonOf(answer), DeviceInvalid: true),
-            PushOutcome.Deferred when Counts(answer) && delivery.Attempts - delivery.AttemptsExcused >= options.MaxAttempts =>
-                new Settlement.Dead(),
-            PushOutcome.Deferred or PushOutcome.DeviceInvalid or PushOutcome.Misconfigured or PushOutcome.Unknown => new Settlement.Retry(
-                Delay(delivery.Attempts, answer.RetryAfter, options, jitter),
-                Excused: !Counts(answer)
+            PushResult.Accepted => new Settlement.Accepted(),
+            PushResult.Refused refused => new Settlement.Rejected(refused.Code!),
+            PushResult.TokenDead { Channel: Channels.Alert } dead when isDeviceInvalid => new Settlement.Rejected(
+                dead.Code!,
+                DeviceInvalid: true
             ),
+            // older than the registration: the present token may live
+            PushResult.TokenDead { Channel: Channels.Alert } => Retry(null, excused: true),
+            // that token is forgotten: it goes out as an alert, now
+            PushResult.TokenDead => new Settlement.Retry(TimeSpan.Zero, Excused: true),
+            PushResult.Later later => Retry(later.RetryAfter, excused: !IsOfTheDelivery(later.Fault)),
+            PushResult.Unknown => Retry(null, excused: true),
+            _ => throw new System.Diagnostics.UnreachableException(),
         };
+    }
 
     /// <summary>Exponential with full jitter: spread over the whole wait, so that an outage does not end in a flood. Retry-After is a
     /// floor.</summary>
@@ -39,13 +49,11 @@ internal static class RetryPolicy
         return retryAfter is { } floor && delay < floor ? floor + (options.BaseDelay * jitter) : delay;
     }
 
-    // an answer from somebody between us and Apple may say no reason
-    private static string ReasonOf(PushAnswer answer) =>
-        string.Create(CultureInfo.InvariantCulture, $"apns_{answer.Reason ?? answer.Status?.ToString(CultureInfo.InvariantCulture)}");
-
-    /// <summary>An answer that this delivery earned; an outage is not its fault.</summary>
-    private static bool Counts(PushAnswer answer) =>
-        answer
-            is { Outcome: PushOutcome.Deferred, Status: 500 }
-                or { Outcome: PushOutcome.Deferred, Status: 429, Reason: "TooManyRequests" };
+    /// <summary>It earned this answer itself; what concerns the whole lane uses up no attempt.</summary>
+    private static bool IsOfTheDelivery(Fault fault) =>
+        fault switch
+        {
+            Fault.Throttled or Fault.ServerError => true,
+            Fault.Outage or Fault.Quota or Fault.Credentials => false,
+        };
 }

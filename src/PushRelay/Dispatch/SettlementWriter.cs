@@ -7,11 +7,10 @@ namespace PushRelay.Dispatch;
 
 /// <summary>
 /// Writes the outcomes of attempts, all that have come in since the last write at once: the more there is, the cheaper each is. Bounded by
-/// the attempts in flight, whose places are given back only here.
+/// the permits, which come back when their alerts are written.
 /// </summary>
 internal sealed partial class SettlementWriter(
     OutboxQueue outbox,
-    AppCircuits circuits,
     IOptions<DispatchOptions> options,
     TimeProvider clock,
     ILogger<SettlementWriter> logger
@@ -23,30 +22,18 @@ internal sealed partial class SettlementWriter(
     private readonly Channel<SettledAlert> inbox = Channel.CreateUnbounded<SettledAlert>(
         new UnboundedChannelOptions { SingleReader = true }
     );
-    private int expected;
-    private TaskCompletionSource? idle;
 
-    /// <summary>So many more are on their way.</summary>
-    public void Expect(int count) => Interlocked.Add(ref expected, count);
-
-    /// <summary>To be written.</summary>
-    public void Add(SettledAlert settled) => inbox.Writer.TryWrite(settled);
-
-    /// <summary>Nothing is written: the lease brings it back.</summary>
-    public void GiveUp(ClaimedAlert alert) => Leave(alert);
+    /// <summary>To be written; its permit comes back then.</summary>
+    public void Add(SettledAlert settled)
+    {
+        if (!inbox.Writer.TryWrite(settled))
+        {
+            // too late at a stop: the lease brings it back
+            settled.Alert.Dispose();
+        }
+    }
 
     public void Complete() => inbox.Writer.TryComplete();
-
-    /// <summary>Waits until all that is expected is written.</summary>
-    /// <returns>False: not within <paramref name="timeout"/>.</returns>
-    public async Task<bool> IdleAsync(TimeSpan timeout)
-    {
-        var drained = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
-        // a full fence: whoever counts down to zero after the look below sees it
-        Interlocked.Exchange(ref idle, drained);
-        return Volatile.Read(ref expected) == 0
-            || await Task.WhenAny(drained.Task, Task.Delay(timeout, clock, CancellationToken.None)) == drained.Task;
-    }
 
     public async Task RunAsync()
     {
@@ -73,13 +60,13 @@ internal sealed partial class SettlementWriter(
 
             foreach (var settled in batch)
             {
-                Leave(settled.Alert);
+                settled.Alert.Dispose();
             }
         }
     }
 
     /// <summary>An answer is not thrown away because the database is away for a moment: tried until the lease is over.</summary>
-    public async Task InsistAsync(Func<Task> store, ClaimedAlert youngest)
+    public async Task RetryUntilLeaseEndsAsync(Func<Task> store, ClaimedAlert youngest)
     {
         while (true)
         {
@@ -121,7 +108,7 @@ internal sealed partial class SettlementWriter(
     }
 
     private Task TryWriteAsync(List<SettledAlert> settled) =>
-        InsistAsync(
+        RetryUntilLeaseEndsAsync(
             async () =>
             {
                 foreach (var lost in await outbox.SettleAsync(settled, CancellationToken.None))
@@ -131,16 +118,6 @@ internal sealed partial class SettlementWriter(
             },
             settled.MaxBy(s => s.Alert.ClaimedAt)!.Alert
         );
-
-    private void Leave(ClaimedAlert alert)
-    {
-        circuits.Leave(alert.Head.Lane!.Value);
-        outbox.Left();
-        if (Interlocked.Decrement(ref expected) == 0)
-        {
-            Volatile.Read(ref idle)?.TrySetResult();
-        }
-    }
 
     [LoggerMessage(
         Level = LogLevel.Warning,

@@ -17,6 +17,7 @@ namespace PushRelay.Ingest;
 internal sealed partial class EventIngest(
     IDbContextFactory<RelayDb> databases,
     OutboxQueue outbox,
+    ReadyQueue ready,
     DeviceRegistry registry,
     AccountTokens tokens,
     DeliveryFactory factory,
@@ -109,52 +110,50 @@ internal sealed partial class EventIngest(
     /// <param name="cancellationToken">Stops it before the commit.</param>
     private async Task CommitOnceAsync(IReadOnlyList<EventBatch> batches, LeaseTerm? term, bool claim, CancellationToken cancellationToken)
     {
-        AppendedRows appended;
-        await using (var db = await databases.CreateDbContextAsync(cancellationToken))
+        AppendedRows? appended = null;
+        try
         {
-            // :: Step 1: begin. The gate lets one writer of this process in; a node that has lost the link's lease ends here
-            using var entered = await gate.TakeAsync(cancellationToken);
-            await using var transaction = await db.Database.BeginTransactionAsync(cancellationToken);
-            var now = term is { } held ? await leases.FenceAsync(db, held, cancellationToken) : await clock.NowAsync(db, cancellationToken);
-
-            // :: Step 2: load what the events need, in few statements however many they are
-            var positions = await StreamPositions.OfAsync(db, batches, cancellationToken);
-            var pace = pacer.Begin();
-            var ingest = new IngestTransaction(db, now, outbox, registry, tokens, factory, pace, options.Value);
-            await ingest.LoadAsync([.. batches.SelectMany(b => b.Events)], cancellationToken);
-
-            // :: Step 3: apply each event in its order, but no stanza twice
-            foreach (var batch in batches)
+            await using (var db = await databases.CreateDbContextAsync(cancellationToken))
             {
-                if (positions.TryAdvance(batch))
+                // :: Step 1: begin. The gate lets one writer of this process in; a node that has lost the link's lease ends here
+                using var entered = await gate.TakeAsync(cancellationToken);
+                await using var transaction = await db.Database.BeginTransactionAsync(cancellationToken);
+                var now = term is { } held ? await leases.FenceAsync(db, held, cancellationToken) : await clock.NowAsync(db, cancellationToken);
+
+                // :: Step 2: load what the events need, in few statements however many they are
+                var positions = await StreamPositions.OfAsync(db, batches, cancellationToken);
+                var pace = pacer.Begin();
+                var ingest = new IngestTransaction(db, now, outbox, registry, tokens, factory, pace, options.Value);
+                await ingest.LoadAsync([.. batches.SelectMany(b => b.Events)], cancellationToken);
+
+                // :: Step 3: apply each event in its order, but no stanza twice
+                foreach (var batch in batches)
                 {
-                    foreach (var @event in batch.Events)
+                    if (positions.TryAdvance(batch))
                     {
-                        await ingest.ApplyAsync(@event, cancellationToken);
+                        foreach (var @event in batch.Events)
+                        {
+                            await ingest.ApplyAsync(@event, cancellationToken);
+                        }
                     }
                 }
-            }
 
-            // :: Step 4: write
-            appended = await ingest.WriteAsync(claim, cancellationToken);
+                // :: Step 4: write
+                appended = await ingest.WriteAsync(claim, cancellationToken);
 
-            // :: Step 5: commit
-            try
-            {
+                // :: Step 5: commit
                 await transaction.CommitAsync(cancellationToken);
-            }
-            catch
-            {
-                // whether it is committed or not: if it is, the leases bring the rows back
-                outbox.TakeBack(appended);
-                throw;
+                pace.Commit();
             }
 
-            pace.Commit();
+            // :: Step 6: publish. Not cut short: what is committed is sent or handed back
+            await ready.PublishAsync(appended, CancellationToken.None);
         }
-
-        // :: Step 6: publish. Not cut short: what is committed is sent or handed back
-        await outbox.HandOverAsync(appended, CancellationToken.None);
+        finally
+        {
+            // what was not published gives its permits back, committed or not: if it was, the leases bring the rows back
+            appended?.Dispose();
+        }
     }
 
     private static bool IsOfTheEvents(Exception exception) =>

@@ -94,12 +94,12 @@ internal sealed class IngestTransaction(
                     .GroupBy(r => (r.DeviceKey, r.OrderingKey))
             )
             {
-                await OutboxQueue.HastenAsync(db, key.Key.DeviceKey, key.Key.OrderingKey, key.Min(r => r.DueAt), cancellationToken);
+                await OutboxQueue.BringForwardAsync(db, key.Key.DeviceKey, key.Key.OrderingKey, key.Min(r => r.DueAt), cancellationToken);
             }
         }
         catch
         {
-            outbox.TakeBack(appended);
+            appended.Dispose();
             throw;
         }
 
@@ -274,7 +274,7 @@ internal sealed class IngestTransaction(
     {
         foreach (var row in rows.Where(row => row.State == DeliveryState.Pending && row.Account == account && which(row)))
         {
-            (row.State, row.Reason, row.SettledAt, row.Content) = (DeliveryState.Cancelled, reason, now, null);
+            Transitions.Cancel(row, reason, now);
         }
 
         if (accountsWithAlerts.Contains(account))

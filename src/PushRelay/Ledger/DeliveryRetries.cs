@@ -26,6 +26,7 @@ internal abstract record RetryResult
 internal sealed class DeliveryRetries(
     IDbContextFactory<RelayDb> databases,
     OutboxQueue outbox,
+    WorkSignal signal,
     DeliveryFactory factory,
     DatabaseClock clock,
     AuditTrail audit
@@ -71,7 +72,7 @@ internal sealed class DeliveryRetries(
         await db.SaveChangesAsync(cancellationToken);
         await transaction.CommitAsync(cancellationToken);
         audit.Log(record);
-        outbox.Wake();
+        signal.Wake();
         return new RetryResult.Pending(DeliverySummary.Of(pending));
     }
 }

@@ -15,6 +15,7 @@ namespace PushRelay.Ledger;
 internal sealed class TestAlerts(
     IDbContextFactory<RelayDb> databases,
     OutboxQueue outbox,
+    ReadyQueue ready,
     DeliveryFactory factory,
     DatabaseClock clock,
     AuditTrail audit
@@ -41,11 +42,10 @@ internal sealed class TestAlerts(
         await using var transaction = await db.Database.BeginTransactionAsync(cancellationToken);
         var record = audit.Record(db, row.CreatedAt, actor, AuditActions.DeviceTested, device.Account, device.Id);
         await db.SaveChangesAsync(cancellationToken);
-        var appended = await outbox.AppendAsync(db, [row], claim: false, row.CreatedAt, cancellationToken);
+        using var appended = await outbox.AppendAsync(db, [row], claim: false, row.CreatedAt, cancellationToken);
         await transaction.CommitAsync(cancellationToken);
-        await outbox.HandOverAsync(appended, cancellationToken);
+        await ready.PublishAsync(appended, cancellationToken);
         audit.Log(record);
-        outbox.Wake();
         // the same key at the same moment: the other's row is the one that is there
         return DeliverySummary.Of(await FindAsync(db, row, cancellationToken) ?? row);
     }

@@ -1,112 +1,55 @@
+using PushRelay.Push;
+
 namespace PushRelay.Outbox;
 
 /// <summary>
-/// What one request to the push network speaks for: every row that a claim took of an ordering key, oldest first. The oldest is the
-/// head: the push network knows every attempt by its id. Text, badge and expiration are the newest row's.
+/// What one request to the push network speaks for: every row that a claim took of an ordering key, oldest first. The oldest is the head: the
+/// push network knows every attempt by its id. Text, badge and expiration are the newest row's. It owns its permit.
 /// </summary>
 /// <param name="Rows">At least one, all under one lease.</param>
+/// <param name="Permit">Given back when the alert is disposed of.</param>
 /// <param name="ClaimedAt">Before the lease began, by the process's monotonic clock (<see cref="TimeProvider.GetTimestamp"/>).</param>
 /// <param name="Life">From then on; what is longer under way is stale.</param>
-internal sealed record ClaimedAlert(IReadOnlyList<Delivery> Rows, long ClaimedAt, TimeSpan Life)
+internal sealed record ClaimedAlert(IReadOnlyList<Delivery> Rows, Permit Permit, long ClaimedAt, TimeSpan Life) : IDisposable
 {
     public Delivery Head => Rows[0];
 
     public Delivery Newest => Rows[^1];
+
+    /// <summary>What it was claimed for; its device may have moved to another since.</summary>
+    public Lane Lane => Permit.Lane;
+
+    public void Dispose() => Permit.Dispose();
 }
 
 /// <summary>How an attempt ended an alert's claim.</summary>
-internal sealed record SettledAlert(ClaimedAlert Alert, Settlement Settlement, Attempt? Attempt)
+internal sealed record SettledAlert(ClaimedAlert Alert, Settlement Settlement, Attempt? Attempt);
+
+/// <summary>
+/// What an insert did. Whoever has it publishes it once the rows are committed (<see cref="ReadyQueue.PublishAsync"/>), and disposes of it in
+/// any case: what was not published gives its permits back. If it was committed all the same, the leases bring the rows back.
+/// </summary>
+/// <param name="claimed">Taken by the insert itself.</param>
+/// <param name="due">Due now and left to the claims: their ordering key was busy, or there was no permit.</param>
+internal sealed class AppendedRows(IReadOnlyList<ClaimedAlert> claimed, IReadOnlyList<Delivery> due) : IDisposable
 {
-    /// <summary>What becomes of each row.</summary>
-    public IEnumerable<RowChange> Changes()
+    private IReadOnlyList<ClaimedAlert> claimed = claimed;
+
+    public IReadOnlyList<ClaimedAlert> Claimed => claimed;
+
+    public IReadOnlyList<Delivery> Due { get; } = due;
+
+    /// <summary>From here on the claimed alerts are the caller's.</summary>
+    public IReadOnlyList<ClaimedAlert> Release() => Interlocked.Exchange(ref claimed, []);
+
+    public void Dispose()
     {
-        var head = Alert.Head;
-        yield return (
-            Settlement switch
-            {
-                Settlement.Accepted => Change(head, DeliveryState.Accepted) with { Count = Alert.Rows.Count },
-                // what was refused is the newest row's text: the others go on without it
-                _ when IsRefusedText => Change(head, DeliveryState.Pending) with { Excused = 1 },
-                Settlement.Rejected rejected => Change(head, DeliveryState.Rejected, rejected.Reason),
-                Settlement.Dead => Change(head, DeliveryState.Dead, Reasons.AttemptsExhausted),
-                Settlement.Cancelled cancelled => Change(head, DeliveryState.Cancelled, cancelled.Reason) with
-                {
-                    Attempts = Attempt is null ? -1 : 0,
-                },
-                Settlement.Retry retry => Change(head, DeliveryState.Pending) with { Delay = retry.Delay, Excused = retry.Excused ? 1 : 0 },
-                Settlement.HandBack => Change(head, DeliveryState.Pending) with { Attempts = -1 },
-                _ => throw new System.Diagnostics.UnreachableException(),
-            }
-        ) with
+        foreach (var alert in Release())
         {
-            Attempt = Attempt,
-        };
-        foreach (var row in Alert.Rows.Skip(1))
-        {
-            yield return Settlement switch
-            {
-                Settlement.Accepted => Change(row, DeliveryState.Coalesced) with { CoalescedInto = head.Id },
-                Settlement.Rejected { DeviceInvalid: true } => Change(row, DeliveryState.Cancelled, Reasons.DeviceInvalid),
-                Settlement.Rejected refused when row == Alert.Newest => Change(row, DeliveryState.Rejected, refused.Reason) with
-                {
-                    Attempts = 1,
-                    Attempt = Attempt,
-                },
-                Settlement.Cancelled cancelled => Change(row, DeliveryState.Cancelled, cancelled.Reason),
-                Settlement.Retry retry => Change(row, DeliveryState.Pending) with { Delay = retry.Delay },
-                // of a dead one the next oldest becomes the head
-                Settlement.Rejected or Settlement.Dead or Settlement.HandBack => Change(row, DeliveryState.Pending),
-                _ => throw new System.Diagnostics.UnreachableException(),
-            };
+            alert.Dispose();
         }
     }
-
-    private bool IsRefusedText => Settlement is Settlement.Rejected { DeviceInvalid: false } && Alert.Rows.Count > 1;
-
-    /// <summary>What is written of the attempt. One that was the first and accepted needs no row: the delivery tells it all.</summary>
-    public IEnumerable<Attempt> Attempts()
-    {
-        if (Attempt is null || (Settlement is Settlement.Accepted && Attempt.Number == 1))
-        {
-            yield break;
-        }
-
-        yield return Attempt;
-        if (IsRefusedText)
-        {
-            // made with the head's id, and told where it ended
-            yield return Attempt with
-            {
-                DeliveryId = Alert.Newest.Id,
-                Number = Alert.Newest.Attempts + 1,
-            };
-        }
-    }
-
-    private static RowChange Change(Delivery row, DeliveryState state, string? reason = null) =>
-        new(row.Id, row.Lease!.Value, state, reason, TimeSpan.Zero, Attempts: 0, Excused: 0, Count: 1, CoalescedInto: null, Attempt: null);
 }
 
-/// <summary>One row's way out of <see cref="DeliveryState.Sending"/>, fenced by its lease.</summary>
-/// <param name="Id">The row.</param>
-/// <param name="Lease">The lease that must still be its own.</param>
-/// <param name="State">Where it goes; accepted becomes received or opened where a receipt overtook the answer.</param>
-/// <param name="Reason">Null: as it is.</param>
-/// <param name="Delay">Until it is due again, where it goes back to pending.</param>
-/// <param name="Attempts">How many more were made than the claim counted; negative: fewer.</param>
-/// <param name="Excused">Attempts that do not use up <c>Dispatch:MaxAttempts</c>.</param>
-/// <param name="Count">The events its alert spoke for.</param>
-/// <param name="CoalescedInto">The head whose alert spoke for it.</param>
-/// <param name="Attempt">The attempt whose answer the row keeps; null: none was made for it, the last one stays.</param>
-internal sealed record RowChange(
-    Guid Id,
-    Guid Lease,
-    DeliveryState State,
-    string? Reason,
-    TimeSpan Delay,
-    int Attempts,
-    int Excused,
-    int Count,
-    Guid? CoalescedInto,
-    Attempt? Attempt
-);
+/// <summary>A lane that rows wait for.</summary>
+internal sealed record WaitingLane(Lane Lane, string App, string Platform);

@@ -20,6 +20,17 @@ internal enum DeliveryState : short
     Dead = 10,
 }
 
+/// <summary>The numbers of <see cref="DeliveryState"/> as SQL text has them.</summary>
+internal static class States
+{
+    public const string Pending = "0";
+    public const string Sending = "1";
+    public const string Accepted = "2";
+    public const string Received = "3";
+    public const string Opened = "4";
+    public const string Coalesced = "6";
+}
+
 internal enum EventSource : short
 {
     Bridge = 0,
@@ -189,17 +200,23 @@ internal sealed class Delivery
                 {
                     table.HasCheckConstraint(
                         "deliveries_lease_iff_sending",
-                        "(state = 1) = (lease IS NOT NULL) AND (state = 1) = (lease_until IS NOT NULL)"
+                        $"(state = {States.Sending}) = (lease IS NOT NULL) AND (state = {States.Sending}) = (lease_until IS NOT NULL)"
                     );
-                    table.HasCheckConstraint("deliveries_settled_iff_final", "(state IN (0, 1)) = (settled_at IS NULL)");
-                    table.HasCheckConstraint("deliveries_content_until_settled", "state IN (0, 1) OR content IS NULL");
+                    table.HasCheckConstraint(
+                        "deliveries_settled_iff_final",
+                        $"(state IN ({States.Pending}, {States.Sending})) = (settled_at IS NULL)"
+                    );
+                    table.HasCheckConstraint(
+                        "deliveries_content_until_settled",
+                        $"state IN ({States.Pending}, {States.Sending}) OR content IS NULL"
+                    );
                     table.HasCheckConstraint(
                         "deliveries_coalesced_into_its_head",
-                        "(state <> 6 OR coalesced_into IS NOT NULL) AND (state IN (1, 6) OR coalesced_into IS NULL)"
+                        $"(state <> {States.Coalesced} OR coalesced_into IS NOT NULL) AND (state IN ({States.Sending}, {States.Coalesced}) OR coalesced_into IS NULL)"
                     );
                     table.HasCheckConstraint(
                         "deliveries_sent_to_a_device",
-                        "state NOT IN (0, 1, 2, 3, 4) OR (device IS NOT NULL AND app IS NOT NULL AND platform IS NOT NULL AND lane IS NOT NULL)"
+                        $"state NOT IN ({States.Pending}, {States.Sending}, {States.Accepted}, {States.Received}, {States.Opened}) OR (device IS NOT NULL AND app IS NOT NULL AND platform IS NOT NULL AND lane IS NOT NULL)"
                     );
                 }
             );
@@ -216,9 +233,9 @@ internal sealed class Delivery
             builder.HasIndex(d => new { d.Account, d.Id });
             builder.Ignore(d => d.Clear);
             builder.Property(d => d.Lane).HasConversion(LaneConverter.Instance);
-            builder.HasIndex(d => new { d.Lane, d.DueAt }, "ix_deliveries_pending_due").HasFilter("state = 0");
-            builder.HasIndex(d => d.ExpiresAt, "ix_deliveries_pending_expires").HasFilter("state = 0");
-            builder.HasIndex(d => d.Account, "ix_deliveries_pending_account").HasFilter("state = 0");
+            builder.HasIndex(d => new { d.Lane, d.DueAt }, "ix_deliveries_pending_due").HasFilter($"state = {States.Pending}");
+            builder.HasIndex(d => d.ExpiresAt, "ix_deliveries_pending_expires").HasFilter($"state = {States.Pending}");
+            builder.HasIndex(d => d.Account, "ix_deliveries_pending_account").HasFilter($"state = {States.Pending}");
             builder
                 .HasIndex(
                     d => new
@@ -229,68 +246,13 @@ internal sealed class Delivery
                     },
                     "ix_deliveries_pending_key"
                 )
-                .HasFilter("state = 0");
+                .HasFilter($"state = {States.Pending}");
             // at most one alert of an ordering key is in flight, whoever claims; the rows it speaks for beside its head do not count
             builder
                 .HasIndex(d => new { d.DeviceKey, d.OrderingKey }, SendingKeyIndex)
                 .IsUnique()
-                .HasFilter("state = 1 AND coalesced_into IS NULL");
-            builder.HasIndex(d => d.LeaseUntil, "ix_deliveries_sending_lease").HasFilter("state = 1");
+                .HasFilter($"state = {States.Sending} AND coalesced_into IS NULL");
+            builder.HasIndex(d => d.LeaseUntil, "ix_deliveries_sending_lease").HasFilter($"state = {States.Sending}");
         }
     }
-}
-
-/// <summary>One request to the push network for a delivery; none for a first one that was accepted, which the delivery's own row
-/// tells.</summary>
-internal sealed record Attempt
-{
-    public required Guid DeliveryId { get; init; }
-
-    /// <summary>From 1; a request that was handed back at a shutdown leaves none.</summary>
-    public required int Number { get; init; }
-
-    public required DateTimeOffset At { get; init; }
-
-    public required int DurationMs { get; init; }
-
-    /// <summary>The provider's status, null where no answer came.</summary>
-    public int? Status { get; init; }
-
-    /// <summary>The push network's own word, such as <c>apns_Unregistered</c>.</summary>
-    public string? Code { get; init; }
-
-    public required string Outcome { get; init; }
-
-    public string? ProviderId { get; init; }
-
-    internal sealed class Table : IEntityTypeConfiguration<Attempt>
-    {
-        public void Configure(EntityTypeBuilder<Attempt> builder)
-        {
-            builder.ToTable("attempts");
-            builder.HasKey(a => new { a.DeliveryId, a.Number });
-            builder
-                .HasOne<Delivery>()
-                .WithMany()
-                .HasForeignKey(a => a.DeliveryId)
-                .OnDelete(DeleteBehavior.Cascade)
-                .HasConstraintName("fk_attempts_deliveries");
-        }
-    }
-}
-
-/// <summary>An enum value as the outside writes it.</summary>
-internal static class Names
-{
-    public static string Of(DeliveryState state) => state.ToString().ToLowerInvariant();
-
-    public static string Of(EventSource source) => source.ToString().ToLowerInvariant();
-
-    public static string Of(EventClass @class) => @class == EventClass.CallEnded ? "call-ended" : @class.ToString().ToLowerInvariant();
-
-    public static bool TryParse(string? text, out DeliveryState state) =>
-        Enum.TryParse(text, ignoreCase: true, out state) && text == Of(state);
-
-    public static bool TryParse(string? text, out EventClass @class) =>
-        Enum.TryParse(text?.Replace("-", "", StringComparison.Ordinal), ignoreCase: true, out @class) && text == Of(@class);
 }

@@ -1,5 +1,4 @@
 using System.Linq.Expressions;
-using System.Threading.Channels;
 using Microsoft.EntityFrameworkCore;
 using PushRelay.Faults;
 using PushRelay.Push;
@@ -8,67 +7,30 @@ using PushRelay.Storage;
 namespace PushRelay.Outbox;
 
 /// <summary>
-/// The one class that changes a delivery's state; each transition is one statement, fenced by the state it leaves or by the lease.
-/// The chart is docs/outbox.md. Whoever dispatches in this process (<see cref="Serve"/>) gets new rows without reading them back.
+/// Changes deliveries' states; each transition (<see cref="Transitions"/>) is one statement, fenced by the state it leaves or by the lease.
+/// The chart is docs/outbox.md.
 /// </summary>
-internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, DatabaseClock clock, WriteGate turns, TimeProvider timers)
+internal sealed class OutboxQueue(
+    IDbContextFactory<RelayDb> databases,
+    DatabaseClock clock,
+    WriteGate turns,
+    Permits permits,
+    WorkSignal signal,
+    TimeProvider timers
+)
 {
     /// <summary>Rows that one <see cref="ExpireAsync"/> ends at most.</summary>
     public const int ExpireMax = 1000;
 
-    // one word is enough: "there may be work"
-    private readonly Channel<bool> work = Channel.CreateBounded<bool>(
-        new BoundedChannelOptions(1) { FullMode = BoundedChannelFullMode.DropWrite }
-    );
-
-    // bounded by whoever serves: it says for each row whether it may be taken
-    private readonly Channel<ClaimedAlert> ready = Channel.CreateUnbounded<ClaimedAlert>(
-        new UnboundedChannelOptions { SingleReader = true }
-    );
-    private volatile Server? server;
-    private volatile bool backlog;
-
-    private sealed record Server(Func<Lane, bool> Enter, Action<Lane> Leave, TimeSpan Lease);
-
-    /// <summary>Alerts claimed by the insert that brought them, committed, and not yet begun.</summary>
-    public ChannelReader<ClaimedAlert> Ready => ready.Reader;
-
-    /// <summary>From here on an insert claims what is due at once.</summary>
-    /// <param name="enter">Takes a place for an alert of a lane, if there is one.</param>
-    /// <param name="leave">Gives a place back that was taken for a row which was not claimed.</param>
-    /// <param name="lease">How long the claimed row is the server's.</param>
-    public void Serve(Func<Lane, bool> enter, Action<Lane> leave, TimeSpan lease) => server = new Server(enter, leave, lease);
-
-    /// <summary>There is no place to claim for: the next that becomes free says so.</summary>
-    public void Lack() => backlog = true;
-
-    /// <summary>A place became free: what had to wait for one is looked for.</summary>
-    public void Left()
-    {
-        if (backlog)
-        {
-            backlog = false;
-            Wake();
-        }
-    }
-
-    /// <summary>Inserts claim nothing any more; what was claimed and is still in <see cref="Ready"/>, which ends now, is the caller's to
-    /// send or hand back.</summary>
-    public void StopServing()
-    {
-        server = null;
-        ready.Writer.TryComplete();
-    }
-
     /// <summary>
-    /// Adds rows to the caller's transaction; a row that is there already is left out. Once that is committed the caller calls
-    /// <see cref="HandOverAsync"/> with the result.
+    /// Adds rows to the caller's transaction; a row that is there already is left out. What is due and gets a permit is claimed at once.
     /// </summary>
     /// <param name="db">With the caller's transaction.</param>
     /// <param name="rows">In their order.</param>
     /// <param name="claim">False: leave even what is due to the claims; after a clash over an ordering key.</param>
     /// <param name="now">By the database's clock.</param>
     /// <param name="cancellationToken">Stops the statement.</param>
+    /// <returns>To be published once the transaction is committed, and disposed of in any case.</returns>
     public async Task<AppendedRows> AppendAsync(
         RelayDb db,
         IReadOnlyList<Delivery> rows,
@@ -79,98 +41,80 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
     {
         if (rows.Count == 0)
         {
-            return AppendedRows.None;
+            return new AppendedRows([], []);
         }
 
-        var (claimedAt, taker, entered) = (timers.GetTimestamp(), server, new List<Lane>());
-        if (claim && taker is not null)
-        {
-            var (lease, keys) = (Guid.NewGuid(), new HashSet<(Guid, Guid)>());
-            foreach (var row in rows.Where(r => r.State == DeliveryState.Pending && r.DueAt <= now && r.ExpiresAt > now))
-            {
-                if (keys.Add((row.DeviceKey, row.OrderingKey)) && taker.Enter(row.Lane!.Value))
-                {
-                    entered.Add(row.Lane!.Value);
-                    (row.Lease, row.LeaseUntil) = (lease, now + taker.Lease);
-                }
-            }
-        }
-
+        var claimedAt = timers.GetTimestamp();
+        var taken = new Dictionary<Guid, Permit>();
         try
         {
-            var appended = await InsertAsync(db, rows, claimedAt, now, cancellationToken);
-            appended.Claimed.ForEach(alert => entered.RemoveAt(entered.LastIndexOf(alert.Head.Lane!.Value)));
-            return appended;
-        }
-        finally
-        {
-            entered.ForEach(lane => taker!.Leave(lane));
-        }
-    }
-
-    private static async Task<AppendedRows> InsertAsync(
-        RelayDb db,
-        IReadOnlyList<Delivery> rows,
-        long claimedAt,
-        DateTimeOffset now,
-        CancellationToken cancellationToken
-    )
-    {
-        var added = await OutboxSql.Of(db).InsertAsync(db, rows, cancellationToken);
-        var claimed = new List<ClaimedAlert>();
-        var due = new List<Delivery>();
-        foreach (var row in rows)
-        {
-            if (added.TryGetValue(row.Id, out var mine) && mine)
+            if (claim)
             {
-                (row.State, row.Attempts) = (DeliveryState.Sending, 1);
-                claimed.Add(new ClaimedAlert([row], claimedAt, row.ExpiresAt - now));
+                TakePermits(rows, now, taken);
             }
-            else
+
+            var added = await OutboxSql.Of(db).InsertAsync(db, rows, cancellationToken);
+            var claimed = new List<ClaimedAlert>(taken.Count);
+            var due = new List<Delivery>();
+            foreach (var row in rows)
             {
+                if (added.TryGetValue(row.Id, out var mine) && mine)
+                {
+                    Transitions.Claim(row);
+                    taken.Remove(row.Id, out var permit);
+                    claimed.Add(new ClaimedAlert([row], permit!, claimedAt, row.ExpiresAt - now));
+                    continue;
+                }
+
+                (row.Lease, row.LeaseUntil) = (null, null);
                 if (row.State == DeliveryState.Pending && row.DueAt <= now && added.ContainsKey(row.Id))
                 {
                     due.Add(row);
                 }
+            }
 
-                (row.Lease, row.LeaseUntil) = (null, null);
+            return new AppendedRows(claimed, due);
+        }
+        finally
+        {
+            foreach (var permit in taken.Values)
+            {
+                permit.Dispose();
             }
         }
-
-        return new AppendedRows(claimed, due);
     }
 
-    /// <summary>The rows were not committed after all: their places are given back.</summary>
-    public void TakeBack(AppendedRows appended) => appended.Claimed.ForEach(alert => server?.Leave(alert.Head.Lane!.Value));
-
-    /// <summary>The rows are committed: whoever serves sends what they claimed, and looks for the rest.</summary>
-    public async Task HandOverAsync(AppendedRows appended, CancellationToken cancellationToken)
+    /// <summary>A lease for each row that is due and gets a permit, of an ordering key the first.</summary>
+    private void TakePermits(IReadOnlyList<Delivery> rows, DateTimeOffset now, Dictionary<Guid, Permit> taken)
     {
-        var late = appended.Claimed.Where(alert => !ready.Writer.TryWrite(alert)).ToList();
-        if (late.Count > 0)
+        var (lease, keys) = (Guid.NewGuid(), new HashSet<(Guid, Guid)>());
+        foreach (var row in rows)
         {
-            // it stopped in between
-            await SettleAsync([.. late.Select(a => new SettledAlert(a, new Settlement.HandBack(), null))], cancellationToken);
-        }
-
-        if (appended.Due.Count > 0)
-        {
-            backlog = true;
-            Wake();
+            if (
+                row.State == DeliveryState.Pending
+                && row.DueAt <= now
+                && row.ExpiresAt > now
+                && keys.Add((row.DeviceKey, row.OrderingKey))
+                && permits.TryTake(row) is { } permit
+            )
+            {
+                taken[row.Id] = permit;
+                (row.Lease, row.LeaseUntil) = (lease, now + permits.Lease);
+            }
         }
     }
 
     /// <summary>
-    /// Takes due ordering keys for <paramref name="lease"/>, the longest due first; two callers never get the same one, and none while one of its
-    /// rows is in flight. An ordering key gives one alert: its oldest row, whose attempt counts from here, and what else of it is due or will be
-    /// within <paramref name="horizon"/>.
+    /// Claims due ordering keys for <paramref name="lease"/>, the longest due first; two callers never get the same one, and none while one
+    /// of its rows is in flight. An ordering key gives one alert: its oldest row, whose attempt counts from here, and what else of it is due
+    /// or will be within <paramref name="horizon"/>.
     /// </summary>
-    /// <param name="rooms">Alerts at most, for each lane that may send.</param>
+    /// <param name="lanes">Alerts at most, for each lane that may send.</param>
     /// <param name="lease">How long they are the caller's.</param>
     /// <param name="horizon">How much earlier than due a later row may go with the first.</param>
     /// <param name="cancellationToken">Stops the statement.</param>
     public async Task<IReadOnlyList<ClaimedAlert>> ClaimAsync(
-        IReadOnlyDictionary<Lane, int> rooms,
+        IReadOnlyDictionary<Lane, int> lanes,
         TimeSpan lease,
         TimeSpan horizon,
         CancellationToken cancellationToken
@@ -184,12 +128,12 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
         List<Delivery> rows;
         try
         {
-            rows = await OutboxSql.Of(db).ClaimAsync(db, rooms, Guid.NewGuid(), lease, horizon, now, cancellationToken);
+            rows = await OutboxSql.Of(db).ClaimAsync(db, lanes, Guid.NewGuid(), lease, horizon, now, cancellationToken);
         }
         catch (Npgsql.PostgresException exception) when (exception.ConstraintName == Delivery.SendingKeyIndex)
         {
             // another node was a moment faster with one of the keys: the next look finds the others
-            Wake();
+            signal.Wake();
             return [];
         }
 
@@ -203,12 +147,19 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
                         .ThenBy(r => r.Id.ToString("N"), StringComparer.Ordinal)
                         .ToList()
                 )
-                .Select(rows => new ClaimedAlert(rows, claimedAt, rows[^1].ExpiresAt - now))
+                .Select(alert => new ClaimedAlert(alert, permits.Take(alert[0]), claimedAt, alert[^1].ExpiresAt - now))
                 .OrderBy(a => a.Head.DueAt),
         ];
     }
 
-    /// <summary>Ends or defers claimed alerts and records their attempts.</summary>
+    /// <summary>The lanes that have pending rows, due or not.</summary>
+    public async Task<IReadOnlyList<WaitingLane>> WaitingLanesAsync(CancellationToken cancellationToken)
+    {
+        await using var db = await databases.CreateDbContextAsync(cancellationToken);
+        return await OutboxSql.WaitingLanesAsync(db, cancellationToken);
+    }
+
+    /// <summary>Ends or defers claimed alerts and records their attempts. Their permits stay out.</summary>
     /// <returns>Those whose lease ran out: the rows are somebody else's and were not changed.</returns>
     public async Task<IReadOnlyList<SettledAlert>> SettleAsync(IReadOnlyList<SettledAlert> settled, CancellationToken cancellationToken)
     {
@@ -216,14 +167,14 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
         using var turn = await turns.TakeAsync(cancellationToken);
         await using var transaction = await db.Database.BeginTransactionAsync(cancellationToken);
         var now = await clock.NowAsync(db, cancellationToken);
-        var changes = settled.SelectMany(s => s.Changes()).ToList();
-        var attempts = settled.SelectMany(s => s.Attempts()).ToList();
+        var changes = settled.SelectMany(Transitions.Of).ToList();
+        var attempts = settled.SelectMany(Transitions.Attempts).ToList();
         var changed = await OutboxSql.Of(db).SettleAsync(db, changes, attempts, now, cancellationToken);
         Failpoint.Reach("mid_settle");
         await transaction.CommitAsync(cancellationToken);
         if (settled.Any(s => s.Settlement is not Settlement.Accepted))
         {
-            Wake();
+            signal.Wake();
         }
 
         return [.. settled.Where(s => !changed.Contains(s.Alert.Head.Id))];
@@ -235,22 +186,13 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
         var now = await clock.NowAsync(db, cancellationToken);
         var lost = db.Set<Delivery>().Where(d => d.State == DeliveryState.Sending && d.LeaseUntil <= now);
-        return await EndAsync(
+        return await Transitions.EndAsync(
                 lost.Where(d => d.Attempts - d.AttemptsExcused >= attemptsMax),
                 DeliveryState.Dead,
                 Reasons.AttemptsExhausted,
                 now,
                 cancellationToken
-            )
-            + await lost.ExecuteUpdateAsync(
-                set =>
-                    set.SetProperty(d => d.State, DeliveryState.Pending)
-                        .SetProperty(d => d.DueAt, now)
-                        .SetProperty(d => d.CoalescedInto, (Guid?)null)
-                        .SetProperty(d => d.Lease, (Guid?)null)
-                        .SetProperty(d => d.LeaseUntil, (DateTimeOffset?)null),
-                cancellationToken
-            );
+            ) + await Transitions.ReleaseAsync(lost, now, cancellationToken);
     }
 
     /// <summary>
@@ -258,7 +200,7 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
     /// its lease is over by a clock that may have been set back since. What was tried before comes back within a lease, so that a process
     /// that dies after each start does not use up its attempts in seconds. To be called before anything is claimed.
     /// </summary>
-    public async Task ForsakeAsync(int attemptsMax, TimeSpan lease, CancellationToken cancellationToken)
+    public async Task RecoverAfterCrashAsync(int attemptsMax, TimeSpan lease, CancellationToken cancellationToken)
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
         if (db.IsSqlite)
@@ -283,7 +225,7 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
             .OrderBy(d => d.ExpiresAt)
             .Take(ExpireMax)
             .Select(d => d.Id);
-        return await EndAsync(
+        return await Transitions.EndAsync(
             db.Set<Delivery>().Where(d => d.State == DeliveryState.Pending && stale.Contains(d.Id)),
             DeliveryState.Expired,
             Reasons.Ttl,
@@ -308,7 +250,7 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
             .Where(d => d.State == DeliveryState.Sending && d.ExpiresAt > now)
             .Where(which)
             .ExecuteUpdateAsync(set => set.SetProperty(d => d.ExpiresAt, now), cancellationToken);
-        return await EndAsync(
+        return await Transitions.EndAsync(
             db.Set<Delivery>().Where(d => d.State == DeliveryState.Pending).Where(which),
             DeliveryState.Cancelled,
             reason,
@@ -347,7 +289,13 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
     /// or
     /// it would have to wait for them.
     /// </summary>
-    public static Task HastenAsync(RelayDb db, Guid deviceKey, Guid orderingKey, DateTimeOffset due, CancellationToken cancellationToken) =>
+    public static Task BringForwardAsync(
+        RelayDb db,
+        Guid deviceKey,
+        Guid orderingKey,
+        DateTimeOffset due,
+        CancellationToken cancellationToken
+    ) =>
         db.Set<Delivery>()
             .Where(d =>
                 d.State == DeliveryState.Pending
@@ -367,22 +315,16 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
     public async Task<bool> RetryAsync(RelayDb db, Delivery ended, TimeSpan life, CancellationToken cancellationToken)
     {
         var now = await clock.NowAsync(db, cancellationToken);
-        var expires = now + life;
-        return await db.Set<Delivery>()
-                .Where(d =>
-                    d.Id == ended.Id
-                    && (d.State == DeliveryState.Dead || d.State == DeliveryState.Rejected || d.State == DeliveryState.Expired)
-                )
-                .ExecuteUpdateAsync(
-                    set =>
-                        set.SetProperty(d => d.State, DeliveryState.Pending)
-                            .SetProperty(d => d.Reason, Reasons.Operator)
-                            .SetProperty(d => d.AttemptsExcused, d => d.Attempts)
-                            .SetProperty(d => d.DueAt, now)
-                            .SetProperty(d => d.ExpiresAt, expires)
-                            .SetProperty(d => d.SettledAt, (DateTimeOffset?)null),
-                    cancellationToken
-                ) > 0;
+        return await Transitions.RenewAsync(
+                db.Set<Delivery>()
+                    .Where(d =>
+                        d.Id == ended.Id
+                        && (d.State == DeliveryState.Dead || d.State == DeliveryState.Rejected || d.State == DeliveryState.Expired)
+                    ),
+                now,
+                now + life,
+                cancellationToken
+            ) > 0;
     }
 
     /// <summary>When a push network last accepted an alert for each of these devices, as far as the ledger goes back.</summary>
@@ -431,53 +373,6 @@ internal sealed class OutboxQueue(IDbContextFactory<RelayDb> databases, Database
             .Where(d => d.SettledAt != null && d.SettledAt < before && old.Contains(d.Id))
             .ExecuteDeleteAsync(cancellationToken);
     }
-
-    /// <summary>Says that there may be something to claim now.</summary>
-    public void Wake() => work.Writer.TryWrite(true);
-
-    /// <summary>Waits until somebody calls <see cref="Wake"/>, at most <paramref name="poll"/>: other nodes' rows and due times wake
-    /// nobody.</summary>
-    public async Task WaitAsync(TimeSpan poll, CancellationToken cancellationToken)
-    {
-        using var timeout = new CancellationTokenSource(poll, timers);
-        using var either = CancellationTokenSource.CreateLinkedTokenSource(timeout.Token, cancellationToken);
-        try
-        {
-            await work.Reader.ReadAsync(either.Token);
-        }
-        catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
-        {
-            // the poll's turn
-        }
-    }
-
-    /// <summary>A final state: the content goes, the time is kept, the lease is nobody's.</summary>
-    private static Task<int> EndAsync(
-        IQueryable<Delivery> which,
-        DeliveryState state,
-        string reason,
-        DateTimeOffset now,
-        CancellationToken cancellationToken
-    ) =>
-        which.ExecuteUpdateAsync(
-            set =>
-                set.SetProperty(d => d.State, state)
-                    .SetProperty(d => d.Reason, reason)
-                    .SetProperty(d => d.SettledAt, now)
-                    .SetProperty(d => d.Content, (byte[]?)null)
-                    .SetProperty(d => d.CoalescedInto, (Guid?)null)
-                    .SetProperty(d => d.Lease, (Guid?)null)
-                    .SetProperty(d => d.LeaseUntil, (DateTimeOffset?)null),
-            cancellationToken
-        );
-}
-
-/// <summary>What an insert did, to be handed over once it is committed.</summary>
-/// <param name="Claimed">Taken by the insert itself.</param>
-/// <param name="Due">Due now and left to the claims: their ordering key was busy, or there was no room.</param>
-internal sealed record AppendedRows(List<ClaimedAlert> Claimed, IReadOnlyList<Delivery> Due)
-{
-    public static readonly AppendedRows None = new([], []);
 }
 
 /// <summary>A device, as deliveries name it.</summary>

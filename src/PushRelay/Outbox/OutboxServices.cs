@@ -3,5 +3,10 @@ namespace PushRelay.Outbox;
 internal static class OutboxServices
 {
     public static IServiceCollection AddOutbox(this IServiceCollection services) =>
-        services.AddSingleton<OutboxQueue>().AddSingleton<WaitingTexts>();
+        services
+            .AddSingleton<WorkSignal>()
+            .AddSingleton<Permits>()
+            .AddSingleton<OutboxQueue>()
+            .AddSingleton<ReadyQueue>()
+            .AddSingleton<WaitingTexts>();
 }

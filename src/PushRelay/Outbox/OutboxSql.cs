@@ -1,4 +1,5 @@
 using System.Data.Common;
+using Microsoft.EntityFrameworkCore;
 using PushRelay.Push;
 using PushRelay.Storage;
 
@@ -12,6 +13,17 @@ internal abstract class OutboxSql
 {
     /// <summary>Rows that one claim takes of one ordering key; what is more follows as a further alert.</summary>
     protected const int KeyRowsMax = 500;
+
+    private const string WaitingLanes = $"""
+        WITH RECURSIVE lanes(lane) AS (
+            SELECT min(lane) FROM deliveries WHERE state = {States.Pending}
+            UNION ALL
+            SELECT (SELECT min(d.lane) FROM deliveries d WHERE d.state = {States.Pending} AND d.lane > lanes.lane) FROM lanes WHERE lanes.lane IS NOT NULL)
+        SELECT heads.lane AS "Lane", r.app AS "App", r.platform AS "Platform" FROM (
+            SELECT l.lane, (SELECT d.id FROM deliveries d WHERE d.state = {States.Pending} AND d.lane = l.lane LIMIT 1) AS id
+            FROM lanes l WHERE l.lane IS NOT NULL) AS heads
+        JOIN deliveries r ON r.id = heads.id
+        """;
 
     public static OutboxSql Of(RelayDb db) => db.IsSqlite ? SqliteOutbox.Instance : PostgreSqlOutbox.Instance;
 
@@ -31,13 +43,20 @@ internal abstract class OutboxSql
     /// <returns>The claimed rows, of all ordering keys together.</returns>
     public abstract Task<List<Delivery>> ClaimAsync(
         RelayDb db,
-        IReadOnlyDictionary<Lane, int> rooms,
+        IReadOnlyDictionary<Lane, int> lanes,
         Guid holder,
         TimeSpan duration,
         TimeSpan horizon,
         DateTimeOffset now,
         CancellationToken cancellationToken
     );
+
+    /// <summary>One step down the index of pending rows for each lane, however many rows wait.</summary>
+    public static async Task<List<WaitingLane>> WaitingLanesAsync(RelayDb db, CancellationToken cancellationToken)
+    {
+        var rows = await db.Database.SqlQueryRaw<WaitingLaneRow>(WaitingLanes).ToListAsync(cancellationToken);
+        return rows.ConvertAll(r => new WaitingLane(new Lane(r.Lane), r.App, r.Platform));
+    }
 
     /// <summary>Applies the changes whose lease still holds, and adds the attempts of those.</summary>
     /// <returns>Ids of the rows that were changed.</returns>
@@ -48,6 +67,8 @@ internal abstract class OutboxSql
         DateTimeOffset now,
         CancellationToken cancellationToken
     );
+
+    private sealed record WaitingLaneRow(string Lane, string App, string Platform);
 
     protected static async Task<List<T>> ReadAsync<T>(DbCommand command, Func<DbDataReader, T> read, CancellationToken cancellationToken)
     {

@@ -12,7 +12,7 @@ internal sealed class PostgreSqlOutbox : OutboxSql
     public static readonly PostgreSqlOutbox Instance = new();
 
     // OFFSET 0 keeps the planner from asking "is the ordering key free" once for each column that depends on it
-    private const string Insert = """
+    private const string Insert = $"""
         INSERT INTO deliveries (
             id, server, account, device_key, device, app, platform, lane, event_key, source, class, sender, message_id, stanza_id, event_at,
             message_type, conversation, call_id, ordering_key, content, badge, reason, situation, created_at, due_at, expires_at, settled_at,
@@ -20,7 +20,7 @@ internal sealed class PostgreSqlOutbox : OutboxSql
         SELECT
             u.id, u.server, u.account, u.device_key, u.device, u.app, u.platform, u.lane, u.event_key, u.source, u.class, u.sender, u.message_id, u.stanza_id,
             u.event_at, u.message_type, u.conversation, u.call_id, u.ordering_key, u.content, u.badge, u.reason, u.situation, u.created_at, u.due_at, u.expires_at, u.settled_at,
-            CASE WHEN m.mine THEN 1::smallint ELSE u.state END, CASE WHEN m.mine THEN u.lease END, CASE WHEN m.mine THEN u.lease_until END,
+            CASE WHEN m.mine THEN {States.Sending}::smallint ELSE u.state END, CASE WHEN m.mine THEN u.lease END, CASE WHEN m.mine THEN u.lease_until END,
             CASE WHEN m.mine THEN 1 ELSE 0 END, 0, 1
         FROM unnest(@id, @server, @account, @device_key, @device, @app, @platform, @lane, @event_key, @source, @class, @sender, @message_id, @stanza_id, @event_at,
             @message_type, @conversation, @call_id, @ordering_key, @content, @badge, @reason, @situation, @created_at, @due_at, @expires_at, @settled_at, @state, @lease, @lease_until)
@@ -28,51 +28,51 @@ internal sealed class PostgreSqlOutbox : OutboxSql
             message_type, conversation, call_id, ordering_key, content, badge, reason, situation, created_at, due_at, expires_at, settled_at, state, lease, lease_until)
         CROSS JOIN LATERAL (
             SELECT u.lease IS NOT NULL
-                AND NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.device_key = u.device_key AND o.ordering_key = u.ordering_key AND o.state = 0)
-                AND NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.device_key = u.device_key AND o.ordering_key = u.ordering_key AND o.state = 1 AND o.coalesced_into IS NULL)
+                AND NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.device_key = u.device_key AND o.ordering_key = u.ordering_key AND o.state = {States.Pending})
+                AND NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.device_key = u.device_key AND o.ordering_key = u.ordering_key AND o.state = {States.Sending} AND o.coalesced_into IS NULL)
                 AS mine OFFSET 0) m
         ON CONFLICT (server, account, device_key, event_key) DO NOTHING
-        RETURNING id, state = 1
+        RETURNING id, state = {States.Sending}
         """;
 
-    private const string Claim = """
+    private const string Claim = $$"""
         WITH heads AS MATERIALIZED (
             SELECT h.id, h.device_key, h.ordering_key
-            FROM unnest({0}, {1}) AS a(lane, room)
+            FROM unnest({0}, {1}) AS a(lane, most)
             CROSS JOIN LATERAL (
                 SELECT d.id, d.device_key, d.ordering_key FROM deliveries d
-                WHERE d.state = 0 AND d.lane = a.lane AND d.due_at <= {2} AND d.expires_at > {2}
+                WHERE d.state = {{States.Pending}} AND d.lane = a.lane AND d.due_at <= {2} AND d.expires_at > {2}
                 AND NOT EXISTS (
                     SELECT 1 FROM deliveries o
-                    WHERE o.state = 0 AND o.device_key = d.device_key AND o.ordering_key = d.ordering_key AND o.id < d.id AND o.expires_at > {2})
+                    WHERE o.state = {{States.Pending}} AND o.device_key = d.device_key AND o.ordering_key = d.ordering_key AND o.id < d.id AND o.expires_at > {2})
                 AND NOT EXISTS (
                     SELECT 1 FROM deliveries o
-                    WHERE o.state = 1 AND o.coalesced_into IS NULL AND o.device_key = d.device_key AND o.ordering_key = d.ordering_key)
-                ORDER BY d.due_at LIMIT a.room FOR UPDATE OF d SKIP LOCKED) h),
+                    WHERE o.state = {{States.Sending}} AND o.coalesced_into IS NULL AND o.device_key = d.device_key AND o.ordering_key = d.ordering_key)
+                ORDER BY d.due_at LIMIT a.most FOR UPDATE OF d SKIP LOCKED) h),
         taken AS MATERIALIZED (
             SELECT f.id, heads.id AS head FROM heads
             CROSS JOIN LATERAL (
                 SELECT d.id FROM deliveries d
-                WHERE d.state = 0 AND d.device_key = heads.device_key AND d.ordering_key = heads.ordering_key AND d.due_at <= {3} AND d.expires_at > {2}
+                WHERE d.state = {{States.Pending}} AND d.device_key = heads.device_key AND d.ordering_key = heads.ordering_key AND d.due_at <= {3} AND d.expires_at > {2}
                 ORDER BY d.id LIMIT {4} FOR UPDATE OF d SKIP LOCKED) f)
         UPDATE deliveries d SET
-            state = 1, lease = {5}, lease_until = {6}, attempts = d.attempts + CASE WHEN d.id = t.head THEN 1 ELSE 0 END,
+            state = {{States.Sending}}, lease = {5}, lease_until = {6}, attempts = d.attempts + CASE WHEN d.id = t.head THEN 1 ELSE 0 END,
             coalesced_into = CASE WHEN d.id = t.head THEN NULL ELSE t.head END
-        FROM taken t WHERE d.id = t.id AND d.state = 0
+        FROM taken t WHERE d.id = t.id AND d.state = {{States.Pending}}
         RETURNING d.*
         """;
 
-    private const string Settle = """
+    private const string Settle = $"""
         WITH changed AS (
             UPDATE deliveries d SET
                 state = CASE
-                    WHEN u.state = 2 AND d.opened_at IS NOT NULL THEN 4::smallint
-                    WHEN u.state = 2 AND d.received_at IS NOT NULL THEN 3::smallint
+                    WHEN u.state = {States.Accepted} AND d.opened_at IS NOT NULL THEN {States.Opened}::smallint
+                    WHEN u.state = {States.Accepted} AND d.received_at IS NOT NULL THEN {States.Received}::smallint
                     ELSE u.state END,
                 reason = COALESCE(u.reason, d.reason),
-                due_at = CASE WHEN u.state = 0 THEN @now + u.delay * interval '1 millisecond' ELSE d.due_at END,
-                settled_at = CASE WHEN u.state = 0 THEN NULL ELSE @now END,
-                content = CASE WHEN u.state = 0 THEN d.content END,
+                due_at = CASE WHEN u.state = {States.Pending} THEN @now + u.delay * interval '1 millisecond' ELSE d.due_at END,
+                settled_at = CASE WHEN u.state = {States.Pending} THEN NULL ELSE @now END,
+                content = CASE WHEN u.state = {States.Pending} THEN d.content END,
                 attempts = d.attempts + u.attempts,
                 attempts_excused = d.attempts_excused + u.excused,
                 count = u.count,
@@ -85,7 +85,7 @@ internal sealed class PostgreSqlOutbox : OutboxSql
                 lease_until = NULL
             FROM unnest(@id, @lease, @state, @reason, @delay, @attempts, @excused, @count, @coalesced_into, @answer_ms, @status, @code, @provider_id)
                 AS u(id, lease, state, reason, delay, attempts, excused, count, coalesced_into, answer_ms, status, code, provider_id)
-            WHERE d.id = u.id AND d.state = 1 AND d.lease = u.lease
+            WHERE d.id = u.id AND d.state = {States.Sending} AND d.lease = u.lease
             RETURNING d.id),
         tried AS (
             INSERT INTO attempts (delivery_id, number, at, duration_ms, status, code, outcome, provider_id)
@@ -140,7 +140,7 @@ internal sealed class PostgreSqlOutbox : OutboxSql
 
     public override Task<List<Delivery>> ClaimAsync(
         RelayDb db,
-        IReadOnlyDictionary<Lane, int> rooms,
+        IReadOnlyDictionary<Lane, int> lanes,
         Guid holder,
         TimeSpan duration,
         TimeSpan horizon,
@@ -150,8 +150,8 @@ internal sealed class PostgreSqlOutbox : OutboxSql
         db.Set<Delivery>()
             .FromSqlRaw(
                 Claim,
-                rooms.Keys.Select(l => l.Id).ToArray(),
-                rooms.Values.ToArray(),
+                lanes.Keys.Select(l => l.Id).ToArray(),
+                lanes.Values.ToArray(),
                 now.UtcDateTime,
                 (now + horizon).UtcDateTime,
                 KeyRowsMax,

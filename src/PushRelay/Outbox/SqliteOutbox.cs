@@ -11,7 +11,7 @@ internal sealed class SqliteOutbox : OutboxSql
 {
     public static readonly SqliteOutbox Instance = new();
 
-    private const string Insert = """
+    private const string Insert = $"""
         INSERT INTO deliveries (
             id, server, account, device_key, device, app, platform, lane, event_key, source, class, sender, message_id, stanza_id, event_at,
             message_type, conversation, call_id, ordering_key, content, badge, reason, situation, created_at, due_at, expires_at, settled_at,
@@ -23,42 +23,42 @@ internal sealed class SqliteOutbox : OutboxSql
         ON CONFLICT (server, account, device_key, event_key) DO NOTHING
         """;
 
-    private const string Busy = """
-        SELECT EXISTS (SELECT 1 FROM deliveries WHERE device_key = $device_key AND ordering_key = $ordering_key AND state = 0)
-            OR EXISTS (SELECT 1 FROM deliveries WHERE device_key = $device_key AND ordering_key = $ordering_key AND state = 1 AND coalesced_into IS NULL)
+    private const string Busy = $"""
+        SELECT EXISTS (SELECT 1 FROM deliveries WHERE device_key = $device_key AND ordering_key = $ordering_key AND state = {States.Pending})
+            OR EXISTS (SELECT 1 FROM deliveries WHERE device_key = $device_key AND ordering_key = $ordering_key AND state = {States.Sending} AND coalesced_into IS NULL)
         """;
 
-    private const string Claim = """
+    private const string Claim = $$"""
         WITH heads AS MATERIALIZED (
             SELECT d.id, d.device_key, d.ordering_key FROM deliveries d
-            WHERE d.state = 0 AND d.lane = {0} AND d.due_at <= {2} AND d.expires_at > {2}
+            WHERE d.state = {{States.Pending}} AND d.lane = {0} AND d.due_at <= {2} AND d.expires_at > {2}
             AND NOT EXISTS (
                 SELECT 1 FROM deliveries o
-                WHERE o.state = 0 AND o.device_key = d.device_key AND o.ordering_key = d.ordering_key AND o.id < d.id AND o.expires_at > {2})
+                WHERE o.state = {{States.Pending}} AND o.device_key = d.device_key AND o.ordering_key = d.ordering_key AND o.id < d.id AND o.expires_at > {2})
             AND NOT EXISTS (
                 SELECT 1 FROM deliveries o
-                WHERE o.state = 1 AND o.coalesced_into IS NULL AND o.device_key = d.device_key AND o.ordering_key = d.ordering_key)
+                WHERE o.state = {{States.Sending}} AND o.coalesced_into IS NULL AND o.device_key = d.device_key AND o.ordering_key = d.ordering_key)
             ORDER BY d.due_at LIMIT {1}),
         taken AS MATERIALIZED (
             SELECT f.id, heads.id AS head FROM heads
             JOIN deliveries f ON f.id IN (
                 SELECT d.id FROM deliveries d
-                WHERE d.state = 0 AND d.device_key = heads.device_key AND d.ordering_key = heads.ordering_key AND d.due_at <= {3} AND d.expires_at > {2}
+                WHERE d.state = {{States.Pending}} AND d.device_key = heads.device_key AND d.ordering_key = heads.ordering_key AND d.due_at <= {3} AND d.expires_at > {2}
                 ORDER BY d.id LIMIT {4}))
         UPDATE deliveries SET
-            state = 1, lease = {5}, lease_until = {6}, attempts = attempts + (deliveries.id = t.head),
+            state = {{States.Sending}}, lease = {5}, lease_until = {6}, attempts = attempts + (deliveries.id = t.head),
             coalesced_into = CASE WHEN deliveries.id = t.head THEN NULL ELSE t.head END
         FROM taken t WHERE deliveries.id = t.id
         RETURNING *
         """;
 
-    private const string Settle = """
+    private const string Settle = $"""
         UPDATE deliveries SET
-            state = CASE WHEN $state = 2 AND opened_at IS NOT NULL THEN 4 WHEN $state = 2 AND received_at IS NOT NULL THEN 3 ELSE $state END,
+            state = CASE WHEN $state = {States.Accepted} AND opened_at IS NOT NULL THEN {States.Opened} WHEN $state = {States.Accepted} AND received_at IS NOT NULL THEN {States.Received} ELSE $state END,
             reason = COALESCE($reason, reason),
-            due_at = CASE WHEN $state = 0 THEN $due_at ELSE due_at END,
-            settled_at = CASE WHEN $state = 0 THEN NULL ELSE $now END,
-            content = CASE WHEN $state = 0 THEN content END,
+            due_at = CASE WHEN $state = {States.Pending} THEN $due_at ELSE due_at END,
+            settled_at = CASE WHEN $state = {States.Pending} THEN NULL ELSE $now END,
+            content = CASE WHEN $state = {States.Pending} THEN content END,
             attempts = attempts + $attempts,
             attempts_excused = attempts_excused + $excused,
             count = $count,
@@ -69,10 +69,10 @@ internal sealed class SqliteOutbox : OutboxSql
             answer_ms = COALESCE($answer_ms, answer_ms),
             lease = NULL,
             lease_until = NULL
-        WHERE id = $id AND state = 1 AND lease = $lease
+        WHERE id = $id AND state = {States.Sending} AND lease = $lease
         """;
 
-    private const string Try = """
+    private const string Try = $"""
         INSERT INTO attempts (delivery_id, number, at, duration_ms, status, code, outcome, provider_id)
         VALUES ($delivery_id, $number, $at, $duration_ms, $status, $code, $outcome, $provider_id)
         """;
@@ -140,7 +140,7 @@ internal sealed class SqliteOutbox : OutboxSql
 
     public override async Task<List<Delivery>> ClaimAsync(
         RelayDb db,
-        IReadOnlyDictionary<Lane, int> rooms,
+        IReadOnlyDictionary<Lane, int> lanes,
         Guid holder,
         TimeSpan duration,
         TimeSpan horizon,
@@ -149,11 +149,11 @@ internal sealed class SqliteOutbox : OutboxSql
     )
     {
         var taken = new List<Delivery>();
-        foreach (var (lane, room) in rooms)
+        foreach (var (lane, most) in lanes)
         {
             taken.AddRange(
                 await db.Set<Delivery>()
-                    .FromSqlRaw(Claim, lane.Id, room, now.UtcTicks, (now + horizon).UtcTicks, KeyRowsMax, holder, (now + duration).UtcTicks)
+                    .FromSqlRaw(Claim, lane.Id, most, now.UtcTicks, (now + horizon).UtcTicks, KeyRowsMax, holder, (now + duration).UtcTicks)
                     .AsNoTracking()
                     .ToListAsync(cancellationToken)
             );

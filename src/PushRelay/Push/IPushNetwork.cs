@@ -74,21 +74,24 @@ internal abstract record TokenCheck
 /// <summary>Whose fault it is that a notification was not taken; the network decides it once, for retry policy and circuit.</summary>
 internal enum Fault
 {
-    /// <summary>The network is away, or does not answer in time.</summary>
+    /// <summary>The network is away, or does not answer in time: after a few in a row its lane waits.</summary>
     Outage,
 
-    /// <summary>This device or app sends too much.</summary>
+    /// <summary>The network lets the whole lane wait: its quota is used up.</summary>
+    Quota,
+
+    /// <summary>Our credentials or settings are refused: the operator's fault, no device's. The lane waits.</summary>
+    Credentials,
+
+    /// <summary>This device is sent too much.</summary>
     Throttled,
 
     /// <summary>The network failed on this one notification.</summary>
     ServerError,
-
-    /// <summary>Our credentials or settings are refused: the operator's fault, no device's.</summary>
-    Credentials,
 }
 
 /// <summary>What one attempt came to.</summary>
-/// <param name="Code">The network's own word, as reasons show it (<c>apns_Unregistered</c>); null where there is none.</param>
+/// <param name="Code">What the network says (<see cref="PushCode"/>); null where it says nothing.</param>
 /// <param name="Status">The answer's HTTP status; null where no answer came.</param>
 /// <param name="Duration">How long the attempt took.</param>
 internal abstract record PushResult(string? Code, int? Status, TimeSpan Duration)
@@ -100,11 +103,11 @@ internal abstract record PushResult(string? Code, int? Status, TimeSpan Duration
     /// <summary>The token of one channel is dead, or was never one of this app.</summary>
     /// <param name="Channel">Of <see cref="Channels"/>.</param>
     /// <param name="Since">When it died, where the network says so: a registration that is newer lives on.</param>
-    public sealed record TokenDead(string Channel, DateTimeOffset? Since, string? Code, int? Status, TimeSpan Duration)
+    public sealed record TokenDead(string Channel, DateTimeOffset? Since, string Code, int? Status, TimeSpan Duration)
         : PushResult(Code, Status, Duration);
 
     /// <summary>This notification is wrong, and will always be.</summary>
-    public sealed record Refused(string? Code, int? Status, TimeSpan Duration) : PushResult(Code, Status, Duration);
+    public sealed record Refused(string Code, int? Status, TimeSpan Duration) : PushResult(Code, Status, Duration);
 
     /// <summary>It was not processed: try again later.</summary>
     /// <param name="RetryAfter">Not sooner than this, where the network says so.</param>
@@ -120,18 +123,20 @@ internal abstract record PushResult(string? Code, int? Status, TimeSpan Duration
 /// </summary>
 internal interface IPushNetwork
 {
-    /// <summary>As devices and deliveries name it, such as <c>apns</c>.</summary>
+    /// <summary>As devices and deliveries name it, such as <c>apns</c>; without an underscore.</summary>
     string Platform { get; }
 
-    /// <summary>Every lane that the settings give, with the app it belongs to.</summary>
-    IReadOnlyDictionary<Lane, string> Lanes { get; }
+    /// <summary>The apps that the settings give it.</summary>
+    IReadOnlyCollection<string> Apps { get; }
 
-    /// <summary>Says whether these can be tokens of this network, without asking it.</summary>
+    /// <summary>
+    /// Says whether these can be tokens of this network, without asking it. Of an app that is not configured it checks the form alone.
+    /// </summary>
     TokenCheck Check(PushAddress address);
 
-    /// <summary>One attempt. A refusal is a value; nothing is thrown but what is cancelled.</summary>
+    /// <summary>One attempt, which ends within <see cref="PushNetworks.AnswerMax"/>. Nothing is thrown but what is cancelled.</summary>
     Task<PushResult> SendAsync(Notification notification, CancellationToken cancellationToken);
 
-    /// <summary>What an operator can do about a code of this network, as one sentence; log, health and doctor quote it.</summary>
-    string Cure(string code);
+    /// <summary>What an operator can do about a code of this network, as one clause without its full stop; null: nothing special.</summary>
+    string? Cure(string code);
 }

@@ -8,9 +8,10 @@ internal static class PushServices
 {
     public static IServiceCollection AddPush(this IServiceCollection services)
     {
-        services.AddNetworkSettings<ApnsOptions>(ApnsNetwork.Platform, "Apns", "How the app is reached over APNs.");
+        services.AddNetworkSettings<ApnsOptions>(ApnsNetwork.Name, "Apns", "How the app is reached over APNs.");
         services.AddSingleton<ApnsTokenStore>();
-        services.AddSingleton<ApnsNetwork>().AddDoctor<ApnsDoctor>(needsKey: true);
+        services.AddSingleton<IPushNetwork, ApnsNetwork>().AddDoctor<ApnsDoctor>(needsKey: true);
+        services.AddSingleton<PushNetworks>();
         return services;
     }
 }

@@ -4,7 +4,6 @@ using PushRelay.Apns.Simulator;
 using PushRelay.Devices;
 using PushRelay.Dispatch;
 using PushRelay.Outbox;
-using PushRelay.Push.Apns;
 using PushRelay.Tests.Storage;
 
 namespace PushRelay.Tests.Dispatch;
@@ -63,16 +62,16 @@ public abstract class AppCircuitsContract : IAsyncLifetime
 
         await relay.WaitForRowsAsync(rows => rows.All(r => r.State == DeliveryState.Accepted));
         Assert.Equal(0, (await relay.RowsAsync("carol@example.com"))[1].Attempts);
-        var health = await relay.Get<AppCircuits>().CheckHealthAsync(new HealthCheckContext(), Token);
+        var health = await relay.Get<LaneCircuits>().CheckHealthAsync(new HealthCheckContext(), Token);
         Assert.Equal(HealthStatus.Degraded, health.Status);
-        Assert.Contains($"{TestRelay.App}/apns: InvalidProviderToken", health.Description, StringComparison.Ordinal);
+        Assert.Contains($"{TestRelay.App}/apns: apns_InvalidProviderToken", health.Description, StringComparison.Ordinal);
 
         // the key is right again after the first probe
         await AdvanceUntilAsync(
             TimeSpan.FromMinutes(1),
             async () => (await relay.RowsAsync("carol@example.com")).All(r => r.State == DeliveryState.Accepted)
         );
-        Assert.Equal(HealthStatus.Healthy, (await relay.Get<AppCircuits>().CheckHealthAsync(new HealthCheckContext(), Token)).Status);
+        Assert.Equal(HealthStatus.Healthy, (await relay.Get<LaneCircuits>().CheckHealthAsync(new HealthCheckContext(), Token)).Status);
     }
 
     [Fact]
@@ -94,16 +93,16 @@ public abstract class AppCircuitsContract : IAsyncLifetime
         }
 
         await TestRelay.UntilAsync(async () => await IsOpenAsync(), () => "not open");
-        await TestRelay.UntilAsync(() => Task.FromResult(relay.Get<AppCircuits>().InFlight == 0), () => "in flight");
+        await TestRelay.UntilAsync(() => Task.FromResult(relay.Get<Permits>().InFlight == 0), () => "in flight");
         var before = apns.ReceivedCount;
-        Assert.InRange(before, AppCircuits.FailuresMax, 10);
+        Assert.InRange(before, LaneCircuit.FailuresMax, 10);
 
         for (var probe = 1; probe <= 3; probe++)
         {
             // some steps: the look that asks for the probe may be under way while the time moves
             await AdvanceUntilAsync(
                 TimeSpan.FromSeconds(10),
-                () => Task.FromResult(apns.ReceivedCount >= before + probe && relay.Get<AppCircuits>().InFlight == 0)
+                () => Task.FromResult(apns.ReceivedCount >= before + probe && relay.Get<Permits>().InFlight == 0)
             );
             Assert.Equal(before + probe, apns.ReceivedCount);
         }
@@ -139,10 +138,10 @@ public abstract class AppCircuitsContract : IAsyncLifetime
         }
 
         await TestRelay.UntilAsync(IsOpenAsync, () => "not open");
-        await TestRelay.UntilAsync(() => Task.FromResult(relay.Get<AppCircuits>().InFlight == 0), () => "in flight");
+        await TestRelay.UntilAsync(() => Task.FromResult(relay.Get<Permits>().InFlight == 0), () => "in flight");
         await using var db = relay.NewDb();
-        Assert.Equal(AppCircuits.RefusedTokensMax, await db.Set<Device>().CountAsync(d => d.Status == DeviceStatus.Invalid, Token));
-        Assert.Equal("BadDeviceToken", (await db.Set<Circuit>().SingleAsync(Token)).Reason);
+        Assert.Equal(TokenSuspicion.RefusedMax, await db.Set<Device>().CountAsync(d => d.Status == DeviceStatus.Invalid, Token));
+        Assert.Equal("apns_BadDeviceToken", (await db.Set<OpenCircuit>().SingleAsync(Token)).Code);
     }
 
     [Fact]
@@ -168,8 +167,8 @@ public abstract class AppCircuitsContract : IAsyncLifetime
         await relay.WaitForRowsAsync(rows => rows.All(r => r.State == DeliveryState.Accepted));
         Assert.True(await IsOpenAsync());
         Assert.Equal(0, (await relay.RowsAsync("dev@example.com"))[1].Attempts);
-        var health = await relay.Get<AppCircuits>().CheckHealthAsync(new HealthCheckContext(), Token);
-        Assert.Contains($"{TestRelay.App}/apns-sandbox: BadEnvironmentKeyInToken", health.Description, StringComparison.Ordinal);
+        var health = await relay.Get<LaneCircuits>().CheckHealthAsync(new HealthCheckContext(), Token);
+        Assert.Contains($"{TestRelay.App}/apns-sandbox: apns_BadEnvironmentKeyInToken", health.Description, StringComparison.Ordinal);
         await AdvanceUntilAsync(
             TimeSpan.FromMinutes(1),
             async () => (await relay.RowsAsync("dev@example.com")).All(r => r.State == DeliveryState.Accepted)
@@ -186,7 +185,7 @@ public abstract class AppCircuitsContract : IAsyncLifetime
                 .ExecuteUpdateAsync(
                     set =>
                         set.SetProperty(d => d.Environment, "sandbox")
-                            .SetProperty(d => d.Lane, ApnsNetwork.LaneOf(TestRelay.App, sandbox: true)),
+                            .SetProperty(d => d.Lane, TestRelay.LaneOf(TestRelay.App, sandbox: true)),
                     Token
                 );
         }
@@ -198,17 +197,15 @@ public abstract class AppCircuitsContract : IAsyncLifetime
             var (device, now) = (await db.Set<Device>().SingleAsync(Token), await relay.NowAsync());
             var row = relay.NewRow(device, Guid.CreateVersion7(now), now, Guid.NewGuid());
             await using var transaction = await db.Database.BeginTransactionAsync(Token);
-            var appended = await relay.Outbox.AppendAsync(db, [row], claim: true, now, Token);
+            using var appended = await relay.Outbox.AppendAsync(db, [row], claim: true, now, Token);
             await transaction.CommitAsync(Token);
-            await relay.Outbox.HandOverAsync(appended, Token);
+            await relay.Get<ReadyQueue>().PublishAsync(appended, Token);
         }
 
         await TestRelay.UntilAsync(IsOpenAsync, () => "not open");
-        var health = await relay.Get<AppCircuits>().CheckHealthAsync(new HealthCheckContext(), Token);
-        Assert.Equal(
-            $"deliveries wait, nothing is lost; APNs answers {TestRelay.App}/apns-sandbox: BadEnvironmentKeyInToken",
-            health.Description
-        );
+        var health = await relay.Get<LaneCircuits>().CheckHealthAsync(new HealthCheckContext(), Token);
+        Assert.Contains($"{TestRelay.App}/apns-sandbox: apns_BadEnvironmentKeyInToken", health.Description, StringComparison.Ordinal);
+        Assert.DoesNotContain($"{TestRelay.App}/apns:", health.Description, StringComparison.Ordinal);
     }
 
     [Fact]
@@ -231,7 +228,7 @@ public abstract class AppCircuitsContract : IAsyncLifetime
         await CommitAsync("gone@example.com", "a@example.com");
         relay.Advance(TimeSpan.FromSeconds(1));
         await CommitAsync(TestRelay.Bob, "b@example.com");
-        await TestRelay.UntilAsync(() => Task.FromResult(relay.Get<AppCircuits>().InFlight == 0), () => "in flight");
+        await TestRelay.UntilAsync(() => Task.FromResult(relay.Get<Permits>().InFlight == 0), () => "in flight");
         // what a removal would cancel: a device that is gone behind the outbox's back; and the longest due, but for the one that is refused
         await using var db = relay.NewDb();
         var gone = await db.Set<Device>().SingleAsync(d => d.Account == "gone@example.com", Token);
@@ -268,7 +265,7 @@ public abstract class AppCircuitsContract : IAsyncLifetime
     private protected async Task<bool> IsOpenAsync()
     {
         await using var db = relay.NewDb();
-        return await db.Set<Circuit>().AnyAsync(Token);
+        return await db.Set<OpenCircuit>().AnyAsync(Token);
     }
 
     private protected string MasterKeyFile => Path.Combine(relay.Folder, "master.key");
@@ -332,9 +329,10 @@ public sealed class PostgreSqlAppCircuitsTests(PostgreSqlServer server) : AppCir
         await OutageAsync();
         await TestRelay.UntilAsync(IsOpenAsync, () => "not open");
 
-        await second.Get<AppCircuits>().ShareAsync(TestContext.Current.CancellationToken);
+        await second.Get<LaneCircuits>().ShareAsync(TestContext.Current.CancellationToken);
 
-        Assert.DoesNotContain(TestRelay.Lane, second.Get<AppCircuits>().Rooms().Keys);
+        var permits = second.OpenPermits(TimeSpan.FromSeconds(30));
+        Assert.Empty(permits.Claimable([new WaitingLane(TestRelay.Lane, TestRelay.App, "apns")], 100));
     }
 
     private protected override async Task<string?> NewDatabaseAsync() =>

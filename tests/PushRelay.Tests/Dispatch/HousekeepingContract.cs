@@ -59,7 +59,10 @@ public abstract class HousekeepingContract : IAsyncLifetime
         await AppendAsync(2, "com.example.gone");
         await AppendAsync(1, TestRelay.App);
 
-        Assert.Equal(new Dictionary<string, int> { ["com.example.gone"] = 2 }, await relay.Get<Housekeeping>().OrphansAsync(Token));
+        Assert.Equal(
+            new Dictionary<(string, string), int> { [("com.example.gone", "apns")] = 2 },
+            await relay.Get<Housekeeping>().OrphansAsync(Token)
+        );
     }
 
     /// <summary>Settled with a retry before, so that each row is written four times, and each attempt has a row.</summary>

@@ -416,7 +416,7 @@ public abstract class PushDispatcherContract : IAsyncLifetime
         await lonely.WaitForRowsAsync(rows => rows.Any(r => r is { State: DeliveryState.Pending, Attempts: 1 }));
         for (var i = 0; i < 20; i++)
         {
-            lonely.Outbox.Wake();
+            lonely.Get<WorkSignal>().Wake();
             await Task.Yield();
         }
 

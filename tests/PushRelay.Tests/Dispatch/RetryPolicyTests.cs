@@ -1,6 +1,8 @@
+using PushRelay.Apns;
 using PushRelay.Dispatch;
 using PushRelay.Outbox;
 using PushRelay.Push;
+using PushRelay.Push.Apns;
 
 namespace PushRelay.Tests.Dispatch;
 
@@ -51,9 +53,9 @@ public sealed class RetryPolicyTests
         string expected
     )
     {
-        var answer = new PushAnswer(Enum.Parse<PushOutcome>(outcome), status, reason, null, TimeSpan.Zero);
+        var result = Answer(Enum.Parse<ApnsOutcome>(outcome), status, reason);
 
-        var settlement = RetryPolicy.Settle(Row(attempts, excused: 0), answer, deviceInvalid, Options, 0.5);
+        var settlement = RetryPolicy.Settle(Row(attempts, excused: 0), result, deviceInvalid, Options, 0.5);
 
         Assert.Equal(expected, settlement is Settlement.Retry { Excused: true } ? "Retry excused" : settlement.GetType().Name);
         Assert.True(settlement is not Settlement.Rejected rejected || rejected.Reason == $"apns_{reason}");
@@ -62,11 +64,23 @@ public sealed class RetryPolicyTests
     [Fact]
     public void Excused_attempts_do_not_count()
     {
-        var answer = new PushAnswer(PushOutcome.Deferred, 500, "InternalServerError", null, TimeSpan.Zero);
+        var result = Answer(ApnsOutcome.Deferred, 500, "InternalServerError");
 
-        Assert.IsType<Settlement.Retry>(RetryPolicy.Settle(Row(attempts: 12, excused: 10), answer, false, Options, 0.5));
-        Assert.IsType<Settlement.Dead>(RetryPolicy.Settle(Row(attempts: 13, excused: 10), answer, false, Options, 0.5));
+        Assert.IsType<Settlement.Retry>(RetryPolicy.Settle(Row(attempts: 12, excused: 10), result, false, Options, 0.5));
+        Assert.IsType<Settlement.Dead>(RetryPolicy.Settle(Row(attempts: 13, excused: 10), result, false, Options, 0.5));
     }
+
+    private static PushResult Answer(ApnsOutcome outcome, int? status, string? reason) =>
+        ApnsResults.Of(
+            new ApnsResponse
+            {
+                Outcome = outcome,
+                Status = status,
+                Reason = reason,
+                KnownReason = Enum.TryParse<ApnsReason>(reason, out var known) ? known : null,
+            },
+            Channels.Alert
+        );
 
     private static Delivery Row(int attempts, int excused) =>
         new()

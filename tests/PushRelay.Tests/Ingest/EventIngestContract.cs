@@ -512,14 +512,15 @@ public abstract class EventIngestContract : IAsyncLifetime
     public async Task A_message_that_is_read_within_the_same_stanza_is_never_sent()
     {
         await relay.RegisterAsync();
-        relay.Outbox.Serve(_ => true, _ => { }, TimeSpan.FromSeconds(30));
+        var permits = relay.OpenPermits(TimeSpan.FromSeconds(30));
 
         await CommitAsync(Message("hello"), new RelayEvent.Displayed(TestRelay.Bob, TestRelay.Alice, relay.Clock.GetUtcNow()));
 
         var row = Assert.Single(await relay.RowsAsync());
         Assert.Equal((DeliveryState.Cancelled, Reasons.ReadElsewhere), (row.State, row.Reason));
         Assert.Null(row.Content);
-        Assert.False(relay.Outbox.Ready.TryRead(out _));
+        Assert.False(relay.Get<ReadyQueue>().Reader.TryRead(out _));
+        Assert.Equal(0, permits.InFlight);
     }
 
     private Task<IReadOnlyList<ClaimedAlert>> ClaimAsync() =>

@@ -45,7 +45,7 @@ public sealed class HardTimesTests(PostgreSqlServer server)
             .Of(paused)
             .SettleAsync(
                 paused,
-                [.. new SettledAlert(claimed[0], new Settlement.Accepted(), null).Changes()],
+                [.. Transitions.Of(new SettledAlert(claimed[0], new Settlement.Accepted(), null))],
                 [],
                 await relay.NowAsync(),
                 Token
@@ -236,10 +236,10 @@ public sealed class HardTimesTests(PostgreSqlServer server)
         await relay.CommitMessageAsync("hello");
         var lease = TimeSpan.FromSeconds(30);
         Assert.Single(await ClaimAsync(relay));
-        await relay.Outbox.ForsakeAsync(8, lease, Token);
+        await relay.Outbox.RecoverAfterCrashAsync(8, lease, Token);
         Assert.Single(await ClaimAsync(relay));
 
-        await relay.Outbox.ForsakeAsync(8, lease, Token);
+        await relay.Outbox.RecoverAfterCrashAsync(8, lease, Token);
 
         Assert.Empty(await ClaimAsync(relay));
         relay.Advance(lease);
@@ -384,6 +384,7 @@ public sealed class HardTimesTests(PostgreSqlServer server)
         new(
             relay.Get<IDbContextFactory<RelayDb>>(),
             relay.Outbox,
+            relay.Get<ReadyQueue>(),
             relay.Devices,
             relay.Get<AccountTokens>(),
             new DeliveryFactory(relay.MasterKey, new IdSequence(), relay.Get<IOptions<AlertsOptions>>()),

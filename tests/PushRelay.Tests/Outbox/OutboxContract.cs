@@ -4,7 +4,6 @@ using PushRelay.Devices;
 using PushRelay.Dispatch;
 using PushRelay.Outbox;
 using PushRelay.Push;
-using PushRelay.Push.Apns;
 using PushRelay.Storage;
 using PushRelay.Tests.Storage;
 
@@ -213,7 +212,7 @@ public abstract class OutboxContract : IAsyncLifetime
         await AppendAsync(app: "shut");
 
         var claimed = await relay.Outbox.ClaimAsync(
-            new Dictionary<Lane, int> { [ApnsNetwork.LaneOf("one", sandbox: false)] = 1, [ApnsNetwork.LaneOf("two", sandbox: false)] = 5 },
+            new Dictionary<Lane, int> { [TestRelay.LaneOf("one")] = 1, [TestRelay.LaneOf("two")] = 5 },
             Lease,
             TimeSpan.Zero,
             Token
@@ -225,18 +224,16 @@ public abstract class OutboxContract : IAsyncLifetime
     [Fact]
     public async Task Whoever_serves_gets_a_new_row_without_claiming_it()
     {
-        var places = 1;
-        relay.Outbox.Serve(_ => places-- > 0, _ => places++, Lease);
+        var permits = relay.OpenPermits(Lease);
         var slot = Guid.NewGuid();
 
         var first = await AppendAsync(slot);
-        Assert.True(relay.Outbox.Ready.TryRead(out var ready));
+        Assert.True(relay.Get<ReadyQueue>().Reader.TryRead(out var ready));
         Assert.Equal((first, DeliveryState.Sending, 1), (ready.Head.Id, ready.Head.State, ready.Head.Attempts));
-        places = 5;
         await AppendAsync(slot);
 
-        Assert.False(relay.Outbox.Ready.TryRead(out _));
-        Assert.Equal(5, places);
+        Assert.False(relay.Get<ReadyQueue>().Reader.TryRead(out _));
+        Assert.Equal(1, permits.InFlight);
         Assert.Equal([DeliveryState.Sending, DeliveryState.Pending], (await relay.RowsAsync()).Select(r => r.State));
         Assert.True(await SettleAsync(ready, new Settlement.Accepted(), Attempt(ready)));
         Assert.Single(await ClaimAsync(1));
@@ -245,19 +242,21 @@ public abstract class OutboxContract : IAsyncLifetime
     [Fact]
     public async Task What_an_insert_claims_for_a_server_that_stops_is_handed_back()
     {
-        relay.Outbox.Serve(_ => true, _ => { }, Lease);
+        var permits = relay.OpenPermits(Lease);
         await using var db = relay.NewDb();
         await using var transaction = await db.Database.BeginTransactionAsync(Token);
         var now = await relay.NowAsync();
         var id = relay.Get<IdSequence>().Next(now);
-        var appended = await relay.Outbox.AppendAsync(db, [relay.NewRow(device, id, now, Guid.NewGuid())], claim: true, now, Token);
+        using var appended = await relay.Outbox.AppendAsync(db, [relay.NewRow(device, id, now, Guid.NewGuid())], claim: true, now, Token);
         await transaction.CommitAsync(Token);
-        relay.Outbox.StopServing();
+        permits.Close();
+        relay.Get<ReadyQueue>().Complete();
 
-        await relay.Outbox.HandOverAsync(appended, Token);
+        await relay.Get<ReadyQueue>().PublishAsync(appended, Token);
 
         var row = Assert.Single(await relay.RowsAsync());
         Assert.Equal((DeliveryState.Pending, 0), (row.State, row.Attempts));
+        Assert.Equal(0, permits.InFlight);
     }
 
     [Fact]
@@ -466,7 +465,7 @@ public abstract class OutboxContract : IAsyncLifetime
         var id = relay.Get<IdSequence>().Next(now);
         await using var db = relay.NewDb();
         await using var transaction = await db.Database.BeginTransactionAsync(Token);
-        var appended = await relay.Outbox.AppendAsync(
+        using var appended = await relay.Outbox.AppendAsync(
             db,
             [relay.NewRow(device, id, now, slot ?? Guid.NewGuid(), due, eventKey, app)],
             claim: true,
@@ -474,7 +473,7 @@ public abstract class OutboxContract : IAsyncLifetime
             Token
         );
         await transaction.CommitAsync(Token);
-        await relay.Outbox.HandOverAsync(appended, Token);
+        await relay.Get<ReadyQueue>().PublishAsync(appended, Token);
         return id;
     }
 

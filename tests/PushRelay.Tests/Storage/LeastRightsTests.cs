@@ -38,7 +38,7 @@ public sealed class LeastRightsTests(PostgreSqlServer server)
         var claimed = Assert.Single(await relay.Outbox.ClaimAsync(rooms, TimeSpan.FromSeconds(30), TimeSpan.Zero, Token));
         Assert.Empty(await relay.Outbox.SettleAsync([new SettledAlert(claimed, new Settlement.Accepted(), null)], Token));
         await relay.IssueTokenAsync(TestRelay.Bob);
-        await relay.Get<AppCircuits>().ShareAsync(Token);
+        await relay.Get<LaneCircuits>().ShareAsync(Token);
         relay.Advance(TimeSpan.FromHours(2));
         await relay.Get<Housekeeping>().SweepAsync(Token);
         Assert.Equal(1, await relay.Get<Housekeeping>().PruneAsync(Token));

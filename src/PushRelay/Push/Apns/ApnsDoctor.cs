@@ -7,7 +7,7 @@ using PushRelay.Telemetry;
 namespace PushRelay.Push.Apns;
 
 /// <summary>Checks each app's credentials with a push to a token that no device has: Apple's answer tells whether they are right.</summary>
-internal sealed class ApnsDoctor(AppCatalog apps, ApnsNetwork network, TimeProvider clock) : IDoctor
+internal sealed class ApnsDoctor(AppCatalog apps, PushNetworks networks, TimeProvider clock) : IDoctor
 {
     private static readonly TimeSpan Timeout = TimeSpan.FromSeconds(15);
 
@@ -27,17 +27,19 @@ internal sealed class ApnsDoctor(AppCatalog apps, ApnsNetwork network, TimeProvi
         var name = $"apns {app}";
         var sandbox = options.Environment == ApnsEnvironment.Sandbox;
         var where = options.EndpointUri?.GetLeftPart(UriPartial.Authority) ?? (sandbox ? "Apple's sandbox" : "Apple");
-        PushAnswer answer;
+        networks.TryGet(ApnsNetwork.Name, out var network);
+        var nobody = new PushAddress { App = app, Tokens = new Dictionary<string, string> { [Channels.Alert] = new('0', 64) } };
+        var usable = (TokenCheck.Usable)network!.Check(nobody);
+        PushResult result;
         try
         {
-            answer = await network
+            result = await network
                 .SendAsync(
                     new Notification
                     {
                         Id = Guid.NewGuid(),
-                        App = app,
-                        Token = new string('0', 64),
-                        Sandbox = sandbox,
+                        Address = usable.Address,
+                        Lane = usable.Lane,
                         ExpiresAt = clock.GetUtcNow(),
                         ThreadId = "doctor",
                         Receipt = "doctor",
@@ -56,30 +58,31 @@ internal sealed class ApnsDoctor(AppCatalog apps, ApnsNetwork network, TimeProvi
             return new DoctorCheck(name, false, $"{where} does not answer within {Timeout.TotalSeconds:0} s. {Reach(options)}");
         }
 
-        return answer switch
+        var word = PushCode.WordOf(result.Code);
+        return result switch
         {
-            { Outcome: PushOutcome.DeviceInvalid or PushOutcome.Accepted } => new DoctorCheck(
+            PushResult.TokenDead or PushResult.Accepted => new DoctorCheck(
                 name,
                 true,
                 $"{where} takes key {options.KeyId} of team {options.TeamId} for {options.BundleId}"
             ),
-            { Outcome: PushOutcome.Misconfigured, Reason: "InvalidProviderToken" or "MissingProviderToken" } => new DoctorCheck(
+            PushResult.Later { Fault: Fault.Credentials } when word is "InvalidProviderToken" or "MissingProviderToken" => new DoctorCheck(
                 name,
                 false,
-                $"{where} answers {answer.Reason}. Cure: TeamId, KeyId and KeyFile must be one key of Apple's, not revoked, for this "
+                $"{where} answers {word}. Cure: TeamId, KeyId and KeyFile must be one key of Apple's, not revoked, for this "
                     + "environment; and this machine's clock right."
             ),
-            { Outcome: PushOutcome.Misconfigured } => new DoctorCheck(
+            PushResult.Later { Fault: Fault.Credentials } => new DoctorCheck(
                 name,
                 false,
-                $"{where} answers {answer.Reason}. Cure: BundleId must be an app of the team, and the key allowed for it and this "
+                $"{where} answers {word}. Cure: BundleId must be an app of the team, and the key allowed for it and this "
                     + "environment."
             ),
-            { Status: null } => new DoctorCheck(name, false, $"{where} cannot be reached ({answer.Reason}). {Reach(options)}"),
+            { Status: null } => new DoctorCheck(name, false, $"{where} cannot be reached ({word}). {Reach(options)}"),
             _ => new DoctorCheck(
                 name,
                 false,
-                $"{where} answers {answer.Status?.ToString(CultureInfo.InvariantCulture)} {answer.Reason}. Cure: ask again later; it "
+                $"{where} answers {result.Status?.ToString(CultureInfo.InvariantCulture)} {word}. Cure: ask again later; it "
                     + "says nothing of the credentials."
             ),
         };

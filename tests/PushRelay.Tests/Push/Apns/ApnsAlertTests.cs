@@ -10,9 +10,12 @@ public sealed class ApnsAlertTests
     private static readonly Notification Hello = new()
     {
         Id = Guid.Parse("0195a0c0-0000-7000-8000-000000000001"),
-        App = TestRelay.App,
-        Token = new string('a', 64),
-        Sandbox = false,
+        Address = new PushAddress
+        {
+            App = TestRelay.App,
+            Tokens = new Dictionary<string, string> { [Channels.Alert] = new('a', 64) },
+        },
+        Lane = TestRelay.Lane,
         ExpiresAt = DateTimeOffset.UnixEpoch,
         ThreadId = "abcdefghijklmnopqrstuv",
         Receipt = "receipt",
@@ -88,7 +91,7 @@ public sealed class ApnsAlertTests
     public void A_hostile_sender_is_text_and_the_payload_stays_in_its_bounds(int line, string sender)
     {
         sender = sender.Replace("LONG", new string('\u00e9', 511), StringComparison.Ordinal);
-        var payload = ApnsNetwork
+        var payload = ApnsAlert
             .Payload(
                 Hello with
                 {
@@ -123,5 +126,5 @@ public sealed class ApnsAlertTests
     private static JsonNode Alert(Notification notification, AlertPreview preview) => Json(notification, preview)["aps"]!["alert"]!;
 
     private static JsonNode Json(Notification notification, AlertPreview preview, string sound = "default") =>
-        JsonNode.Parse(ApnsNetwork.Payload(notification, new AlertOptions { Preview = preview, Sound = sound }).ToBytes())!;
+        JsonNode.Parse(ApnsAlert.Payload(notification, new AlertOptions { Preview = preview, Sound = sound }).ToBytes())!;
 }

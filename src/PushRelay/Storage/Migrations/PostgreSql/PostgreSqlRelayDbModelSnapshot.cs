@@ -290,7 +290,7 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                     b.ToTable("devices", (string)null);
                 });
 
-            modelBuilder.Entity("PushRelay.Dispatch.Circuit", b =>
+            modelBuilder.Entity("PushRelay.Dispatch.OpenCircuit", b =>
                 {
                     b.Property<string>("Lane")
                         .HasColumnType("text")
@@ -301,6 +301,11 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                         .HasColumnType("text")
                         .HasColumnName("app");
 
+                    b.Property<string>("Code")
+                        .IsRequired()
+                        .HasColumnType("text")
+                        .HasColumnName("code");
+
                     b.Property<int>("DelayMaxMs")
                         .HasColumnType("integer")
                         .HasColumnName("delay_max_ms");
@@ -308,6 +313,10 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                     b.Property<int>("DelayMs")
                         .HasColumnType("integer")
                         .HasColumnName("delay_ms");
+
+                    b.Property<int>("Fault")
+                        .HasColumnType("integer")
+                        .HasColumnName("fault");
 
                     b.Property<DateTimeOffset>("OpenedAt")
                         .HasColumnType("timestamp with time zone")
@@ -321,11 +330,6 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                     b.Property<DateTimeOffset>("ProbeAt")
                         .HasColumnType("timestamp with time zone")
                         .HasColumnName("probe_at");
-
-                    b.Property<string>("Reason")
-                        .IsRequired()
-                        .HasColumnType("text")
-                        .HasColumnName("reason");
 
                     b.HasKey("Lane")
                         .HasName("pk_circuits");

@@ -12,7 +12,7 @@ using PushRelay.Storage;
 namespace PushRelay.Storage.Migrations.PostgreSql
 {
     [DbContext(typeof(PostgreSqlRelayDb))]
-    [Migration("20261126014506_Initial")]
+    [Migration("20261126023638_Initial")]
     partial class Initial
     {
         /// <inheritdoc />
@@ -293,7 +293,7 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                     b.ToTable("devices", (string)null);
                 });
 
-            modelBuilder.Entity("PushRelay.Dispatch.Circuit", b =>
+            modelBuilder.Entity("PushRelay.Dispatch.OpenCircuit", b =>
                 {
                     b.Property<string>("Lane")
                         .HasColumnType("text")
@@ -304,6 +304,11 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                         .HasColumnType("text")
                         .HasColumnName("app");
 
+                    b.Property<string>("Code")
+                        .IsRequired()
+                        .HasColumnType("text")
+                        .HasColumnName("code");
+
                     b.Property<int>("DelayMaxMs")
                         .HasColumnType("integer")
                         .HasColumnName("delay_max_ms");
@@ -311,6 +316,10 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                     b.Property<int>("DelayMs")
                         .HasColumnType("integer")
                         .HasColumnName("delay_ms");
+
+                    b.Property<int>("Fault")
+                        .HasColumnType("integer")
+                        .HasColumnName("fault");
 
                     b.Property<DateTimeOffset>("OpenedAt")
                         .HasColumnType("timestamp with time zone")
@@ -324,11 +333,6 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                     b.Property<DateTimeOffset>("ProbeAt")
                         .HasColumnType("timestamp with time zone")
                         .HasColumnName("probe_at");
-
-                    b.Property<string>("Reason")
-                        .IsRequired()
-                        .HasColumnType("text")
-                        .HasColumnName("reason");
 
                     b.HasKey("Lane")
                         .HasName("pk_circuits");

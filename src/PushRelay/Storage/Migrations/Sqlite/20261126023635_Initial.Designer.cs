@@ -11,7 +11,7 @@ using PushRelay.Storage;
 namespace PushRelay.Storage.Migrations.Sqlite
 {
     [DbContext(typeof(SqliteRelayDb))]
-    [Migration("20261126014459_Initial")]
+    [Migration("20261126023635_Initial")]
     partial class Initial
     {
         /// <inheritdoc />
@@ -288,7 +288,7 @@ namespace PushRelay.Storage.Migrations.Sqlite
                     b.ToTable("devices", (string)null);
                 });
 
-            modelBuilder.Entity("PushRelay.Dispatch.Circuit", b =>
+            modelBuilder.Entity("PushRelay.Dispatch.OpenCircuit", b =>
                 {
                     b.Property<string>("Lane")
                         .HasColumnType("TEXT")
@@ -299,6 +299,11 @@ namespace PushRelay.Storage.Migrations.Sqlite
                         .HasColumnType("TEXT")
                         .HasColumnName("app");
 
+                    b.Property<string>("Code")
+                        .IsRequired()
+                        .HasColumnType("TEXT")
+                        .HasColumnName("code");
+
                     b.Property<int>("DelayMaxMs")
                         .HasColumnType("INTEGER")
                         .HasColumnName("delay_max_ms");
@@ -306,6 +311,10 @@ namespace PushRelay.Storage.Migrations.Sqlite
                     b.Property<int>("DelayMs")
                         .HasColumnType("INTEGER")
                         .HasColumnName("delay_ms");
+
+                    b.Property<int>("Fault")
+                        .HasColumnType("INTEGER")
+                        .HasColumnName("fault");
 
                     b.Property<long>("OpenedAt")
                         .HasColumnType("INTEGER")
@@ -319,11 +328,6 @@ namespace PushRelay.Storage.Migrations.Sqlite
                     b.Property<long>("ProbeAt")
                         .HasColumnType("INTEGER")
                         .HasColumnName("probe_at");
-
-                    b.Property<string>("Reason")
-                        .IsRequired()
-                        .HasColumnType("TEXT")
-                        .HasColumnName("reason");
 
                     b.HasKey("Lane")
                         .HasName("pk_circuits");

@@ -1,0 +1,238 @@
+using Microsoft.Extensions.Options;
+using PushRelay.Devices;
+using PushRelay.Faults;
+using PushRelay.Outbox;
+using PushRelay.Push;
+
+namespace PushRelay.Dispatch;
+
+/// <summary>
+/// Makes one attempt of a claimed alert: asks the push network, tells the circuit, decides what becomes of the alert. An attempt that may not
+/// end within its lease is not started.
+/// </summary>
+internal sealed partial class AlertSender(
+    DeviceRegistry registry,
+    PushNetworks networks,
+    LaneCircuits circuits,
+    SettlementWriter settlements,
+    NotificationBuilder notifications,
+    IOptions<DispatchOptions> options,
+    TimeProvider clock,
+    ILogger<AlertSender> logger
+) : IDisposable
+{
+    // what an attempt may take: the answer, and the settlement
+    private static readonly TimeSpan AttemptMax = PushNetworks.AnswerMax + TimeSpan.FromSeconds(2);
+
+    private readonly SemaphoreSlim requests = new(options.Value.Concurrency);
+
+    public void Dispose() => requests.Dispose();
+
+    /// <summary>Has the alert settled. Never throws: what cannot be settled gives its permit back, and its lease brings it back.</summary>
+    /// <param name="alert">Owned by this from here on.</param>
+    /// <param name="device">Null: it is gone.</param>
+    /// <param name="sending">Cancelled at a stop, when there is no time left for answers.</param>
+    public async Task SendAsync(ClaimedAlert alert, Device? device, CancellationToken sending)
+    {
+        try
+        {
+            settlements.Add(await AttemptAsync(alert, device, sending));
+        }
+        catch (Exception exception)
+        {
+            // its attempt stays counted: a row that fails so every time ends as dead
+            AttemptFailed(exception, alert.Head.Id);
+            alert.Dispose();
+        }
+    }
+
+    private async Task<SettledAlert> AttemptAsync(ClaimedAlert alert, Device? device, CancellationToken sending)
+    {
+        if (device is null)
+        {
+            return new SettledAlert(alert, new Settlement.Cancelled(Reasons.DeviceRemoved), null);
+        }
+
+        if (device.Status == DeviceStatus.Invalid)
+        {
+            return new SettledAlert(alert, new Settlement.Cancelled(Reasons.DeviceInvalid), null);
+        }
+
+        try
+        {
+            await requests.WaitAsync(sending);
+        }
+        catch (OperationCanceledException)
+        {
+            return new SettledAlert(alert, new Settlement.HandBack(), null);
+        }
+
+        try
+        {
+            return await RequestAsync(alert, device, sending);
+        }
+        finally
+        {
+            requests.Release();
+        }
+    }
+
+    private async Task<SettledAlert> RequestAsync(ClaimedAlert alert, Device device, CancellationToken sending)
+    {
+        var waited = clock.GetElapsedTime(alert.ClaimedAt);
+        if (
+            options.Value.LeaseDuration - waited < AttemptMax
+            || waited >= alert.Life
+            || sending.IsCancellationRequested
+            || circuits.HasOpenedSince(alert)
+        )
+        {
+            return new SettledAlert(alert, new Settlement.HandBack(), null);
+        }
+
+        var at = clock.GetUtcNow();
+        PushResult result;
+        try
+        {
+            result = await AskAsync(alert, device, sending);
+        }
+        catch (OperationCanceledException) when (sending.IsCancellationRequested)
+        {
+            return new SettledAlert(alert, new Settlement.HandBack(), null);
+        }
+
+        if (result is PushResult.Accepted)
+        {
+            Failpoint.Reach("after_provider_200");
+        }
+
+        // the device's lane, which since the row was written may have become another
+        result = circuits.Observe(new LaneOwner(device.Lane, device.App, device.Platform), result);
+        var settlement = await SettleAsync(alert, device, result);
+        var settled = new SettledAlert(
+            alert,
+            settlement,
+            new Attempt
+            {
+                DeliveryId = alert.Head.Id,
+                Number = alert.Head.Attempts,
+                At = at,
+                DurationMs = (int)result.Duration.TotalMilliseconds,
+                Status = result.Status,
+                Code = result.Code,
+                Outcome = OutcomeOf(result, settlement),
+                ProviderId = (result as PushResult.Accepted)?.ProviderId,
+            }
+        );
+        Log(settled, result);
+        return settled;
+    }
+
+    private Task<PushResult> AskAsync(ClaimedAlert alert, Device device, CancellationToken sending)
+    {
+        if (!networks.TryGet(device.Platform, out var network))
+        {
+            // the device has registered elsewhere since, and the settings do not have that network any more
+            return Task.FromResult<PushResult>(
+                new PushResult.Later(Fault.Credentials, null, $"{device.Platform}_not_configured", null, TimeSpan.Zero)
+            );
+        }
+
+        var notification = notifications.Build(alert, device);
+        Failpoint.Reach("before_send");
+        return network.SendAsync(notification, sending);
+    }
+
+    private async Task<Settlement> SettleAsync(ClaimedAlert alert, Device device, PushResult result)
+    {
+        var isDeviceInvalid = false;
+        switch (result)
+        {
+            case PushResult.TokenDead { Channel: Channels.Alert } dead:
+                await settlements.RetryUntilLeaseEndsAsync(
+                    async () =>
+                        isDeviceInvalid = await registry.InvalidateAsync(
+                            device,
+                            PushCode.WordOf(dead.Code)!,
+                            dead.Since,
+                            CancellationToken.None
+                        ),
+                    alert
+                );
+                break;
+            case PushResult.TokenDead dead:
+                await settlements.RetryUntilLeaseEndsAsync(
+                    () => registry.ForgetTokenAsync(device, dead.Channel, CancellationToken.None),
+                    alert
+                );
+                break;
+        }
+
+        return RetryPolicy.Settle(alert.Head, result, isDeviceInvalid, options.Value, Random.Shared.NextDouble());
+    }
+
+    private static string OutcomeOf(PushResult result, Settlement settlement) =>
+        result switch
+        {
+            PushResult.Accepted => "accepted",
+            // a token that died before it was registered here, as an old answer may say, is not believed dead
+            PushResult.TokenDead { Channel: Channels.Alert } when settlement is Settlement.Retry => "deferred",
+            PushResult.TokenDead => "device_invalid",
+            PushResult.Refused => "refused",
+            PushResult.Later { Fault: Fault.Credentials } => "misconfigured",
+            PushResult.Later => "deferred",
+            PushResult.Unknown => "unknown",
+            _ => throw new System.Diagnostics.UnreachableException(),
+        };
+
+    private void Log(SettledAlert settled, PushResult result)
+    {
+        // of several rows in one alert the newest, whose text it was, is refused
+        var (id, attempt) = (settled.Alert.Head.Id, settled.Alert.Head.Attempts);
+        switch (settled.Settlement)
+        {
+            case Settlement.Accepted:
+                Accepted(id, attempt, result.Duration.TotalMilliseconds);
+                break;
+            case Settlement.Retry retry:
+                Deferred(id, result.Status, result.Code, attempt, retry.Delay.TotalSeconds);
+                break;
+            case Settlement.Rejected { DeviceInvalid: true }:
+                DeviceIsInvalid(id, result.Status, result.Code);
+                break;
+            case Settlement.Rejected:
+                Refused(settled.Alert.Newest.Id, result.Status, result.Code);
+                break;
+            case Settlement.Dead:
+                AttemptsUsedUp(id, attempt, result.Status, result.Code);
+                break;
+        }
+    }
+
+    [LoggerMessage(Level = LogLevel.Debug, Message = "Delivery {DeliveryId} was accepted on attempt {Attempt} after {DurationMs:0} ms")]
+    private partial void Accepted(Guid deliveryId, int attempt, double durationMs);
+
+    [LoggerMessage(
+        Level = LogLevel.Information,
+        Message = "Delivery {DeliveryId} is deferred: status {Status}, {Code}, attempt {Attempt}; due again in {DelaySeconds:0.0} s"
+    )]
+    private partial void Deferred(Guid deliveryId, int? status, string? code, int attempt, double delaySeconds);
+
+    [LoggerMessage(
+        Level = LogLevel.Warning,
+        Message = "Delivery {DeliveryId} was refused, and its device is invalid until it registers again: status {Status}, {Code}"
+    )]
+    private partial void DeviceIsInvalid(Guid deliveryId, int? status, string? code);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "Delivery {DeliveryId} was refused for good: status {Status}, {Code}")]
+    private partial void Refused(Guid deliveryId, int? status, string? code);
+
+    [LoggerMessage(
+        Level = LogLevel.Warning,
+        Message = "Delivery {DeliveryId} is dead: its attempts are used up with attempt {Attempt}; last status {Status}, {Code}"
+    )]
+    private partial void AttemptsUsedUp(Guid deliveryId, int attempt, int? status, string? code);
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "The attempt of delivery {DeliveryId} failed; its lease brings it back")]
+    private partial void AttemptFailed(Exception exception, Guid deliveryId);
+}

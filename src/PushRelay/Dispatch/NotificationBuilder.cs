@@ -1,0 +1,70 @@
+using System.Buffers.Text;
+using System.Security.Cryptography;
+using PushRelay.Apps;
+using PushRelay.Devices;
+using PushRelay.Outbox;
+using PushRelay.Push;
+using PushRelay.Secrets;
+
+namespace PushRelay.Dispatch;
+
+/// <summary>Makes of a claimed alert and its device what a push network is given.</summary>
+internal sealed partial class NotificationBuilder(MasterKey masterKey, ILogger<NotificationBuilder> logger)
+{
+    /// <exception cref="CryptographicException">No master key opens the device's tokens.</exception>
+    public Notification Build(ClaimedAlert alert, Device device)
+    {
+        var delivery = alert.Newest;
+        var content = delivery.Clear ?? Open(delivery);
+        return new Notification
+        {
+            Id = alert.Head.Id,
+            Address = device.Address(masterKey),
+            Lane = device.Lane,
+            ExpiresAt = delivery.ExpiresAt,
+            // of a call the ordering key is the call's own
+            ThreadId = Base64Url.EncodeToString(
+                delivery.Class == EventClass.Call
+                    ? masterKey.Mac("conversation", delivery.Account, delivery.Conversation!)[..16]
+                    : delivery.OrderingKey.ToByteArray()
+            ),
+            Receipt = Receipts.For(masterKey, alert.Head.Id),
+            Kind = delivery.Class switch
+            {
+                EventClass.Text or EventClass.CallEnded => PushKind.Message,
+                EventClass.Encrypted => PushKind.Encrypted,
+                EventClass.Call => PushKind.Call,
+                EventClass.Invite => PushKind.Invite,
+            },
+            Account = delivery.Account,
+            From = delivery.Sender!,
+            Type = delivery.MessageType ?? "chat",
+            Nick = content.Nick,
+            Body = content.Body,
+            Preview = device.Preferences?.Preview ?? AlertPreview.Full,
+            MessageId = delivery.StanzaId ?? delivery.MessageId,
+            Badge = delivery.Badge,
+            Count = alert.Rows.Count,
+        };
+    }
+
+    private AlertContent Open(Delivery delivery)
+    {
+        try
+        {
+            return AlertContent.Open(masterKey, delivery);
+        }
+        catch (CryptographicException)
+        {
+            // better an alert without its text than none
+            ContentUnreadable(delivery.Id);
+            return new AlertContent(null, null);
+        }
+    }
+
+    [LoggerMessage(
+        Level = LogLevel.Error,
+        Message = "The text of delivery {DeliveryId} cannot be opened with this master key; the alert goes out without it"
+    )]
+    private partial void ContentUnreadable(Guid deliveryId);
+}

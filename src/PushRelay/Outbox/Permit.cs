@@ -1,0 +1,41 @@
+using PushRelay.Push;
+
+namespace PushRelay.Outbox;
+
+/// <summary>
+/// The right to have one alert in hand. Taken before the alert is claimed, owned by the claimed alert; disposing is the only way back. Any
+/// thread may dispose, and as often as it likes.
+/// </summary>
+internal sealed class Permit : IDisposable
+{
+    private readonly LaneUse use;
+    private Permits? source;
+
+    internal Permit(Permits source, LaneUse use) => (this.source, this.use) = (source, use);
+
+    public Lane Lane => use.Lane;
+
+    public void Dispose() => Interlocked.Exchange(ref source, null)?.Return(use);
+}
+
+/// <summary>What a dispatcher can have in hand.</summary>
+/// <param name="Concurrency">Requests in flight at most.</param>
+/// <param name="Reachable">The apps and their push networks that the settings have; rows of others wait.</param>
+/// <param name="Lease">How long a claimed row is the dispatcher's.</param>
+internal sealed record DispatchCapacity(int Concurrency, IReadOnlySet<(string App, string Platform)> Reachable, TimeSpan Lease);
+
+/// <summary>Permits of one lane that are out; only <see cref="Permits"/> looks inside.</summary>
+internal sealed class LaneUse(Lane lane, AppUse app)
+{
+    public Lane Lane { get; } = lane;
+
+    public AppUse App { get; } = app;
+
+    public int InFlight { get; set; }
+}
+
+/// <summary>Permits of one app that are out; only <see cref="Permits"/> looks inside.</summary>
+internal sealed class AppUse
+{
+    public int InFlight { get; set; }
+}

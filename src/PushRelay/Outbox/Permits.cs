@@ -1,0 +1,231 @@
+using PushRelay.Push;
+
+namespace PushRelay.Outbox;
+
+/// <summary>
+/// Gives out permits. Apps do not hold each other up: half of <c>Dispatch:Concurrency</c> is divided among them, the other half is for
+/// whoever needs it. A lane has no share of its own, but a limit while its circuit is not closed. Thread-safe.
+/// </summary>
+internal sealed class Permits(WorkSignal signal)
+{
+    private const int QueueFactor = 2;
+    private const int WorthClaiming = 8;
+
+    private readonly Lock sync = new();
+    private readonly Dictionary<string, AppUse> apps = new(StringComparer.Ordinal);
+    private readonly Dictionary<Lane, LaneUse> lanes = [];
+
+    // lanes whose circuit is not closed; set by whoever watches the circuits
+    private readonly Dictionary<Lane, int> limits = [];
+    private DispatchCapacity? capacity;
+    private bool givesToInserts;
+    private int appCount;
+    private int share;
+
+    // one app has nobody to hold up: what waits here for its request need not be written and read as waiting
+    private int queue;
+    private int inFlight;
+
+    // of the half that is for whoever needs it
+    private int sharedInFlight;
+    private bool starved;
+    private TaskCompletionSource? idle;
+
+    /// <summary>How many are out.</summary>
+    public int InFlight => Volatile.Read(ref inFlight);
+
+    /// <summary>How long a row that an insert claims is the dispatcher's.</summary>
+    public TimeSpan Lease => capacity?.Lease ?? throw new InvalidOperationException("No dispatcher has opened the permits.");
+
+    /// <summary>A dispatcher runs in this process: from here on inserts get permits.</summary>
+    public void Open(DispatchCapacity of)
+    {
+        lock (sync)
+        {
+            (capacity, givesToInserts) = (of, true);
+            appCount = of.Reachable.Select(r => r.App).Distinct(StringComparer.Ordinal).Count();
+            share = appCount > 1 ? Math.Max(1, of.Concurrency / 2 / appCount) : of.Concurrency;
+            queue = appCount > 1 ? 0 : QueueFactor * of.Concurrency;
+            sharedInFlight = apps.Values.Sum(app => Math.Max(0, app.InFlight - share));
+        }
+    }
+
+    /// <summary>The dispatcher stops: inserts get none any more. What is out stays so until it is disposed of.</summary>
+    public void Close()
+    {
+        lock (sync)
+        {
+            givesToInserts = false;
+        }
+    }
+
+    /// <summary>For an insert that wants to claim this row; null: the row has to wait.</summary>
+    public Permit? TryTake(Delivery row)
+    {
+        lock (sync)
+        {
+            if (!givesToInserts || !capacity!.Reachable.Contains((row.App!, row.Platform!)))
+            {
+                return null;
+            }
+
+            var lane = row.Lane!.Value;
+            var use = lanes.GetValueOrDefault(lane) ?? new LaneUse(lane, AppOf_NeedsLock(row.App!));
+            return Free_NeedsLock(use) + (limits.ContainsKey(lane) ? 0 : queue) > 0 ? Take_NeedsLock(use) : null;
+        }
+    }
+
+    /// <summary>For a row that is claimed already, with what <see cref="Claimable"/> allowed.</summary>
+    public Permit Take(Delivery row)
+    {
+        lock (sync)
+        {
+            var lane = row.Lane!.Value;
+            return Take_NeedsLock(lanes.GetValueOrDefault(lane) ?? new LaneUse(lane, AppOf_NeedsLock(row.App!)));
+        }
+    }
+
+    /// <summary>Whether some app could have a permit: if not, there is no need to look for what waits.</summary>
+    /// <returns>False: the next permit that comes back wakes the claims.</returns>
+    public bool AnyFree()
+    {
+        lock (sync)
+        {
+            var any = apps.Count < appCount || apps.Values.Any(app => IsWorthClaiming(AppFree_NeedsLock(app) + ForClaims, share, app));
+            starved |= !any;
+            return any;
+        }
+    }
+
+    /// <summary>
+    /// How many alerts may be claimed of each of these lanes. Lanes of one app share its permits, so up to as many again may be claimed;
+    /// those wait in memory. A lane with fewer than 1/8 of its permits free is left out: such a small claim costs more than it sends.
+    /// </summary>
+    /// <returns>Without the lanes that have to wait; empty: the next permit that comes back wakes the claims.</returns>
+    public Dictionary<Lane, int> Claimable(IReadOnlyList<WaitingLane> waiting, int max)
+    {
+        lock (sync)
+        {
+            var claimable = new Dictionary<Lane, int>(waiting.Count);
+            foreach (var (lane, app, platform) in waiting)
+            {
+                if (capacity is null || !capacity.Reachable.Contains((app, platform)))
+                {
+                    continue;
+                }
+
+                var use = lanes.GetValueOrDefault(lane) ?? new LaneUse(lane, AppOf_NeedsLock(app));
+                var isLimited = limits.TryGetValue(lane, out var limit);
+                var free = Free_NeedsLock(use) + (isLimited ? 0 : ForClaims);
+                if (IsWorthClaiming(free, isLimited ? Math.Min(share, limit) : share, use.App))
+                {
+                    claimable[lane] = Math.Min(free, max);
+                }
+            }
+
+            starved |= claimable.Count == 0;
+            return claimable;
+        }
+    }
+
+    /// <summary>The lane's circuit is not closed: at most so many of it are out, and none of it waits in memory.</summary>
+    public void Limit(Lane lane, int limit)
+    {
+        lock (sync)
+        {
+            limits[lane] = limit;
+        }
+    }
+
+    /// <summary>The lane's circuit is closed.</summary>
+    public void Unlimit(Lane lane)
+    {
+        lock (sync)
+        {
+            limits.Remove(lane);
+        }
+    }
+
+    /// <summary>Due rows wait, for a permit or for the alert before them: the next permit that comes back wakes the claims.</summary>
+    public void WakeOnReturn()
+    {
+        lock (sync)
+        {
+            starved = true;
+        }
+    }
+
+    /// <summary>Waits until none is out.</summary>
+    /// <returns>False: not within <paramref name="timeout"/>.</returns>
+    public async Task<bool> WhenIdleAsync(TimeSpan timeout, TimeProvider clock)
+    {
+        TaskCompletionSource drained;
+        lock (sync)
+        {
+            if (inFlight == 0)
+            {
+                return true;
+            }
+
+            idle = drained = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        }
+
+        return await Task.WhenAny(drained.Task, Task.Delay(timeout, clock, CancellationToken.None)) == drained.Task;
+    }
+
+    internal void Return(LaneUse use)
+    {
+        bool wake;
+        lock (sync)
+        {
+            use.InFlight--;
+            sharedInFlight -= use.App.InFlight > share ? 1 : 0;
+            use.App.InFlight--;
+            if (use.InFlight == 0)
+            {
+                // a network may have as many lanes as there are hosts
+                lanes.Remove(use.Lane);
+            }
+
+            if (--inFlight == 0)
+            {
+                idle?.TrySetResult();
+            }
+
+            (wake, starved) = (starved, false);
+        }
+
+        if (wake)
+        {
+            signal.Wake();
+        }
+    }
+
+    /// <summary>More than an insert may take: what waits is claimed also while new rows take every permit.</summary>
+    private int ForClaims => queue + Math.Max(1, share / 4);
+
+    private static bool IsWorthClaiming(int free, int most, AppUse app) => free > 0 && (app.InFlight == 0 || free >= most / WorthClaiming);
+
+    private AppUse AppOf_NeedsLock(string app) => apps.TryGetValue(app, out var use) ? use : apps[app] = new AppUse();
+
+    private Permit Take_NeedsLock(LaneUse use)
+    {
+        lanes[use.Lane] = use;
+        use.InFlight++;
+        use.App.InFlight++;
+        sharedInFlight += use.App.InFlight > share ? 1 : 0;
+        inFlight++;
+        return new Permit(this, use);
+    }
+
+    private int Free_NeedsLock(LaneUse use)
+    {
+        var free = AppFree_NeedsLock(use.App);
+        return limits.TryGetValue(use.Lane, out var limit) ? Math.Min(free, limit - use.InFlight) : free;
+    }
+
+    private int AppFree_NeedsLock(AppUse app) =>
+        appCount > 1
+            ? Math.Max(0, share - app.InFlight) + Math.Max(0, capacity!.Concurrency - (share * appCount) - sharedInFlight)
+            : (capacity?.Concurrency ?? 0) - app.InFlight;
+}
