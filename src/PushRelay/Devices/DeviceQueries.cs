@@ -97,7 +97,7 @@ internal sealed class DeviceQueries(
     private DeviceResponse Show(Device device, IReadOnlyDictionary<Guid, DateTimeOffset> accepted)
     {
         var hint = device.Tokens.Hint(Channels.Alert)!;
-        var isSubscription = device.Platform == WebPushNetwork.PlatformName;
+        var isSubscription = device.Platform == WebPushNetwork.Name;
         return new(
             device.Id,
             device.Account,

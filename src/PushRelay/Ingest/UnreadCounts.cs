@@ -6,8 +6,8 @@ using PushRelay.Storage;
 namespace PushRelay.Ingest;
 
 /// <summary>
-/// The eligible messages of one conversation since the later of its read mark and the account's last leaving of foreground;
-/// their sum over the account is the badge.
+/// The eligible messages of one conversation since the later of its read mark and the last time the account left the foreground;
+/// the badge is their sum over the account.
 /// </summary>
 internal sealed class UnreadCount
 {
@@ -32,7 +32,7 @@ internal sealed class UnreadCounts
 {
     private const int ConversationsMax = 500;
 
-    // OFFSET 0: account by account, or a planner that has not seen the table yet reads all of it
+    // OFFSET 0: account by account; without statistics the planner would read the whole table
     private const string PostgreSqlRead = """
         SELECT u.* FROM unnest({0}) AS a(account)
         CROSS JOIN LATERAL (SELECT c.account, c.conversation, c.count FROM unread_counts c WHERE c.account = a.account OFFSET 0) u
@@ -80,7 +80,7 @@ internal sealed class UnreadCounts
     public void Add(string account, string conversation)
     {
         var counts = Of(account);
-        // beyond so many conversations the rest is counted together, until the app comes to the front
+        // beyond so many conversations the others are counted together, until the account leaves the foreground
         var key = counts.ContainsKey(conversation) || counts.Count < ConversationsMax ? conversation : "";
         counts[key] = counts.GetValueOrDefault(key) + 1;
         changed.Add((account, key));
@@ -106,7 +106,7 @@ internal sealed class UnreadCounts
     {
         var kept = changed.Where(c => Of(c.Account).ContainsKey(c.Conversation)).ToList();
         var gone = changed.Where(c => !Of(c.Account).ContainsKey(c.Conversation)).ToList();
-        // in one order everywhere, so that two transactions wait for each other and do not cross
+        // in one order everywhere: two transactions wait for each other, and do not deadlock
         kept.Sort();
         if (kept.Count > 0)
         {
@@ -147,7 +147,7 @@ internal sealed class UnreadCounts
         }
     }
 
-    /// <summary>What SQLite has in place of arrays.</summary>
+    /// <summary>A parameter of many rows: SQLite has no arrays.</summary>
     private static string Json(IEnumerable<object[]> rows) => JsonSerializer.Serialize(rows);
 
     private Dictionary<string, int> Of(string account)

@@ -1,6 +1,7 @@
 using Microsoft.EntityFrameworkCore;
 using PushRelay.Api;
 using PushRelay.Outbox;
+using PushRelay.Push;
 using PushRelay.Storage;
 
 namespace PushRelay.Ledger;
@@ -68,13 +69,13 @@ internal sealed class DeliveryQueries(IDbContextFactory<RelayDb> databases)
     private static List<DeliveryAttempt> Log(Delivery row, List<Attempt> attempts)
     {
         var log = attempts
-            .Select(a => new DeliveryAttempt(a.Number, a.At, a.DurationMs, a.Status, a.Code, a.Outcome, a.ProviderId))
+            .Select(a => new DeliveryAttempt(a.Number, a.At, a.DurationMs, a.Status, PushCode.WordOf(a.Code), a.Outcome, a.ProviderId))
             .ToList();
         if (row is { AnswerMs: { } duration, SettledAt: { } settled } && log.TrueForAll(a => a.Number != row.Attempts))
         {
             // it was settled as soon as the answer had come
             var at = settled - TimeSpan.FromMilliseconds(duration);
-            log.Add(new DeliveryAttempt(row.Attempts, at, duration, row.Status, row.Code, Accepted, row.ProviderId));
+            log.Add(new DeliveryAttempt(row.Attempts, at, duration, row.Status, PushCode.WordOf(row.Code), Accepted, row.ProviderId));
         }
 
         return row.Platform == PlatformOfTheOldName ? log.ConvertAll(a => a with { ProviderIdByOldName = a.ProviderId }) : log;

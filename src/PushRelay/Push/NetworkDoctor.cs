@@ -31,7 +31,7 @@ internal sealed class NetworkDoctor(AppCatalog apps, FcmNetwork fcm, WebPushNetw
             if (app.Network<WebPushOptions>() is { } options)
             {
                 yield return new DoctorCheck(
-                    $"{WebPushNetwork.PlatformName} {app.Id}",
+                    $"{WebPushNetwork.Name} {app.Id}",
                     true,
                     $"signs as {options.Subject} with the key {webPush.PublicKeyOf(app.Id)}"
                 );

@@ -35,7 +35,7 @@ internal static class RelayLogging
                         // cookies and antiforgery are not used, so nothing is ever protected
                         .MinimumLevel.Override("Microsoft.AspNetCore.DataProtection", LogEventLevel.Fatal)
                         .MinimumLevel.Override("Microsoft.Hosting.Lifetime", LogEventLevel.Information)
-                        // a link that is down has its own line in the log; each probe need not repeat it
+                        // a condition has its own line in the log; a probe need not repeat it
                         .MinimumLevel.Override("Microsoft.Extensions.Diagnostics.HealthChecks", LogEventLevel.Error)
                         // a failed statement is reported by whoever asked for it, in an operator's words
                         .MinimumLevel.Override("Microsoft.EntityFrameworkCore", LogEventLevel.Fatal)
@@ -50,7 +50,7 @@ internal static class RelayLogging
                             );
                     }
 
-                    // what somebody wrote into a request's line, perhaps a key, whatever the section says
+                    // a request line may hold a key: not logged, whatever the section says
                     logger.Filter.ByExcluding(entry =>
                         entry.Level < LogEventLevel.Warning
                         && entry.Properties.TryGetValue(Serilog.Core.Constants.SourceContextPropertyName, out var source)

@@ -16,13 +16,13 @@ internal static class FcmAnswers
     private static readonly TimeSpan QuotaDelay = TimeSpan.FromSeconds(60);
     private static readonly TimeSpan ServerDelay = TimeSpan.FromSeconds(10);
 
-    public static string Code(string word) => $"{FcmNetwork.PlatformName}_{word}";
+    public static string Code(string word) => $"{FcmNetwork.Name}_{word}";
 
     public static PushResult Read(PushExchange exchange, DateTimeOffset now)
     {
         if (exchange is PushExchange.Unanswered unanswered)
         {
-            return unanswered.Result(FcmNetwork.PlatformName);
+            return unanswered.Result(FcmNetwork.Name);
         }
 
         var answered = (PushExchange.Answered)exchange;

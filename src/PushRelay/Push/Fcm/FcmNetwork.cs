@@ -8,7 +8,7 @@ namespace PushRelay.Push.Fcm;
 /// <summary>Firebase Cloud Messaging, HTTP v1: one connection pool and one access token for each app's project.</summary>
 internal sealed class FcmNetwork : IPushNetwork, IDisposable
 {
-    public const string PlatformName = "fcm";
+    public const string Name = "fcm";
 
     private const int TokenCharsMin = 32;
     private const int TokenCharsMax = 4096;
@@ -29,7 +29,7 @@ internal sealed class FcmNetwork : IPushNetwork, IDisposable
         }
     }
 
-    public string Platform => PlatformName;
+    public string Platform => Name;
 
     public IReadOnlyCollection<string> Apps => senders.Keys;
 
@@ -99,7 +99,7 @@ internal sealed class FcmNetwork : IPushNetwork, IDisposable
         }
     }
 
-    private static Lane LaneOf(string app) => new($"{app}/{PlatformName}");
+    private static Lane LaneOf(string app) => new($"{app}/{Name}");
 
     /// <summary>One app's way to FCM.</summary>
     private sealed class Sender : IDisposable

@@ -12,7 +12,7 @@ internal static class JPushAnswers
     // a quota of a day: asking each minute does not bring it back
     private static readonly TimeSpan QuotaDelay = TimeSpan.FromHours(1);
 
-    public static string Code(string word) => $"{JPushNetwork.PlatformName}_{word}";
+    public static string Code(string word) => $"{JPushNetwork.Name}_{word}";
 
     /// <param name="registrationId">That was pushed to.</param>
     /// <param name="exchange">How it ended.</param>
@@ -21,7 +21,7 @@ internal static class JPushAnswers
     {
         if (exchange is PushExchange.Unanswered unanswered)
         {
-            return unanswered.Result(JPushNetwork.PlatformName);
+            return unanswered.Result(JPushNetwork.Name);
         }
 
         var answered = (PushExchange.Answered)exchange;

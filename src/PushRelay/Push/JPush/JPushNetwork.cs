@@ -12,7 +12,7 @@ namespace PushRelay.Push.JPush;
 /// </summary>
 internal sealed class JPushNetwork : IPushNetwork, IDisposable
 {
-    public const string PlatformName = "jpush";
+    public const string Name = "jpush";
 
     private const string Production = "production";
     private const string Sandbox = "sandbox";
@@ -32,7 +32,7 @@ internal sealed class JPushNetwork : IPushNetwork, IDisposable
         }
     }
 
-    public string Platform => PlatformName;
+    public string Platform => Name;
 
     public IReadOnlyCollection<string> Apps => senders.Keys;
 
@@ -88,7 +88,7 @@ internal sealed class JPushNetwork : IPushNetwork, IDisposable
         }
     }
 
-    private static Lane LaneOf(string app) => new($"{app}/{PlatformName}");
+    private static Lane LaneOf(string app) => new($"{app}/{Name}");
 
     /// <summary>One app's way to JPush.</summary>
     private sealed class Sender : IDisposable

@@ -20,7 +20,7 @@ internal static class WebPushAnswers
     // ntfy's codes of a topic that may not be written to
     private const int NtfyForbidden = 40301;
 
-    public static string Code(string word) => $"{WebPushNetwork.PlatformName}_{word}";
+    public static string Code(string word) => $"{WebPushNetwork.Name}_{word}";
 
     /// <param name="endpoint">That was asked.</param>
     /// <param name="exchange">How it ended.</param>
@@ -32,7 +32,7 @@ internal static class WebPushAnswers
             // an address inside is the registrant's doing and stays one: nothing is tried again, nobody else waits for it
             return unanswered.Word == "blocked_address"
                 ? new PushResult.Refused(Code(unanswered.Word), null, unanswered.Duration)
-                : unanswered.Result(WebPushNetwork.PlatformName);
+                : unanswered.Result(WebPushNetwork.Name);
         }
 
         var answered = (PushExchange.Answered)exchange;

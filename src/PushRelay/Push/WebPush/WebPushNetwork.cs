@@ -14,7 +14,7 @@ namespace PushRelay.Push.WebPush;
 /// </summary>
 internal sealed class WebPushNetwork : IPushNetwork, IDisposable
 {
-    public const string PlatformName = "webpush";
+    public const string Name = "webpush";
 
     // the record that Firefox on Android takes over its bridge
     private const int BridgedBytesMax = 2744;
@@ -39,7 +39,7 @@ internal sealed class WebPushNetwork : IPushNetwork, IDisposable
         }
     }
 
-    public string Platform => PlatformName;
+    public string Platform => Name;
 
     public IReadOnlyCollection<string> Apps => senders.Keys;
 
@@ -156,7 +156,7 @@ internal sealed class WebPushNetwork : IPushNetwork, IDisposable
                 : endpoint.Host[..32]
                     + "~"
                     + Convert.ToHexStringLower(SHA256.HashData(Encoding.ASCII.GetBytes(endpoint.Host)).AsSpan(0, 16));
-        return new Lane($"{app}/{PlatformName}/{host}");
+        return new Lane($"{app}/{Name}/{host}");
     }
 
     private static DateTimeOffset? Instant(string text) =>
