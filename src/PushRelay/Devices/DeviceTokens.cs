@@ -30,7 +30,10 @@ internal sealed class DeviceTokens
         new(
             tokens.ToDictionary(
                 token => token.Key,
-                token => new SealedToken(masterKey.Seal(token.Value, Device.TableName, device, ColumnOf(token.Key)), HintOf(token.Key, token.Value)),
+                token => new SealedToken(
+                    masterKey.Seal(token.Value, Device.TableName, device, ColumnOf(token.Key)),
+                    HintOf(token.Key, token.Value)
+                ),
                 StringComparer.Ordinal
             )
         );

@@ -118,7 +118,9 @@ internal sealed partial class EventIngest(
                 // :: Step 1: begin. The gate lets one writer of this process in; a node that has lost the link's lease ends here
                 using var entered = await gate.TakeAsync(cancellationToken);
                 await using var transaction = await db.Database.BeginTransactionAsync(cancellationToken);
-                var now = term is { } held ? await leases.FenceAsync(db, held, cancellationToken) : await clock.NowAsync(db, cancellationToken);
+                var now = term is { } held
+                    ? await leases.FenceAsync(db, held, cancellationToken)
+                    : await clock.NowAsync(db, cancellationToken);
 
                 // :: Step 2: load what the events need, in few statements however many they are
                 var positions = await StreamPositions.OfAsync(db, batches, cancellationToken);

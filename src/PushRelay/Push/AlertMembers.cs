@@ -143,7 +143,7 @@ internal sealed record AlertMembers
     }
 
     /// <summary>A name that is longer than any screen, cut between characters.</summary>
-    public static string CutName(string name)
+    private static string CutName(string name)
     {
         if (name.Length <= TitleElementsMax)
         {
@@ -158,15 +158,18 @@ internal sealed record AlertMembers
     /// <param name="bytes">How many more it may have; negative: fewer.</param>
     private static string Cut(string text, int bytes) => PayloadText.Cut(text, Math.Max(0, PayloadText.EncodedBytes(text) + bytes), "…");
 
-    private static string TitleOf(Notification notification)
-    {
-        var name = CutName(
+    /// <summary>Who writes, or the room that is written in, as a person reads it.</summary>
+    public static string NameOf(Notification notification) =>
+        CutName(
             notification.Type == "groupchat" && Jid.TryParse(notification.From, out var room) && room.Local is { } local
                 ? local
                 : notification.From
         );
-        return notification.Count > 1 ? $"{name} ({notification.Count.ToString(CultureInfo.InvariantCulture)})" : name;
-    }
+
+    private static string TitleOf(Notification notification) =>
+        notification.Count > 1
+            ? string.Create(CultureInfo.InvariantCulture, $"{NameOf(notification)} ({notification.Count})")
+            : NameOf(notification);
 
     private static string? BodyOf(Notification notification) =>
         notification is not { Kind: PushKind.Message, Body: { } body } ? null

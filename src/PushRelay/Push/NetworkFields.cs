@@ -29,7 +29,9 @@ internal static class NetworkFields
 
         if (given.ContainsKey(Channels.PublicKey) || given.ContainsKey(Channels.Auth))
         {
-            var keys = given.Where(t => t.Key is Channels.PublicKey or Channels.Auth).ToDictionary(t => $"encryption.{t.Key}", t => t.Value);
+            var keys = given
+                .Where(t => t.Key is Channels.PublicKey or Channels.Auth)
+                .ToDictionary(t => $"encryption.{t.Key}", t => t.Value);
             CheckKeys(keys, "encryption.p256dh", "encryption.auth", errors);
         }
 

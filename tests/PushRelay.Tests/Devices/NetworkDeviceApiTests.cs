@@ -153,10 +153,7 @@ public sealed class NetworkDeviceApiTests : IAsyncLifetime
     [InlineData("""{"platform":"jpush","token":"1a","environment":"moon"}""", "environment")]
     [InlineData("""{"platform":"webpush"}""", "subscription")]
     [InlineData("""{"platform":"webpush","token":"$FCM"}""", "subscription", "token")]
-    [InlineData(
-        """{"platform":"webpush","subscription":{}}""",
-        "subscription"
-    )]
+    [InlineData("""{"platform":"webpush","subscription":{}}""", "subscription")]
     [InlineData(
         """{"platform":"webpush","subscription":{"endpoint":"https://127.0.0.1/x","keys":{"p256dh":"x","auth":"y"},"expirationTime":-1}}""",
         "subscription.endpoint",

@@ -28,7 +28,11 @@ internal sealed class ApnsDoctor(AppCatalog apps, PushNetworks networks, TimePro
         var sandbox = options.Environment == ApnsEnvironment.Sandbox;
         var where = options.EndpointUri?.GetLeftPart(UriPartial.Authority) ?? (sandbox ? "Apple's sandbox" : "Apple");
         networks.TryGet(ApnsNetwork.Name, out var network);
-        var nobody = new PushAddress { App = app, Tokens = new Dictionary<string, string> { [Channels.Alert] = new('0', 64) } };
+        var nobody = new PushAddress
+        {
+            App = app,
+            Tokens = new Dictionary<string, string> { [Channels.Alert] = new('0', 64) },
+        };
         var usable = (TokenCheck.Usable)network!.Check(nobody);
         PushResult result;
         try
@@ -75,8 +79,7 @@ internal sealed class ApnsDoctor(AppCatalog apps, PushNetworks networks, TimePro
             PushResult.Later { Fault: Fault.Credentials } => new DoctorCheck(
                 name,
                 false,
-                $"{where} answers {word}. Cure: BundleId must be an app of the team, and the key allowed for it and this "
-                    + "environment."
+                $"{where} answers {word}. Cure: BundleId must be an app of the team, and the key allowed for it and this " + "environment."
             ),
             { Status: null } => new DoctorCheck(name, false, $"{where} cannot be reached ({word}). {Reach(options)}"),
             _ => new DoctorCheck(

@@ -30,7 +30,7 @@ internal static class JPushMessage
     /// <param name="cid">What a repetition is recognised by.</param>
     /// <param name="isProduction">Which of Apple's environments the installation is of, where it is one of Apple's.</param>
     /// <param name="keys">Where its alerts are sealed.</param>
-    /// <param name="most">What the app allows JPush to read.</param>
+    /// <param name="most">What may be said: sealed to the phone, else to JPush.</param>
     /// <param name="sound">Of the app's bundle; empty: none.</param>
     /// <param name="now">The time to live counts from here.</param>
     /// <returns>Null: it does not fit even without its texts.</returns>
@@ -45,8 +45,7 @@ internal static class JPushMessage
         DateTimeOffset now
     )
     {
-        // sealed, everything may be inside: JPush reads none of it
-        var members = AlertMembers.Of(notification, keys is null ? most : AlertPreview.Full);
+        var members = AlertMembers.Of(notification, most);
         Action<Utf8JsonWriter, AlertMembers> extras;
         string? words = null;
         if (keys is null)

@@ -96,8 +96,7 @@ internal sealed class JPushNetwork : IPushNetwork, IDisposable
         private readonly JPushOptions options;
         private readonly PushClient client;
         private readonly RequestRate rate;
-        private readonly AlertPreview preview;
-        private readonly string sound;
+        private readonly AlertOptions alert;
         private readonly AuthenticationHeaderValue authorization;
         private readonly TimeProvider clock;
 
@@ -105,8 +104,7 @@ internal sealed class JPushNetwork : IPushNetwork, IDisposable
         {
             (this.options, this.clock) = (options, clock);
             rate = new RequestRate(clock);
-            preview = (AlertPreview)Math.Max((int)app.Alert.Preview, (int)options.Preview);
-            sound = app.Alert.Sound;
+            alert = app.Alert;
             authorization = new AuthenticationHeaderValue(
                 "Basic",
                 Convert.ToBase64String(Encoding.ASCII.GetBytes($"{options.AppKey}:{options.MasterSecret}"))
@@ -122,14 +120,18 @@ internal sealed class JPushNetwork : IPushNetwork, IDisposable
         public async Task<PushResult> SendAsync(Notification notification, bool validateOnly, CancellationToken cancellationToken)
         {
             var id = notification.Address.Tokens[Channels.Alert];
+            var keys = SealedAlert.KeysOf(notification.Address);
             var body = JPushMessage.Write(
                 notification,
                 id,
                 $"{options.AppKey}-{notification.Id:D}",
                 notification.Address.Environment != Sandbox,
-                SealedAlert.KeysOf(notification.Address),
-                preview,
-                sound,
+                keys,
+                // JPush reads nothing of what is sealed
+                keys is null
+                    ? (AlertPreview)Math.Max((int)alert.Preview, (int)options.Preview)
+                    : alert.Preview,
+                alert.Sound,
                 clock.GetUtcNow()
             );
             if (body is null)

@@ -67,14 +67,12 @@ public sealed class JPushMessageTests
         Assert.Equal(alert == "hello", text.Contains("hello", StringComparison.Ordinal));
     }
 
-    [Theory]
-    [InlineData(nameof(AlertPreview.None))]
-    [InlineData(nameof(AlertPreview.Full))]
-    public void Sealed_JPush_reads_nothing_and_the_phone_all(string most)
+    [Fact]
+    public void Sealed_JPush_reads_nothing_and_the_phone_all()
     {
         using var installation = new PushSubscriber();
 
-        var json = Write(Message(encryption: installation), Enum.Parse<AlertPreview>(most));
+        var json = Write(Message(encryption: installation), AlertPreview.Full);
 
         var text = json.ToJsonString();
         Assert.DoesNotContain("alice@", text, StringComparison.Ordinal);

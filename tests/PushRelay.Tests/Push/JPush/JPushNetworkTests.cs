@@ -53,6 +53,19 @@ public sealed class JPushNetworkTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task By_default_too_a_phone_with_keys_of_its_own_shows_everything()
+    {
+        using var installation = new PushSubscriber();
+        await using var careful = await NetworkBed.OpenAsync(jpush);
+
+        await careful.SendAsync("jpush", Message(Device, installation));
+
+        var secret = (string)Assert.Single(jpush.Received).Extras("android")["sealed"]!;
+        var opened = installation.Open(System.Buffers.Text.Base64Url.DecodeFromChars(secret));
+        Assert.Contains("hello", System.Text.Encoding.UTF8.GetString(opened), StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task An_attempt_whose_answer_is_lost_is_recognised_when_it_is_repeated()
     {
         jpush.AnswerNext(new AnswerRule { Fault = AnswerFault.Abort, Processed = true });
