@@ -79,13 +79,25 @@ public sealed record DeviceRequest
 }
 
 /// <summary>As a browser's <c>PushSubscription</c> gives it.</summary>
-/// <param name="ExpirationTime">Milliseconds since 1970.</param>
-public sealed record SubscriptionRequest(string? Endpoint, double? ExpirationTime, EncryptionRequest? Keys);
+public sealed record SubscriptionRequest
+{
+    public string? Endpoint { get; init; }
+
+    /// <summary>Milliseconds since 1970.</summary>
+    public double? ExpirationTime { get; init; }
+
+    public EncryptionRequest? Keys { get; init; }
+}
 
 /// <summary>The keys of RFC 8291, in base64url.</summary>
-/// <param name="P256dh">The installation's public key.</param>
-/// <param name="Auth">Its secret of 16 bytes.</param>
-public sealed record EncryptionRequest(string? P256dh, string? Auth);
+public sealed record EncryptionRequest
+{
+    /// <summary>The installation's public key.</summary>
+    public string? P256dh { get; init; }
+
+    /// <summary>Its secret of 16 bytes.</summary>
+    public string? Auth { get; init; }
+}
 
 /// <summary>The body of <c>PATCH /v1/devices/{deviceId}</c>: what is left out stays, null resets.</summary>
 public sealed record DevicePatchRequest(string? Preview, IReadOnlyList<string>? Muted, QuietHoursResponse? QuietHours);

@@ -84,7 +84,7 @@ internal sealed class FcmSimulator : NetworkServer
     {
         if (context.Request is { Method: "POST", Path.Value: "/token" })
         {
-            if (NextRule(GoogleTokens.Target) is { } order)
+            if (NextRule(GoogleTokens.Target, onlyNamed: true) is { } order)
             {
                 await AnswerByRuleAsync(context, order);
                 return;

@@ -70,8 +70,9 @@ public sealed class NetworkDeviceApiTests : IAsyncLifetime
         Assert.Equal((HttpStatusCode.Created, HttpStatusCode.OK), (status, again.Status));
         Assert.Equal((string)device["id"]!, (string)again.Device["id"]!);
         Assert.Null(device["token"]);
-        var shown = device["subscription"]!.ToJsonString();
-        Assert.Equal($$"""{"endpoint":"https://localhost:{{webPush.Port}}/…{{subscription.Endpoint.AbsoluteUri[^8..]}}"}""", shown);
+        var shown = device["subscription"]!.AsObject();
+        Assert.Equal($"https://localhost:{webPush.Port}/…{subscription.Endpoint.AbsoluteUri[^8..]}", (string?)shown["endpoint"]);
+        Assert.Single(shown);
         Assert.DoesNotContain(subscription.Subscriber.Auth, device.ToJsonString(), StringComparison.Ordinal);
 
         await relay.CommitMessageAsync("hello");
@@ -148,7 +149,7 @@ public sealed class NetworkDeviceApiTests : IAsyncLifetime
     [InlineData("""{"platform":"fcm","token":"$FCM","voipToken":"abababab"}""", "voipToken")]
     [InlineData("""{"platform":"fcm","token":"$FCM","environment":"production"}""", "environment")]
     [InlineData("""{"platform":"fcm","token":"$FCM","subscription":{"endpoint":"https://push.example/x"}}""", "subscription")]
-    [InlineData("""{"platform":"fcm","token":"$FCM","encryption":{"p256dh":"AAAA"}}""", "encryption.p256dh", "encryption.auth")]
+    [InlineData("""{"platform":"fcm","token":"$FCM","encryption":{"p256dh":"AAAA"}}""", "encryption.auth", "encryption.p256dh")]
     [InlineData("""{"platform":"jpush","token":"not-one"}""", "token")]
     [InlineData("""{"platform":"jpush","token":"1a","environment":"moon"}""", "environment")]
     [InlineData("""{"platform":"webpush"}""", "subscription")]
