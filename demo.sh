@@ -22,7 +22,8 @@ need "$assume_yes" prosody python3 curl
 
 program=artifacts/pushrelay
 # built again only when a file that it is built from is another
-sources=$(find src/PushRelay* ./*.props global.json appsettings.json -not -path '*/bin/*' -not -path '*/obj/*' -type f -printf '%p %s %T@\n' | sort | sha256sum)
+sources=$(find src/PushRelay* ./*.props global.json appsettings.json -not -path '*/bin/*' -not -path '*/obj/*' -type f \
+  -printf '%p %s %T@\n' | sort | sha256sum)
 if [ "$(cat "$program/.built-from" 2>/dev/null)" != "$sources" ]; then
   echo "Building PushRelay (the first time takes a minute or two) ..."
   export DOTNET_NOLOGO=1 DOTNET_CLI_TELEMETRY_OPTOUT=1 DOTNET_CLI_USE_MSBUILD_SERVER=0 MSBUILDDISABLENODEREUSE=1

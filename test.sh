@@ -137,7 +137,8 @@ tests() {
   while read -r line; do
     unhappy+=("$name: $line")
   done < <(grep -o '<test [^>]*result="Fail"' "$report" 2>/dev/null | sed 's/.* name="\([^"]*\)".*/\1/')
-  count "$name" "$(attribute passed "$summary")" "$(($(attribute failed "$summary") + ${errors:-0}))" "$(attribute skipped "$summary")" "$status"
+  count "$name" "$(attribute passed "$summary")" "$(($(attribute failed "$summary") + ${errors:-0}))" \
+    "$(attribute skipped "$summary")" "$status"
 }
 
 # script NAME COMMAND...: one that ends with a line "N passed, N failed".

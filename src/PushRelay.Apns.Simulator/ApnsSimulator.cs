@@ -200,7 +200,7 @@ internal sealed class Parts : IDisposable
     public Parts(ApnsSimulatorOptions options)
     {
         Options = options;
-        Tokens = new TokenCheck(options.Keys);
+        Tokens = new ProviderTokenCheck(options.Keys);
         Script = new Script(options.Seed);
         Log = new ReceivedLog(options.KeepMax);
         Devices = new DeviceRegister(options);
@@ -210,7 +210,7 @@ internal sealed class Parts : IDisposable
 
     public ApnsSimulatorOptions Options { get; }
 
-    public TokenCheck Tokens { get; }
+    public ProviderTokenCheck Tokens { get; }
 
     public Script Script { get; }
 

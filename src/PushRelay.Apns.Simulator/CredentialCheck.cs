@@ -3,7 +3,7 @@ using System.Collections.Concurrent;
 namespace PushRelay.Apns.Simulator;
 
 /// <summary>May this caller push? By certificate or provider token, with what Apple remembers about connection and key.</summary>
-internal sealed class CredentialCheck(ApnsSimulatorOptions options, TokenCheck tokens)
+internal sealed class CredentialCheck(ApnsSimulatorOptions options, ProviderTokenCheck tokens)
 {
     private static readonly TimeSpan UpdatesWindow = TimeSpan.FromMinutes(20);
 

@@ -26,10 +26,10 @@ internal enum StanzaVerdict
     /// <summary>More distinct names than are kept.</summary>
     TooManyNames,
 
-    /// <summary>A request of a sender who is to wait.</summary>
+    /// <summary>A request of a sender over its limit, which is to wait.</summary>
     TooMany,
 
-    /// <summary>A request of a sender who was told so, and asks on.</summary>
+    /// <summary>A request of a sender that was refused as <see cref="TooMany"/> and goes on.</summary>
     Flood,
 
     /// <summary>The handler threw.</summary>
@@ -45,7 +45,7 @@ internal sealed class StanzaGate(XmppComponentOptions options)
     private readonly string domain = Jid.Parse(options.Domain).Domain;
     private readonly HashSet<string> kinds = new(StringComparer.Ordinal);
 
-    public StanzaVerdict Judge(XElement stanza, bool isWhole)
+    public StanzaVerdict Classify(XElement stanza, bool isWhole)
     {
         var isIq = stanza.Name == XmppStanza.Iq;
         if (!isIq && stanza.Name != XmppStanza.Message && stanza.Name != XmppStanza.Presence)

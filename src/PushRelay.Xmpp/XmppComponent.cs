@@ -105,7 +105,7 @@ public sealed partial class XmppComponent : IAsyncDisposable
     /// </summary>
     /// <param name="stanza"><c>message</c>, <c>iq</c> or <c>presence</c> in <see cref="XmppStanza.Component"/>, with a <c>to</c>. Not
     /// changed.</param>
-    /// <param name="cancellationToken">Ends the wait for room in the send buffer.</param>
+    /// <param name="cancellationToken">Ends the wait for space in the send buffer.</param>
     /// <exception cref="XmppNotConnectedException">There is no link, or it broke meanwhile.</exception>
     /// <exception cref="ArgumentException">It is no such stanza, over <see cref="XmppComponentOptions.StanzaBytesMax"/>, or holds what XML
     /// cannot.</exception>
@@ -165,7 +165,7 @@ public sealed partial class XmppComponent : IAsyncDisposable
             }
 
             Volatile.Write(ref connection, null);
-            // Side by side: the handler is told at once, not after the wait for a server that may be dead.
+            // Side by side: the handler is called at once, not after the wait for a server that may be dead.
             var closing = link.CloseAsync(reason);
             await DisconnectedAsync(reason).ConfigureAwait(false);
             await closing.ConfigureAwait(false);
@@ -176,7 +176,7 @@ public sealed partial class XmppComponent : IAsyncDisposable
 
     private async ValueTask HandleAsync(ComponentConnection link, XElement stanza, bool isWhole, CancellationToken stopping)
     {
-        var verdict = gate.Judge(stanza, isWhole);
+        var verdict = gate.Classify(stanza, isWhole);
         if (verdict is StanzaVerdict.HandOver)
         {
             verdict = await HandOverAsync(stanza, stopping).ConfigureAwait(false);
@@ -318,7 +318,7 @@ public sealed partial class XmppComponent : IAsyncDisposable
 
     [LoggerMessage(
         Level = LogLevel.Information,
-        Message = "A stanza is not handled ({Verdict}), and others of its kind will not be told of: {Kind}"
+        Message = "A stanza is not handled ({Verdict}); further ones of its kind are not logged: {Kind}"
     )]
     private partial void LogNotHandled(string kind, StanzaVerdict verdict);
 

@@ -54,13 +54,13 @@ public sealed record XmppComponentOptions
     /// <summary>The wait before the first new attempt is random up to this; it doubles with each failure in a row.</summary>
     public TimeSpan ReconnectDelayMin { get; init; } = TimeSpan.FromSeconds(1);
 
-    /// <summary>No random wait is longer. A link that held this long starts the doubling anew.</summary>
+    /// <summary>No random wait is longer. After a link that held this long the doubling starts again.</summary>
     public TimeSpan ReconnectDelayMax { get; init; } = TimeSpan.FromSeconds(30);
 
     /// <summary>The wait after a refusal that only a change of settings cures: wrong secret, unknown domain.</summary>
     public TimeSpan RefusedDelay { get; init; } = TimeSpan.FromSeconds(60);
 
-    /// <summary>The wait after <c>conflict</c>: another link of this domain holds the place.</summary>
+    /// <summary>The wait after <c>conflict</c>: another link of this domain is open.</summary>
     public TimeSpan ConflictDelay { get; init; } = TimeSpan.FromSeconds(5);
 
     /// <summary>How long a clean close waits for the server to close its side.</summary>

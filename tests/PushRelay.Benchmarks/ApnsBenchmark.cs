@@ -189,7 +189,11 @@ internal static class ApnsBenchmark
                     Expiration = DateTimeOffset.FromUnixTimeSeconds(1_900_000_000),
                     Id = Guid.NewGuid(),
                     Payload = Encoding.UTF8.GetBytes(
-                        $$$"""{"aps":{"alert":{"title":"alice@example.com","body":"{{{new string('x', 90)}}}"},"badge":3,"sound":"default","thread-id":"0123456789abcdefghijkl","mutable-content":1},"account":"bob@example.com","from":"alice@example.com","id":"{{{number:D16}}}","type":"chat"}"""
+                        $$$"""
+                        {"aps":{"alert":{"title":"alice@example.com","body":"{{{new string('x', 90)}}}"},"badge":3,"sound":"default",
+                        "thread-id":"0123456789abcdefghijkl","mutable-content":1},"account":"bob@example.com",
+                        "from":"alice@example.com","id":"{{{number:D16}}}","type":"chat"}
+                        """.ReplaceLineEndings("")
                     ),
                 }),
         ];

@@ -72,8 +72,10 @@ internal sealed class RegistrationClient(Uri address, int connections)
 
     private byte[] Request(int device)
     {
-        var body =
-            $$"""{"account":"{{Rehearsal.Account(device)}}","app":"{{Rehearsal.App}}","platform":"apns","token":"{{Rehearsal.Token(device)}}","resource":"phone","timeZone":"Asia/Shanghai"}""";
+        var body = $$"""
+            {"account":"{{Rehearsal.Account(device)}}","app":"{{Rehearsal.App}}","platform":"apns",
+            "token":"{{Rehearsal.Token(device)}}","resource":"phone","timeZone":"Asia/Shanghai"}
+            """;
         var line = device % 2 == 0 ? "POST /v1/devices" : string.Create(CultureInfo.InvariantCulture, $"PUT /v1/devices/phone-{device}");
         return Encoding.ASCII.GetBytes(
             string.Create(

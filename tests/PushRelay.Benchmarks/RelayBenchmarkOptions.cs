@@ -7,8 +7,9 @@ internal sealed record RelayBenchmarkOptions
 {
     public const string Usage = """
         [--database sqlite|postgresql] [--events 100000] [--rate N|max] [--devices 100000] [--per-stanza 10] [--latency 1ms]
-                     [--warmup 10000] [--steady 1000] [--steady-seconds 20] [--faults JSON] [--outage SECONDS] [--settled-rows N] [--nodes 1]
-                     [--kill-relay N] [--kill-database N] [--kill-node] [--setting Section:Key=VALUE]... [--keep] [--seed N]
+                     [--warmup 10000] [--steady 1000] [--steady-seconds 20] [--faults JSON] [--outage SECONDS]
+                     [--settled-rows N] [--nodes 1] [--kill-relay N] [--kill-database N] [--kill-node]
+                     [--setting Section:Key=VALUE]... [--keep] [--seed N]
         """;
 
     public bool PostgreSql { get; private set; }

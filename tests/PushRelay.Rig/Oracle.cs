@@ -21,7 +21,7 @@ internal sealed record OracleTerms
 }
 
 /// <summary>What the oracle found.</summary>
-internal sealed record Verdict
+internal sealed record OracleVerdict
 {
     public required int Events { get; init; }
 
@@ -58,7 +58,13 @@ internal static class Oracle
     /// <param name="rows">The ledger.</param>
     /// <param name="alerts">What the simulator got, in order.</param>
     /// <param name="terms">What else must hold.</param>
-    public static Verdict Judge(int events, Func<int, RehearsedEvent> plan, List<LedgerRow> rows, AlertRecord[] alerts, OracleTerms terms)
+    public static OracleVerdict Judge(
+        int events,
+        Func<int, RehearsedEvent> plan,
+        List<LedgerRow> rows,
+        AlertRecord[] alerts,
+        OracleTerms terms
+    )
     {
         var broken = new Dictionary<string, List<string>>();
         void Break(string invariant, string what)
@@ -115,7 +121,7 @@ internal static class Oracle
         }
 
         JudgeLogs(terms.LogFiles, Break);
-        return new Verdict
+        return new OracleVerdict
         {
             Events = events,
             Lost = lost,

@@ -74,7 +74,7 @@ internal static class AccessServices
                 // a request that breaks while it is read is the caller's fault; a database that is away comes back
                 StatusCodeSelector = exception =>
                     exception is BadHttpRequestException bad ? bad.StatusCode
-                    : DatabaseErrors.Is(exception) ? StatusCodes.Status503ServiceUnavailable
+                    : DatabaseErrors.IsOutage(exception) ? StatusCodes.Status503ServiceUnavailable
                     : StatusCodes.Status500InternalServerError,
             }
         );

@@ -45,7 +45,7 @@ internal sealed partial class AccessUpkeep(
             await idempotency.PruneAsync(cancellationToken);
             await audit.PruneAsync(retention.Value.Audit, cancellationToken);
         }
-        catch (Exception exception) when (DatabaseErrors.Is(exception))
+        catch (Exception exception) when (DatabaseErrors.IsOutage(exception))
         {
             NotPruned(exception.GetBaseException().Message);
         }
@@ -57,7 +57,7 @@ internal sealed partial class AccessUpkeep(
         {
             await settings.RecordAsync(api.Value.OperatorKeys.Select(key => (key.Name, key.Hash())), cancellationToken);
         }
-        catch (Exception exception) when (DatabaseErrors.Is(exception))
+        catch (Exception exception) when (DatabaseErrors.IsOutage(exception))
         {
             SettingsNotRecorded(exception.GetBaseException().Message);
         }

@@ -89,8 +89,8 @@ internal sealed class RateLimitOptions
     private const int Most = 1_000_000;
 
     [Description(
-        "of an account; ten times as many at once. Its requests over XMPP have a limit of the same size. Here and below: 0 is no limit, and "
-            + "operator keys have none"
+        "of an account; ten times as many at once. Its requests over XMPP have a limit of the same size. Here and below: 0 is no limit, "
+            + "and operator keys have none"
     )]
     [Range(0, Most)]
     public int RequestsPerSecond { get; set; } = 5;

@@ -100,7 +100,7 @@ internal sealed class Idempotency(IDbContextFactory<RelayDb> databases, Database
             await db.SaveChangesAsync(cancellationToken);
             return true;
         }
-        catch (DbUpdateException exception) when (!DatabaseErrors.Is(exception))
+        catch (DbUpdateException exception) when (!DatabaseErrors.IsOutage(exception))
         {
             db.ChangeTracker.Clear();
             return await db.Set<UsedKey>().AnyAsync(k => k.Hash == hash && k.Body == body, cancellationToken);

@@ -14,7 +14,7 @@ internal sealed class ServedAccounts
             .Value.Components.SelectMany(component => component.Servers.Select(server => (server, component.Domain)))
             .ToDictionary(pair => pair.server, pair => pair.Domain, StringComparer.Ordinal);
 
-    /// <summary>Prepares an account of a configured server; false, with a sentence for the caller, where the text is no such account.</summary>
+    /// <summary>Prepares an account of a configured server; false: the text names none, and the problem says why.</summary>
     public bool TryName(string? text, [NotNullWhen(true)] out string? account, [NotNullWhen(false)] out string? problem)
     {
         account = null;

@@ -69,7 +69,7 @@ internal sealed partial class DeniedAudit(AuditTrail audit, TimeProvider clock, 
         {
             await audit.WriteAsync(actor, action, account, target, result, cancellationToken);
         }
-        catch (Exception exception) when (DatabaseErrors.Is(exception))
+        catch (Exception exception) when (DatabaseErrors.IsOutage(exception))
         {
             // refused all the same
             NotRecorded(action, exception.GetBaseException().Message);

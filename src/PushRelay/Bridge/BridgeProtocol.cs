@@ -25,13 +25,20 @@ internal static class BridgeProtocol
 {
     public static readonly XNamespace Namespace = "urn:pushrelay:bridge:1";
 
-    /// <summary>The XML names that are read: a link understands them however many names strangers have invented.</summary>
+    /// <summary>Every XML name of the wire, also those that only newer modules send and nobody reads yet: a link understands a stanza with
+    /// them however many names strangers have invented.</summary>
     public static readonly IReadOnlyCollection<XName> Names =
     [
-        .. "events session message displayed account-removed heartbeat snapshot ack body".Split(' ').Select(name => Namespace + name),
         .. (
-            "epoch seq node snapshot replay jid sid state available priority show ts to from type class id stanza-id call mention nick "
-            + "room unacked account with interval dropped server module"
+            "events session message retraction displayed blocked account-removed account-disabled account-enabled heartbeat end "
+            + "snapshot ack body"
+        )
+            .Split(' ')
+            .Select(name => Namespace + name),
+        .. (
+            "epoch seq node snapshot replay jid sid state available priority show ts to from type class id stanza-id origin-id call "
+            + "media ended mention nick name room inviter kind file hide private replaces stamp of of-stanza by unacked account with "
+            + "interval dropped server module"
         )
             .Split(' ')
             .Select(name => XName.Get(name)),
@@ -70,7 +77,7 @@ internal static class BridgeProtocol
         );
 
     /// <summary>The epoch as its module has it.</summary>
-    /// <param name="epoch">As it is committed: with a number at its end where its numbering began again (<see cref="NextNumbering"/>).</param>
+    /// <param name="epoch">As it is committed, perhaps with a number at its end (<see cref="NextNumbering"/>).</param>
     public static string WireEpoch(string epoch) =>
         epoch.LastIndexOf(NumberingMark) is var at and > 0 && int.TryParse(epoch.AsSpan(at + 1), out _) ? epoch[..at] : epoch;
 

@@ -12,7 +12,6 @@ internal sealed partial class BridgeStream
     /// <summary>An unanswered request is repeated after this: a server without the module never answers.</summary>
     public static readonly TimeSpan SnapshotTimeout = TimeSpan.FromSeconds(15);
 
-    private static readonly TimeSpan HeartbeatDefault = TimeSpan.FromSeconds(30);
     private const int SilentHeartbeatsMax = 3;
 
     /// <summary>A node that is silent for this long, while others of its server are not, has left the cluster.</summary>
@@ -22,6 +21,7 @@ internal sealed partial class BridgeStream
     private readonly PresenceTracker presence;
     private readonly TimeProvider clock;
     private readonly ILogger logger;
+    private readonly EventReader reader;
 
     private StreamState state;
 
@@ -31,12 +31,12 @@ internal sealed partial class BridgeStream
     /// <summary>The module gave out numbers again: the one before the first of them, until the next snapshot.</summary>
     private StreamPoint? beforeRepeated;
 
-    private TimeSpan heartbeat = HeartbeatDefault;
     private long lastHeard;
 
     public BridgeStream(StreamName name, PresenceTracker presence, TimeProvider clock, ILogger logger)
     {
         (this.name, this.presence, this.clock, this.logger) = (name, presence, clock, logger);
+        reader = new EventReader(name, presence, clock, logger);
         lastHeard = clock.GetTimestamp();
         state = new StreamState.Idle(lastHeard);
         presence.MarkUnknown(name);
@@ -84,7 +84,7 @@ internal sealed partial class BridgeStream
         {
             case StreamState.Live:
                 var silence = clock.GetElapsedTime(lastHeard);
-                if (silence <= heartbeat * SilentHeartbeatsMax)
+                if (silence <= reader.Heartbeat * SilentHeartbeatsMax)
                 {
                     return false;
                 }
@@ -186,7 +186,7 @@ internal sealed partial class BridgeStream
             case StreamStep.Next:
                 var seq = events.Seq!.Value;
                 state = events.Replay ? live : live with { Seq = seq };
-                batch = new EventBatch(name, Read(events, live.Numbering, seq), new StreamPoint(live.Numbering, seq));
+                batch = new EventBatch(name, reader.Read(events, live.Numbering, seq), new StreamPoint(live.Numbering, seq));
                 return true;
             default:
                 throw new System.Diagnostics.UnreachableException();
@@ -244,53 +244,6 @@ internal sealed partial class BridgeStream
         }
     }
 
-    private List<RelayEvent> Read(BridgeEvents events, string numbering, long seq)
-    {
-        var read = new List<RelayEvent>(events.Children.Count);
-        var position = 0;
-        var now = clock.GetUtcNow();
-        foreach (var child in events.Children)
-        {
-            if (BridgeProtocol.IsHeld(child))
-            {
-                position++;
-                if (BridgeProtocol.TryReadHeld(child, name.Server, $"{numbering}:{seq}:{position}", out var @event))
-                {
-                    read.Add(
-                        @event is RelayEvent.Message message
-                            ? message with
-                            {
-                                Presence = presence.Get(name.Server, message.Account),
-                            }
-                            : @event
-                    );
-                }
-                else
-                {
-                    PassedOver(child.Name.LocalName, name.Server, seq);
-                }
-            }
-            else if (child.Name == BridgeProtocol.Namespace + "session" && !events.Replay)
-            {
-                if (!BridgeProtocol.TryReadSession(child, name.Server, now, out var session))
-                {
-                    PassedOver(child.Name.LocalName, name.Server, seq);
-                }
-                else if (presence.Apply(name, session.Account, session.Sid, session.Session) is { } change)
-                {
-                    read.Add(new RelayEvent.PresenceChanged(change, now));
-                }
-            }
-            else
-            {
-                // a child that is not known is a newer module's
-                heartbeat = BridgeProtocol.HeartbeatInterval(child) ?? heartbeat;
-            }
-        }
-
-        return read;
-    }
-
     [LoggerMessage(
         Level = LogLevel.Information,
         Message = "Server {Server} ({Software}, mod_push_relay {Module}) reports {Sessions} sessions; events go on after number {Seq}"
@@ -303,7 +256,7 @@ internal sealed partial class BridgeStream
     )]
     private partial void Silent(string server, double seconds);
 
-    [LoggerMessage(Level = LogLevel.Warning, Message = "The module of server {Server} started anew: a new snapshot is asked for")]
+    [LoggerMessage(Level = LogLevel.Warning, Message = "The module of server {Server} was restarted: a new snapshot is asked for")]
     private partial void NewEpoch(string server);
 
     [LoggerMessage(
@@ -332,10 +285,4 @@ internal sealed partial class BridgeStream
             + "push_relay_queue_time)"
     )]
     private partial void Dropped(string server, long count);
-
-    [LoggerMessage(
-        Level = LogLevel.Warning,
-        Message = "An event <{Kind}/> of server {Server} in stanza {Seq} cannot be understood and is passed over"
-    )]
-    private partial void PassedOver(string kind, string server, long seq);
 }

@@ -1,11 +1,9 @@
 using System.Globalization;
 using System.Xml.Linq;
 using PushRelay.Cluster;
-using PushRelay.Faults;
 using PushRelay.Ingest;
 using PushRelay.Links;
 using PushRelay.Presence;
-using PushRelay.Storage;
 using PushRelay.Telemetry;
 using PushRelay.Xmpp;
 
@@ -31,13 +29,9 @@ internal sealed partial class BridgeWorker(
 
     /// <summary>How often silent streams are looked for.</summary>
     private static readonly TimeSpan Tick = TimeSpan.FromSeconds(1);
-    private static readonly TimeSpan DatabaseRetry = TimeSpan.FromSeconds(1);
 
     private readonly BridgeStreams streams = new(presence, clock, logger);
-    private readonly List<EventBatch> batches = [];
-
-    /// <summary>The subject of a database that does not take the events.</summary>
-    private readonly string databaseWork = $"events of {link.Domain}";
+    private readonly EventCommitter committer = new(link, ingest, conditions, clock);
     private long requests;
 
     /// <summary>Until stopped, or until another node has the lease.</summary>
@@ -63,7 +57,7 @@ internal sealed partial class BridgeWorker(
             catch (Exception exception)
             {
                 Failed(exception, link.Domain);
-                batches.Clear();
+                committer.DropBatches();
                 streams.MarkAllLost();
             }
         }
@@ -73,7 +67,7 @@ internal sealed partial class BridgeWorker(
     public void ForgetSessions()
     {
         streams.DropAll();
-        conditions.Clear(ConditionKind.DatabaseDown, databaseWork);
+        committer.ClearConditions();
         foreach (var server in link.Servers)
         {
             conditions.Clear(ConditionKind.ServerUnknown, server);
@@ -102,7 +96,7 @@ internal sealed partial class BridgeWorker(
             await ProcessAsync(item, cancellationToken);
         }
 
-        await CommitAsync(cancellationToken);
+        await committer.CommitAsync(streams, cancellationToken);
         // a stream is not silent while what it said may wait in the inbox
         if (link.IsConnected && inbox.IsEmpty)
         {
@@ -110,7 +104,7 @@ internal sealed partial class BridgeWorker(
             {
                 if (stream.IsGone && streams.HasLivePeer(stream))
                 {
-                    batches.Add(streams.End(stream));
+                    committer.Add(streams.End(stream));
                 }
                 else
                 {
@@ -118,7 +112,7 @@ internal sealed partial class BridgeWorker(
                 }
             }
 
-            await CommitAsync(cancellationToken);
+            await committer.CommitAsync(streams, cancellationToken);
         }
     }
 
@@ -180,12 +174,12 @@ internal sealed partial class BridgeWorker(
         if (!stream.TryProcess(events, out var batch))
         {
             // the request names what is committed
-            await CommitAsync(cancellationToken);
+            await committer.CommitAsync(streams, cancellationToken);
             await RequestSnapshotAsync(stream, cancellationToken);
         }
         else if (batch is not null)
         {
-            batches.Add(batch);
+            committer.Add(batch);
         }
     }
 
@@ -218,7 +212,7 @@ internal sealed partial class BridgeWorker(
             if (asked.Name.Node.Length > 0)
             {
                 // the node that has the link answers for a node that is no longer in the cluster
-                batches.Add(streams.End(asked));
+                committer.Add(streams.End(asked));
                 if (streams.FindOrAdd(name) is { IsIdle: true } other)
                 {
                     await RequestSnapshotAsync(other, cancellationToken);
@@ -235,13 +229,13 @@ internal sealed partial class BridgeWorker(
             // the server is no cluster any more
             foreach (var node in streams.All.Where(s => s.Name.Server == name.Server && s.Name.Node.Length > 0))
             {
-                batches.Add(streams.End(node));
+                committer.Add(streams.End(node));
             }
         }
 
         if (streams.FindOrAdd(name).ApplySnapshot(id, snapshot) is { Events.Count: > 0 } changes)
         {
-            batches.Add(changes);
+            committer.Add(changes);
         }
     }
 
@@ -251,7 +245,7 @@ internal sealed partial class BridgeWorker(
         var stream = streams.FindOrAdd(node);
         if (whole.Request is { } request && stream.IsIdle)
         {
-            stream.MarkAsked(request, await PositionAsync(node, cancellationToken));
+            stream.MarkAsked(request, await committer.PositionAsync(node, cancellationToken));
         }
 
         streams.Drop(whole);
@@ -260,57 +254,8 @@ internal sealed partial class BridgeWorker(
     private async Task RequestSnapshotAsync(BridgeStream stream, CancellationToken cancellationToken)
     {
         var id = RequestIdPrefix + (++requests).ToString(CultureInfo.InvariantCulture);
-        stream.MarkAsked(id, await PositionAsync(stream.Name, cancellationToken));
+        stream.MarkAsked(id, await committer.PositionAsync(stream.Name, cancellationToken));
         await link.SendAsync(BridgeProtocol.SnapshotRequest(id, link.Domain, stream.Name, stream.RequestedFrom), cancellationToken);
-    }
-
-    private Task<StreamPoint?> PositionAsync(StreamName stream, CancellationToken cancellationToken) =>
-        RetryAsync(() => ingest.PositionAsync(stream, cancellationToken), cancellationToken);
-
-    /// <summary>Commits what was read, and acknowledges it once it is durable.</summary>
-    private async Task CommitAsync(CancellationToken cancellationToken)
-    {
-        if (batches.Count == 0)
-        {
-            return;
-        }
-
-        await RetryAsync(
-            async () =>
-            {
-                await ingest.CommitAsync(batches, link.Term, cancellationToken);
-                return true;
-            },
-            cancellationToken
-        );
-        Failpoint.Reach("before_ack");
-        foreach (var group in batches.Where(b => b.Point is not null).GroupBy(b => b.Stream))
-        {
-            var point = group.Last().Point!.Value;
-            streams.Find(group.Key)?.MarkCommitted(point);
-            await link.SendAsync(BridgeProtocol.Ack(link.Domain, group.Key, point), cancellationToken);
-        }
-
-        batches.Clear();
-    }
-
-    /// <summary>Waits for the database as long as the link lives, and says so on the board.</summary>
-    private async Task<T> RetryAsync<T>(Func<Task<T>> action, CancellationToken cancellationToken)
-    {
-        var result = await DatabaseErrors.RetryAsync(_ => action(), WaitForDatabase, clock, cancellationToken);
-        conditions.Clear(ConditionKind.DatabaseDown, databaseWork);
-        return result;
-    }
-
-    private TimeSpan? WaitForDatabase(Exception exception, int tries)
-    {
-        if (exception is OperationCanceledException or LeaseLostException || DatabaseErrors.IsOfTheValues(exception))
-        {
-            return null;
-        }
-
-        conditions.Raise(ConditionKind.DatabaseDown, databaseWork, exception.GetBaseException().Message);
-        return DatabaseRetry;
     }
 
     [LoggerMessage(

@@ -17,7 +17,7 @@ internal static class DoctorCommand
     {
         var command = new Command(
             "doctor",
-            "Checks settings, storage, key, clock, links, servers and push networks, also beside a running relay: exit code 0 if all is well."
+            "Checks everything that an alert needs on its way, also beside a running relay: exit code 0 if all is well."
         )
         {
             Json,

@@ -41,7 +41,8 @@ internal sealed class KeyRotation(Migrator migrator, MasterKeyFile keyFile, ISer
             await output.WriteLineAsync($"Sealed again: {device.Resealed} devices, {text.Resealed} waiting texts.");
         }
 
-        return "A node still writes with an older key. Cure: put the new key first in the file of every node, start them again, and repeat.";
+        return "A node still seals with an older key. Cure: put the new key first in the file of every node, start them again, and "
+            + "repeat.";
     }
 
     private static async Task<(int Resealed, int Unreadable)> AllAsync(

@@ -171,7 +171,8 @@ internal sealed class LeaseTable(IDbContextFactory<RelayDb> databases, DatabaseC
             .Database.SqlQuery<DateTimeOffset>(
                 $"""
                 SELECT clock_timestamp() AS "Value" FROM leases
-                WHERE name = {term.Name} AND term = {term.Term} AND set_config('idle_in_transaction_session_timeout', '10s', true) IS NOT NULL
+                WHERE name = {term.Name} AND term = {term.Term}
+                    AND set_config('idle_in_transaction_session_timeout', '10s', true) IS NOT NULL
                 FOR SHARE
                 """
             )

@@ -6,8 +6,8 @@ using PushRelay.Links;
 namespace PushRelay.Commands;
 
 /// <summary>
-/// Ad-hoc commands (XEP-0050) that any client can run. The sender is known by the <c>from</c> that the XMPP server stamped. Whoever is
-/// refused is recorded in the audit before the answer goes out.
+/// Ad-hoc commands (XEP-0050) that any client can run. The sender is known by the <c>from</c> that the XMPP server stamped. A
+/// refusal is recorded in the audit before the answer goes out.
 /// </summary>
 internal sealed partial class AdHocProtocol(
     CommandSessions sessions,
@@ -140,6 +140,6 @@ internal sealed partial class AdHocProtocol(
     private static (IqAnswer, string?) Refuse(string type, string condition, string? text, string? specific = null) =>
         (new IqAnswer.Error(type, condition, text, specific is null ? null : Namespace + specific), specific ?? condition);
 
-    [LoggerMessage(Level = LogLevel.Error, Message = "The audit lacks a record of a refused command ({Condition})")]
+    [LoggerMessage(Level = LogLevel.Error, Message = "Could not audit a refused command ({Condition})")]
     private partial void NotAudited(Exception exception, string condition);
 }

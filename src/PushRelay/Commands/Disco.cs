@@ -3,7 +3,7 @@ using PushRelay.Links;
 
 namespace PushRelay.Commands;
 
-/// <summary>Service discovery (XEP-0030): what the component is, which features the modules registered, and which commands there are.</summary>
+/// <summary>Service discovery (XEP-0030): what the component is, the features that modules registered, and the commands.</summary>
 internal sealed class Disco(IEnumerable<DiscoFeature> features, IEnumerable<AdHocCommand> commands) : IIqHandler
 {
     private static readonly XNamespace Info = "http://jabber.org/protocol/disco#info";

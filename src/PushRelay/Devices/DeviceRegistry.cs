@@ -118,7 +118,7 @@ internal sealed class DeviceRegistry(
     public async Task<bool> RemoveAsync(Device read, Actor actor, CancellationToken cancellationToken)
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
-        using var held = await gate.TakeAsync(cancellationToken);
+        using var held = await gate.EnterAsync(cancellationToken);
         await using var transaction = await db.Database.BeginTransactionAsync(cancellationToken);
         var which = db.Set<Device>().Where(d => d.Key == read.Key && d.Revision == read.Revision);
         var records = await RemoveAsync(db, which, DeviceRemoval.Unregistered, actor, cancellationToken);
@@ -153,7 +153,7 @@ internal sealed class DeviceRegistry(
     public async Task<bool> InvalidateAsync(Device sent, string reason, DateTimeOffset? since, CancellationToken cancellationToken)
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
-        using var held = await gate.TakeAsync(cancellationToken);
+        using var held = await gate.EnterAsync(cancellationToken);
         await using var transaction = await db.Database.BeginTransactionAsync(cancellationToken);
         AuditRecord? record = null;
         var marked = await db.Set<Device>()

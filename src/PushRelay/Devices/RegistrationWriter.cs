@@ -1,7 +1,6 @@
 using System.Security.Cryptography;
 using System.Threading.Channels;
 using Microsoft.EntityFrameworkCore;
-using Npgsql;
 using PushRelay.Audit;
 using PushRelay.Outbox;
 using PushRelay.Push;
@@ -106,54 +105,36 @@ internal sealed class RegistrationWriter(
     /// <summary>Writes a batch; if it clashes with another node's transaction, each registration by itself.</summary>
     private async Task WriteAsync(IReadOnlyList<Waiting> batch)
     {
-        for (var tries = 1; ; tries++)
+        try
         {
-            try
+            var results = await DatabaseErrors.RetryClashesAsync(_ => TryWriteAsync(batch), batch.Count > 1 ? 1 : TriesMax);
+            foreach (var (waiting, result) in batch.Zip(results))
             {
-                var results = await TryWriteAsync(batch);
-                for (var i = 0; i < batch.Count; i++)
-                {
-                    batch[i].Result.TrySetResult(results[i]);
-                }
-
-                return;
+                waiting.Result.TrySetResult(result);
             }
-            catch (Exception exception) when (IsClash(exception) && batch.Count > 1)
+        }
+        catch (Exception exception) when (batch.Count > 1 && DatabaseErrors.IsClash(exception))
+        {
+            foreach (var waiting in batch)
             {
-                foreach (var waiting in batch)
-                {
-                    await WriteAsync([waiting]);
-                }
-
-                return;
+                await WriteAsync([waiting]);
             }
-            catch (Exception exception) when (IsClash(exception) && tries < TriesMax)
+        }
+        catch (Exception exception)
+        {
+            foreach (var waiting in batch)
             {
-                // look again
-            }
-            catch (Exception exception)
-            {
-                foreach (var waiting in batch)
-                {
-                    waiting.Result.TrySetException(exception);
-                }
-
-                return;
+                waiting.Result.TrySetException(exception);
             }
         }
     }
-
-    private static bool IsClash(Exception exception) =>
-        (exception is DbUpdateException && !DatabaseErrors.Is(exception))
-        || exception.GetBaseException()
-            is PostgresException { SqlState: PostgresErrorCodes.DeadlockDetected or PostgresErrorCodes.SerializationFailure };
 
     private async Task<IReadOnlyList<DeviceResult>> TryWriteAsync(IReadOnlyList<Waiting> batch)
     {
         // not the callers' tokens: one caller that goes away must not stop the others
         var none = CancellationToken.None;
         await using var db = await databases.CreateDbContextAsync(none);
-        using var held = await gate.TakeAsync(none);
+        using var held = await gate.EnterAsync(none);
         await using var transaction = await db.Database.BeginTransactionAsync(none);
         if (!db.IsSqlite)
         {

@@ -87,7 +87,7 @@ internal static class CircuitTable
         {
             await db.SaveChangesAsync(cancellationToken);
         }
-        catch (DbUpdateException exception) when (!DatabaseErrors.Is(exception))
+        catch (DbUpdateException exception) when (!DatabaseErrors.IsOutage(exception))
         {
             // its circuit is as good as this one
         }

@@ -98,7 +98,7 @@ internal sealed partial class Housekeeping(
     internal async Task<int> PruneAsync(CancellationToken cancellationToken)
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
-        using var turn = await turns.TakeAsync(cancellationToken);
+        using var turn = await turns.EnterAsync(cancellationToken);
         await using var transaction = await db.Database.BeginTransactionAsync(cancellationToken);
         var before = await databaseClock.NowAsync(db, cancellationToken) - retention.Value.Deliveries;
         await DeviceRegistry.RecordLastAcceptedAsync(db, OutboxQueue.LastAcceptedOfOldest(db, before, PruneMax), cancellationToken);

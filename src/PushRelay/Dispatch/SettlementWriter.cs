@@ -76,7 +76,7 @@ internal sealed partial class SettlementWriter(
                 return;
             }
             catch (Exception exception)
-                when (DatabaseErrors.Is(exception) && clock.GetElapsedTime(youngest.ClaimedAt) + Retry < options.Value.LeaseDuration)
+                when (DatabaseErrors.IsOutage(exception) && clock.GetElapsedTime(youngest.ClaimedAt) + Retry < options.Value.LeaseDuration)
             {
                 Waits(exception.GetBaseException().Message);
                 await Task.Delay(Retry, clock, CancellationToken.None);
@@ -90,7 +90,7 @@ internal sealed partial class SettlementWriter(
         {
             await TryWriteAsync(settled);
         }
-        catch (Exception exception) when (settled.Count > 1 && !DatabaseErrors.Is(exception))
+        catch (Exception exception) when (settled.Count > 1 && !DatabaseErrors.IsOutage(exception))
         {
             // one of them cannot be written: the others can
             foreach (var one in settled)
@@ -99,7 +99,7 @@ internal sealed partial class SettlementWriter(
                 {
                     await TryWriteAsync([one]);
                 }
-                catch (Exception alone) when (!DatabaseErrors.Is(alone))
+                catch (Exception alone) when (!DatabaseErrors.IsOutage(alone))
                 {
                     NotWritten(alone, 1);
                 }

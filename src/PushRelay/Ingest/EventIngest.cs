@@ -116,7 +116,7 @@ internal sealed partial class EventIngest(
             await using (var db = await databases.CreateDbContextAsync(cancellationToken))
             {
                 // :: Step 1: begin. The gate lets one writer of this process in; a node that has lost the link's lease ends here
-                using var entered = await gate.TakeAsync(cancellationToken);
+                using var entered = await gate.EnterAsync(cancellationToken);
                 await using var transaction = await db.Database.BeginTransactionAsync(cancellationToken);
                 var now = term is { } held
                     ? await leases.FenceAsync(db, held, cancellationToken)
@@ -159,7 +159,7 @@ internal sealed partial class EventIngest(
     }
 
     private static bool IsOfTheEvents(Exception exception) =>
-        exception is not (OperationCanceledException or LeaseLostException) && DatabaseErrors.IsOfTheValues(exception);
+        exception is not (OperationCanceledException or LeaseLostException) && DatabaseErrors.IsRefusal(exception);
 
     [LoggerMessage(Level = LogLevel.Error, Message = "An event ({Kind}) of server {Server} cannot be stored and is skipped")]
     private partial void Skipped(Exception exception, string kind, string server);

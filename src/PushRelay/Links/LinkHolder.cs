@@ -5,7 +5,7 @@ using PushRelay.Telemetry;
 namespace PushRelay.Links;
 
 /// <summary>
-/// Holds the lease <c>link:DOMAIN</c> of one component, and its link while it has the lease; a node that stands by asks for the lease once a
+/// Holds the lease <c>link:DOMAIN</c> of one component, and its link while it has the lease; a standby node asks for the lease once a
 /// second. If the lease cannot be renewed, the link is closed before the lease ends, but only when another node waits for it: a lone node
 /// keeps its link through a database outage.
 /// </summary>
@@ -167,7 +167,7 @@ internal sealed partial class LinkHolder(
             using var limit = new CancellationTokenSource(ReleaseTimeout, clock);
             await leases.ReleaseAsync(term, limit.Token);
         }
-        catch (Exception exception) when (exception is OperationCanceledException || DatabaseErrors.Is(exception))
+        catch (Exception exception) when (exception is OperationCanceledException || DatabaseErrors.IsOutage(exception))
         {
             // it runs out by itself
         }

@@ -32,7 +32,7 @@ internal sealed partial class LinkService(
         )),
     ];
 
-    /// <summary>Degraded while a link is down, or the sessions of a server are unknown: alerts go out all the same, more than needed. A
+    /// <summary>Degraded while a link is down, or the sessions of a server are unknown: then more alerts go out than needed. A
     /// standby node is healthy.</summary>
     public Task<HealthCheckResult> CheckHealthAsync(HealthCheckContext context, CancellationToken cancellationToken = default)
     {

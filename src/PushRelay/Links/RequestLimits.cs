@@ -5,17 +5,17 @@ using PushRelay.Xmpp;
 namespace PushRelay.Links;
 
 /// <summary>
-/// What one sender's requests over a link may cost, whatever they ask: answers by a bucket, then as many refusals, then nothing, so that no
-/// flood makes another. A sender is an account of the link's servers; of strangers, who can invent accounts, it is their server. What the
-/// link's
-/// servers ask themselves has no limit but that of all: it stands for all their accounts.
+/// Limits how often each sender may ask over a link, whatever it asks. Within the rate requests are answered; the next as many are refused
+/// with <c>wait</c>; beyond that they are dropped, so that a flood makes no second flood. A sender is an account of the link's servers; of
+/// other domains, whose addresses can be invented, the whole domain. The link's servers themselves have the limit of all senders only: they
+/// ask for all their accounts.
 /// </summary>
 /// <param name="servers">The virtual hosts behind the link.</param>
 /// <param name="rates">An account's requests over XMPP have the rate of those over REST, and are counted by themselves.</param>
 /// <param name="clock">The time it goes by.</param>
 internal sealed class RequestLimits(IReadOnlyList<string> servers, RateLimitOptions rates, TimeProvider clock)
 {
-    /// <summary>Of all senders together: all clients of a server that ask on their first login after its restart are no flood.</summary>
+    /// <summary>Of all senders together: enough for all clients of a server that ask after its restart.</summary>
     internal const int OfAllPerSecond = 1_000;
     internal const int OfAllAtOnce = 10_000;
 

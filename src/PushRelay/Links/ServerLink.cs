@@ -75,7 +75,7 @@ internal sealed class ServerLink : IXmppComponentHandler, IAsyncDisposable
         }
         catch (XmppNotConnectedException)
         {
-            // a worker begins anew with the next link; who sent a request asks again
+            // a worker starts again with the next link; the sender of a request repeats it
         }
     }
 

@@ -160,6 +160,9 @@ internal sealed partial class StanzaRouter(
     )]
     private partial void NotConfigured(string from, string domain);
 
-    [LoggerMessage(Level = LogLevel.Error, Message = "A request <{Name} xmlns='{Namespace}'/> failed; its sender is told to try again")]
+    [LoggerMessage(
+        Level = LogLevel.Error,
+        Message = "A request <{Name} xmlns='{Namespace}'/> failed and was answered with an error that allows a repetition"
+    )]
     private partial void RequestFailed(Exception exception, string name, string @namespace);
 }

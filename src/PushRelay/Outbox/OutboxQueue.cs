@@ -121,7 +121,7 @@ internal sealed class OutboxQueue(
     )
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
-        using var turn = await turns.TakeAsync(cancellationToken);
+        using var turn = await turns.EnterAsync(cancellationToken);
         await using var transaction = await db.Database.BeginTransactionAsync(cancellationToken);
         var claimedAt = timers.GetTimestamp();
         var now = await clock.NowAsync(db, cancellationToken);
@@ -164,7 +164,7 @@ internal sealed class OutboxQueue(
     public async Task<IReadOnlyList<SettledAlert>> SettleAsync(IReadOnlyList<SettledAlert> settled, CancellationToken cancellationToken)
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
-        using var turn = await turns.TakeAsync(cancellationToken);
+        using var turn = await turns.EnterAsync(cancellationToken);
         await using var transaction = await db.Database.BeginTransactionAsync(cancellationToken);
         var now = await clock.NowAsync(db, cancellationToken);
         var changes = settled.SelectMany(Transitions.Of).ToList();
@@ -348,9 +348,8 @@ internal sealed class OutboxQueue(
                     .Select(d => d.SettledAt)
                     .FirstOrDefault(),
             })
-            .Where(device => device.At != null)
             .ToListAsync(cancellationToken);
-        return last.ToDictionary(device => device.DeviceKey, device => device.At!.Value);
+        return last.Where(device => device.At is not null).ToDictionary(device => device.DeviceKey, device => device.At!.Value);
     }
 
     /// <summary>The same, of just the rows that <see cref="PruneAsync"/> would delete.</summary>

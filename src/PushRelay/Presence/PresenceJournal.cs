@@ -25,7 +25,7 @@ internal sealed record StreamChanges(
 /// <summary>Which sessions of one stream changed, or ended, since they were last taken to be written. Not thread-safe.</summary>
 internal sealed class PresenceJournal
 {
-    /// <summary>With more changes than this, and than twice the sessions, the whole stream is written anew: a database that was away for
+    /// <summary>With more changes than this, and than twice the sessions, the whole stream is written again: a database that was away for
     /// long.</summary>
     private const int ChangesMax = 10_000;
 

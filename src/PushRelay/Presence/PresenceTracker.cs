@@ -14,8 +14,7 @@ internal sealed class PresenceTracker(int sessionsMax = PresenceTracker.Sessions
 
     private readonly Lock sync = new();
     private readonly Dictionary<StreamName, StreamSessions> streams = [];
-    private readonly Dictionary<string, ImmutableArray<Held>> accounts = new(StringComparer.Ordinal);
-    private int count;
+    private readonly SessionTable sessionTable = new(sessionsMax);
 
     /// <param name="server">The virtual host of the account: its domain.</param>
     /// <param name="account">The bare JID.</param>
@@ -23,7 +22,7 @@ internal sealed class PresenceTracker(int sessionsMax = PresenceTracker.Sessions
     {
         lock (sync)
         {
-            return IsKnown_NeedsLock(server) ? AccountPresence.Of(SessionsOf_NeedsLock(account)) : AccountPresence.Unknown;
+            return IsKnown_NeedsLock(server) ? AccountPresence.Of(sessionTable.Of(account)) : AccountPresence.Unknown;
         }
     }
 
@@ -36,14 +35,14 @@ internal sealed class PresenceTracker(int sessionsMax = PresenceTracker.Sessions
         }
     }
 
-    /// <summary>The stream is no more, and not missed: another took its place, or another node has the link.</summary>
+    /// <summary>Drops a stream and its sessions: another stream reports them, or another node has the link.</summary>
     public void Forget(StreamName stream)
     {
         lock (sync)
         {
             if (streams.TryGetValue(stream, out var known))
             {
-                known.AccountBySid.Keys.ToList().ForEach(sid => Remove_NeedsLock(known, sid));
+                known.AccountBySid.Keys.ToList().ForEach(sid => sessionTable.Remove(known, sid));
                 streams.Remove(stream);
             }
         }
@@ -94,11 +93,11 @@ internal sealed class PresenceTracker(int sessionsMax = PresenceTracker.Sessions
                 return null;
             }
 
-            var before = FrontOf_NeedsLock(account);
-            Remove_NeedsLock(known, sid);
+            var before = sessionTable.FrontOf(account);
+            sessionTable.Remove(known, sid);
             if (session is not null)
             {
-                Put_NeedsLock(known, account, session);
+                sessionTable.Put(known, account, session);
             }
 
             return Change_NeedsLock(account, before);
@@ -161,7 +160,7 @@ internal sealed class PresenceTracker(int sessionsMax = PresenceTracker.Sessions
                         known.AccountBySid.Count,
                         whole,
                         known.Journal.HasMore,
-                        [.. taken.Select(sid => Find_NeedsLock(known, sid))]
+                        [.. taken.Select(sid => sessionTable.Find(known, sid))]
                     )
                 );
             }
@@ -180,22 +179,6 @@ internal sealed class PresenceTracker(int sessionsMax = PresenceTracker.Sessions
                 known.Journal.RecordAll(known.AccountBySid.Keys);
             }
         }
-    }
-
-    private (string Sid, string? Account, Session? Session) Find_NeedsLock(StreamSessions known, string sid)
-    {
-        if (known.AccountBySid.TryGetValue(sid, out var account) && accounts.TryGetValue(account, out var sessions))
-        {
-            foreach (var held in sessions)
-            {
-                if (held.Stream == known && held.Session.Sid == sid)
-                {
-                    return (sid, account, held.Session);
-                }
-            }
-        }
-
-        return (sid, null, null);
     }
 
     private bool IsKnown_NeedsLock(string server)
@@ -223,95 +206,30 @@ internal sealed class PresenceTracker(int sessionsMax = PresenceTracker.Sessions
     )
     {
         var touched = known.AccountBySid.Values.Concat(sessions.Select(s => s.Account)).Distinct(StringComparer.Ordinal).ToList();
-        var before = touched.ToDictionary(a => a, FrontOf_NeedsLock, StringComparer.Ordinal);
+        var before = touched.ToDictionary(a => a, sessionTable.FrontOf, StringComparer.Ordinal);
         var there = sessions.Select(s => s.Session.Sid).ToHashSet(StringComparer.Ordinal);
         foreach (var sid in known.AccountBySid.Keys.Where(sid => !there.Contains(sid)).ToList())
         {
-            Remove_NeedsLock(known, sid);
+            sessionTable.Remove(known, sid);
         }
 
         foreach (var (account, session) in sessions)
         {
             // what did not change is not written again
-            if (Find_NeedsLock(known, session.Sid) is var (_, owner, same) && (owner != account || same != session))
+            if (sessionTable.Find(known, session.Sid) is var (_, owner, same) && (owner != account || same != session))
             {
-                Put_NeedsLock(known, account, session);
+                sessionTable.Put(known, account, session);
             }
         }
 
         return [.. touched.Select(a => Change_NeedsLock(a, before[a])).OfType<PresenceChange>()];
     }
 
-    private ImmutableArray<Session> SessionsOf_NeedsLock(string account) =>
-        accounts.TryGetValue(account, out var sessions) ? [.. sessions.Select(s => s.Session)] : [];
-
-    private HashSet<string> FrontOf_NeedsLock(string account) =>
-        accounts.TryGetValue(account, out var sessions)
-            ? sessions.Where(s => s.Session.InFront).Select(s => s.Session.Resource).ToHashSet(StringComparer.Ordinal)
-            : [];
-
     private PresenceChange? Change_NeedsLock(string account, HashSet<string> before)
     {
-        var after = FrontOf_NeedsLock(account);
+        var after = sessionTable.FrontOf(account);
         var came = after.Except(before).ToImmutableArray();
         var left = before.Count > 0 && after.Count == 0;
         return came.IsEmpty && !left ? null : new PresenceChange(account, came, left);
-    }
-
-    private void Put_NeedsLock(StreamSessions known, string account, Session session)
-    {
-        Remove_NeedsLock(known, session.Sid);
-        if (count >= sessionsMax)
-        {
-            known.Overfull = true;
-            return;
-        }
-
-        known.AccountBySid[session.Sid] = account;
-        accounts[account] = accounts.TryGetValue(account, out var others)
-            ? others.Add(new Held(known, session))
-            : [new Held(known, session)];
-        known.Journal.Record(session.Sid, known.AccountBySid.Keys);
-        count++;
-    }
-
-    private void Remove_NeedsLock(StreamSessions known, string sid)
-    {
-        if (!known.AccountBySid.Remove(sid, out var account) || !accounts.TryGetValue(account, out var sessions))
-        {
-            return;
-        }
-
-        count--;
-        known.Journal.Record(sid, known.AccountBySid.Keys);
-        var rest = sessions.RemoveAll(s => s.Stream == known && s.Session.Sid == sid);
-        if (rest.IsEmpty)
-        {
-            accounts.Remove(account);
-        }
-        else
-        {
-            accounts[account] = rest;
-        }
-    }
-
-    private readonly record struct Held(StreamSessions Stream, Session Session);
-
-    private sealed class StreamSessions
-    {
-        public Dictionary<string, string> AccountBySid { get; } = new(StringComparer.Ordinal);
-
-        public PresenceJournal Journal { get; } = new();
-
-        public bool Live { get; set; }
-
-        /// <summary>It has more sessions than are kept.</summary>
-        public bool Overfull { get; set; }
-
-        public bool IsKnown => Live && !Overfull;
-
-        public StreamSource Source { get; set; } = StreamSource.Unknown;
-
-        public DateTimeOffset HeardAt { get; set; }
     }
 }

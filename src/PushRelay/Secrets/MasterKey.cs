@@ -137,8 +137,8 @@ internal sealed class MasterKey
     private static byte[] Place(string table, Guid row, string column) => Encoding.UTF8.GetBytes($"{table}/{row:D}/{column}");
 
     /// <summary>
-    /// The two keys derived from one master key. The library's objects are not thread-safe, and creating one costs twice as much as using it:
-    /// they are pooled, as many as were ever used at once.
+    /// The two keys derived from one master key. The library's objects are not thread-safe, and creating one costs twice as much as using
+    /// it: they are pooled, as many as were ever used at once.
     /// </summary>
     private sealed class Derived(byte[] sealing, byte[] naming)
     {

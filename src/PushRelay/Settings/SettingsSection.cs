@@ -31,7 +31,10 @@ internal sealed class SecretAttribute : Attribute;
 /// <summary>Options that check more than each value's range.</summary>
 internal interface ISettings
 {
-    /// <summary>Reports everything that is wrong, and completes what was left out; values that could not be read have their default.</summary>
+    /// <summary>
+    /// Reports everything that is wrong, and completes what was left out. Values that could not be read were reported; here they have their
+    /// default.
+    /// </summary>
     void Check(SettingsCheck check);
 }
 

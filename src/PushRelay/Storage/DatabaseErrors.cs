@@ -27,7 +27,7 @@ internal static class DatabaseErrors
     private static readonly int[] SqliteRefusals = [18, 19, 20];
 
     /// <summary>The database is away, busy or full: nothing was committed, and waiting is the cure.</summary>
-    public static bool Is(Exception exception) =>
+    public static bool IsOutage(Exception exception) =>
         Causes(exception)
             .Any(cause =>
                 cause switch
@@ -48,19 +48,19 @@ internal static class DatabaseErrors
     /// succeed. Also any other change that EF could not save, because it may have failed for one row of many.
     /// </summary>
     public static bool IsClash(Exception exception) =>
-        (exception is DbUpdateException && !Is(exception))
+        (exception is DbUpdateException && !IsOutage(exception))
         || Causes(exception).Any(cause => cause is PostgresException postgres && PostgreSqlClashes.Contains(postgres.SqlState));
 
     /// <summary>
     /// True: the database refused the data itself (constraint, range, size), or the error is not from the database: the same will never
     /// succeed. False: any other error of the database; it may be temporary.
     /// </summary>
-    public static bool IsOfTheValues(Exception exception) =>
+    public static bool IsRefusal(Exception exception) =>
         Causes(exception).FirstOrDefault(cause => cause is PostgresException or SqliteException) switch
         {
             PostgresException postgres => PostgreSqlRefusalClasses.Contains(postgres.SqlState[..2]),
             SqliteException sqlite => SqliteRefusals.Contains(sqlite.SqliteErrorCode),
-            _ => !Is(exception),
+            _ => !IsOutage(exception),
         };
 
     /// <summary>Does something until it succeeds.</summary>

@@ -170,7 +170,7 @@ internal sealed partial class Migrator(IOptions<StorageOptions> options, IDbCont
             : "check host, port, database, user and password, and that PostgreSQL 15 or later is running there.";
         return new SettingsException(Setting, $"{Setting} ({Describe()}) could not be opened: {reason} Cure: {cure}", exception)
         {
-            MayPass = !isSqlite && DatabaseErrors.Is(exception),
+            MayPass = !isSqlite && DatabaseErrors.IsOutage(exception),
         };
     }
 

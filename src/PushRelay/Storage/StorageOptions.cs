@@ -12,7 +12,7 @@ internal enum StorageProvider
     PostgreSql,
 }
 
-/// <summary>Settings <c>Storage</c>: the one database that all nodes of a relay share, and the key that its secrets are sealed with.</summary>
+/// <summary>Settings <c>Storage</c>: the database that all nodes of a relay share, and the key that its secrets are sealed with.</summary>
 internal sealed class StorageOptions : ISettings
 {
     [Description("the database: SQLite needs nothing installed and serves one node; PostgreSQL 15 or later serves any number")]
@@ -39,7 +39,8 @@ internal sealed class StorageOptions : ISettings
         {
             check.Report(
                 nameof(ConnectionString),
-                "is no PostgreSQL connection string; it must look like \"Host=127.0.0.1;Database=pushrelay;Username=pushrelay;Password=...\"."
+                "is no PostgreSQL connection string; it must look like "
+                    + "\"Host=127.0.0.1;Database=pushrelay;Username=pushrelay;Password=...\"."
             );
         }
     }

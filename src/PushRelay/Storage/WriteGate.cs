@@ -14,7 +14,7 @@ internal sealed class WriteGate(IOptions<StorageOptions> options) : IDisposable
     public bool OneWriter => options.Value.Provider == StorageProvider.Sqlite;
 
     /// <summary>Enters before a transaction begins, for that one transaction; disposing the result leaves.</summary>
-    public async ValueTask<Passage> TakeAsync(CancellationToken cancellationToken)
+    public async ValueTask<Passage> EnterAsync(CancellationToken cancellationToken)
     {
         if (!OneWriter)
         {

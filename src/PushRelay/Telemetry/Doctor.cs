@@ -86,7 +86,7 @@ internal sealed class Doctor(Migrator migrator, MasterKeyFile keyFile, IEnumerab
             open.Count == 0,
             open.Count > 0 ? details
                 : safety.Count > 0 ? $"careful: {details}"
-                : "nothing stands open"
+                : "no insecure setting found"
         );
     }
 }

@@ -222,7 +222,10 @@ public abstract class OwnershipTests(string kind) : IAsyncLifetime
         };
 
     private static string Registration(string account) =>
-        $$"""{"account":"{{account}}","app":"{{RelayProcess.App}}","platform":"apns","token":"{{Convert.ToHexStringLower(System.Security.Cryptography.RandomNumberGenerator.GetBytes(32))}}"}""";
+        $$"""
+            {"account":"{{account}}","app":"{{RelayProcess.App}}","platform":"apns",
+             "token":"{{Convert.ToHexStringLower(System.Security.Cryptography.RandomNumberGenerator.GetBytes(32))}}"}
+            """;
 
     private static StringContent Json(string text) => new(text, Encoding.UTF8, "application/json");
 

@@ -110,7 +110,7 @@ internal sealed class FaultBed : IAsyncDisposable
 
     /// <summary>Every event acknowledged, every row final, and the invariants standing.</summary>
     /// <param name="terms">Null: all accepted, none twice.</param>
-    public async Task<Verdict> JudgeAsync(OracleTerms? terms = null)
+    public async Task<OracleVerdict> JudgeAsync(OracleTerms? terms = null)
     {
         await AcknowledgedAsync();
         await Ledger.DrainedAsync(Patience, Token);

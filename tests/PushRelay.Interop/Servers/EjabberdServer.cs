@@ -178,7 +178,11 @@ internal sealed class EjabberdServer : XmppServer
             auth_password_format: plain
             listen:
               - {port: {{{C2sPort}}}, ip: "127.0.0.1", module: ejabberd_c2s, starttls: false, access: all}
-              - {port: {{{ComponentPort}}}, ip: "127.0.0.1", module: ejabberd_service, access: all, hosts: {"{{{Component}}}": {password: secret} } }
+              - port: {{{ComponentPort}}}
+                ip: "127.0.0.1"
+                module: ejabberd_service
+                access: all
+                hosts: {"{{{Component}}}": {password: secret} }
               - {port: {{{adminPort}}}, ip: "127.0.0.1", module: ejabberd_http, request_handlers: {/api: mod_http_api}}
             api_permissions: {all: {who: all, what: "*"}}
             modules:

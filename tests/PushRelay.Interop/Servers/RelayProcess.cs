@@ -199,9 +199,8 @@ internal sealed class RelayProcess : IAsyncDisposable
         string? cursor = null;
         do
         {
-            var page = await GetAsync(
-                $"/v1/deliveries?limit=200&account={Uri.EscapeDataString(account)}{(cursor is null ? "" : "&cursor=" + Uri.EscapeDataString(cursor))}"
-            );
+            var next = cursor is null ? "" : $"&cursor={Uri.EscapeDataString(cursor)}";
+            var page = await GetAsync($"/v1/deliveries?limit=200&account={Uri.EscapeDataString(account)}{next}");
             ids.AddRange(page["items"]!.AsArray().Select(row => (string)row!["event"]!["id"]!));
             cursor = (string?)page["next"];
         } while (cursor is not null);

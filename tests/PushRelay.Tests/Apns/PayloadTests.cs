@@ -25,7 +25,10 @@ public sealed class PayloadTests
         };
 
         Assert.Equal(
-            """{"aps":{"alert":{"title":"alice@example.com","body":"hello"},"badge":3,"sound":"default","thread-id":"t","mutable-content":1},"account":"bob@example.com","count":2}""",
+            """
+            {"aps":{"alert":{"title":"alice@example.com","body":"hello"},"badge":3,"sound":"default","thread-id":"t",
+            "mutable-content":1},"account":"bob@example.com","count":2}
+            """.ReplaceLineEndings(""),
             Encoding.UTF8.GetString(payload.ToBytes())
         );
     }
@@ -52,7 +55,12 @@ public sealed class PayloadTests
         };
 
         Assert.Equal(
-            """{"aps":{"alert":{"title-loc-key":"T","title-loc-args":["a"],"subtitle":"s","subtitle-loc-key":"S","subtitle-loc-args":["b"],"loc-key":"B","loc-args":["c","d"]},"sound":{"critical":1,"name":"ring.caf","volume":0.5},"category":"call","content-available":1,"interruption-level":"time-sensitive","relevance-score":0.25,"target-content-id":"window"}}""",
+            """
+            {"aps":{"alert":{"title-loc-key":"T","title-loc-args":["a"],"subtitle":"s","subtitle-loc-key":"S",
+            "subtitle-loc-args":["b"],"loc-key":"B","loc-args":["c","d"]},
+            "sound":{"critical":1,"name":"ring.caf","volume":0.5},"category":"call","content-available":1,
+            "interruption-level":"time-sensitive","relevance-score":0.25,"target-content-id":"window"}}
+            """.ReplaceLineEndings(""),
             Encoding.UTF8.GetString(payload.ToBytes())
         );
     }
@@ -64,7 +72,8 @@ public sealed class PayloadTests
     [Fact]
     public void Text_costs_its_utf8_bytes_and_only_what_json_demands_is_escaped()
     {
-        var json = Encoding.UTF8.GetString(new ApnsPayload { Body = "你好 👨‍👩‍👧‍👦 <&'+> \" \\ \n \u0001 \u2028" }.ToBytes());
+        var payload = new ApnsPayload { Body = "你好 👨‍👩‍👧‍👦 <&'+> \" \\ \n \u0001 \u2028" };
+        var json = Encoding.UTF8.GetString(payload.ToBytes());
 
         Assert.Equal("{\"aps\":{\"alert\":{\"body\":\"你好 👨‍👩‍👧‍👦 <&'+> \\\" \\\\ \\n \\u0001 \u2028\"}}}", json);
     }

@@ -56,16 +56,21 @@ public sealed class PublicApiTests
         member switch
         {
             PropertyInfo property => $"{Name(property.PropertyType)} {property.Name} {{ "
-                + $"{(property.GetMethod is { IsPublic: true } ? "get; " : "")}{(property.SetMethod is { IsPublic: true } ? "set; " : "")}}}",
-            MethodBase method =>
-                $"{(method is MethodInfo info ? Name(info.ReturnType) + " " : "")}{method.Name}({string.Join(", ", method.GetParameters().Select(parameter => $"{Name(parameter.ParameterType)} {parameter.Name}{(parameter.HasDefaultValue ? $" = {parameter.DefaultValue ?? "null"}" : "")}"))})",
+                + $"{(property.GetMethod is { IsPublic: true } ? "get; " : "")}"
+                + $"{(property.SetMethod is { IsPublic: true } ? "set; " : "")}}}",
+            MethodBase method => $"{(method is MethodInfo info ? Name(info.ReturnType) + " " : "")}{method.Name}"
+                + $"({string.Join(", ", method.GetParameters().Select(Text))})",
             FieldInfo field => $"{Name(field.FieldType)} {field.Name}",
             _ => $"{member.MemberType} {member.Name}",
         };
 
+    private static string Text(ParameterInfo parameter) =>
+        $"{Name(parameter.ParameterType)} {parameter.Name}" + (parameter.HasDefaultValue ? $" = {parameter.DefaultValue ?? "null"}" : "");
+
     private static string Name(Type type) =>
         type.IsGenericType
-            ? $"{type.Name[..type.Name.IndexOf('`', StringComparison.Ordinal)]}<{string.Join(", ", type.GetGenericArguments().Select(Name))}>"
+            ? type.Name[..type.Name.IndexOf('`', StringComparison.Ordinal)]
+                + $"<{string.Join(", ", type.GetGenericArguments().Select(Name))}>"
             : type.Name;
 
     private static string Repository()

@@ -94,7 +94,7 @@ public sealed class SimulatorTests
     [InlineData("bearer a.b.c", "InvalidProviderToken")]
     public void A_missing_or_malformed_provider_token_is_refused(string? authorization, string reason)
     {
-        using var check = new TokenCheck([]);
+        using var check = new ProviderTokenCheck([]);
 
         Assert.Equal(reason, check.Judge(authorization, DateTimeOffset.UnixEpoch).Reason);
     }
@@ -110,7 +110,7 @@ public sealed class SimulatorTests
         var issued = DateTimeOffset.FromUnixTimeSeconds(1_795_388_000);
         var pem = ApnsSimulator.CreateSigningKeyPem();
         using var key = ApnsSigningKey.FromPem(ApnsBed.TeamId, keyId, pem);
-        using var check = new TokenCheck([new ApnsSimulatorKey(ApnsBed.TeamId, ApnsBed.KeyId, pem)]);
+        using var check = new ProviderTokenCheck([new ApnsSimulatorKey(ApnsBed.TeamId, ApnsBed.KeyId, pem)]);
 
         Assert.Equal(reason, check.Judge("bearer " + key.Sign(issued).Value, issued + TimeSpan.FromMinutes(minutes)).Reason);
     }
@@ -119,7 +119,9 @@ public sealed class SimulatorTests
     public void A_provider_token_signed_by_another_key_of_the_same_name_is_refused()
     {
         using var impostor = ApnsSigningKey.FromPem(ApnsBed.TeamId, ApnsBed.KeyId, ApnsSimulator.CreateSigningKeyPem());
-        using var check = new TokenCheck([new ApnsSimulatorKey(ApnsBed.TeamId, ApnsBed.KeyId, ApnsSimulator.CreateSigningKeyPem())]);
+        using var check = new ProviderTokenCheck([
+            new ApnsSimulatorKey(ApnsBed.TeamId, ApnsBed.KeyId, ApnsSimulator.CreateSigningKeyPem()),
+        ]);
         var now = DateTimeOffset.FromUnixTimeSeconds(1_795_388_000);
 
         Assert.Equal("InvalidProviderToken", check.Judge("bearer " + impostor.Sign(now).Value, now).Reason);
@@ -131,7 +133,7 @@ public sealed class SimulatorTests
         var pem = ApnsSimulator.CreateSigningKeyPem();
         using var first = ApnsSigningKey.FromPem(ApnsBed.TeamId, "FIRSTKEY12", pem);
         using var second = ApnsSigningKey.FromPem(ApnsBed.TeamId, "SECONDKEY1", pem);
-        using var tokens = new TokenCheck([
+        using var tokens = new ProviderTokenCheck([
             new ApnsSimulatorKey(ApnsBed.TeamId, "FIRSTKEY12", pem),
             new ApnsSimulatorKey(ApnsBed.TeamId, "SECONDKEY1", pem),
         ]);
@@ -152,7 +154,7 @@ public sealed class SimulatorTests
     {
         var pem = ApnsSimulator.CreateSigningKeyPem();
         using var key = ApnsSigningKey.FromPem(ApnsBed.TeamId, ApnsBed.KeyId, pem);
-        using var tokens = new TokenCheck([new ApnsSimulatorKey(ApnsBed.TeamId, ApnsBed.KeyId, pem)]);
+        using var tokens = new ProviderTokenCheck([new ApnsSimulatorKey(ApnsBed.TeamId, ApnsBed.KeyId, pem)]);
         var check = new CredentialCheck(new ApnsSimulatorOptions { ProviderTokensMax = 1 }, tokens);
         var now = DateTimeOffset.FromUnixTimeSeconds(1_795_388_000);
         var caller = new ApnsCaller(1, null);

@@ -17,7 +17,10 @@ public sealed class AppCatalogTests : IDisposable
     public void An_app_is_reached_by_the_networks_whose_section_it_has()
     {
         var (catalog, problems) = Read(
-            """{ "Apps": [ { "Id": "both", "One": { "Name": "a" }, "Two": { "Name": "b" } }, { "Id": "two", "One": null, "Two": {"Name": "c"} } ] }"""
+            """
+            { "Apps": [ { "Id": "both", "One": { "Name": "a" }, "Two": { "Name": "b" } },
+                        { "Id": "two", "One": null, "Two": { "Name": "c" } } ] }
+            """
         );
 
         Assert.Empty(problems);

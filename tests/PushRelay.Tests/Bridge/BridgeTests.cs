@@ -125,7 +125,11 @@ public sealed class BridgeTests : IAsyncLifetime
             "e1",
             1,
             "<message to='bob@example.com' from='alice@example.com/a' type='chat' class='call' call='c1' id='m1' stanza-id='7' "
-                + "mention='true' nick='n' room='r@x' ts='1'/>"
+                + "mention='true' nick='n' room='r@x' ts='1'/>",
+            // what newer modules send too
+            "<retraction to='bob@example.com' from='alice@example.com/a' of='m0' of-stanza='true' by='room'/>",
+            "<message class='subscribe' name='n' replaces='r' origin-id='o' stamp='1' kind='file' file='f' hide='true' private='true'/>",
+            "<blocked account='bob@example.com' jid='a@b'/>"
         );
 
         Assert.Equal(1, await peer.ExpectAckAsync("e1"));

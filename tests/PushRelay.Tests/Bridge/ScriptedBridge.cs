@@ -75,12 +75,11 @@ internal sealed class ScriptedBridge : IDisposable
         return (long)ack.Attribute("seq")!;
     }
 
-    public Task SendNodeEventsAsync(string node, string epoch, long? seq, string children) =>
-        SendAsync(
-            $"<events xmlns='urn:pushrelay:bridge:1' node='{node}' epoch='{epoch}' "
-                + $"{(seq is { } number ? $"seq='{number.ToString(CultureInfo.InvariantCulture)}'" : "snapshot='true'")}>{children}</events>",
-            wrap: true
-        );
+    public Task SendNodeEventsAsync(string node, string epoch, long? seq, string children)
+    {
+        var number = seq is { } live ? $"seq='{live.ToString(CultureInfo.InvariantCulture)}'" : "snapshot='true'";
+        return SendAsync($"<events xmlns='urn:pushrelay:bridge:1' node='{node}' epoch='{epoch}' {number}>{children}</events>", wrap: true);
+    }
 
     /// <summary>Everything said before is taken when this is answered.</summary>
     public async Task SyncAsync()

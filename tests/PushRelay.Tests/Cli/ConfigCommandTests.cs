@@ -6,7 +6,7 @@ using PushRelay.Settings;
 
 namespace PushRelay.Tests.Cli;
 
-/// <summary><c>config check</c>, <c>config show</c>, <c>config schema</c>, and the documentation that is made from the same source.</summary>
+/// <summary><c>config check</c>, <c>show</c>, <c>schema</c>, and the documentation that has the same source.</summary>
 public sealed class ConfigCommandTests : IDisposable
 {
     private readonly string folder = Directory.CreateTempSubdirectory("pushrelay-config-").FullName;
@@ -79,8 +79,10 @@ public sealed class ConfigCommandTests : IDisposable
             """
             { "Storage": { "ConnectionString": "Data Source=CANARY.db" },
               "Dispatch": { "MaxAttempts": 17, "Concurrency": 40 },
-              "Api": { "OperatorKeys": [ { "Name": "ops", "KeyFile": "ops.key" } ], "Jwt": { "SigningKey": "CANARY 0123456789 0123456789 0123456789" } },
-              "Serilog": { "MinimumLevel": { "Default": "Debug" }, "WriteTo": [ { "Name": "Console", "Args": { "outputTemplate": "CANARY" } } ] } }
+              "Api": { "OperatorKeys": [ { "Name": "ops", "KeyFile": "ops.key" } ],
+                       "Jwt": { "SigningKey": "CANARY 0123456789 0123456789 0123456789" } },
+              "Serilog": { "MinimumLevel": { "Default": "Debug" },
+                           "WriteTo": [ { "Name": "Console", "Args": { "outputTemplate": "CANARY" } } ] } }
             """
         );
         string[] settings =
@@ -105,7 +107,7 @@ public sealed class ConfigCommandTests : IDisposable
         Assert.Contains("Dispatch:Concurrency = 41  (command line)", lines);
         Assert.Contains("Dispatch:BaseDelay = 00:00:01  (default)", lines);
         Assert.Contains($"Api:OperatorKeys:0:Key = (hidden)  ({folder}/ops.key)", lines);
-        Assert.Contains($"Serilog:MinimumLevel:Default = Debug  ({file}:4)", lines);
+        Assert.Contains($"Serilog:MinimumLevel:Default = Debug  ({file}:5)", lines);
         Assert.Contains("Apps:0:Apns:TeamId = ABCDE12345  (command line)", lines);
         Assert.Contains("Xmpp:Components =  (default)", lines);
         Assert.Equal(
@@ -152,7 +154,8 @@ public sealed class ConfigCommandTests : IDisposable
             """
             { "$schema": "pushrelay.schema.json",
               "Apps": [ { "Id": "com.example.chat", "Alert": { "Preview": "Sender" },
-                          "Apns": { "TeamId": "ABCDE12345", "KeyId": "FGHIJ67890", "KeyFile": "a.p8", "BundleId": "com.example.chat", "Endpoint": null } } ],
+                          "Apns": { "TeamId": "ABCDE12345", "KeyId": "FGHIJ67890", "KeyFile": "a.p8", "BundleId": "com.example.chat",
+                                    "Endpoint": null } } ],
               "Api": { "OperatorKeys": [ { "Name": "ops", "KeyFile": "ops.key" } ] },
               "Serilog": { "Using": [ "Anything" ] } }
             """,

@@ -183,11 +183,11 @@ public sealed class DoctorTests(PostgreSqlServer postgreSql) : IDisposable
     }
 
     [Fact]
-    public async Task What_stands_open_is_said()
+    public async Task Insecure_settings_are_said()
     {
         await MigrateAsync();
         Assert.Equal(
-            "nothing stands open",
+            "no insecure setting found",
             (await ExamineAsync("--Xmpp:Components:0:Secret=0123456789abcdef")).Single(c => c.Name == "safety").Detail
         );
 
@@ -223,7 +223,7 @@ public sealed class DoctorTests(PostgreSqlServer postgreSql) : IDisposable
             said,
             check.Detail.StartsWith($"careful: Urls has {url}, plain HTTP beyond this machine. Cure: ", StringComparison.Ordinal)
         );
-        Assert.Equal(!said, check.Detail == "nothing stands open");
+        Assert.Equal(!said, check.Detail == "no insecure setting found");
     }
 
     [Fact]

@@ -129,7 +129,7 @@ public sealed class PostgreSqlLeaseTests(PostgreSqlServer server) : LeaseContrac
 
         Assert.Equal(first.Term + 1, (await TryTakeAsync(second))!.Value.Term);
         var refused = await Assert.ThrowsAnyAsync<NpgsqlException>(() => transaction.CommitAsync(Token));
-        Assert.True(DatabaseErrors.Is(refused));
+        Assert.True(DatabaseErrors.IsOutage(refused));
     }
 
     private protected override async Task<TestRelay> OpenAsync() =>

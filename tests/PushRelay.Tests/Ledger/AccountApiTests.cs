@@ -53,7 +53,10 @@ public sealed class AccountApiTests : IAsyncLifetime
             ((string?)account["account"], (string?)account["state"], (int)account["unread"]!)
         );
         Assert.Equal(
-            """[{"resource":"phone","state":"inactive","available":true,"priority":5,"show":"away","since":"2026-11-22T22:54:37.957Z"},{"resource":"desk","state":"hibernating","available":false,"priority":0,"show":null,"since":"2026-11-22T22:54:38.957Z"}]""",
+            """
+            [{"resource":"phone","state":"inactive","available":true,"priority":5,"show":"away","since":"2026-11-22T22:54:37.957Z"},
+            {"resource":"desk","state":"hibernating","available":false,"priority":0,"show":null,"since":"2026-11-22T22:54:38.957Z"}]
+            """.ReplaceLineEndings(""),
             account["sessions"]!.ToJsonString()
         );
         var shown = await client.GetStringAsync($"/v1/devices/{device.Id}", Token);

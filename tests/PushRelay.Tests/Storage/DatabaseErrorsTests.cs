@@ -32,9 +32,9 @@ public sealed class DatabaseErrorsTests
         foreach (var exception in (Exception[])[inner, new InvalidOperationException("outer", inner)])
         {
             // a deadlock is temporary for Npgsql as well: waiting would do, too
-            Assert.Equal(follows == Follows.Wait || state is "40P01" or "40001", DatabaseErrors.Is(exception));
+            Assert.Equal(follows == Follows.Wait || state is "40P01" or "40001", DatabaseErrors.IsOutage(exception));
             Assert.Equal(follows == Follows.AgainAtOnce, DatabaseErrors.IsClash(exception));
-            Assert.Equal(follows == Follows.GiveUp || state == "23505", DatabaseErrors.IsOfTheValues(exception));
+            Assert.Equal(follows == Follows.GiveUp || state == "23505", DatabaseErrors.IsRefusal(exception));
         }
     }
 
@@ -47,7 +47,7 @@ public sealed class DatabaseErrorsTests
     {
         var exception = new DbUpdateException("outer", new SqliteException("message", code));
 
-        Assert.Equal((outage, refusal), (DatabaseErrors.Is(exception), DatabaseErrors.IsOfTheValues(exception)));
+        Assert.Equal((outage, refusal), (DatabaseErrors.IsOutage(exception), DatabaseErrors.IsRefusal(exception)));
         Assert.Equal(!outage, DatabaseErrors.IsClash(exception));
     }
 

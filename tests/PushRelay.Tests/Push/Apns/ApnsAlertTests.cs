@@ -32,8 +32,10 @@ public sealed class ApnsAlertTests
     public void A_message_shows_sender_and_text_and_carries_what_the_app_needs() =>
         Assert.Equal(
             """
-            {"aps":{"alert":{"title":"alice@example.com","body":"hello"},"badge":3,"sound":"default","thread-id":"abcdefghijklmnopqrstuv","mutable-content":1},"account":"bob@example.com","from":"alice@example.com","id":"1795","type":"chat","receipt":"receipt"}
-            """,
+            {"aps":{"alert":{"title":"alice@example.com","body":"hello"},"badge":3,"sound":"default",
+            "thread-id":"abcdefghijklmnopqrstuv","mutable-content":1},
+            "account":"bob@example.com","from":"alice@example.com","id":"1795","type":"chat","receipt":"receipt"}
+            """.ReplaceLineEndings(""),
             Json(Hello, AlertPreview.Full).ToJsonString()
         );
 

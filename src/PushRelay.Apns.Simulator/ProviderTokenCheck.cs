@@ -6,7 +6,7 @@ using System.Text.Json;
 namespace PushRelay.Apns.Simulator;
 
 /// <summary>Judges provider tokens as Apple does. It shares no code with the client: what one gets wrong the other must notice.</summary>
-internal sealed class TokenCheck : IDisposable
+internal sealed class ProviderTokenCheck : IDisposable
 {
     private static readonly TimeSpan AgeMax = TimeSpan.FromHours(1);
     private static readonly TimeSpan FutureMax = TimeSpan.FromMinutes(1);
@@ -16,7 +16,7 @@ internal sealed class TokenCheck : IDisposable
     private readonly Dictionary<string, Known> known = [];
 
     /// <exception cref="FormatException">A key cannot be read.</exception>
-    public TokenCheck(IEnumerable<ApnsSimulatorKey> keys)
+    public ProviderTokenCheck(IEnumerable<ApnsSimulatorKey> keys)
     {
         foreach (var key in keys)
         {
