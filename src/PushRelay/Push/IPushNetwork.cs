@@ -129,6 +129,9 @@ internal interface IPushNetwork
     /// <summary>The apps that the settings give it.</summary>
     IReadOnlyCollection<string> Apps { get; }
 
+    /// <summary>Requests that one lane may have in flight; null: as many as its app may.</summary>
+    int? InFlightPerLaneMax => null;
+
     /// <summary>
     /// Says whether these can be tokens of this network, without asking it. Of an app that is not configured it checks the form alone.
     /// </summary>

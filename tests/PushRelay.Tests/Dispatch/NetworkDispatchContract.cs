@@ -334,3 +334,75 @@ public sealed class PostgreSqlFcmDispatchTests(PostgreSqlServer server) : FcmDis
 {
     protected override async Task<string?> NewDatabaseAsync() => await server.NewDatabaseAsync(TestContext.Current.CancellationToken);
 }
+
+/// <summary>Push services that share an app and nothing else.</summary>
+public sealed class PushServiceLaneTests : IAsyncLifetime
+{
+    private const string Carol = "carol@example.com";
+
+    private readonly string folder = Directory.CreateTempSubdirectory("pushrelay-lanes-").FullName;
+    private readonly WebPushSimulator stalled = new(PushService.Ntfy);
+    private readonly WebPushSimulator well = new(PushService.Ntfy);
+    private TestRelay relay = null!;
+
+    private static CancellationToken Token => TestContext.Current.CancellationToken;
+
+    public async ValueTask InitializeAsync()
+    {
+        await stalled.StartAsync(Token);
+        await well.StartAsync(Token);
+        var settings = NetworkBed.Settings(folder, well);
+        // one file with both authorities
+        await File.AppendAllTextAsync(Path.Combine(folder, $"ca-{well.Port}.pem"), stalled.CaPem, Token);
+        relay = await TestRelay.OpenAsync(null, settings);
+        relay.Clock.SetUtcNow(TimeProvider.System.GetUtcNow());
+        await relay.ServeAsync();
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        await relay.DisposeAsync();
+        await stalled.DisposeAsync();
+        await well.DisposeAsync();
+        Directory.Delete(folder, recursive: true);
+    }
+
+    [Fact]
+    public async Task One_that_swallows_requests_holds_up_no_other()
+    {
+        await RegisterAsync(stalled, TestRelay.Bob);
+        await RegisterAsync(well, Carol);
+        stalled.AnswerNext(new AnswerRule { Fault = AnswerFault.Stall, Times = int.MaxValue });
+        for (var i = 0; i < 600; i++)
+        {
+            await relay.CommitMessageAsync("stuck", m => m with { From = $"s{i}@example.com" });
+        }
+
+        await TestRelay.UntilAsync(() => Task.FromResult(stalled.InFlight >= 50), () => $"{stalled.InFlight} in flight");
+        for (var i = 0; i < 100; i++)
+        {
+            await relay.CommitMessageAsync($"{i}", m => m with { Account = Carol, From = $"s{i}@example.com" });
+        }
+
+        // no time passes: what waited for the stalled one would wait for ever
+        await TestRelay.UntilAsync(() => Task.FromResult(well.Received.Count == 100), () => $"{well.Received.Count} received");
+        Assert.Equal(50, stalled.InFlightMax);
+    }
+
+    private async Task RegisterAsync(WebPushSimulator server, string account)
+    {
+        var subscription = server.Subscribe();
+        var request = TestRelay.NewRegistration(account) with
+        {
+            Platform = "webpush",
+            Environment = null,
+            Tokens = new Dictionary<string, string>
+            {
+                [SubscriptionFields.Endpoint] = subscription.Endpoint.AbsoluteUri,
+                [SubscriptionFields.PublicKey] = subscription.Subscriber.P256dh,
+                [SubscriptionFields.Auth] = subscription.Subscriber.Auth,
+            },
+        };
+        Assert.IsType<DeviceResult.Done>(await relay.RegisterAsync(request, Token));
+    }
+}

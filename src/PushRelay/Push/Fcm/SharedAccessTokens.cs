@@ -126,7 +126,7 @@ internal sealed partial class SharedAccessTokens(
             {
                 await db.SaveChangesAsync();
             }
-            catch (DbUpdateException exception) when (!DatabaseErrors.Is(exception))
+            catch (DbUpdateException exception) when (DatabaseErrors.IsClash(exception))
             {
                 // another node kept its own: as good as this one
             }

@@ -43,6 +43,9 @@ internal sealed class WebPushNetwork : IPushNetwork, IDisposable
 
     public IReadOnlyCollection<string> Apps => senders.Keys;
 
+    /// <summary>A push service that swallows requests holds so many of the app's, until its circuit opens.</summary>
+    public int? InFlightPerLaneMax => 50;
+
     /// <summary>What a browser needs to subscribe; null: the app is not configured for Web Push.</summary>
     public string? PublicKeyOf(string app) => senders.GetValueOrDefault(app)?.Key.PublicKey;
 
