@@ -1,22 +1,25 @@
 #!/usr/bin/env bash
-# test.sh [--yes] [--faults | --all]: installs what is missing (it asks first at a terminal, unless --yes), builds, and runs every
-# check and test, also against real Prosody, ejabberd and PostgreSQL. --faults runs the slow fault tests instead (docs/faults.md);
-# --all runs both. The last lines are the seconds of each suite and the count. Exit code 0: all passed; 1: not; 2: something is
-# missing and cannot be installed here.
+# test.sh [--yes] [--faults | --servers | --all]: installs what is missing (it asks first at a terminal, unless --yes), builds,
+# and runs every fast check and test, also against real Prosody, ejabberd and PostgreSQL. Instead of these, --faults runs the slow
+# fault tests (docs/faults.md), and --servers every case of the modules in the servers of Debian's next release and of its unstable
+# suite (eng/servers.sh); --all runs everything. The last lines are the seconds of each suite and the count.
+# Exit code 0: all passed; 1: not; 2: something is missing and cannot be installed here.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")" || exit 2
 . eng/install.sh
 
-assume_yes=no fast=yes faults=no
+assume_yes=no fast=yes faults=no servers=no
 for argument in "$@"; do
   case $argument in
     --yes) assume_yes=yes ;;
     --faults) faults=yes fast=no ;;
-    --all) faults=yes fast=yes ;;
+    --servers) servers=yes fast=no ;;
+    --all) faults=yes servers=yes fast=yes ;;
     *)
-      echo "usage: ./test.sh [--yes] [--faults | --all]"
+      echo "usage: ./test.sh [--yes] [--faults | --servers | --all]"
       echo "  --yes     installs what is missing without asking"
       echo "  --faults  runs the slow fault tests, and nothing else"
+      echo "  --servers runs every case of the server modules in newer servers (eng/servers.sh), and nothing else"
       echo "  --all     runs every test there is"
       [ "$argument" = --help ] && exit 0 || exit 2
       ;;
@@ -45,7 +48,7 @@ finish() {
   heading ""
   printf '\nSeconds by suite:\n'
   printf '  %s\n' "${suites[@]}"
-  if [ "$fast" = yes ] && [ "$faults" = no ] && [ "$SECONDS" -gt "$seconds_max" ]; then
+  if [ "$fast$faults$servers" = yesnono ] && [ "$SECONDS" -gt "$seconds_max" ]; then
     fail "the run took $SECONDS s; at most $seconds_max s are allowed: move slow tests behind a flag"
   fi
   if [ ${#unhappy[@]} -gt 0 ]; then
@@ -175,9 +178,24 @@ fast_suites() {
   tests PushRelay.Interop -trait- pace=slow
   script "The module in Prosody" /usr/bin/python3 src/modules/prosody/test/run.py --server prosody
   script "The module in ejabberd" /usr/bin/python3 src/modules/prosody/test/run.py --server ejabberd
+  script "The module in Prosody of Debian's next release" eng/servers.sh driver trixie --server prosody \
+    vector bind_2 an_account a_stranger
+  script "The module in ejabberd of Debian's next release" eng/servers.sh driver trixie --server ejabberd \
+    vector a_bound_session snapshot an_account a_stranger
 }
 
-if build_succeeds; then
-  [ "$fast" = no ] || fast_suites
-  [ "$faults" = no ] || tests PushRelay.Interop -trait pace=slow
+newer_servers() {
+  local suite server
+  for suite in trixie sid; do
+    for server in prosody ejabberd; do
+      script "The module in $server of $suite" eng/servers.sh driver "$suite" --server "$server"
+    done
+  done
+}
+
+if [ "$fast" = yes ] || [ "$faults" = yes ]; then
+  build_succeeds || exit 1
 fi
+[ "$fast" = no ] || fast_suites
+[ "$faults" = no ] || tests PushRelay.Interop -trait pace=slow
+[ "$servers" = no ] || newer_servers

@@ -9,7 +9,7 @@ luacheck --no-color src/modules/prosody
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 shopt -s nullglob
-found=(/usr/lib/*/ejabberd-[0-9]*-* /usr/lib/ejabberd)
+found=(/usr/lib/*/ejabberd-[0-9]* /usr/lib/ejabberd)
 ejabberd=${found[0]:?ejabberd is not where Debian puts it}
 libraries=$(erl -noshell -eval 'io:put_chars(code:lib_dir()), halt().')
 includes=(-I "$ejabberd/include")

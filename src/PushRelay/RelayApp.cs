@@ -30,15 +30,17 @@ internal static class RelayApp
     /// <param name="arguments">Settings as <c>--Section:Key=value</c>.</param>
     /// <param name="clock">The time for everything in the process.</param>
     /// <param name="cancellationToken">Stops the start.</param>
+    /// <param name="more">Modules beside the relay's own, such as a push network of a test.</param>
     /// <exception cref="SettingsException">Settings are wrong or missing: all of them.</exception>
     public static async Task<WebApplication> OpenAsync(
         string? settingsFile,
         string[] arguments,
         TimeProvider clock,
-        CancellationToken cancellationToken
+        CancellationToken cancellationToken,
+        Action<IServiceCollection>? more = null
     )
     {
-        var app = Build(settingsFile, arguments, clock);
+        var app = Build(settingsFile, arguments, clock, more);
         try
         {
             await app.Services.GetRequiredService<Migrator>().OpenAsync(cancellationToken);
@@ -54,7 +56,12 @@ internal static class RelayApp
     }
 
     /// <summary>The services alone, for a command that works beside a running relay.</summary>
-    public static WebApplication Build(string? settingsFile, string[] arguments, TimeProvider clock)
+    public static WebApplication Build(
+        string? settingsFile,
+        string[] arguments,
+        TimeProvider clock,
+        Action<IServiceCollection>? more = null
+    )
     {
         if ("e\u0301".Normalize(NormalizationForm.FormC) != "\u00e9")
         {
@@ -68,6 +75,7 @@ internal static class RelayApp
         var builder = WebApplication.CreateBuilder(new WebApplicationOptions { ContentRootPath = AppContext.BaseDirectory });
         var source = SettingsSource.Read(builder.Configuration, FileOf(settingsFile), arguments);
         AddModules(builder.Services, builder.Configuration);
+        more?.Invoke(builder.Services);
         builder.Services.AddSingleton(source.File).AddSingleton(source).AddSingleton(clock);
         var root = SettingsOf(builder.Services);
         builder.Services.AddSingleton(root);

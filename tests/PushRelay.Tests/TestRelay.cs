@@ -51,7 +51,12 @@ internal sealed class TestRelay : IAsyncDisposable
 
     /// <param name="postgreSql">A connection string; null: SQLite.</param>
     /// <param name="settings">More settings, <c>--A:B=c</c>; a later one wins.</param>
-    public static async Task<TestRelay> OpenAsync(string? postgreSql = null, params string[] settings)
+    public static Task<TestRelay> OpenAsync(string? postgreSql = null, params string[] settings) => OpenAsync(postgreSql, null, settings);
+
+    /// <param name="postgreSql">A connection string; null: SQLite.</param>
+    /// <param name="more">Modules beside the relay's own.</param>
+    /// <param name="settings">More settings, <c>--A:B=c</c>; a later one wins.</param>
+    public static async Task<TestRelay> OpenAsync(string? postgreSql, Action<IServiceCollection>? more, string[] settings)
     {
         var folder = Directory.CreateTempSubdirectory("pushrelay-test-").FullName;
         // PostgreSQL goes by its own clock, which is the real one
@@ -63,7 +68,7 @@ internal sealed class TestRelay : IAsyncDisposable
         string[] all = [.. Settings(folder, postgreSql), .. settings];
         try
         {
-            return new TestRelay(folder, await RelayApp.OpenAsync(null, all, clock, TestContext.Current.CancellationToken), clock);
+            return new TestRelay(folder, await RelayApp.OpenAsync(null, all, clock, TestContext.Current.CancellationToken, more), clock);
         }
         catch
         {

@@ -7,8 +7,8 @@ using PushRelay.Push;
 namespace PushRelay.Dispatch;
 
 /// <summary>
-/// Makes one attempt of a claimed alert: asks the push network, tells the circuit, decides what becomes of the alert. An attempt that may not
-/// end within its lease is not started.
+/// Makes one attempt of a claimed alert: asks the push network, tells the circuit, decides what becomes of the alert. An attempt that may
+/// not end within its lease is not started.
 /// </summary>
 internal sealed partial class AlertSender(
     DeviceRegistry registry,

@@ -49,7 +49,8 @@ internal sealed class LaneCircuits : IHealthCheck
             .CreateObservableGauge(
                 "pushrelay_provider_circuit_open",
                 OpenByNetwork,
-                description: "lanes of this app and push network whose deliveries wait, because the credentials are refused or the network is away"
+                description: "lanes of this app and push network whose deliveries wait, "
+                    + "because the credentials are refused or the network is away"
             );
     }
 

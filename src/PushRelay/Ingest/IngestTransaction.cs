@@ -11,7 +11,8 @@ namespace PushRelay.Ingest;
 
 /// <summary>
 /// What one database transaction makes of its events: a row for each device, or what an event cancels and clears. Used as
-/// <see cref="EventIngest"/> shows: <see cref="LoadAsync"/>, <see cref="ApplyAsync"/> for each event in its order, <see cref="WriteAsync"/>.
+/// <see cref="EventIngest"/> shows: <see cref="LoadAsync"/>, <see cref="ApplyAsync"/> for each event in its order,
+/// <see cref="WriteAsync"/>.
 /// </summary>
 internal sealed class IngestTransaction(
     RelayDb db,

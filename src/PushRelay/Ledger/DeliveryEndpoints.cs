@@ -14,10 +14,13 @@ namespace PushRelay.Ledger;
 internal static partial class DeliveryEndpoints
 {
     private const string Example = """
-        {"id":"01a20655-59a4-7000-827e-9b3efa90293d","account":"bob@example.com","device":"3F2A-91","app":"com.example.chat","platform":"apns",
-         "event":{"source":"bridge","class":"text","from":"alice@example.com","id":"16d29059d1ce","stanzaId":"DfZjcbF3","at":"2026-11-23T02:56:26.380Z"},
+        {"id":"01a20655-59a4-7000-827e-9b3efa90293d","account":"bob@example.com","device":"3F2A-91",
+         "app":"com.example.chat","platform":"apns",
+         "event":{"source":"bridge","class":"text","from":"alice@example.com","id":"16d29059d1ce","stanzaId":"DfZjcbF3",
+          "at":"2026-11-23T02:56:26.380Z"},
          "state":"accepted","reason":"offline","count":1,"coalescedInto":null,"attempts":1,"createdAt":"2026-11-23T02:56:26.452Z",
-         "dueAt":"2026-11-23T02:56:26.452Z","expiresAt":"2026-11-24T02:56:26.380Z","settledAt":"2026-11-23T02:56:26.533Z","receivedAt":null,"openedAt":null}
+         "dueAt":"2026-11-23T02:56:26.452Z","expiresAt":"2026-11-24T02:56:26.380Z","settledAt":"2026-11-23T02:56:26.533Z",
+         "receivedAt":null,"openedAt":null}
         """;
 
     private const string ExampleAttempt = """

@@ -65,7 +65,8 @@ internal sealed class DeliveryQueries(IDbContextFactory<RelayDb> databases)
         return new DeliveryDetail(row, Log(row, attempts));
     }
 
-    /// <summary>The attempts that have rows of their own, and a first one that was accepted, of which the delivery's row says all.</summary>
+    /// <summary>The attempts that have rows of their own, and a first one that was accepted, of which the delivery's row says
+    /// all.</summary>
     private static List<DeliveryAttempt> Log(Delivery row, List<Attempt> attempts)
     {
         var log = attempts

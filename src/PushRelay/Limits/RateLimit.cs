@@ -4,8 +4,10 @@ using System.Net.Sockets;
 namespace PushRelay.Limits;
 
 /// <summary>
-/// At most so many of something in a time span for each key, and no more than a burst at once (<see cref="CellRate"/>: one instant for each key is
-/// all that is kept). Bounded: once <see cref="KeysMax"/> keys are busy, new ones share one. Made here because the framework's limiter uses the
+/// At most so many of something in a time span for each key, and no more than a burst at once (<see cref="CellRate"/>: one instant for
+/// each key is
+/// all that is kept). Bounded: once <see cref="KeysMax"/> keys are busy, new ones share one. Made here because the framework's limiter
+/// uses the
 /// machine's clock only.
 /// </summary>
 /// <param name="count">How many in each <paramref name="per"/>; 0: without limit.</param>

@@ -3,8 +3,8 @@ using PushRelay.Push;
 namespace PushRelay.Outbox;
 
 /// <summary>
-/// What one request to the push network speaks for: every row that a claim took of an ordering key, oldest first. The oldest is the head: the
-/// push network knows every attempt by its id. Text, badge and expiration are the newest row's. It owns its permit.
+/// What one request to the push network speaks for: every row that a claim took of an ordering key, oldest first. The oldest is the head:
+/// the push network knows every attempt by its id. Text, badge and expiration are the newest row's. It owns its permit.
 /// </summary>
 /// <param name="Rows">At least one, all under one lease.</param>
 /// <param name="Permit">Given back when the alert is disposed of.</param>
@@ -26,8 +26,8 @@ internal sealed record ClaimedAlert(IReadOnlyList<Delivery> Rows, Permit Permit,
 internal sealed record SettledAlert(ClaimedAlert Alert, Settlement Settlement, Attempt? Attempt);
 
 /// <summary>
-/// What an insert did. Whoever has it publishes it once the rows are committed (<see cref="ReadyQueue.PublishAsync"/>), and disposes of it in
-/// any case: what was not published gives its permits back. If it was committed all the same, the leases bring the rows back.
+/// What an insert did. Whoever has it publishes it once the rows are committed (<see cref="ReadyQueue.PublishAsync"/>), and disposes of
+/// it in any case: what was not published gives its permits back. If it was committed all the same, the leases bring the rows back.
 /// </summary>
 /// <param name="claimed">Taken by the insert itself.</param>
 /// <param name="due">Due now and left to the claims: their ordering key was busy, or there was no permit.</param>

@@ -129,7 +129,8 @@ internal sealed class Delivery
     public string? CallId { get; init; }
 
     /// <summary>
-    /// With <see cref="DeviceKey"/> what is sent in order: one alert of a key is in flight at a time. The conversation, for a call the call.
+    /// With <see cref="DeviceKey"/> what is sent in order: one alert of a key is in flight at a time. The conversation, for a call the
+    /// call.
     /// </summary>
     public required Guid OrderingKey { get; init; }
 
@@ -212,11 +213,13 @@ internal sealed class Delivery
                     );
                     table.HasCheckConstraint(
                         "deliveries_coalesced_into_its_head",
-                        $"(state <> {States.Coalesced} OR coalesced_into IS NOT NULL) AND (state IN ({States.Sending}, {States.Coalesced}) OR coalesced_into IS NULL)"
+                        $"(state <> {States.Coalesced} OR coalesced_into IS NOT NULL) AND "
+                            + $"(state IN ({States.Sending}, {States.Coalesced}) OR coalesced_into IS NULL)"
                     );
                     table.HasCheckConstraint(
                         "deliveries_sent_to_a_device",
-                        $"state NOT IN ({States.Pending}, {States.Sending}, {States.Accepted}, {States.Received}, {States.Opened}) OR (device IS NOT NULL AND app IS NOT NULL AND platform IS NOT NULL AND lane IS NOT NULL)"
+                        $"state NOT IN ({States.Pending}, {States.Sending}, {States.Accepted}, {States.Received}, {States.Opened}) "
+                            + "OR (device IS NOT NULL AND app IS NOT NULL AND platform IS NOT NULL AND lane IS NOT NULL)"
                     );
                 }
             );

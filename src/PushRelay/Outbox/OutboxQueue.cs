@@ -106,8 +106,8 @@ internal sealed class OutboxQueue(
 
     /// <summary>
     /// Claims due ordering keys for <paramref name="lease"/>, the longest due first; two callers never get the same one, and none while one
-    /// of its rows is in flight. An ordering key gives one alert: its oldest row, whose attempt counts from here, and what else of it is due
-    /// or will be within <paramref name="horizon"/>.
+    /// of its rows is in flight. An ordering key gives one alert: its oldest row, whose attempt counts from here, and what else of it is
+    /// due or will be within <paramref name="horizon"/>.
     /// </summary>
     /// <param name="lanes">Alerts at most, for each lane that may send.</param>
     /// <param name="lease">How long they are the caller's.</param>
@@ -285,9 +285,8 @@ internal sealed class OutboxQueue(
     }
 
     /// <summary>
-    /// A newer row of this ordering key is due at <paramref name="due"/>: the older ones that wait for a grace, and were never tried, go with it,
-    /// or
-    /// it would have to wait for them.
+    /// A newer row of this ordering key is due at <paramref name="due"/>: the older ones that wait for a grace, and were never tried, go
+    /// with it, or it would have to wait for them.
     /// </summary>
     public static Task BringForwardAsync(
         RelayDb db,

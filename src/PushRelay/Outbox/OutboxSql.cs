@@ -18,7 +18,8 @@ internal abstract class OutboxSql
         WITH RECURSIVE lanes(lane) AS (
             SELECT min(lane) FROM deliveries WHERE state = {States.Pending}
             UNION ALL
-            SELECT (SELECT min(d.lane) FROM deliveries d WHERE d.state = {States.Pending} AND d.lane > lanes.lane) FROM lanes WHERE lanes.lane IS NOT NULL)
+            SELECT (SELECT min(d.lane) FROM deliveries d WHERE d.state = {States.Pending} AND d.lane > lanes.lane)
+            FROM lanes WHERE lanes.lane IS NOT NULL)
         SELECT heads.lane AS "Lane", r.app AS "App", r.platform AS "Platform" FROM (
             SELECT l.lane, (SELECT d.id FROM deliveries d WHERE d.state = {States.Pending} AND d.lane = l.lane LIMIT 1) AS id
             FROM lanes l WHERE l.lane IS NOT NULL) AS heads
@@ -38,7 +39,8 @@ internal abstract class OutboxSql
     public abstract Task<Dictionary<Guid, bool>> InsertAsync(RelayDb db, IReadOnlyList<Delivery> rows, CancellationToken cancellationToken);
 
     /// <summary>
-    /// Takes due ordering keys of each lane, at most so many; of each its oldest row and all that are due before <paramref name="horizon"/>.
+    /// Takes due ordering keys of each lane, at most so many; of each its oldest row and all that are due before
+    /// <paramref name="horizon"/>.
     /// </summary>
     /// <returns>The claimed rows, of all ordering keys together.</returns>
     public abstract Task<List<Delivery>> ClaimAsync(

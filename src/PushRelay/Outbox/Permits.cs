@@ -240,8 +240,16 @@ internal sealed class Permits(WorkSignal signal)
         lanes.GetValueOrDefault(lane)
         ?? new LaneUse(lane, AppOf_NeedsLock(app), capacity!.LaneMax.TryGetValue(platform, out var max) ? max : null);
 
-    private int AppFree_NeedsLock(AppUse app) =>
-        appCount > 1
-            ? Math.Max(0, share - app.InFlight) + Math.Max(0, capacity!.Concurrency - (share * appCount) - sharedInFlight)
-            : (capacity?.Concurrency ?? 0) - app.InFlight;
+    /// <summary>Below zero where claims took more than is free.</summary>
+    private int AppFree_NeedsLock(AppUse app)
+    {
+        if (appCount <= 1)
+        {
+            return (capacity?.Concurrency ?? 0) - app.InFlight;
+        }
+
+        var own = share - app.InFlight;
+        var shared = capacity!.Concurrency - (share * appCount) - sharedInFlight;
+        return own < 0 ? shared : own + Math.Max(0, shared);
+    }
 }

@@ -14,22 +14,34 @@ internal sealed class PostgreSqlOutbox : OutboxSql
     // OFFSET 0 keeps the planner from asking "is the ordering key free" once for each column that depends on it
     private const string Insert = $"""
         INSERT INTO deliveries (
-            id, server, account, device_key, device, app, platform, lane, event_key, source, class, sender, message_id, stanza_id, event_at,
-            message_type, conversation, call_id, ordering_key, content, badge, reason, situation, created_at, due_at, expires_at, settled_at,
-            state, lease, lease_until, attempts, attempts_excused, count)
+            id, server, account, device_key, device, app, platform, lane, event_key, source, class, sender,
+            message_id, stanza_id, event_at, message_type, conversation, call_id, ordering_key, content, badge, reason, situation,
+            created_at, due_at, expires_at, settled_at, state, lease, lease_until, attempts, attempts_excused, count)
         SELECT
-            u.id, u.server, u.account, u.device_key, u.device, u.app, u.platform, u.lane, u.event_key, u.source, u.class, u.sender, u.message_id, u.stanza_id,
-            u.event_at, u.message_type, u.conversation, u.call_id, u.ordering_key, u.content, u.badge, u.reason, u.situation, u.created_at, u.due_at, u.expires_at, u.settled_at,
-            CASE WHEN m.mine THEN {States.Sending}::smallint ELSE u.state END, CASE WHEN m.mine THEN u.lease END, CASE WHEN m.mine THEN u.lease_until END,
+            u.id, u.server, u.account, u.device_key, u.device, u.app, u.platform, u.lane, u.event_key, u.source, u.class, u.sender,
+            u.message_id, u.stanza_id, u.event_at, u.message_type, u.conversation, u.call_id, u.ordering_key, u.content, u.badge,
+            u.reason, u.situation, u.created_at, u.due_at, u.expires_at, u.settled_at,
+            CASE WHEN m.mine THEN {States.Sending}::smallint ELSE u.state END,
+            CASE WHEN m.mine THEN u.lease END,
+            CASE WHEN m.mine THEN u.lease_until END,
             CASE WHEN m.mine THEN 1 ELSE 0 END, 0, 1
-        FROM unnest(@id, @server, @account, @device_key, @device, @app, @platform, @lane, @event_key, @source, @class, @sender, @message_id, @stanza_id, @event_at,
-            @message_type, @conversation, @call_id, @ordering_key, @content, @badge, @reason, @situation, @created_at, @due_at, @expires_at, @settled_at, @state, @lease, @lease_until)
-            AS u(id, server, account, device_key, device, app, platform, lane, event_key, source, class, sender, message_id, stanza_id, event_at,
-            message_type, conversation, call_id, ordering_key, content, badge, reason, situation, created_at, due_at, expires_at, settled_at, state, lease, lease_until)
+        FROM unnest(
+            @id, @server, @account, @device_key, @device, @app, @platform, @lane, @event_key, @source, @class, @sender,
+            @message_id, @stanza_id, @event_at, @message_type, @conversation, @call_id, @ordering_key, @content, @badge, @reason,
+            @situation, @created_at, @due_at, @expires_at, @settled_at, @state, @lease, @lease_until)
+            AS u(
+            id, server, account, device_key, device, app, platform, lane, event_key, source, class, sender,
+            message_id, stanza_id, event_at, message_type, conversation, call_id, ordering_key, content, badge, reason, situation,
+            created_at, due_at, expires_at, settled_at, state, lease, lease_until)
         CROSS JOIN LATERAL (
             SELECT u.lease IS NOT NULL
-                AND NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.device_key = u.device_key AND o.ordering_key = u.ordering_key AND o.state = {States.Pending})
-                AND NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.device_key = u.device_key AND o.ordering_key = u.ordering_key AND o.state = {States.Sending} AND o.coalesced_into IS NULL)
+                AND NOT EXISTS (
+                    SELECT 1 FROM deliveries o
+                    WHERE o.device_key = u.device_key AND o.ordering_key = u.ordering_key AND o.state = {States.Pending})
+                AND NOT EXISTS (
+                    SELECT 1 FROM deliveries o
+                    WHERE o.device_key = u.device_key AND o.ordering_key = u.ordering_key AND o.state = {States.Sending}
+                        AND o.coalesced_into IS NULL)
                 AS mine OFFSET 0) m
         ON CONFLICT (server, account, device_key, event_key) DO NOTHING
         RETURNING id, state = {States.Sending}
@@ -44,16 +56,19 @@ internal sealed class PostgreSqlOutbox : OutboxSql
                 WHERE d.state = {{States.Pending}} AND d.lane = a.lane AND d.due_at <= {2} AND d.expires_at > {2}
                 AND NOT EXISTS (
                     SELECT 1 FROM deliveries o
-                    WHERE o.state = {{States.Pending}} AND o.device_key = d.device_key AND o.ordering_key = d.ordering_key AND o.id < d.id AND o.expires_at > {2})
+                    WHERE o.state = {{States.Pending}} AND o.device_key = d.device_key AND o.ordering_key = d.ordering_key
+                        AND o.id < d.id AND o.expires_at > {2})
                 AND NOT EXISTS (
                     SELECT 1 FROM deliveries o
-                    WHERE o.state = {{States.Sending}} AND o.coalesced_into IS NULL AND o.device_key = d.device_key AND o.ordering_key = d.ordering_key)
+                    WHERE o.state = {{States.Sending}} AND o.coalesced_into IS NULL
+                        AND o.device_key = d.device_key AND o.ordering_key = d.ordering_key)
                 ORDER BY d.due_at LIMIT a.most FOR UPDATE OF d SKIP LOCKED) h),
         taken AS MATERIALIZED (
             SELECT f.id, heads.id AS head FROM heads
             CROSS JOIN LATERAL (
                 SELECT d.id FROM deliveries d
-                WHERE d.state = {{States.Pending}} AND d.device_key = heads.device_key AND d.ordering_key = heads.ordering_key AND d.due_at <= {3} AND d.expires_at > {2}
+                WHERE d.state = {{States.Pending}} AND d.device_key = heads.device_key AND d.ordering_key = heads.ordering_key
+                    AND d.due_at <= {3} AND d.expires_at > {2}
                 ORDER BY d.id LIMIT {4} FOR UPDATE OF d SKIP LOCKED) f)
         UPDATE deliveries d SET
             state = {{States.Sending}}, lease = {5}, lease_until = {6}, attempts = d.attempts + CASE WHEN d.id = t.head THEN 1 ELSE 0 END,
@@ -83,7 +98,9 @@ internal sealed class PostgreSqlOutbox : OutboxSql
                 answer_ms = COALESCE(u.answer_ms, d.answer_ms),
                 lease = NULL,
                 lease_until = NULL
-            FROM unnest(@id, @lease, @state, @reason, @delay, @attempts, @excused, @count, @coalesced_into, @answer_ms, @status, @code, @provider_id)
+            FROM unnest(
+                @id, @lease, @state, @reason, @delay, @attempts, @excused, @count, @coalesced_into, @answer_ms,
+                @status, @code, @provider_id)
                 AS u(id, lease, state, reason, delay, attempts, excused, count, coalesced_into, answer_ms, status, code, provider_id)
             WHERE d.id = u.id AND d.state = {States.Sending} AND d.lease = u.lease
             RETURNING d.id),

@@ -2,7 +2,8 @@ using System.Threading.Channels;
 
 namespace PushRelay.Outbox;
 
-/// <summary>Hands what an insert claimed to the dispatcher of this process, which so need not read it back. Bounded by the permits.</summary>
+/// <summary>Hands what an insert claimed to the dispatcher of this process, which so need not read it back. Bounded by the
+/// permits.</summary>
 internal sealed class ReadyQueue(OutboxQueue outbox, Permits permits, WorkSignal signal)
 {
     private readonly Channel<ClaimedAlert> ready = Channel.CreateUnbounded<ClaimedAlert>(

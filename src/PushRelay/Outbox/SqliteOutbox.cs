@@ -13,19 +13,24 @@ internal sealed class SqliteOutbox : OutboxSql
 
     private const string Insert = $"""
         INSERT INTO deliveries (
-            id, server, account, device_key, device, app, platform, lane, event_key, source, class, sender, message_id, stanza_id, event_at,
-            message_type, conversation, call_id, ordering_key, content, badge, reason, situation, created_at, due_at, expires_at, settled_at,
-            state, lease, lease_until, attempts, attempts_excused, count)
+            id, server, account, device_key, device, app, platform, lane, event_key, source, class, sender,
+            message_id, stanza_id, event_at, message_type, conversation, call_id, ordering_key, content, badge, reason, situation,
+            created_at, due_at, expires_at, settled_at, state, lease, lease_until, attempts, attempts_excused, count)
         VALUES (
-            $id, $server, $account, $device_key, $device, $app, $platform, $lane, $event_key, $source, $class, $sender, $message_id, $stanza_id, $event_at,
-            $message_type, $conversation, $call_id, $ordering_key, $content, $badge, $reason, $situation, $created_at, $due_at, $expires_at, $settled_at,
-            $state, $lease, $lease_until, $attempts, 0, 1)
+            $id, $server, $account, $device_key, $device, $app, $platform, $lane, $event_key, $source, $class, $sender,
+            $message_id, $stanza_id, $event_at, $message_type, $conversation, $call_id, $ordering_key, $content, $badge, $reason,
+            $situation, $created_at, $due_at, $expires_at, $settled_at, $state, $lease, $lease_until, $attempts, 0, 1)
         ON CONFLICT (server, account, device_key, event_key) DO NOTHING
         """;
 
     private const string Busy = $"""
-        SELECT EXISTS (SELECT 1 FROM deliveries WHERE device_key = $device_key AND ordering_key = $ordering_key AND state = {States.Pending})
-            OR EXISTS (SELECT 1 FROM deliveries WHERE device_key = $device_key AND ordering_key = $ordering_key AND state = {States.Sending} AND coalesced_into IS NULL)
+        SELECT
+            EXISTS (
+                SELECT 1 FROM deliveries
+                WHERE device_key = $device_key AND ordering_key = $ordering_key AND state = {States.Pending})
+            OR EXISTS (
+                SELECT 1 FROM deliveries
+                WHERE device_key = $device_key AND ordering_key = $ordering_key AND state = {States.Sending} AND coalesced_into IS NULL)
         """;
 
     private const string Claim = $$"""
@@ -34,16 +39,19 @@ internal sealed class SqliteOutbox : OutboxSql
             WHERE d.state = {{States.Pending}} AND d.lane = {0} AND d.due_at <= {2} AND d.expires_at > {2}
             AND NOT EXISTS (
                 SELECT 1 FROM deliveries o
-                WHERE o.state = {{States.Pending}} AND o.device_key = d.device_key AND o.ordering_key = d.ordering_key AND o.id < d.id AND o.expires_at > {2})
+                WHERE o.state = {{States.Pending}} AND o.device_key = d.device_key AND o.ordering_key = d.ordering_key
+                        AND o.id < d.id AND o.expires_at > {2})
             AND NOT EXISTS (
                 SELECT 1 FROM deliveries o
-                WHERE o.state = {{States.Sending}} AND o.coalesced_into IS NULL AND o.device_key = d.device_key AND o.ordering_key = d.ordering_key)
+                WHERE o.state = {{States.Sending}} AND o.coalesced_into IS NULL
+                        AND o.device_key = d.device_key AND o.ordering_key = d.ordering_key)
             ORDER BY d.due_at LIMIT {1}),
         taken AS MATERIALIZED (
             SELECT f.id, heads.id AS head FROM heads
             JOIN deliveries f ON f.id IN (
                 SELECT d.id FROM deliveries d
-                WHERE d.state = {{States.Pending}} AND d.device_key = heads.device_key AND d.ordering_key = heads.ordering_key AND d.due_at <= {3} AND d.expires_at > {2}
+                WHERE d.state = {{States.Pending}} AND d.device_key = heads.device_key AND d.ordering_key = heads.ordering_key
+                    AND d.due_at <= {3} AND d.expires_at > {2}
                 ORDER BY d.id LIMIT {4}))
         UPDATE deliveries SET
             state = {{States.Sending}}, lease = {5}, lease_until = {6}, attempts = attempts + (deliveries.id = t.head),
@@ -54,7 +62,10 @@ internal sealed class SqliteOutbox : OutboxSql
 
     private const string Settle = $"""
         UPDATE deliveries SET
-            state = CASE WHEN $state = {States.Accepted} AND opened_at IS NOT NULL THEN {States.Opened} WHEN $state = {States.Accepted} AND received_at IS NOT NULL THEN {States.Received} ELSE $state END,
+            state = CASE
+                WHEN $state = {States.Accepted} AND opened_at IS NOT NULL THEN {States.Opened}
+                WHEN $state = {States.Accepted} AND received_at IS NOT NULL THEN {States.Received}
+                ELSE $state END,
             reason = COALESCE($reason, reason),
             due_at = CASE WHEN $state = {States.Pending} THEN $due_at ELSE due_at END,
             settled_at = CASE WHEN $state = {States.Pending} THEN NULL ELSE $now END,

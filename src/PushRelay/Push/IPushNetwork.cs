@@ -49,7 +49,8 @@ internal sealed record PushAddress
 {
     public required string App { get; init; }
 
-    /// <summary>Which of the network's environments the tokens are of; null where the network has only one, or the device did not say.</summary>
+    /// <summary>Which of the network's environments the tokens are of; null where the network has only one, or the device did not
+    /// say.</summary>
     public string? Environment { get; init; }
 
     /// <summary>A readable token for each channel of <see cref="Channels"/>.</summary>

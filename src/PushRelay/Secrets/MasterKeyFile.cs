@@ -47,7 +47,8 @@ internal sealed partial class MasterKeyFile(
         await OpenAsync(cancellationToken);
     }
 
-    /// <summary>Makes the file's first key the database's: from now on no node starts without it. Ends a rotation, when nothing is sealed with
+    /// <summary>Makes the file's first key the database's: from now on no node starts without it. Ends a rotation, when nothing is
+    /// sealed with
     /// an older key.</summary>
     /// <returns>False: it is the database's already.</returns>
     public async Task<bool> AdoptAsync(CancellationToken cancellationToken)

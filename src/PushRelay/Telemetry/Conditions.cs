@@ -7,7 +7,8 @@ namespace PushRelay.Telemetry;
 /// <param name="Kind">What.</param>
 /// <param name="Subject">Of what; with the kind it names the condition.</param>
 /// <param name="Since">When it was raised, by this node's clock.</param>
-/// <param name="Detail">Why, in the words of whoever found it; null where that is not known yet. No token, and no address of a user.</param>
+/// <param name="Detail">Why, in the words of whoever found it; null where that is not known yet. No token, and no address of a
+/// user.</param>
 internal sealed record Condition(ConditionKind Kind, string Subject, DateTimeOffset Since, string? Detail)
 {
     /// <summary>What is wrong and why, as one sentence without its full stop.</summary>
@@ -25,7 +26,8 @@ internal sealed record Condition(ConditionKind Kind, string Subject, DateTimeOff
 internal sealed record ConditionChange(Condition Condition, bool IsRaised);
 
 /// <summary>
-/// The board of what is wrong with this node now. Modules raise and clear conditions on it, as often as they look; it logs each once when it
+/// The board of what is wrong with this node now. Modules raise and clear conditions on it, as often as they look; it logs each once
+/// when it
 /// begins and once when it ends. Thread-safe.
 /// </summary>
 internal sealed partial class Conditions(TimeProvider clock, ILogger<Conditions> logger)

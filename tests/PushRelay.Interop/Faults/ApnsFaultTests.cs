@@ -284,7 +284,7 @@ public sealed class ApnsFaultTests(FaultDatabase database)
         bed.Simulator.ClearScript();
 
         await bed.JudgeAsync();
-        Assert.Contains("Deliveries of app", bed.Relay.Log(), StringComparison.Ordinal);
+        Assert.Contains("tokens_refused", bed.Relay.Log(), StringComparison.Ordinal);
     }
 
     [Fact]
@@ -349,7 +349,7 @@ public sealed class ApnsFaultTests(FaultDatabase database)
         }
 
         await FaultBed.UntilAsync(
-            () => Task.FromResult(bed.Relay.Log().Contains("Deliveries of app", StringComparison.Ordinal)),
+            () => Task.FromResult(bed.Relay.Log().Contains("tokens_refused", StringComparison.Ordinal)),
             "the operator is told"
         );
         bed.Simulator.ClearScript();

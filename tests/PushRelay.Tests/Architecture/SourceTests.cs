@@ -5,6 +5,26 @@ namespace PushRelay.Tests.Architecture;
 /// <summary>What every source file of the repository keeps to; generated migrations excepted.</summary>
 public sealed partial class SourceTests
 {
+    private const int ColumnsMax = 140;
+
+    [Theory]
+    [InlineData("*.cs")]
+    [InlineData("*.lua")]
+    [InlineData("*.erl")]
+    [InlineData("*.sh")]
+    public void No_line_is_longer_than_140_columns(string pattern)
+    {
+        var files = Files(pattern).ToList();
+
+        Assert.NotEmpty(files);
+        Assert.Empty(
+            from file in files
+            from line in File.ReadLines(file).Index()
+            where line.Item.Length > ColumnsMax
+            select $"{Path.GetRelativePath(Repository.Root, file)}:{line.Index + 1} has {line.Item.Length}"
+        );
+    }
+
     /// <summary>The formatter puts a type that lies in no other at the start of its line.</summary>
     [Fact]
     public void No_type_name_exists_twice()

@@ -33,9 +33,9 @@ public sealed class NetworkDeviceApiTests : IAsyncLifetime
         relay = await TestRelay.OpenAsync(
             null,
             [
-                .. NetworkBed.Settings(folder, webPush),
-                .. NetworkBed.Settings(folder, fcm),
-                .. NetworkBed.Settings(folder, jpush),
+                .. RigBed.Settings(folder, webPush),
+                .. RigBed.Settings(folder, fcm),
+                .. RigBed.Settings(folder, jpush),
                 "--Apps:0:JPush:Preview=Full",
             ]
         );

@@ -22,7 +22,7 @@ public abstract class NetworkDispatchContract : IAsyncLifetime
     {
         server = NewServer();
         await server.StartAsync(Token);
-        relay = await TestRelay.OpenAsync(await NewDatabaseAsync(), [.. NetworkBed.Settings(folder, server), .. MoreSettings]);
+        relay = await TestRelay.OpenAsync(await NewDatabaseAsync(), [.. RigBed.Settings(folder, server), .. MoreSettings]);
         relay.Clock.SetUtcNow(TimeProvider.System.GetUtcNow());
         await relay.ServeAsync();
     }
@@ -351,7 +351,7 @@ public sealed class PushServiceLaneTests : IAsyncLifetime
     {
         await stalled.StartAsync(Token);
         await well.StartAsync(Token);
-        var settings = NetworkBed.Settings(folder, well);
+        var settings = RigBed.Settings(folder, well);
         // one file with both authorities
         await File.AppendAllTextAsync(Path.Combine(folder, $"ca-{well.Port}.pem"), stalled.CaPem, Token);
         relay = await TestRelay.OpenAsync(null, settings);

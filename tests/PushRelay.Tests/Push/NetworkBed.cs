@@ -1,116 +1,132 @@
+using PushRelay.Apns.Simulator;
 using PushRelay.Push;
-using PushRelay.Push.WebPush;
-using PushRelay.Rig.Networks;
 
 namespace PushRelay.Tests.Push;
 
-/// <summary>A relay whose app is reached over the networks of the rig, and nothing of it but the networks runs.</summary>
-internal sealed class NetworkBed : IAsyncDisposable
+/// <summary>What a push network can be told to answer, whichever it is.</summary>
+internal enum NetworkAnswer
 {
-    private readonly string folder;
+    Refused,
+    TokenDead,
+    TokenDeadLongAgo,
+    Outage,
+    ServerError,
+    Throttled,
+    Credentials,
+}
 
-    private NetworkBed(string folder, TestRelay relay) => (this.folder, Relay) = (folder, relay);
+/// <summary>One push network for the tests of what every network has in common.</summary>
+internal abstract class NetworkBed : IAsyncDisposable
+{
+    public abstract string Platform { get; }
 
-    public TestRelay Relay { get; }
+    /// <summary>The network's own word for it, as reasons show it.</summary>
+    public abstract string CodeOf(NetworkAnswer answer);
 
-    private static CancellationToken Token => TestContext.Current.CancellationToken;
+    public abstract Task<TestRelay> OpenAsync(string? database);
 
-    /// <param name="settings">More of them, or others; of app 0.</param>
-    public static async Task<NetworkBed> OpenAsync(NetworkServer server, params string[] settings)
+    public abstract void AnswerNext(NetworkAnswer answer, int times = 1);
+
+    /// <summary>Ids of the notifications that came, in their order.</summary>
+    public abstract IReadOnlyList<Guid> Received { get; }
+
+    public abstract string NewToken();
+
+    public abstract ValueTask DisposeAsync();
+}
+
+internal sealed class LoopbackBed : NetworkBed
+{
+    private LoopbackNetwork network = null!;
+
+    public override string Platform => LoopbackNetwork.Name;
+
+    public LoopbackNetwork Network => network;
+
+    public override IReadOnlyList<Guid> Received => [.. network.Received.Select(n => n.Id)];
+
+    public override string CodeOf(NetworkAnswer answer) => $"loopback_{answer}";
+
+    public override async Task<TestRelay> OpenAsync(string? database)
     {
-        var folder = Directory.CreateTempSubdirectory("pushrelay-network-").FullName;
-        try
-        {
-            var relay = await TestRelay.OpenAsync(null, [.. Settings(folder, server), .. settings]);
-            // the networks of the rig judge ages by the real time
-            relay.Clock.SetUtcNow(TimeProvider.System.GetUtcNow());
-            return new NetworkBed(folder, relay);
-        }
-        catch
-        {
-            Directory.Delete(folder, recursive: true);
-            throw;
-        }
+        var relay = await TestRelay.OpenAsync(database, LoopbackNetwork.AddTo, ["--Apps:0:Loopback:Tokens=10"]);
+        network = relay.Get<LoopbackNetwork>();
+        return relay;
     }
 
-    /// <summary>What makes an app one of this network's.</summary>
-    public static string[] Settings(string folder, NetworkServer server, int app = 0)
+    public override void AnswerNext(NetworkAnswer answer, int times = 1)
     {
-        var ca = Path.Combine(folder, $"ca-{server.Port}.pem");
-        File.WriteAllText(ca, server.CaPem);
-        switch (server)
-        {
-            case FcmSimulator fcm:
-                var credentials = Path.Combine(folder, $"account-{server.Port}.json");
-                File.WriteAllText(credentials, fcm.CredentialsJson);
-                return
-                [
-                    $"--Apps:{app}:Fcm:CredentialsFile={credentials}",
-                    $"--Apps:{app}:Fcm:Endpoint={server.Origin}",
-                    $"--Apps:{app}:Fcm:TokenEndpoint={fcm.TokenEndpoint}",
-                    $"--Apps:{app}:Fcm:TrustedCertificateFile={ca}",
-                ];
-            case WebPushSimulator:
-                var key = Path.Combine(folder, $"vapid-{server.Port}.pem");
-                File.WriteAllText(key, VapidKey.CreatePem());
-                return
-                [
-                    $"--Apps:{app}:WebPush:PrivateKeyFile={key}",
-                    $"--Apps:{app}:WebPush:Subject=mailto:ops@example.com",
-                    $"--Apps:{app}:WebPush:AllowPrivateNetworks=true",
-                    $"--Apps:{app}:WebPush:TrustedCertificateFile={ca}",
-                ];
-            case JPushSimulator jpush:
-                return
-                [
-                    $"--Apps:{app}:JPush:AppKey={jpush.AppKey}",
-                    $"--Apps:{app}:JPush:MasterSecret={jpush.MasterSecret}",
-                    $"--Apps:{app}:JPush:Endpoint={server.Origin}",
-                    $"--Apps:{app}:JPush:TrustedCertificateFile={ca}",
-                ];
-            default:
-                throw new ArgumentException("It is no network of the rig.", nameof(server));
-        }
-    }
-
-    public IPushNetwork Network(string platform)
-    {
-        Assert.True(Relay.Get<PushNetworks>().TryGet(platform, out var network));
-        return network;
-    }
-
-    /// <summary>One attempt, with the tokens as a registration brings them.</summary>
-    public async Task<PushResult> SendAsync(string platform, Notification notification)
-    {
-        var network = Network(platform);
-        var usable = Assert.IsType<TokenCheck.Usable>(network.Check(notification.Address));
-        return await network.SendAsync(
-            notification with
+        var (code, took) = (CodeOf(answer), TimeSpan.FromMilliseconds(2));
+        network.AnswerNext(
+            answer switch
             {
-                Address = usable.Address,
-                Lane = usable.Lane,
-                ExpiresAt = Relay.Clock.GetUtcNow().AddHours(1),
+                NetworkAnswer.Refused => new PushResult.Refused(code, 400, took),
+                NetworkAnswer.TokenDead => new PushResult.TokenDead(Channels.Alert, null, code, 404, took),
+                NetworkAnswer.TokenDeadLongAgo => new PushResult.TokenDead(Channels.Alert, DateTimeOffset.UnixEpoch, code, 410, took),
+                NetworkAnswer.Outage => new PushResult.Later(Fault.Outage, null, code, 503, took),
+                NetworkAnswer.ServerError => new PushResult.Later(Fault.ServerError, null, code, 500, took),
+                NetworkAnswer.Throttled => new PushResult.Later(Fault.Throttled, null, code, 429, took),
+                NetworkAnswer.Credentials => new PushResult.Later(Fault.Credentials, null, code, 403, took),
             },
-            Token
+            times
         );
     }
 
-    /// <summary>An attempt whose answer never comes: time goes on until it ends.</summary>
-    public async Task<PushResult> SendUntilDeadlineAsync(string platform, Notification notification)
-    {
-        var sending = SendAsync(platform, notification);
-        while (!sending.IsCompleted)
-        {
-            await Task.WhenAny(sending, Task.Delay(TimeSpan.FromMilliseconds(100), TimeProvider.System, Token));
-            Relay.Clock.Advance(TimeSpan.FromSeconds(1));
-        }
+    public override string NewToken() => $"host1:{Guid.NewGuid():N}";
 
-        return await sending;
+    public override ValueTask DisposeAsync() => ValueTask.CompletedTask;
+}
+
+internal sealed class AppleBed : NetworkBed
+{
+    private readonly string folder = Directory.CreateTempSubdirectory("pushrelay-network-").FullName;
+    private ApnsSimulator apns = null!;
+
+    public override string Platform => "apns";
+
+    public override IReadOnlyList<Guid> Received => [.. apns.Received.Select(r => Guid.Parse(r.Headers["apns-id"]))];
+
+    public override string CodeOf(NetworkAnswer answer) => $"apns_{Rule(answer).Reason}";
+
+    public override async Task<TestRelay> OpenAsync(string? database)
+    {
+        apns = await ApnsSimulator.StartAsync(new ApnsSimulatorOptions { Topics = [TestRelay.App] }, TestContext.Current.CancellationToken);
+        var ca = Path.Combine(folder, "ca.pem");
+        await File.WriteAllTextAsync(ca, apns.CaPem, TestContext.Current.CancellationToken);
+        var relay = await TestRelay.OpenAsync(
+            database,
+            $"--Apps:0:Apns:Endpoint={apns.Endpoint.GetLeftPart(UriPartial.Authority)}",
+            $"--Apps:0:Apns:TrustedCertificateFile={ca}"
+        );
+        // the simulator judges the age of a provider token by the real time
+        relay.Clock.SetUtcNow(TimeProvider.System.GetUtcNow());
+        return relay;
     }
 
-    public async ValueTask DisposeAsync()
+    public override void AnswerNext(NetworkAnswer answer, int times = 1) => apns.AnswerNext(Rule(answer) with { Times = times });
+
+    public override string NewToken() => TestRelay.NewToken();
+
+    public override async ValueTask DisposeAsync()
     {
-        await Relay.DisposeAsync();
+        await apns.DisposeAsync();
         Directory.Delete(folder, recursive: true);
     }
+
+    private static ScriptRule Rule(NetworkAnswer answer) =>
+        answer switch
+        {
+            NetworkAnswer.Refused => new() { Status = 413, Reason = "PayloadTooLarge" },
+            NetworkAnswer.TokenDead => new() { Status = 400, Reason = "BadDeviceToken" },
+            NetworkAnswer.TokenDeadLongAgo => new()
+            {
+                Status = 410,
+                Reason = "Unregistered",
+                Timestamp = DateTimeOffset.UnixEpoch.AddYears(40),
+            },
+            NetworkAnswer.Outage => new() { Status = 503, Reason = "ServiceUnavailable" },
+            NetworkAnswer.ServerError => new() { Status = 500, Reason = "InternalServerError" },
+            NetworkAnswer.Throttled => new() { Status = 429, Reason = "TooManyRequests" },
+            NetworkAnswer.Credentials => new() { Status = 403, Reason = "InvalidProviderToken" },
+        };
 }

@@ -42,7 +42,8 @@ internal static class ApnsResults
             _ => null,
         };
 
-    /// <summary>429 TooManyRequests and 500 are about one device or one notification; all else that is deferred is Apple's outage.</summary>
+    /// <summary>429 TooManyRequests and 500 are about one device or one notification; all else that is deferred is Apple's
+    /// outage.</summary>
     private static Fault FaultOf(ApnsResponse response) =>
         (response.Status, response.KnownReason) switch
         {

@@ -36,26 +36,36 @@ class Cluster:
 
     def __enter__(self):
         self.nodes = [Node('first', self.epmd_port, True), Node('second', self.epmd_port, False)]
-        for node in self.nodes:
-            node.start()
-        self.join()
+        try:
+            for node in self.nodes:
+                node.start()
+            self.join()
+            self.wait_joined()
+        except BaseException:
+            self.__exit__()  # a failed __enter__ has no __exit__
+            raise
+        return self.nodes
+
+    def wait_joined(self):
         end = time.monotonic() + 30
         while True:
             try:
                 if len(self.nodes[1].api('list_cluster')) == 2 and len(self.nodes[0].api('list_cluster')) == 2:
-                    return self.nodes
+                    return
             except (OSError, ValueError):
                 pass
             assert time.monotonic() < end, f'the nodes did not join: {self.nodes[1].log()[-2000:]}'
             time.sleep(0.05)  # until both say so; bounded above
 
     def join(self):
-        """As ejabberdctl does: from a process that is not ejabberd's own, which is stopped and started for it."""
+        """As ejabberdctl does: from a process that is not ejabberd's own, which is stopped and started for it. ejabberd opens
+        its ports before its start has ended, and a join in between breaks the start: so the end is waited for."""
         first, second = (node.node for node in self.nodes)
         answer = subprocess.run(
             ['erl', *distribution('ctl@127.0.0.1'), '-hidden', '-noinput', '-eval',
+             f"{{ok, _}} = rpc:call('{second}', application, ensure_all_started, [ejabberd]), "
              f"io:format(\"~p\", [rpc:call('{second}', ejabberd_cluster, join, ['{first}'])]), halt()."],
-            env={**os.environ, **self.nodes[1].environment()}, capture_output=True, text=True, timeout=TIMEOUT, check=True).stdout
+            env={**os.environ, **self.nodes[1].environment()}, capture_output=True, text=True, timeout=60, check=True).stdout
         assert answer == 'ok', answer
 
     def __exit__(self, *_):
@@ -126,4 +136,5 @@ class Link(Bridge):
 
     def acknowledge(self, node):
         epoch, last = self.streams[node]
-        self.send(f"<message to='{self.host}' from='{self.to}'><ack xmlns='{BRIDGE}' epoch='{epoch}' seq='{last}' node='{node}'/></message>")
+        self.send(f"<message to='{self.host}' from='{self.to}'>"
+                  f"<ack xmlns='{BRIDGE}' epoch='{epoch}' seq='{last}' node='{node}'/></message>")

@@ -7,8 +7,8 @@ it is loaded and from which it is unloaded: two servers of the same kind differ 
 Every message is one that is reported. bare: short chat messages to clients that are online, no archive, no XEP-0198.
 usual: carbons, csi, blocking, and XEP-0198 with clients that acknowledge. archive: the same with an archive in the server's
 own default storage, as the servers are shipped. sql: with an archive in SQLite; on Prosody (lua-dbi-sqlite3) all else too, on
-ejabberd (erlang-p1-sqlite3) the archive only. --rate 0: as fast as the server takes them. A relay reads and acknowledges all the time. What is
-counted is the time that the server's own threads ran, in the kernel too; ejabberd's schedulers do not spin.
+ejabberd (erlang-p1-sqlite3) the archive only. --rate 0: as fast as the server takes them. A relay reads and acknowledges all the time.
+What is counted is the time that the server's own threads ran, in the kernel too; ejabberd's schedulers do not spin.
 """
 import argparse
 import pathlib
@@ -32,7 +32,7 @@ class Load:
     """Clients on one server, and a relay; everything that comes is counted and thrown away."""
 
     def __init__(self, server, setting):
-        self.server, self.got, self.events, self.stanzas = server, 0, 0, 0
+        self.server, self.got, self.events, self.stanzas, self.sent = server, 0, 0, 0, 0
         self.selector = selectors.DefaultSelector()
         self.tails = {}
         usual = setting != 'bare'
@@ -99,7 +99,8 @@ class Load:
     def burst(self, count, rate):
         """Sends so many and returns when all have come, to the clients and to the relay."""
         texts = [f"<message to='{r.account}' type='chat' id='%d'><body>{BODY}</body>"
-                 "<origin-id xmlns='urn:xmpp:sid:0' id='%d'/><active xmlns='http://jabber.org/protocol/chatstates'/></message>" for r in self.receivers]
+                 "<origin-id xmlns='urn:xmpp:sid:0' id='%d'/><active xmlns='http://jabber.org/protocol/chatstates'/></message>"
+                 for r in self.receivers]
         begun, sent, first = time.monotonic(), 0, self.got
         goal = self.events + count
         while self.got - first < count or (self.with_module and self.events < goal):
@@ -107,7 +108,8 @@ class Load:
             assert now - begun < PATIENCE, f'{self.got - first} of {count} messages, {goal - self.events} events to come'
             due = min(count, int((now - begun) * rate) + 1) if rate else min(count, self.got - first + 400)
             while sent < due:
-                text = texts[sent % RECEIVERS] % (sent, sent)
+                self.sent += 1  # no id comes twice: it would be the same message again, and no event
+                text = texts[sent % RECEIVERS] % (self.sent, self.sent)
                 self.senders[sent % SENDERS].send(text)
                 sent += 1
             self.pump(0.001 if sent < count else 0.05)
@@ -149,8 +151,8 @@ def main():
     quarter = max(1, len(ratios) // 4)
     middle = [statistics.median(c) for c in costs]
     quiet = [statistics.mean(sorted(c)[:quarter]) for c in costs]  # the rounds that other programs disturbed least
-    print(f'{kind.name}, {options.setting}, {options.rate or "unlimited"} messages a second, {options.rounds} rounds of {options.messages}, '
-          f'{load.events / max(1, load.stanzas):.0f} events a stanza')
+    print(f'{kind.name}, {options.setting}, {options.rate or "unlimited"} messages a second, '
+          f'{options.rounds} rounds of {options.messages}, {load.events / max(1, load.stanzas):.0f} events a stanza')
     print(f'all rounds:     {middle[0]:.1f} µs a message without, {middle[1]:.1f} µs with the module; ratio in the middle '
           f'+{statistics.median(ratios):.1f} %, its middle half {ratios[quarter]:+.1f} to {ratios[-1 - quarter]:+.1f} %')
     print(f'quiet quarter:  {quiet[0]:.1f} µs a message without, {quiet[1]:.1f} µs with the module: '

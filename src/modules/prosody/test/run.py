@@ -1,7 +1,10 @@
 #!/usr/bin/python3
 """Runs every case of the bridge against a real server: one line a case, then the count.
 
-    run.py [--server prosody|ejabberd] [--keep] [words that a case's name must contain]
+    run.py [--server prosody|ejabberd] [--keep] [--all] [--fuzz SECONDS] [--seed NUMBER] [words of which a case's name must contain one]
+
+--keep leaves the server's directory; --all does not give up after ten failures. --fuzz: for how long mutated stanzas are
+sent, by default 10 seconds; the case says its seed, and --seed plays the same again.
 
 Nothing here sleeps to let something happen: a case waits for the event, and shows that an event does not come by one that
 was caused later and did.
@@ -25,8 +28,9 @@ FAILURES_MAX = 10  # each may wait for its timeout
 class World:
     """A running server with a relay connected for its first host, and fresh accounts for every case."""
 
-    def __init__(self, server):
-        self.server, self.used, self.streams = server, 0, []
+    def __init__(self, server, fuzz=10.0, seed=None):
+        self.fuzz, self.seed = fuzz, seed
+        self.server, self.used, self.streams, self.set = server, 0, [], None
         self.connect()
 
     def connect(self, host=servers.HOST):
@@ -43,7 +47,7 @@ class World:
 
     def account(self, host=servers.HOST):
         self.used += 1
-        assert self.used < servers.ACCOUNTS, 'more accounts needed'
+        assert self.used < servers.ACCOUNTS - 1, 'more accounts needed'
         return f'u{self.used}@{host}'
 
     def login(self, account, resource='phone', **options):
@@ -64,16 +68,31 @@ class World:
     def sender(self):
         return self.login(self.account(), 'a')
 
+    def stage(self):
+        """What all vectors share; made anew after a failure and after the server was away."""
+        if self.set is None:
+            self.set = cases.Stage(self)
+        return self.set
+
+    def close_stage(self):
+        if self.set:
+            self.set.close()
+            self.set = None
+
     def nothing_but(self, account, sender, bridge=None):
         """The events of the account up to a message that `sender` sends it now."""
         body = uuid.uuid4().hex
         sender.message(account, body)
         return (bridge or self.bridge).upto(account, body)
 
-    def end_case(self):
+    def end_case(self, failed=False):
         for stream in self.streams:
             stream.cut()
         self.streams = []
+        if failed:  # the next case begins with a link of its own
+            self.bridge.cut()
+        if self.bridge.closed:
+            self.close_stage()
         if self.server.process.poll() is not None:  # a case that failed half-way
             self.server.start()
         if self.bridge.closed or self.bridge.host != servers.HOST:
@@ -82,21 +101,22 @@ class World:
 
 
 def main(arguments):
-    keep = '--keep' in arguments
+    def option(name, default):
+        return arguments.pop(arguments.index(name) + 1) if name in arguments else default
+    arguments = list(arguments)
+    keep, name = '--keep' in arguments, option('--server', 'prosody').capitalize()
+    fuzz, seed = float(option('--fuzz', 10)), int(option('--seed', 0)) or None
     words = [a for a in arguments if not a.startswith('--')]
-    name = 'Prosody'
-    if '--server' in arguments:
-        name = words.pop(0).capitalize()
     server = getattr(servers, name)()
     passed = failed = 0
     started = time.monotonic()
     try:
         server.start()
-        world = World(server)
+        world = World(server, fuzz, seed)
         for case in cases.CASES:
             if words and not any(w in case.__name__ for w in words):
                 continue
-            begun = time.monotonic()
+            begun, failed_before = time.monotonic(), failed
             try:
                 case(world)
                 passed += 1
@@ -105,11 +125,11 @@ def main(arguments):
                 failed += 1
                 where = traceback.extract_tb(e.__traceback__)
                 line = next((f.lineno for f in reversed(where) if f.filename.endswith('cases.py')), 0)
-                print(f'FAIL  {case.__name__.replace("_", " ")}: cases.py:{line}: {type(e).__name__}: {str(e)[:500]}', flush=True)
-                if failed == FAILURES_MAX:
+                print(f'FAIL  {case.__name__.replace("_", " ")}: cases.py:{line}: {type(e).__name__}: {str(e)[:1500]}', flush=True)
+                if failed == FAILURES_MAX and '--all' not in arguments:
                     print(f'gave up after {failed} failures')
                     break
-            world.end_case()
+            world.end_case(failed > failed_before)
         faults = [line for line in server.log().splitlines() if server.is_fault(line)]
         if not words:
             failed, passed = failed + bool(faults), passed + (not faults)

@@ -1,4 +1,5 @@
 """Starts a real server with the module in a temporary directory, on free ports of the loopback interface."""
+import concurrent.futures
 import glob
 import json
 import os
@@ -17,7 +18,9 @@ from wire import TIMEOUT, free_ports
 
 HERE = pathlib.Path(__file__).resolve().parent
 HOST, SMALL, ROOMS, COMPONENT, SECRET = 'localhost', 'small.localhost', 'rooms.localhost', 'push.localhost', 'secret'
-ACCOUNTS = 200  # on each host: u0, u1, ...
+STRICT = 'strict.localhost'  # a third host, which refuses strangers
+GATEWAY = 'gateway.localhost'  # another component, with the same secret: privileged on ejabberd (XEP-0356), a stranger on the strict host
+ACCOUNTS = 400  # on each host: u0, u1, ...
 ACK_TIMEOUT = 1  # of the module, for inactive clients
 SMALL_QUEUE, SMALL_RESUME, SMALL_ACK = 5, 1, 2  # on the second host; the last is the server's own, for any client
 
@@ -45,7 +48,7 @@ class Server:
         self.process = subprocess.Popen(self.command(), stdout=log, stderr=log, stdin=subprocess.DEVNULL,
                                         cwd=self.dir, env={**os.environ, **self.environment()}, start_new_session=True)
         for port in (self.c2s, self.component):
-            end = time.monotonic() + 30
+            end = time.monotonic() + 90  # on a busy machine
             while True:
                 try:
                     socket.create_connection(('127.0.0.1', port), 1).close()
@@ -77,6 +80,9 @@ class Server:
 
 class Prosody(Server):
     name = 'Prosody'
+    disables = pathlib.Path('/usr/lib/prosody/loader.lua').exists()  # 13 and later
+    deletes_beside = not disables  # `prosodyctl deluser` acts on the storage of a running server
+    bind2 = bool(glob.glob('/usr/lib/prosody/modules/mod_sasl2_bind2*'))  # of prosody-modules
     one_link = True  # kick_old: a second connection of the component ends the first
     muc_sub = False
     clusters = False
@@ -87,7 +93,8 @@ class Prosody(Server):
 
     def prepare(self):
         config = self.dir / 'prosody.cfg.lua'
-        modules = '"carbons"; "blocklist"; "pep"; "smacks"; "csi_simple"; "offline"; "cloud_notify"; "admin_shell"; "admin_socket"; "push_relay"'
+        modules = ('"carbons"; "blocklist"; "pep"; "smacks"; "csi_simple"; "offline"; "cloud_notify"; "admin_shell"; "admin_socket"; '
+                   '"push_relay"')
         hosts = f'''VirtualHost "{HOST}"
 	modules_enabled = {{ "mam" }}
 VirtualHost "{SMALL}"
@@ -95,11 +102,19 @@ VirtualHost "{SMALL}"
 	push_relay_heartbeat = 1
 	smacks_hibernation_time = {SMALL_RESUME}
 	smacks_max_ack_delay = {SMALL_ACK}
+VirtualHost "{STRICT}"
+	modules_enabled = {{ "block_strangers" }}
+	authentication = "internal_hashed" -- only there an account can be disabled
 Component "{ROOMS}" "muc"
+Component "{GATEWAY}"
+	component_secret = "{SECRET}"
 '''
+        if self.bind2:
+            modules += '; "sasl2"; "sasl2_bind2"; "sasl2_sm"'
         storage = 'storage = "internal"'
         if self.shape and self.shape.sql:
-            storage = f'default_storage = "sql"; storage = {{ accounts = "internal" }}; sql = {{ driver = "SQLite3"; database = "{self.dir}/sqlite" }}'
+            storage = ('default_storage = "sql"; storage = { accounts = "internal" }; '
+                       f'sql = {{ driver = "SQLite3"; database = "{self.dir}/sqlite" }}')
         if self.shape:
             modules = (('"carbons"; "blocklist"; "pep"; "smacks"; "csi_simple"; "offline"; ' if self.shape.usual else '')
                        + ('"mam"; ' if self.shape.archive else '') + '"admin_shell"; "admin_socket"; '
@@ -122,12 +137,13 @@ c2s_ports = {{ {self.c2s} }}; c2s_interfaces = {{ "127.0.0.1" }}
 c2s_direct_tls_ports = {{}}; legacy_ssl_ports = {{}}; s2s_ports = {{}}; http_ports = {{}}; https_ports = {{}}
 component_ports = {{ {self.component} }}; component_interfaces = {{ "127.0.0.1" }}
 component_conflict_resolve = "kick_old"
+insecure_sasl2 = true
 push_relay_component = "{COMPONENT}"
 push_relay_ack_timeout = {ACK_TIMEOUT}
 {hosts}Component "{COMPONENT}"
 	component_secret = "{SECRET}"
 ''')
-        for host in (HOST, SMALL):
+        for host in (HOST, SMALL, STRICT):
             folder = self.dir / 'data' / host.replace('.', '%2e') / 'accounts'
             folder.mkdir(parents=True)
             for number in range(ACCOUNTS):
@@ -157,9 +173,46 @@ push_relay_ack_timeout = {ACK_TIMEOUT}
     def delete_user(self, account):
         self.shell(f'user:delete("{account}")')
 
+    def delete_user_beside(self, account):
+        subprocess.run(['prosodyctl', '--config', str(self.dir / 'prosody.cfg.lua'), 'deluser', account],
+                       capture_output=True, timeout=TIMEOUT, check=True)
+
+    def disable_user(self, account):
+        self.shell(f'user:disable("{account}")')
+
+    def name_contact(self, account, other, name):
+        user, host = account.split('@')
+        item = f'{{ name = {self.quoted(name)}, subscription = "both", groups = {{}} }}'
+        self.shell(f'>require "core.rostermanager".load_roster("{user}", "{host}")["{other}"] = {item}')
+
+    def quoted(self, text):
+        return '"' + ''.join(f'\\{byte:03}' for byte in text.encode()) + '"'
+
+    def say(self, sender, to, text):
+        """A message that a module makes."""
+        quoted = self.quoted(text)
+        message = f'require "util.stanza".message({{ from = "{sender}/a", to = "{to}", type = "chat", id = {quoted} }}, {quoted})'
+        self.shell(f'>prosody.core_route_stanza(prosody.hosts["{HOST}"], {message})')
+
+    def enable_user(self, account):
+        self.shell(f'user:enable("{account}")')
+
+
+def ejabberd_folder():
+    return glob.glob('/usr/lib/*/ejabberd-[0-9]*') + glob.glob('/usr/lib/ejabberd')
+
+
+def ejabberd_version():
+    found = re.search(r'ejabberd-(\d+)\.(\d+)', ' '.join(ejabberd_folder()))
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
 
 class Ejabberd(Server):
     name = 'ejabberd'
+    bans = ejabberd_version() >= (24, 6)  # and keeps it with the account; the sessions end
+    disables = ejabberd_version() >= (25, 7)  # a ban is heard at once, also of who is away
+    deletes_beside = False
+    bind2 = False  # only with TLS
     one_link = False  # several connections of a component live side by side
     muc_sub = True
     clusters = True
@@ -170,7 +223,7 @@ class Ejabberd(Server):
 
     def prepare(self):
         source = HERE.parent.parent / 'ejabberd' / 'mod_push_relay.erl'
-        base = glob.glob('/usr/lib/*/ejabberd-[0-9]*-*') + glob.glob('/usr/lib/ejabberd')
+        base = ejabberd_folder()
         erlang = subprocess.run(['erl', '-noshell', '-eval', 'io:put_chars(code:lib_dir()), halt().'],
                                 capture_output=True, text=True, check=True).stdout
         includes = [f'{base[0]}/include', *(f'{path}/include' for path in glob.glob(f'{erlang}/p1_xm*'))]
@@ -194,8 +247,12 @@ class Ejabberd(Server):
       mod_push: {}
       mod_caps: {}
       mod_pubsub: {plugins: [flat, pep]}
+      mod_private: {}
+      mod_last: {}
       mod_http_api: {}
       mod_admin_extra: {}"""
+        if not self.shape:  # 24.10 and later: drops the requests of every component that has no privilege
+            shared += '\n      mod_privilege: {message: {outgoing: gateway}}'
         hosts = f'''  {HOST}:
     modules:{shared}
       mod_muc: {{host: {ROOMS}, default_room_options: {{mam: false, persistent: false, allow_subscription: true}}}}
@@ -206,6 +263,10 @@ class Ejabberd(Server):
     modules:{shared}
       mod_stream_mgmt: {{resend_on_timeout: if_offline, resume_timeout: {SMALL_RESUME}, ack_timeout: {SMALL_ACK}}}
       mod_push_relay: {{component: {COMPONENT}, ack_timeout: {ACK_TIMEOUT}, queue_size: {SMALL_QUEUE}, heartbeat: 1}}
+  {STRICT}:
+    modules:{shared}
+      mod_block_strangers: {{drop: true, allow_local_users: false}}
+      mod_push_relay: {{component: {COMPONENT}, ack_timeout: {ACK_TIMEOUT}}}
 '''
         if self.shape:
             bare = '\n      mod_roster: {}\n      mod_disco: {}\n      mod_http_api: {}\n      mod_admin_extra: {}\n      '
@@ -215,25 +276,34 @@ class Ejabberd(Server):
             hosts = f'  {HOST}:\n    modules:{shared + chr(10) + "      " + usual if self.shape.usual else bare}'
             hosts += (module if self.shape.module else 'mod_time: {}') + '\n'
         (self.dir / 'ejabberd.yml').write_text(f'''
-hosts: [{HOST}{"" if self.shape else ", " + SMALL}]
+hosts: [{HOST}{"" if self.shape else f", {SMALL}, {STRICT}"}]
 loglevel: info
 log_rotate_count: 0
 {f'sql_type: sqlite{chr(10)}sql_database: {self.dir}/sql.db' if self.shape and self.shape.sql else ''}
 auth_password_format: plain
 listen:
   - {{port: {self.c2s}, ip: "127.0.0.1", module: ejabberd_c2s, starttls: false, access: all, max_stanza_size: 262144}}
-  - {{port: {self.component}, ip: "127.0.0.1", module: ejabberd_service, access: all, hosts: {{"{COMPONENT}": {{password: {SECRET}}}}}}}
+  - port: {self.component}
+    ip: "127.0.0.1"
+    module: ejabberd_service
+    access: all
+    global_routes: false
+    hosts: {{"{COMPONENT}": {{password: {SECRET}}}, "{GATEWAY}": {{password: {SECRET}}}}}
   - {{port: {self.admin}, ip: "127.0.0.1", module: ejabberd_http, request_handlers: {{/api: mod_http_api}}}}
 api_permissions: {{all: {{who: all, what: "*"}}}}
+acl: {{gateway: {{server: {GATEWAY}}}}}
+access_rules: {{gateway: {{allow: gateway}}}}
 host_config:
 {hosts}''')
 
     def start(self):
         super().start()
         if not (self.dir / 'registered').exists():
-            for host in (HOST,) if self.shape else (HOST, SMALL):
-                for number in range(ACCOUNTS):
-                    self.api('register', user=f'u{number}', host=host, password='pw')
+            hosts = (HOST,) if self.shape else (HOST, SMALL, STRICT)
+            accounts = [(f'u{number}', host) for host in hosts for number in range(ACCOUNTS)]
+            with concurrent.futures.ThreadPoolExecutor(8) as pool:
+                for done in [pool.submit(self.api, 'register', user=user, host=host, password='pw') for user, host in accounts]:
+                    done.result()
             (self.dir / 'registered').touch()
 
     def command(self):
@@ -241,13 +311,13 @@ host_config:
         return ['erl', '+S', '2:2', *quiet, '-noinput', '-mnesia', 'dir', f'"{self.dir}/db"', '-pa', str(self.dir), '-s', 'ejabberd']
 
     def environment(self):
-        return {'ERL_LIBS': str(pathlib.Path(glob.glob('/usr/lib/*/ejabberd-[0-9]*-*')[0]).parent),
+        return {'ERL_LIBS': str(pathlib.Path(ejabberd_folder()[0]).parent),
                 'EJABBERD_CONFIG_PATH': str(self.dir / 'ejabberd.yml'), 'EJABBERD_LOG_PATH': str(self.dir / 'ejabberd.log')}
 
     def api(self, command, **arguments):
         request = urllib.request.Request(f'http://127.0.0.1:{self.admin}/api/{command}', json.dumps(arguments).encode(),
                                          {'Content-Type': 'application/json'})
-        with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:  # on a busy machine
             return json.loads(answer.read() or b'null')
 
     def reload_module(self, host):
@@ -271,3 +341,20 @@ host_config:
     def delete_user(self, account):
         user, host = account.split('@')
         self.api('unregister', user=user, host=host)
+
+    def disable_user(self, account):
+        user, host = account.split('@')
+        self.api('ban_account', user=user, host=host, reason='test')
+
+    def name_contact(self, account, other, name):
+        (localuser, localhost), (user, host) = account.split('@'), other.split('@')
+        group = {'groups': []} if self.bans else {'group': ''}  # since 24.02
+        self.api('add_rosteritem', localuser=localuser, localhost=localhost, user=user, host=host, nick=name, subs='both', **group)
+
+    def say(self, sender, to, text):
+        """A message that a command makes."""
+        self.api('send_message', type='chat', **{'from': f'{sender}/a'}, to=to, subject='', body=text)
+
+    def enable_user(self, account):
+        user, host = account.split('@')
+        self.api('unban_account', user=user, host=host)

@@ -10,6 +10,8 @@ import uuid
 import xml.etree.ElementTree as ET
 
 BRIDGE = 'urn:pushrelay:bridge:1'
+LANGUAGE = '{http://www.w3.org/XML/1998/namespace}lang'
+HELD = ('message', 'retraction', 'displayed', 'blocked', 'account-removed', 'account-disabled', 'account-enabled')
 TIMEOUT = 8.0  # seconds any wait may take before it is a failure
 
 
@@ -61,7 +63,7 @@ class Stream:
             self.closed = True
             return
         self.parser.feed(data)
-        for kind, element in self.parser.read_events():
+        for kind, element in self.parsed():
             if kind == 'start':
                 self.depth += 1
                 if self.depth == 1:
@@ -72,6 +74,14 @@ class Stream:
                     self.inbox.append(element)
                 elif self.depth == 0:
                     self.closed = True
+
+    def parsed(self):
+        """What the parser makes of it; what is not XML ends the stream, as it does for every peer."""
+        try:
+            yield from self.parser.read_events()
+        except ET.ParseError:
+            self.cut()
+            raise
 
     def wait(self, ready, timeout=TIMEOUT):
         end = time.monotonic() + timeout
@@ -119,7 +129,7 @@ class Stream:
 class Client(Stream):
     """A client with just what the cases need: PLAIN, bind, and on demand XEP-0198 with acknowledgements by hand."""
 
-    def __init__(self, port, account, resource, password='pw', resume=None):
+    def __init__(self, port, account, resource, password='pw', resume=None, bind2=None):
         self.account, self.resource = account, resource
         self.handled = 0  # stanzas received since XEP-0198 was enabled
         self.counting = False
@@ -127,6 +137,14 @@ class Client(Stream):
         super().__init__(port, host, 'jabber:client')
         self.expect('features')
         token = base64.b64encode(f'\0{user}\0{password}'.encode()).decode()
+        if bind2 is not None:  # XEP-0388 and XEP-0386, with what it says while it binds
+            self.send(f"<authenticate xmlns='urn:xmpp:sasl:2' mechanism='PLAIN'><initial-response>{token}</initial-response>"
+                      f"<bind xmlns='urn:xmpp:bind:0'><tag>{resource}</tag>{bind2}</bind></authenticate>")
+            success = self.expect('success')
+            self.full = next(e.text for e in success.iter() if local(e.tag) == 'authorization-identifier')
+            self.sm_id = next((e.get('id') for e in success.iter() if local(e.tag) == 'enabled'), None)
+            self.counting = self.sm_id is not None
+            return
         self.send(f"<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>{token}</auth>")
         self.expect('success')
         self.open()
@@ -190,16 +208,15 @@ class Event:
         self.kind, self.attr = local(element.tag), dict(element.attrib)
         self.seq = int(events.get('seq')) if events.get('seq') else None
         self.epoch, self.replay = events.get('epoch'), events.get('replay') == 'true'
-        held = [e for e in events if local(e.tag) in ('message', 'displayed', 'account-removed')]
+        held = [e for e in events if local(e.tag) in HELD]
         self.at = (self.seq, held.index(element) + 1 if element in held else 0)
-        body = element.find(f'{{{BRIDGE}}}body')
-        self.body = body.text if body is not None else None
+        self.bodies = [(body.get(LANGUAGE), body.text) for body in element.findall(f'{{{BRIDGE}}}body')]
+        self.body = self.bodies[0][1] if self.bodies else None
 
     @property
     def account(self):
         a = self.attr
-        return {'session': a.get('jid', '').split('/')[0], 'message': a.get('to'), 'displayed': a.get('account'),
-                'account-removed': a.get('jid')}.get(self.kind)
+        return a.get('jid', '').split('/')[0] if self.kind == 'session' else a.get('to') or a.get('account') or a.get('jid')
 
     def __getattr__(self, name):
         return self.attr.get(name.replace('_', '-'))
@@ -251,7 +268,7 @@ class Bridge(Stream):
                 self.others.append(stanza)
             if stanza.get('from') != self.host or events is None:
                 continue
-            size, seq = len(ET.tostring(stanza)), int(events.get('seq'))
+            size, seq = len(ET.tostring(stanza, encoding='utf-8')), int(events.get('seq'))
             assert size <= 65536 and len(events) <= 100, f'stanza of {size} bytes, {len(events)} children'
             self.sizes.append(size)
             if self.live and events.get('replay') != 'true':
@@ -287,7 +304,8 @@ class Bridge(Stream):
     def sync(self):
         """Returns when the server has taken in all that was sent before."""
         iq_id = uuid.uuid4().hex
-        self.send(f"<iq type='get' id='{iq_id}' to='{self.host}' from='{self.to}'><query xmlns='http://jabber.org/protocol/disco#info'/></iq>")
+        self.send(f"<iq type='get' id='{iq_id}' to='{self.host}' from='{self.to}'>"
+                  "<query xmlns='http://jabber.org/protocol/disco#info'/></iq>")
         self.answer(iq_id)
         return self
 

@@ -13,14 +13,14 @@ public sealed class FcmNetworkTests : IAsyncLifetime
     private const string Device = "fcm-token-of-bobs-phone-0123456789:APA91b";
 
     private readonly FcmSimulator fcm = new();
-    private NetworkBed bed = null!;
+    private RigBed bed = null!;
 
     private static CancellationToken Token => TestContext.Current.CancellationToken;
 
     public async ValueTask InitializeAsync()
     {
         await fcm.StartAsync(Token);
-        bed = await NetworkBed.OpenAsync(fcm);
+        bed = await RigBed.OpenAsync(fcm);
     }
 
     public async ValueTask DisposeAsync()
@@ -142,7 +142,7 @@ public sealed class FcmNetworkTests : IAsyncLifetime
             ),
             Token
         );
-        await using var wrong = await NetworkBed.OpenAsync(fcm, $"--Apps:0:Fcm:CredentialsFile={file}");
+        await using var wrong = await RigBed.OpenAsync(fcm, $"--Apps:0:Fcm:CredentialsFile={file}");
 
         Assert.Equal("later Credentials -1 fcm_invalid_grant", Exchanges.Show(await wrong.SendAsync("fcm", Message(Device))));
     }
@@ -156,7 +156,7 @@ public sealed class FcmNetworkTests : IAsyncLifetime
             fcm.CredentialsJson.Replace("\"project_id\":\"rig-project\"", "\"project_id\":\"another\"", StringComparison.Ordinal),
             Token
         );
-        await using var wrong = await NetworkBed.OpenAsync(fcm, $"--Apps:0:Fcm:CredentialsFile={file}");
+        await using var wrong = await RigBed.OpenAsync(fcm, $"--Apps:0:Fcm:CredentialsFile={file}");
 
         Assert.Equal("later Credentials -1 fcm_NOT_FOUND", Exchanges.Show(await wrong.SendAsync("fcm", Message(Device))));
     }
@@ -232,7 +232,7 @@ public sealed class FcmNetworkTests : IAsyncLifetime
     {
         await using var proxy = new ProxyServer { Credentials = "relay:secret" };
         proxy.Routes[$"localhost:{fcm.Port}"] = new System.Net.IPEndPoint(System.Net.IPAddress.Loopback, fcm.Port);
-        await using var behind = await NetworkBed.OpenAsync(fcm, $"--Network:Proxy=http://relay:secret@127.0.0.1:{proxy.Port}");
+        await using var behind = await RigBed.OpenAsync(fcm, $"--Network:Proxy=http://relay:secret@127.0.0.1:{proxy.Port}");
 
         Assert.StartsWith("accepted", Exchanges.Show(await behind.SendAsync("fcm", Message(Device))), StringComparison.Ordinal);
         Assert.All(proxy.Asked, asked => Assert.Equal($"localhost:{fcm.Port}", asked));
@@ -243,7 +243,7 @@ public sealed class FcmNetworkTests : IAsyncLifetime
     public async Task A_proxy_that_refuses_defers_and_says_so()
     {
         await using var proxy = new ProxyServer { Credentials = "relay:secret" };
-        await using var behind = await NetworkBed.OpenAsync(fcm, $"--Network:Proxy=http://relay:wrong@127.0.0.1:{proxy.Port}");
+        await using var behind = await RigBed.OpenAsync(fcm, $"--Network:Proxy=http://relay:wrong@127.0.0.1:{proxy.Port}");
 
         Assert.Equal("later Outage -1 fcm_token_proxy_refused", Exchanges.Show(await behind.SendAsync("fcm", Message(Device))));
         Assert.Contains("Network:Proxy", behind.Network("fcm").Cure("fcm_token_proxy_refused"), StringComparison.Ordinal);

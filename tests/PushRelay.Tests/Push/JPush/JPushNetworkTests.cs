@@ -11,14 +11,14 @@ public sealed class JPushNetworkTests : IAsyncLifetime
     private const string Device = "1a0018970aa8f0d2a1b";
 
     private readonly JPushSimulator jpush = new() { RateMax = 20 };
-    private NetworkBed bed = null!;
+    private RigBed bed = null!;
 
     private static CancellationToken Token => TestContext.Current.CancellationToken;
 
     public async ValueTask InitializeAsync()
     {
         await jpush.StartAsync(Token);
-        bed = await NetworkBed.OpenAsync(jpush, "--Apps:0:JPush:Preview=Full");
+        bed = await RigBed.OpenAsync(jpush, "--Apps:0:JPush:Preview=Full");
     }
 
     public async ValueTask DisposeAsync()
@@ -42,7 +42,7 @@ public sealed class JPushNetworkTests : IAsyncLifetime
     [Fact]
     public async Task By_default_JPush_reads_nothing()
     {
-        await using var careful = await NetworkBed.OpenAsync(jpush);
+        await using var careful = await RigBed.OpenAsync(jpush);
 
         await careful.SendAsync("jpush", Message(Device));
 
@@ -56,7 +56,7 @@ public sealed class JPushNetworkTests : IAsyncLifetime
     public async Task By_default_too_a_phone_with_keys_of_its_own_shows_everything()
     {
         using var installation = new PushSubscriber();
-        await using var careful = await NetworkBed.OpenAsync(jpush);
+        await using var careful = await RigBed.OpenAsync(jpush);
 
         await careful.SendAsync("jpush", Message(Device, installation));
 
@@ -113,9 +113,9 @@ public sealed class JPushNetworkTests : IAsyncLifetime
     {
         await using var other = new JPushSimulator { AppKey = "0123456789abcdef01234567", MasterSecret = "another" };
         await other.StartAsync(Token);
-        await using var two = await NetworkBed.OpenAsync(
+        await using var two = await RigBed.OpenAsync(
             jpush,
-            ["--Apps:1:Id=com.example.other", .. NetworkBed.Settings(bed.Relay.Folder, other, app: 1)]
+            ["--Apps:1:Id=com.example.other", .. RigBed.Settings(bed.Relay.Folder, other, app: 1)]
         );
 
         var results = await Task.WhenAll(
@@ -142,7 +142,7 @@ public sealed class JPushNetworkTests : IAsyncLifetime
     [Fact]
     public async Task A_wrong_secret_is_the_operators_fault()
     {
-        await using var wrong = await NetworkBed.OpenAsync(jpush, "--Apps:0:JPush:MasterSecret=wrong");
+        await using var wrong = await RigBed.OpenAsync(jpush, "--Apps:0:JPush:MasterSecret=wrong");
 
         Assert.Equal("later Credentials -1 jpush_1004", Exchanges.Show(await wrong.SendAsync("jpush", Message(Device))));
     }

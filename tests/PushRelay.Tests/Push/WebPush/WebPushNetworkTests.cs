@@ -21,7 +21,7 @@ public sealed class WebPushNetworkTests
     public async Task An_alert_gets_through_to_each_service(PushService service)
     {
         await using var simulator = await StartAsync(service);
-        await using var bed = await NetworkBed.OpenAsync(simulator);
+        await using var bed = await RigBed.OpenAsync(simulator);
         using var subscription = simulator.Subscribe();
 
         Assert.StartsWith("accepted", await SendAsync(bed, subscription), StringComparison.Ordinal);
@@ -44,7 +44,7 @@ public sealed class WebPushNetworkTests
     public async Task A_subscription_that_has_ended_is_dead(PushService service, string result)
     {
         await using var simulator = await StartAsync(service);
-        await using var bed = await NetworkBed.OpenAsync(simulator);
+        await using var bed = await RigBed.OpenAsync(simulator);
         using var subscription = simulator.Subscribe();
         subscription.Gone = true;
 
@@ -58,7 +58,7 @@ public sealed class WebPushNetworkTests
     public async Task A_subscription_of_another_key_is_told_from_a_bad_key_where_the_service_says_so(PushService service, string result)
     {
         await using var simulator = await StartAsync(service);
-        await using var bed = await NetworkBed.OpenAsync(simulator);
+        await using var bed = await RigBed.OpenAsync(simulator);
         using var other = VapidKey.FromPem(VapidKey.CreatePem(), "mailto:ops@example.com");
         using var subscription = simulator.Subscribe(other.PublicKey);
 
@@ -69,7 +69,7 @@ public sealed class WebPushNetworkTests
     public async Task An_alert_that_lives_no_longer_is_no_fault_at_a_service_that_takes_no_zero()
     {
         await using var simulator = await StartAsync(PushService.Microsoft);
-        await using var bed = await NetworkBed.OpenAsync(simulator);
+        await using var bed = await RigBed.OpenAsync(simulator);
         using var subscription = simulator.Subscribe();
         var address = Address(subscription);
         var usable = Assert.IsType<TokenCheck.Usable>(bed.Network("webpush").Check(address));
@@ -87,7 +87,7 @@ public sealed class WebPushNetworkTests
     public async Task A_text_of_any_length_fits(string character)
     {
         await using var simulator = await StartAsync(PushService.Apple);
-        await using var bed = await NetworkBed.OpenAsync(simulator);
+        await using var bed = await RigBed.OpenAsync(simulator);
         using var subscription = simulator.Subscribe();
 
         var body = string.Concat(Enumerable.Repeat(character, 8000 / Encoding.UTF8.GetByteCount(character)));
@@ -102,7 +102,7 @@ public sealed class WebPushNetworkTests
     public async Task What_is_too_long_for_a_bridged_browser_is_shortened_once()
     {
         await using var simulator = await StartAsync(PushService.Mozilla);
-        await using var bed = await NetworkBed.OpenAsync(simulator);
+        await using var bed = await RigBed.OpenAsync(simulator);
         using var subscription = simulator.Subscribe();
         simulator.AnswerNext(413);
 
@@ -123,7 +123,7 @@ public sealed class WebPushNetworkTests
     {
         await using var simulator = await StartAsync(PushService.Google);
         await using var canary = await StartAsync(PushService.Google);
-        await using var bed = await NetworkBed.OpenAsync(simulator, $"--Apps:0:WebPush:AllowPrivateNetworks={redirects}");
+        await using var bed = await RigBed.OpenAsync(simulator, $"--Apps:0:WebPush:AllowPrivateNetworks={redirects}");
         using var subscription = simulator.Subscribe();
         using var inside = canary.Subscribe();
         simulator.AnswerNext(
@@ -144,7 +144,7 @@ public sealed class WebPushNetworkTests
     public async Task Only_listed_push_services_may_be_named_and_are_asked()
     {
         await using var simulator = await StartAsync(PushService.Google);
-        await using var bed = await NetworkBed.OpenAsync(simulator, "--Apps:0:WebPush:AllowedHosts:0=*.push.apple.com");
+        await using var bed = await RigBed.OpenAsync(simulator, "--Apps:0:WebPush:AllowedHosts:0=*.push.apple.com");
         using var subscription = simulator.Subscribe();
         var address = Address(subscription);
 
@@ -170,7 +170,7 @@ public sealed class WebPushNetworkTests
     public async Task A_subscription_past_its_own_time_is_over()
     {
         await using var simulator = await StartAsync(PushService.Google);
-        await using var bed = await NetworkBed.OpenAsync(simulator);
+        await using var bed = await RigBed.OpenAsync(simulator);
         using var subscription = simulator.Subscribe();
         var now = bed.Relay.Clock.GetUtcNow();
 
@@ -182,7 +182,7 @@ public sealed class WebPushNetworkTests
     public async Task Each_service_is_a_lane()
     {
         await using var simulator = await StartAsync(PushService.Google);
-        await using var bed = await NetworkBed.OpenAsync(simulator);
+        await using var bed = await RigBed.OpenAsync(simulator);
         string Lane(string endpoint) => Assert.IsType<TokenCheck.Usable>(bed.Network("webpush").Check(Address(endpoint))).Lane.Id;
 
         Assert.Equal("com.example.chat/webpush/fcm.googleapis.com", Lane("https://fcm.googleapis.com/fcm/send/a"));
@@ -208,7 +208,7 @@ public sealed class WebPushNetworkTests
     public async Task A_subscription_that_is_none_is_refused_by_its_field(string? value, string field)
     {
         await using var simulator = await StartAsync(PushService.Google);
-        await using var bed = await NetworkBed.OpenAsync(simulator);
+        await using var bed = await RigBed.OpenAsync(simulator);
         using var subscription = simulator.Subscribe();
         var tokens = new Dictionary<string, string>(Address(subscription).Tokens);
         if (value is null)
@@ -229,7 +229,7 @@ public sealed class WebPushNetworkTests
     public async Task A_certificate_that_is_not_trusted_defers()
     {
         await using var simulator = await StartAsync(PushService.Ntfy);
-        await using var bed = await NetworkBed.OpenAsync(simulator, "--Apps:0:WebPush:TrustedCertificateFile=");
+        await using var bed = await RigBed.OpenAsync(simulator, "--Apps:0:WebPush:TrustedCertificateFile=");
         using var subscription = simulator.Subscribe();
 
         Assert.Equal("later Outage -1 webpush_tls_failed", await SendAsync(bed, subscription));
@@ -239,7 +239,7 @@ public sealed class WebPushNetworkTests
     public async Task A_name_that_is_not_there_defers()
     {
         await using var simulator = await StartAsync(PushService.Ntfy);
-        await using var bed = await NetworkBed.OpenAsync(simulator);
+        await using var bed = await RigBed.OpenAsync(simulator);
 
         var result = await bed.SendAsync("webpush", Message() with { Address = Address("https://ntfy.invalid/upAbc") });
 
@@ -273,7 +273,7 @@ public sealed class WebPushNetworkTests
     }
 
     private static async Task<string> SendAsync(
-        NetworkBed bed,
+        RigBed bed,
         PushSubscription subscription,
         string body = "hello",
         DateTimeOffset? expires = null
