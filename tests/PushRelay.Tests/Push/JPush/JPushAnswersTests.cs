@@ -1,5 +1,4 @@
 using System.Globalization;
-using PushRelay.Push.Connections;
 using PushRelay.Push.JPush;
 using PushRelay.Rig.Networks;
 using PushRelay.Tests.Push.Connections;
