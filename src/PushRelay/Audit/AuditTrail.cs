@@ -130,7 +130,14 @@ internal sealed partial class AuditTrail(
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
         var before = await clock.NowAsync(db, cancellationToken) - age;
-        return await db.Set<AuditRecord>().Where(r => r.At < before).ExecuteDeleteAsync(cancellationToken);
+        return await OlderThan(db, before).ExecuteDeleteAsync(cancellationToken);
+    }
+
+    /// <summary>Ids begin with their time: where nothing is that old, nothing is read.</summary>
+    internal static IQueryable<AuditRecord> OlderThan(RelayDb db, DateTimeOffset before)
+    {
+        var first = IdSequence.First(before);
+        return db.Set<AuditRecord>().Where(r => r.Id.CompareTo(first) < 0 && r.At < before);
     }
 
     private string Pseudonym(string account) => Convert.ToHexStringLower(masterKey.Mac("log", account).AsSpan(0, 6));

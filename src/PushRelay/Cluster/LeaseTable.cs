@@ -66,6 +66,9 @@ internal sealed class LeaseTable(IDbContextFactory<RelayDb> databases, DatabaseC
     /// <summary>Not longer than the shortest <c>Dispatch:LeaseDuration</c>; long enough that three renewals may fail.</summary>
     public static readonly TimeSpan Duration = TimeSpan.FromSeconds(15);
 
+    // what ends later was written by a clock that was ahead and has been set right since: it is over. Smaller steps are only waited for
+    private static readonly TimeSpan EndMax = Duration + TimeSpan.FromSeconds(5);
+
     /// <summary>This process; a process that is started again has another name.</summary>
     public string Node { get; } =
         string.Create(
@@ -78,8 +81,9 @@ internal sealed class LeaseTable(IDbContextFactory<RelayDb> databases, DatabaseC
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
         var now = await clock.NowAsync(db, cancellationToken);
+        var latest = now + EndMax;
         // on SQLite the process lock proves that the former holder is dead
-        var free = db.Set<Lease>().Where(l => l.Name == name && (db.IsSqlite || l.ExpiresAt <= now));
+        var free = db.Set<Lease>().Where(l => l.Name == name && (db.IsSqlite || l.ExpiresAt <= now || l.ExpiresAt > latest));
         if (
             await free.ExecuteUpdateAsync(
                 set =>
@@ -124,7 +128,8 @@ internal sealed class LeaseTable(IDbContextFactory<RelayDb> databases, DatabaseC
             return LeaseRenewal.Lost;
         }
 
-        return await Mine(db, term).AnyAsync(l => l.AwaitedUntil > now, cancellationToken)
+        var latest = now + EndMax;
+        return await Mine(db, term).AnyAsync(l => l.AwaitedUntil > now && l.AwaitedUntil <= latest, cancellationToken)
             ? LeaseRenewal.HeldAndAwaited
             : LeaseRenewal.Held;
     }
@@ -134,9 +139,10 @@ internal sealed class LeaseTable(IDbContextFactory<RelayDb> databases, DatabaseC
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
         var now = await clock.NowAsync(db, cancellationToken);
+        var latest = now + EndMax;
         return await db.Set<Lease>()
             .AsNoTracking()
-            .SingleOrDefaultAsync(l => l.Name == name && l.Holder != "" && l.ExpiresAt > now, cancellationToken);
+            .SingleOrDefaultAsync(l => l.Name == name && l.Holder != "" && l.ExpiresAt > now && l.ExpiresAt <= latest, cancellationToken);
     }
 
     /// <summary>Gives it back, so that the next node need not wait for its expiry.</summary>

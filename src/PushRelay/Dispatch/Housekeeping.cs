@@ -4,6 +4,7 @@ using PushRelay.Devices;
 using PushRelay.Outbox;
 using PushRelay.Push;
 using PushRelay.Storage;
+using PushRelay.Telemetry;
 
 namespace PushRelay.Dispatch;
 
@@ -17,10 +18,12 @@ internal sealed partial class Housekeeping(
     IOptions<RetentionOptions> retention,
     PushNetworks networks,
     WorkSignal signal,
+    Conditions conditions,
     TimeProvider clock,
     ILogger<Housekeeping> logger
 ) : BackgroundService
 {
+    private const string Work = "housekeeping";
     private const int PruneMax = 1000;
 
     // with the pauses between them, ten times what one node takes in
@@ -56,14 +59,20 @@ internal sealed partial class Housekeeping(
                         pruned = clock.GetTimestamp();
                     }
                 }
+
+                conditions.Clear(ConditionKind.DatabaseDown, Work);
             }
             catch (OperationCanceledException) when (stoppingToken.IsCancellationRequested)
             {
                 return;
             }
+            catch (Exception exception) when (DatabaseErrors.IsOutage(exception) || DatabaseErrors.IsClash(exception))
+            {
+                conditions.Raise(ConditionKind.DatabaseDown, Work, exception.GetBaseException().Message);
+            }
             catch (Exception exception)
             {
-                Failed(exception.Message);
+                Failed(exception);
             }
         } while (await NextAsync(timer, stoppingToken));
     }
@@ -153,6 +162,6 @@ internal sealed partial class Housekeeping(
     )]
     private partial void Orphaned(int count, string app, string platform);
 
-    [LoggerMessage(Level = LogLevel.Warning, Message = "Housekeeping has to wait: {Problem}")]
-    private partial void Failed(string problem);
+    [LoggerMessage(Level = LogLevel.Error, Message = "Housekeeping failed; it is tried again in a second")]
+    private partial void Failed(Exception exception);
 }

@@ -47,7 +47,7 @@ internal sealed class LaneCircuits : IHealthCheck
         meters
             .Create("PushRelay")
             .CreateObservableGauge(
-                "pushrelay_provider_circuit_open",
+                "pushrelay.provider.circuit.open",
                 OpenByNetwork,
                 description: "lanes of this app and push network whose deliveries wait, "
                     + "because the credentials are refused or the network is away"

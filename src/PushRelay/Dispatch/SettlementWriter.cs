@@ -2,6 +2,7 @@ using System.Threading.Channels;
 using Microsoft.Extensions.Options;
 using PushRelay.Outbox;
 using PushRelay.Storage;
+using PushRelay.Telemetry;
 
 namespace PushRelay.Dispatch;
 
@@ -12,10 +13,12 @@ namespace PushRelay.Dispatch;
 internal sealed partial class SettlementWriter(
     OutboxQueue outbox,
     IOptions<DispatchOptions> options,
+    Conditions conditions,
     TimeProvider clock,
     ILogger<SettlementWriter> logger
 )
 {
+    private const string Work = "outcomes of attempts";
     private const int WrittenTogetherMax = 500;
     private static readonly TimeSpan Retry = TimeSpan.FromMilliseconds(500);
 
@@ -68,20 +71,36 @@ internal sealed partial class SettlementWriter(
     /// <summary>An answer is not thrown away because the database is away for a moment: tried until the lease is over.</summary>
     public async Task RetryUntilLeaseEndsAsync(Func<Task> store, ClaimedAlert youngest)
     {
-        while (true)
+        try
         {
-            try
-            {
-                await store();
-                return;
-            }
-            catch (Exception exception)
-                when (DatabaseErrors.IsOutage(exception) && clock.GetElapsedTime(youngest.ClaimedAt) + Retry < options.Value.LeaseDuration)
-            {
-                Waits(exception.GetBaseException().Message);
-                await Task.Delay(Retry, clock, CancellationToken.None);
-            }
+            await DatabaseErrors.RetryAsync(
+                async _ =>
+                {
+                    await store();
+                    return true;
+                },
+                (exception, _) => WaitAfter(exception, youngest),
+                clock,
+                CancellationToken.None
+            );
         }
+        finally
+        {
+            // stored, or given up: it does not wait any more
+            conditions.Clear(ConditionKind.DatabaseDown, Work);
+        }
+    }
+
+    /// <summary>How long to wait for a database that is away, which is a condition meanwhile; null: give up.</summary>
+    private TimeSpan? WaitAfter(Exception exception, ClaimedAlert youngest)
+    {
+        if (!DatabaseErrors.IsOutage(exception) || clock.GetElapsedTime(youngest.ClaimedAt) + Retry >= options.Value.LeaseDuration)
+        {
+            return null;
+        }
+
+        conditions.Raise(ConditionKind.DatabaseDown, Work, exception.GetBaseException().Message);
+        return Retry;
     }
 
     private async Task WriteAsync(List<SettledAlert> settled)
@@ -124,9 +143,6 @@ internal sealed partial class SettlementWriter(
         Message = "Delivery {DeliveryId} was tried, but its lease had run out: another node may send it a second time, with the same id"
     )]
     private partial void LeaseLost(Guid deliveryId);
-
-    [LoggerMessage(Level = LogLevel.Warning, Message = "Outcomes of attempts cannot be stored yet: {Problem}")]
-    private partial void Waits(string problem);
 
     [LoggerMessage(Level = LogLevel.Error, Message = "The outcomes of {Count} attempts could not be stored; their leases bring them back")]
     private partial void NotWritten(Exception exception, int count);

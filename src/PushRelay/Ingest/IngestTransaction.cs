@@ -1,5 +1,4 @@
 using System.Linq.Expressions;
-using Microsoft.EntityFrameworkCore;
 using PushRelay.Access;
 using PushRelay.Devices;
 using PushRelay.Ingest.Policy;
@@ -25,8 +24,6 @@ internal sealed class IngestTransaction(
     AlertsOptions options
 )
 {
-    private static readonly TimeSpan UnackedMax = TimeSpan.FromHours(1);
-
     // what the events need to know, read once for all of them
     private ILookup<string, Device> devices = null!;
     private UnreadCounts unread = null!;
@@ -38,8 +35,7 @@ internal sealed class IngestTransaction(
     private readonly List<Delivery> rows = [];
     private readonly HashSet<Guid> mayHaveWaiting = [];
     private readonly HashSet<string> removedAccounts = new(StringComparer.Ordinal);
-
-    private sealed record EarlierRow(Guid DeviceKey, DeliveryState State, string Reason);
+    private readonly WithheldAlerts withheld = new(db, now);
 
     /// <summary>Reads what these events need: devices, unread counts, and who has alerts that they may cancel.</summary>
     public async Task LoadAsync(IReadOnlyList<RelayEvent> events, CancellationToken cancellationToken)
@@ -48,6 +44,7 @@ internal sealed class IngestTransaction(
         devices = await registry.OfAccountsAsync(db, accounts, cancellationToken);
         unread = await UnreadCounts.OfAsync(db, accounts, cancellationToken);
         accountsWithAlerts = await OutboxQueue.PendingOfAsync(db, AccountsOf(events.Where(MayCancel)), cancellationToken);
+        await withheld.LoadAsync(events.OfType<RelayEvent.Message>(), cancellationToken);
     }
 
     /// <summary>Decides what follows from one event. Rows and counts are only written by <see cref="WriteAsync"/>.</summary>
@@ -144,7 +141,9 @@ internal sealed class IngestTransaction(
         {
             var situation = PushSituation.Of(message, device, now);
             var decision = PushPolicy.Decide(situation, options);
-            rows.Add(deliveries.To(device, decision, situation, Wait(message, device, decision, deliveries.OrderingKey), badge));
+            var row = deliveries.To(device, decision, situation, Wait(message, device, decision, deliveries.OrderingKey), badge);
+            rows.Add(row);
+            withheld.Add(message, row);
             if (MayHaveWaiting(device))
             {
                 mayHaveWaiting.Add(device.Key);
@@ -169,37 +168,8 @@ internal sealed class IngestTransaction(
     /// <summary>Only the devices that this message was withheld from because its reader seemed to look.</summary>
     private async Task AlertUnackedAsync(RelayEvent.Message message, CancellationToken cancellationToken)
     {
-        if (message.StanzaId is null && message.Id is null)
-        {
-            return;
-        }
-
-        var since = now - UnackedMax;
-        var same = db.Set<Delivery>()
-            .AsNoTracking()
-            .Where(d => d.Account == message.Account && d.CreatedAt >= since && d.DeviceKey != Guid.Empty);
-        same = message.StanzaId is not null
-            ? same.Where(d => d.StanzaId == message.StanzaId)
-            : same.Where(d => d.Sender == message.From && d.MessageId == message.Id);
-        var earlier = await same.Select(d => new EarlierRow(d.DeviceKey, d.State, d.Reason)).ToListAsync(cancellationToken);
-        earlier.AddRange(
-            rows.Where(d =>
-                    d.Account == message.Account
-                    && d.DeviceKey != Guid.Empty
-                    && (
-                        message.StanzaId is not null
-                            ? d.StanzaId == message.StanzaId
-                            : d.Sender == message.From && d.MessageId == message.Id
-                    )
-                )
-                .Select(d => new EarlierRow(d.DeviceKey, d.State, d.Reason))
-        );
-        var withheld = earlier
-            .GroupBy(row => row.DeviceKey)
-            .Where(g => g.All(r => r.State is DeliveryState.Suppressed or DeliveryState.Cancelled && r.Reason == Reasons.Foreground))
-            .Select(g => g.Key)
-            .ToHashSet();
-        var again = DevicesOf(message).Where(d => withheld.Contains(d.Key)).ToList();
+        var devicesWithheld = await withheld.DevicesOfAsync(message, cancellationToken);
+        var again = DevicesOf(message).Where(d => devicesWithheld.Contains(d.Key)).ToList();
         if (again.Count > 0)
         {
             Alert(message, again);
@@ -281,6 +251,7 @@ internal sealed class IngestTransaction(
         if (accountsWithAlerts.Contains(account))
         {
             await outbox.CancelAsync(db, stored, reason, cancellationToken);
+            withheld.Changed(account);
         }
     }
 }

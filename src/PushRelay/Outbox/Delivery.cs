@@ -234,6 +234,23 @@ internal sealed class Delivery
                 })
                 .IsUnique();
             builder.HasIndex(d => new { d.Account, d.Id });
+            // a message that is reported again is found without reading what else its account has
+            builder
+                .HasIndex(d => new
+                {
+                    d.Account,
+                    d.StanzaId,
+                    d.Id,
+                })
+                .HasFilter("stanza_id IS NOT NULL");
+            builder
+                .HasIndex(d => new
+                {
+                    d.Account,
+                    d.MessageId,
+                    d.Id,
+                })
+                .HasFilter("message_id IS NOT NULL");
             builder.Ignore(d => d.Clear);
             builder.Property(d => d.Lane).HasConversion(LaneConverter.Instance);
             builder.HasIndex(d => new { d.Lane, d.DueAt }, "ix_deliveries_pending_due").HasFilter($"state = {States.Pending}");

@@ -22,6 +22,11 @@ internal sealed class OutboxQueue(
     /// <summary>Rows that one <see cref="ExpireAsync"/> ends at most.</summary>
     public const int ExpireMax = 1000;
 
+    // the longest wait between two attempts, and its jitter
+    private static readonly TimeSpan WaitMax = TimeSpan.FromMinutes(61);
+
+    private readonly ClockSteps steps = new(timers);
+
     /// <summary>
     /// Adds rows to the caller's transaction; a row that is there already is left out. What is due and gets a permit is claimed at once.
     /// </summary>
@@ -180,19 +185,35 @@ internal sealed class OutboxQueue(
         return [.. settled.Where(s => !changed.Contains(s.Alert.Head.Id))];
     }
 
-    /// <summary>Returns the rows whose holder died or stalled; those whose attempts are used up are dead.</summary>
+    /// <summary>
+    /// Returns the rows whose holder died or stalled; those whose attempts are used up are dead. Also what a clock that was ahead has left:
+    /// leases and due times that end later than they ever could.
+    /// </summary>
     public async Task<int> ReleaseExpiredAsync(int attemptsMax, CancellationToken cancellationToken)
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
         var now = await clock.NowAsync(db, cancellationToken);
-        var lost = db.Set<Delivery>().Where(d => d.State == DeliveryState.Sending && d.LeaseUntil <= now);
-        return await Transitions.EndAsync(
+        steps.Look(now);
+        var latest = steps.LatestLeaseEnd(now, permits.LeaseMax);
+        var lost = db.Set<Delivery>().Where(d => d.State == DeliveryState.Sending && (d.LeaseUntil <= now || d.LeaseUntil > latest));
+        var released =
+            await Transitions.EndAsync(
                 lost.Where(d => d.Attempts - d.AttemptsExcused >= attemptsMax),
                 DeliveryState.Dead,
                 Reasons.AttemptsExhausted,
                 now,
                 cancellationToken
             ) + await Transitions.ReleaseAsync(lost, now, cancellationToken);
+        if (steps.MayHaveGoneBack)
+        {
+            var (all, soon, furthest) = (steps.HasGoneBack, now + ClockSteps.Least, now + WaitMax);
+            released += await db.Set<Delivery>()
+                .Where(d => d.State == DeliveryState.Pending && d.DueAt > soon && (all || d.CreatedAt > soon || d.DueAt > furthest))
+                .ExecuteUpdateAsync(set => set.SetProperty(d => d.DueAt, now), cancellationToken);
+            steps.Mended();
+        }
+
+        return released;
     }
 
     /// <summary>
@@ -353,10 +374,7 @@ internal sealed class OutboxQueue(
 
     /// <summary>The same, of just the rows that <see cref="PruneAsync"/> would delete.</summary>
     public static IQueryable<LastAccepted> LastAcceptedOfOldest(RelayDb db, DateTimeOffset before, int max) =>
-        db.Set<Delivery>()
-            .Where(d => d.SettledAt != null && d.SettledAt < before)
-            .OrderBy(d => d.Id)
-            .Take(max)
+        Oldest(db, before, max)
             .Where(d => d.State == DeliveryState.Accepted || d.State == DeliveryState.Received || d.State == DeliveryState.Opened)
             .GroupBy(d => d.DeviceKey)
             .Select(device => new LastAccepted { DeviceKey = device.Key, At = device.Max(d => d.SettledAt) });
@@ -364,12 +382,22 @@ internal sealed class OutboxQueue(
     /// <summary>Deletes rows that were settled before, their attempts with them: the oldest, at most <paramref name="max"/>.</summary>
     public static async Task<int> PruneAsync(RelayDb db, DateTimeOffset before, int max, CancellationToken cancellationToken)
     {
-        // ids begin with their time: the oldest are the first of the primary key, and no index of their end is needed
-        var old = db.Set<Delivery>().Where(d => d.SettledAt != null && d.SettledAt < before).OrderBy(d => d.Id).Take(max).Select(d => d.Id);
+        var old = Oldest(db, before, max).Select(d => d.Id);
         // asked again: an operator may have sent one of them once more in this moment
         return await db.Set<Delivery>()
             .Where(d => d.SettledAt != null && d.SettledAt < before && old.Contains(d.Id))
             .ExecuteDeleteAsync(cancellationToken);
+    }
+
+    /// <summary>Ids begin with their time: the oldest are the first of the primary key, no index of their end is needed, and where
+    /// nothing is that old nothing is read.</summary>
+    internal static IQueryable<Delivery> Oldest(RelayDb db, DateTimeOffset before, int max)
+    {
+        var first = IdSequence.First(before);
+        return db.Set<Delivery>()
+            .Where(d => d.Id.CompareTo(first) < 0 && d.SettledAt != null && d.SettledAt < before)
+            .OrderBy(d => d.Id)
+            .Take(max);
     }
 }
 

@@ -38,6 +38,9 @@ internal sealed class Permits(WorkSignal signal)
     /// <summary>How long a row that an insert claims is the dispatcher's.</summary>
     public TimeSpan Lease => capacity?.Lease ?? throw new InvalidOperationException("No dispatcher has opened the permits.");
 
+    /// <summary>No row's lease that is still honest ends later than this from now; null before a dispatcher has opened.</summary>
+    public TimeSpan? LeaseMax => capacity?.Lease;
+
     /// <summary>A dispatcher runs in this process: from here on inserts get permits.</summary>
     public void Open(DispatchCapacity of)
     {

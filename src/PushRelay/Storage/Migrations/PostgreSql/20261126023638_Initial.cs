@@ -324,6 +324,18 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                 columns: new[] { "account", "id" });
 
             migrationBuilder.CreateIndex(
+                name: "ix_deliveries_account_message_id_id",
+                table: "deliveries",
+                columns: new[] { "account", "message_id", "id" },
+                filter: "message_id IS NOT NULL");
+
+            migrationBuilder.CreateIndex(
+                name: "ix_deliveries_account_stanza_id_id",
+                table: "deliveries",
+                columns: new[] { "account", "stanza_id", "id" },
+                filter: "stanza_id IS NOT NULL");
+
+            migrationBuilder.CreateIndex(
                 name: "ix_deliveries_pending_account",
                 table: "deliveries",
                 column: "account",

@@ -593,6 +593,14 @@ namespace PushRelay.Storage.Migrations.Sqlite
                     b.HasIndex("Account", "Id")
                         .HasDatabaseName("ix_deliveries_account_id");
 
+                    b.HasIndex("Account", "MessageId", "Id")
+                        .HasDatabaseName("ix_deliveries_account_message_id_id")
+                        .HasFilter("message_id IS NOT NULL");
+
+                    b.HasIndex("Account", "StanzaId", "Id")
+                        .HasDatabaseName("ix_deliveries_account_stanza_id_id")
+                        .HasFilter("stanza_id IS NOT NULL");
+
                     b.HasIndex("Server", "Account", "DeviceKey", "EventKey")
                         .IsUnique()
                         .HasDatabaseName("ix_deliveries_server_account_device_key_event_key");
