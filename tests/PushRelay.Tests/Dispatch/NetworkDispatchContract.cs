@@ -354,7 +354,8 @@ public sealed class PushServiceLaneTests : IAsyncLifetime
         var settings = RigBed.Settings(folder, well);
         // one file with both authorities
         await File.AppendAllTextAsync(Path.Combine(folder, $"ca-{well.Port}.pem"), stalled.CaPem, Token);
-        relay = await TestRelay.OpenAsync(null, settings);
+        // all of one device's at once
+        relay = await TestRelay.OpenAsync(null, [.. settings, "--Alerts:DeviceBurst=1000"]);
         relay.Clock.SetUtcNow(TimeProvider.System.GetUtcNow());
         await relay.ServeAsync();
     }
