@@ -241,7 +241,7 @@ internal sealed class Permits(WorkSignal signal)
 
     private LaneUse UseOf_NeedsLock(Lane lane, string app, string platform) =>
         lanes.GetValueOrDefault(lane)
-        ?? new LaneUse(lane, AppOf_NeedsLock(app), capacity!.LaneMax.TryGetValue(platform, out var max) ? max : null);
+        ?? new LaneUse(lane, AppOf_NeedsLock(app), capacity?.LaneMax.TryGetValue(platform, out var max) == true ? max : null);
 
     /// <summary>Below zero where claims took more than is free.</summary>
     private int AppFree_NeedsLock(AppUse app)

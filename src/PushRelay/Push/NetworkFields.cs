@@ -8,7 +8,7 @@ internal static class NetworkFields
 {
     public const string EnvironmentRefused = "is for platforms \"apns\" and \"jpush\" only";
 
-    /// <summary>What the registration brings that this network does not have, and the keys for sealed alerts where they are wrong.</summary>
+    /// <summary>What the registration brings that this network does not have, and wrong keys for sealed alerts.</summary>
     public static Dictionary<string, string> Refusals(PushAddress address, bool mayHaveCalls, bool mayHaveEnvironment)
     {
         var (given, errors) = (address.Tokens, new Dictionary<string, string>(StringComparer.Ordinal));

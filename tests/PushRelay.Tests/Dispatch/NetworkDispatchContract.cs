@@ -9,7 +9,7 @@ using PushRelay.Tests.Storage;
 
 namespace PushRelay.Tests.Dispatch;
 
-/// <summary>What holds of every push network: from a committed event to the device and back into the ledger, also where it goes wrong.</summary>
+/// <summary>What holds of every push network: from a committed event to the device and back into the ledger, in trouble too.</summary>
 public abstract class NetworkDispatchContract : IAsyncLifetime
 {
     private readonly string folder = Directory.CreateTempSubdirectory("pushrelay-networks-").FullName;
