@@ -26,7 +26,7 @@ for argument in "$@"; do
   esac
 done
 
-need "$assume_yes" lua5.4 lua-check procps prosody prosody-modules ejabberd erlang-tools libfaketime python3-slixmpp postgresql
+need "$assume_yes" lua5.4 lua-check procps prosody prosody-modules ejabberd erlang-tools libfaketime python3-slixmpp nodejs npm postgresql
 # what the installation took does not count
 SECONDS=0
 
@@ -173,6 +173,7 @@ fast_suites() {
   fi
   check "The Prosody module compiles" "$(luac_command)" -p src/modules/prosody/mod_push_relay.lua
   check "The server modules: luacheck, erlc, xref" eng/check-modules.sh
+  check "Web Push in JavaScript is installed" npm ci --ignore-scripts --no-audit --no-fund --prefix tests/PushRelay.Interop/WebPush
   tests PushRelay.Tests
   tests PushRelay.Interop -trait- pace=slow
   script "The module in Prosody" /usr/bin/python3 src/modules/prosody/test/run.py --server prosody

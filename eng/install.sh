@@ -10,9 +10,10 @@ sdk_is_there() {
 
 is_there() {
   case $1 in
-    curl | python3 | prosody) command -v "$1" ;;
+    curl | npm | python3 | prosody) command -v "$1" ;;
     ejabberd) command -v ejabberdctl && command -v erlc ;;
     erlang-tools) erl -noshell -eval 'halt(case code:which(xref) of non_existing -> 1; _ -> 0 end).' ;;
+    nodejs) command -v node ;;
     libfaketime) ls /usr/lib/*/faketime/libfaketimeMT.so.1 ;;
     lua5.4) luac_command ;;
     lua-check) command -v luacheck ;;

@@ -1,3 +1,5 @@
+using System.Net;
+using System.Net.Sockets;
 using System.Security.Cryptography.X509Certificates;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
@@ -51,6 +53,12 @@ public sealed record ApnsClientOptions
     /// the old one is closed. Between 1 minute and 1 day, 1 hour by default.
     /// </summary>
     public TimeSpan ConnectionLifetime { get; init; } = TimeSpan.FromHours(1);
+
+    /// <summary>
+    /// Opens a connected socket to this host and port, for ways of one's own: through a proxy, or to the first of several addresses that
+    /// answers. TLS and HTTP/2 are spoken over it here, to the endpoint's name; the client disposes of it. Null: directly.
+    /// </summary>
+    public Func<DnsEndPoint, CancellationToken, ValueTask<Socket>>? Connect { get; init; }
 
     /// <summary>Shares the provider token with other processes. Null: it is shared only by clients with the same <see cref="Key"/>
     /// object.</summary>

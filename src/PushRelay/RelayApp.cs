@@ -187,6 +187,7 @@ internal static class RelayApp
         TokenEndpoints.Map(app);
         AuditEndpoints.Map(app);
         DeviceEndpoints.Map(app);
+        AppEndpoints.Map(app);
         DeliveryEndpoints.Map(app);
         AccountEndpoints.Map(app);
         ApiDocument.Map(app);

@@ -132,7 +132,7 @@ internal sealed class TestRelay : IAsyncDisposable
     public Permits OpenPermits(TimeSpan lease, int concurrency = 500)
     {
         var permits = Get<Permits>();
-        permits.Open(new DispatchCapacity(concurrency, Get<PushNetworks>().Reachable, lease));
+        permits.Open(new DispatchCapacity(concurrency, Get<PushNetworks>().Reachable, Get<PushNetworks>().LaneMax, lease));
         return permits;
     }
 

@@ -21,10 +21,12 @@ internal sealed class ApnsConnection : IDisposable
 
     private readonly SocketsHttpHandler handler;
     private readonly HttpMessageInvoker invoker;
+    private readonly Func<DnsEndPoint, CancellationToken, ValueTask<Socket>>? connect;
     private int connects;
 
     public ApnsConnection(ApnsClientOptions options)
     {
+        connect = options.Connect;
         handler = new SocketsHttpHandler
         {
             AllowAutoRedirect = false,
@@ -187,6 +189,11 @@ internal sealed class ApnsConnection : IDisposable
         if (Interlocked.Increment(ref connects) > 1)
         {
             throw new ConnectionSpentException();
+        }
+
+        if (connect is not null)
+        {
+            return new CountedStream(await connect(context.DnsEndPoint, cancellationToken).ConfigureAwait(false));
         }
 
         // The name is resolved anew for each connection.

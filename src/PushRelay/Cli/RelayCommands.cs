@@ -38,6 +38,7 @@ internal static class RelayCommands
         root.Add(DoctorCommand.Create(Config, Settings));
         root.Add(ConfigCommand.Create(Config, Settings));
         root.Add(KeysCommand.Create(Config, Settings));
+        root.Add(WebPushCommand.Create());
         root.Add(SimulatorCommand.Create());
         var parsed = root.Parse(arguments);
         try

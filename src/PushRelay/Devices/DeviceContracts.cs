@@ -1,6 +1,8 @@
+using System.Globalization;
 using System.Text.Json.Serialization;
 using PushRelay.Api;
 using PushRelay.Push;
+using PushRelay.Push.WebPush;
 
 namespace PushRelay.Devices;
 
@@ -20,6 +22,12 @@ public sealed record DeviceRequest
     [JsonPropertyName("voipToken")]
     public string? CallToken { get; init; }
 
+    /// <summary>Instead of <see cref="Token"/> for Web Push and UnifiedPush.</summary>
+    public SubscriptionRequest? Subscription { get; init; }
+
+    /// <summary>With it the push network cannot read the alerts.</summary>
+    public EncryptionRequest? Encryption { get; init; }
+
     public string? Resource { get; init; }
 
     public string? Locale { get; init; }
@@ -33,14 +41,24 @@ public sealed record DeviceRequest
     internal RegistrationRequest ToRegistration(string? id, ExpectedRevision expected)
     {
         var tokens = new Dictionary<string, string>();
-        if (Token is not null)
+        foreach (
+            var (channel, token) in (ReadOnlySpan<(string, string?)>)
+                [
+                    (Channels.Alert, Token),
+                    (Channels.Call, CallToken),
+                    (Channels.PublicKey, Encryption?.P256dh),
+                    (Channels.Auth, Encryption?.Auth),
+                    (SubscriptionFields.Endpoint, Subscription?.Endpoint),
+                    (SubscriptionFields.PublicKey, Subscription?.Keys?.P256dh),
+                    (SubscriptionFields.Auth, Subscription?.Keys?.Auth),
+                    (SubscriptionFields.Expires, Subscription?.ExpirationTime?.ToString("F0", CultureInfo.InvariantCulture)),
+                ]
+        )
         {
-            tokens[Channels.Alert] = Token;
-        }
-
-        if (CallToken is not null)
-        {
-            tokens[Channels.Call] = CallToken;
+            if (token is not null)
+            {
+                tokens[channel] = token;
+            }
         }
 
         return new RegistrationRequest
@@ -60,6 +78,27 @@ public sealed record DeviceRequest
     }
 }
 
+/// <summary>As a browser's <c>PushSubscription</c> gives it.</summary>
+public sealed record SubscriptionRequest
+{
+    public string? Endpoint { get; init; }
+
+    /// <summary>Milliseconds since 1970.</summary>
+    public double? ExpirationTime { get; init; }
+
+    public EncryptionRequest? Keys { get; init; }
+}
+
+/// <summary>The keys of RFC 8291, in base64url.</summary>
+public sealed record EncryptionRequest
+{
+    /// <summary>The installation's public key.</summary>
+    public string? P256dh { get; init; }
+
+    /// <summary>Its secret of 16 bytes.</summary>
+    public string? Auth { get; init; }
+}
+
 /// <summary>The body of <c>PATCH /v1/devices/{deviceId}</c>: what is left out stays, null resets.</summary>
 public sealed record DevicePatchRequest(string? Preview, IReadOnlyList<string>? Muted, QuietHoursResponse? QuietHours);
 
@@ -69,9 +108,11 @@ public sealed record DeviceResponse(
     string Account,
     string App,
     string Platform,
-    string Token,
+    string? Token,
     string? Environment,
     [property: JsonPropertyName("voipToken")] string? CallToken,
+    SubscriptionResponse? Subscription,
+    bool Encryption,
     string? Resource,
     string? Locale,
     string? TimeZone,
@@ -90,6 +131,9 @@ public sealed record DeviceResponse(
     /// <summary>Its entity tag; no member of the body.</summary>
     internal string Revision { get; init; } = "";
 }
+
+/// <summary>A subscription as the outside sees it: its push service, and little of the rest.</summary>
+public sealed record SubscriptionResponse(string Endpoint);
 
 /// <summary>What the client puts into XEP-0357 <c>&lt;enable/&gt;</c>.</summary>
 public sealed record DevicePush(string Jid, string Node, string Secret);

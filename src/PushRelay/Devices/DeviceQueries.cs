@@ -5,6 +5,7 @@ using PushRelay.Api;
 using PushRelay.Apps;
 using PushRelay.Outbox;
 using PushRelay.Push;
+using PushRelay.Push.WebPush;
 using PushRelay.Secrets;
 using PushRelay.Storage;
 
@@ -93,15 +94,20 @@ internal sealed class DeviceQueries(
         );
     }
 
-    private DeviceResponse Show(Device device, IReadOnlyDictionary<Guid, DateTimeOffset> accepted) =>
-        new(
+    private DeviceResponse Show(Device device, IReadOnlyDictionary<Guid, DateTimeOffset> accepted)
+    {
+        var hint = device.Tokens.Hint(Channels.Alert)!;
+        var isSubscription = device.Platform == WebPushNetwork.Name;
+        return new(
             device.Id,
             device.Account,
             device.App,
             device.Platform,
-            device.Tokens.Hint(Channels.Alert)!,
+            isSubscription ? null : hint,
             device.Environment,
             device.Tokens.Hint(Channels.Call),
+            isSubscription ? new SubscriptionResponse(hint) : null,
+            device.Tokens.Hint(Channels.PublicKey) is not null,
             device.Resource,
             device.Locale,
             device.TimeZone,
@@ -119,6 +125,7 @@ internal sealed class DeviceQueries(
         {
             Revision = device.RevisionName,
         };
+    }
 
     private static QuietHoursResponse? Show(QuietHours? hours) =>
         hours is null ? null : new QuietHoursResponse(QuietHours.Write(hours.From), QuietHours.Write(hours.To), hours.TimeZone);

@@ -13,6 +13,7 @@ namespace PushRelay.Devices;
 internal sealed class DeviceTokens
 {
     private const int ShownCharsMax = 4;
+    private const int UrlCharsMax = 8;
 
     private static readonly JsonSerializerOptions Stored = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 
@@ -29,7 +30,10 @@ internal sealed class DeviceTokens
         new(
             tokens.ToDictionary(
                 token => token.Key,
-                token => new SealedToken(masterKey.Seal(token.Value, Device.TableName, device, ColumnOf(token.Key)), HintOf(token.Value)),
+                token => new SealedToken(
+                    masterKey.Seal(token.Value, Device.TableName, device, ColumnOf(token.Key)),
+                    HintOf(token.Key, token.Value)
+                ),
                 StringComparer.Ordinal
             )
         );
@@ -38,7 +42,8 @@ internal sealed class DeviceTokens
     /// replaced.</summary>
     public static IReadOnlyList<byte[]> IndexesOf(string app, string token, MasterKey masterKey) => masterKey.Macs("token", app, token);
 
-    /// <summary>First and last four characters, all that is ever shown; null where there is no such channel.</summary>
+    /// <summary>All that is ever shown: first and last four characters, of a URL its host and the last eight, of keys nothing; null where
+    /// there is no such channel.</summary>
     public string? Hint(string channel) => channels.GetValueOrDefault(channel)?.Hint;
 
     /// <summary>Every token, readable.</summary>
@@ -75,8 +80,19 @@ internal sealed class DeviceTokens
     public static DeviceTokens FromJson(string text) => new(JsonSerializer.Deserialize<Dictionary<string, SealedToken>>(text, Stored)!);
 
     /// <summary>Never more than half of a token, however short it is.</summary>
-    private static string HintOf(string token)
+    private static string HintOf(string channel, string token)
     {
+        if (channel is not (Channels.Alert or Channels.Call))
+        {
+            return "";
+        }
+
+        if (Uri.TryCreate(token, UriKind.Absolute, out var url) && url.Scheme == Uri.UriSchemeHttps)
+        {
+            var rest = url.PathAndQuery;
+            return $"{url.GetLeftPart(UriPartial.Authority)}/…{rest[^Math.Min(UrlCharsMax, rest.Length / 2)..]}";
+        }
+
         var shown = Math.Min(ShownCharsMax, token.Length / 4);
         return $"{token[..shown]}…{token[^shown..]}";
     }

@@ -181,7 +181,9 @@ internal sealed class Registrations(
 
         if (!networks.Reachable.Contains((usable.Address.App, request.Platform!)))
         {
-            refusal = new DeviceResult.UnknownApp();
+            var isKnown = networks.Reachable.Any(reachable => reachable.App == usable.Address.App);
+            errors["platform"] = "is none of the app's push networks";
+            refusal = isKnown ? new DeviceResult.Invalid(errors) : new DeviceResult.UnknownApp();
             return null;
         }
 

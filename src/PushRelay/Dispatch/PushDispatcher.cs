@@ -41,7 +41,7 @@ internal sealed partial class PushDispatcher(
         using var sending = new CancellationTokenSource();
         var settling = settlements.RunAsync();
         await RecoverAfterCrashAsync();
-        permits.Open(new DispatchCapacity(options.Value.Concurrency, networks.Reachable, options.Value.LeaseDuration));
+        permits.Open(new DispatchCapacity(options.Value.Concurrency, networks.Reachable, networks.LaneMax, options.Value.LeaseDuration));
         var claiming = ClaimAsync(sending.Token, stoppingToken);
         try
         {

@@ -22,13 +22,25 @@ internal sealed class Permit : IDisposable
 /// <summary>What a dispatcher can have in hand.</summary>
 /// <param name="Concurrency">Requests in flight at most.</param>
 /// <param name="Reachable">The apps and their push networks that the settings have; rows of others wait.</param>
+/// <param name="LaneMax">Of which push networks a lane has no more than so many; of the others its app's permits are the bound.</param>
 /// <param name="Lease">How long a claimed row is the dispatcher's.</param>
-internal sealed record DispatchCapacity(int Concurrency, IReadOnlySet<(string App, string Platform)> Reachable, TimeSpan Lease);
+internal sealed record DispatchCapacity(
+    int Concurrency,
+    IReadOnlySet<(string App, string Platform)> Reachable,
+    IReadOnlyDictionary<string, int> LaneMax,
+    TimeSpan Lease
+);
 
 /// <summary>Permits of one lane that are out; only <see cref="Permits"/> looks inside.</summary>
-internal sealed class LaneUse(Lane lane, AppUse app)
+/// <param name="max">In flight at most, whatever its circuit; null: no bound of its own.</param>
+internal sealed class LaneUse(Lane lane, AppUse app, int? max)
 {
     public Lane Lane { get; } = lane;
+
+    public int? Max { get; } = max;
+
+    /// <summary>Due rows wait for permits of this lane, while other lanes of the app have some.</summary>
+    public bool IsAwaited { get; set; }
 
     public AppUse App { get; } = app;
 

@@ -5,7 +5,8 @@ namespace PushRelay.Outbox;
 /// <summary>
 /// Gives out permits. Apps do not hold each other up: half of <c>Dispatch:Concurrency</c> is divided among them, the other half is for
 /// whoever needs it. With one app it has all, and up to twice as many more wait in memory. A lane has no share of its own, but a limit
-/// while its circuit is not closed. Thread-safe.
+/// while its circuit is not closed; the lanes of some push networks always have one, so that a host that swallows requests holds up
+/// nobody else. Thread-safe.
 /// </summary>
 internal sealed class Permits(WorkSignal signal)
 {
@@ -74,8 +75,8 @@ internal sealed class Permits(WorkSignal signal)
             }
 
             var lane = row.Lane!.Value;
-            var use = lanes.GetValueOrDefault(lane) ?? new LaneUse(lane, AppOf_NeedsLock(row.App!));
-            return Free_NeedsLock(use) + (limits.ContainsKey(lane) ? 0 : queue) > 0 ? Take_NeedsLock(use) : null;
+            var use = UseOf_NeedsLock(lane, row.App!, row.Platform!);
+            return Free_NeedsLock(use) + (LimitOf_NeedsLock(use) is null ? queue : 0) > 0 ? Take_NeedsLock(use) : null;
         }
     }
 
@@ -84,8 +85,7 @@ internal sealed class Permits(WorkSignal signal)
     {
         lock (sync)
         {
-            var lane = row.Lane!.Value;
-            return Take_NeedsLock(lanes.GetValueOrDefault(lane) ?? new LaneUse(lane, AppOf_NeedsLock(row.App!)));
+            return Take_NeedsLock(UseOf_NeedsLock(row.Lane!.Value, row.App!, row.Platform!));
         }
     }
 
@@ -118,12 +118,16 @@ internal sealed class Permits(WorkSignal signal)
                     continue;
                 }
 
-                var use = lanes.GetValueOrDefault(lane) ?? new LaneUse(lane, AppOf_NeedsLock(app));
-                var isLimited = limits.TryGetValue(lane, out var limit);
-                var free = Free_NeedsLock(use) + (isLimited ? 0 : ForClaims);
-                if (IsWorthClaiming(free, isLimited ? Math.Min(share, limit) : share, use.App))
+                var use = UseOf_NeedsLock(lane, app, platform);
+                var limit = LimitOf_NeedsLock(use);
+                var free = Free_NeedsLock(use) + (limit is null ? ForClaims : 0);
+                if (IsWorthClaiming(free, Math.Min(share, limit ?? share), use.App))
                 {
                     claimable[lane] = Math.Min(free, max);
+                }
+                else
+                {
+                    use.IsAwaited = limit is not null;
                 }
             }
 
@@ -197,6 +201,10 @@ internal sealed class Permits(WorkSignal signal)
             }
 
             (wake, starved) = (starved, false);
+            if (use.IsAwaited && IsWorthClaiming(Free_NeedsLock(use), LimitOf_NeedsLock(use) ?? share, use.App))
+            {
+                (wake, use.IsAwaited) = (true, false);
+            }
         }
 
         if (wake)
@@ -225,8 +233,16 @@ internal sealed class Permits(WorkSignal signal)
     private int Free_NeedsLock(LaneUse use)
     {
         var free = AppFree_NeedsLock(use.App);
-        return limits.TryGetValue(use.Lane, out var limit) ? Math.Min(free, limit - use.InFlight) : free;
+        return LimitOf_NeedsLock(use) is { } limit ? Math.Min(free, limit - use.InFlight) : free;
     }
+
+    /// <summary>Its circuit's, or the bound of its network's lanes; null: it has neither.</summary>
+    private int? LimitOf_NeedsLock(LaneUse use) =>
+        limits.TryGetValue(use.Lane, out var limit) ? Math.Min(limit, use.Max ?? limit) : use.Max;
+
+    private LaneUse UseOf_NeedsLock(Lane lane, string app, string platform) =>
+        lanes.GetValueOrDefault(lane)
+        ?? new LaneUse(lane, AppOf_NeedsLock(app), capacity?.LaneMax.TryGetValue(platform, out var max) == true ? max : null);
 
     /// <summary>Below zero where claims took more than is free.</summary>
     private int AppFree_NeedsLock(AppUse app)

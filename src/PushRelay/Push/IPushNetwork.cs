@@ -33,6 +33,15 @@ internal static class Channels
 
     /// <summary>Calls, where the network has a channel of its own for them.</summary>
     public const string Call = "voip";
+
+    /// <summary>The installation's public key, RFC 8291's <c>p256dh</c>: only it can read what is encrypted to it.</summary>
+    public const string PublicKey = "p256dh";
+
+    /// <summary>RFC 8291's authentication secret.</summary>
+    public const string Auth = "auth";
+
+    /// <summary>When the alert token ends, where its maker says so: milliseconds since 1970.</summary>
+    public const string Expires = "expires";
 }
 
 /// <summary>Where one installation of an app is reached.</summary>
@@ -123,6 +132,9 @@ internal interface IPushNetwork
 
     /// <summary>The apps that the settings give it.</summary>
     IReadOnlyCollection<string> Apps { get; }
+
+    /// <summary>Requests that one lane may have in flight; null: as many as its app may.</summary>
+    int? InFlightPerLaneMax => null;
 
     /// <summary>
     /// Says whether these can be tokens of this network, without asking it. Of an app that is not configured it checks the form alone.

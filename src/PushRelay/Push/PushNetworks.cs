@@ -20,5 +20,9 @@ internal sealed class PushNetworks(IEnumerable<IPushNetwork> networks)
     public IReadOnlySet<(string App, string Platform)> Reachable { get; } =
         networks.SelectMany(n => n.Apps.Select(app => (app, n.Platform))).ToFrozenSet();
 
+    /// <summary>Of the networks whose lanes have a bound: <see cref="IPushNetwork.InFlightPerLaneMax"/>.</summary>
+    public IReadOnlyDictionary<string, int> LaneMax { get; } =
+        networks.Where(n => n.InFlightPerLaneMax is not null).ToFrozenDictionary(n => n.Platform, n => n.InFlightPerLaneMax!.Value);
+
     public bool TryGet(string platform, [NotNullWhen(true)] out IPushNetwork? network) => byPlatform.TryGetValue(platform, out network);
 }

@@ -9,7 +9,7 @@ namespace PushRelay.Rig.Networks;
 
 /// <summary>A message as FCM took it.</summary>
 /// <param name="Name">What the answer called it.</param>
-internal sealed record FcmMessage(string Name, string Token, JsonObject Message, DateTimeOffset At)
+internal sealed record FcmReceived(string Name, string Token, JsonObject Message, DateTimeOffset At)
 {
     public IReadOnlyDictionary<string, string> Data { get; } =
         (Message["data"] as JsonObject ?? []).ToDictionary(m => m.Key, m => (string)m.Value!);
@@ -17,7 +17,7 @@ internal sealed record FcmMessage(string Name, string Token, JsonObject Message,
     public JsonObject Android => Message["android"] as JsonObject ?? [];
 }
 
-internal enum FcmTokenState
+public enum FcmTokenState
 {
     /// <summary>The app was removed.</summary>
     Unregistered,
@@ -37,7 +37,7 @@ internal sealed class FcmSimulator : NetworkServer
 {
     private readonly RSA key = RSA.Create(2048);
     private readonly GoogleTokens tokens;
-    private readonly ConcurrentQueue<FcmMessage> received = new();
+    private readonly ConcurrentQueue<FcmReceived> received = new();
 
     public FcmSimulator(TimeProvider? clock = null, string project = "rig-project")
         : base(clock ?? TimeProvider.System)
@@ -51,7 +51,7 @@ internal sealed class FcmSimulator : NetworkServer
     public ConcurrentDictionary<string, FcmTokenState> Tokens { get; } = new();
 
     /// <summary>What was taken, oldest first.</summary>
-    public IReadOnlyList<FcmMessage> Received => [.. received];
+    public IReadOnlyList<FcmReceived> Received => [.. received];
 
     public Uri TokenEndpoint => new(Origin, "/token");
 
@@ -84,7 +84,7 @@ internal sealed class FcmSimulator : NetworkServer
     {
         if (context.Request is { Method: "POST", Path.Value: "/token" })
         {
-            if (NextRule(GoogleTokens.Target) is { } order)
+            if (NextRule(GoogleTokens.Target, onlyNamed: true) is { } order)
             {
                 await AnswerByRuleAsync(context, order);
                 return;
@@ -141,7 +141,7 @@ internal sealed class FcmSimulator : NetworkServer
         var rule = NextRule(token);
         if (!message.ValidateOnly && rule is null or { Processed: true })
         {
-            received.Enqueue(new FcmMessage(name, token, message.Message, Clock.GetUtcNow()));
+            received.Enqueue(new FcmReceived(name, token, message.Message, Clock.GetUtcNow()));
         }
 
         await (

@@ -8,7 +8,7 @@ using Microsoft.AspNetCore.Http;
 namespace PushRelay.Rig.Networks;
 
 /// <summary>A push as JPush took it: one registration id.</summary>
-internal sealed record JPushMessage(long MessageId, string Cid, string RegistrationId, JsonObject Request)
+internal sealed record JPushReceived(long MessageId, string Cid, string RegistrationId, JsonObject Request)
 {
     public JsonObject Notification => Request["notification"]!.AsObject();
 
@@ -29,7 +29,7 @@ internal sealed class JPushSimulator(TimeProvider? clock = null) : NetworkServer
     private const int TtlMax = 259_200;
     private static readonly TimeSpan CidLife = TimeSpan.FromDays(1);
 
-    private readonly ConcurrentQueue<JPushMessage> received = new();
+    private readonly ConcurrentQueue<JPushReceived> received = new();
     private readonly ConcurrentDictionary<string, (long MessageId, DateTimeOffset At)> sent = new();
     private readonly ConcurrentDictionary<string, bool> pool = new();
     private readonly Lock sync = new();
@@ -50,7 +50,7 @@ internal sealed class JPushSimulator(TimeProvider? clock = null) : NetworkServer
     /// <summary>Of no user of the app, or of none any more.</summary>
     public ConcurrentDictionary<string, bool> Gone { get; } = new();
 
-    public IReadOnlyList<JPushMessage> Received => [.. received];
+    public IReadOnlyList<JPushReceived> Received => [.. received];
 
     /// <summary>Repetitions that were recognised by their cid.</summary>
     public int Repeated { get; private set; }
@@ -140,7 +140,7 @@ internal sealed class JPushSimulator(TimeProvider? clock = null) : NetworkServer
         if (rule is null or { Processed: true })
         {
             sent[cid] = (id, Clock.GetUtcNow());
-            received.Enqueue(new JPushMessage(id, cid, registrationId, request));
+            received.Enqueue(new JPushReceived(id, cid, registrationId, request));
         }
 
         await (rule is null ? TakenAsync(context, id) : AnswerByRuleAsync(context, rule));
@@ -364,12 +364,26 @@ internal static class JPushRules
     private static string? Unknown(string path, JsonObject part) =>
         part.Select(m => m.Key).Except(Members[path]).FirstOrDefault() is { } unknown ? $"{path}: unknown member {unknown}" : null;
 
+    /// <summary>As JSON in UTF-8 in which only quotes, backslashes and control characters are escaped.</summary>
     private static int Bytes(JsonNode? part) =>
-        part is null
-            ? 0
-            : Encoding.UTF8.GetByteCount(
-                part.ToJsonString(
-                    new JsonSerializerOptions { Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping }
-                )
-            );
+        part switch
+        {
+            JsonObject members => 1 + members.Sum(m => TextBytes(m.Key) + 1 + Bytes(m.Value) + 1),
+            JsonArray items => 1 + items.Sum(item => Bytes(item) + 1),
+            JsonValue value when value.GetValueKind() == JsonValueKind.String => TextBytes((string)value!),
+            null => 0,
+            _ => part.ToJsonString().Length,
+        };
+
+    private static int TextBytes(string text) =>
+        2
+        + Encoding.UTF8.GetByteCount(text)
+        + text.Sum(c =>
+            c switch
+            {
+                '"' or '\\' or '\n' or '\r' or '\t' or '\b' or '\f' => 1,
+                < ' ' => 5,
+                _ => 0,
+            }
+        );
 }

@@ -137,11 +137,12 @@ internal abstract class NetworkServer : IAsyncDisposable
 
     /// <summary>What the script has for a request that would be taken; null: nothing.</summary>
     /// <param name="target">The device that it is for.</param>
-    protected AnswerRule? NextRule(string target)
+    /// <param name="onlyNamed">Rules for all devices are not meant.</param>
+    protected AnswerRule? NextRule(string target, bool onlyNamed = false)
     {
         lock (sync)
         {
-            foreach (var rule in rules.Where(r => r.Order.Target is null || r.Order.Target == target))
+            foreach (var rule in rules.Where(r => r.Order.Target == target || (r.Order.Target is null && !onlyNamed)))
             {
                 if (rule.Skip > 0)
                 {
@@ -293,7 +294,7 @@ internal sealed record AnswerRule
     public bool Processed { get; init; }
 }
 
-internal enum AnswerFault
+public enum AnswerFault
 {
     None,
 

@@ -9,7 +9,7 @@ using Microsoft.AspNetCore.Http;
 namespace PushRelay.Rig.Networks;
 
 /// <summary>Whose ways a push service has.</summary>
-internal enum PushService
+public enum PushService
 {
     Mozilla,
     Google,
@@ -19,7 +19,7 @@ internal enum PushService
 }
 
 /// <summary>A message as the browser gets it: decrypted.</summary>
-internal sealed record WebPushMessage(PushSubscription Subscription, byte[] Text, int BodyBytes, int Ttl, string? Urgency, string? Topic)
+internal sealed record WebPushReceived(PushSubscription Subscription, byte[] Text, int BodyBytes, int Ttl, string? Urgency, string? Topic)
 {
     public JsonObject Json => JsonNode.Parse(Text)!.AsObject();
 }
@@ -62,10 +62,10 @@ internal sealed partial class WebPushSimulator(PushService service, TimeProvider
     private const int TtlMax = 2_592_000;
 
     private readonly ConcurrentDictionary<string, PushSubscription> subscriptions = new();
-    private readonly ConcurrentQueue<WebPushMessage> received = new();
+    private readonly ConcurrentQueue<WebPushReceived> received = new();
 
     /// <summary>What was taken, oldest first.</summary>
-    public IReadOnlyList<WebPushMessage> Received => [.. received];
+    public IReadOnlyList<WebPushReceived> Received => [.. received];
 
     /// <summary>The host of new endpoints, one of the names of the certificate.</summary>
     public string HostName { get; init; } = "localhost";
@@ -103,7 +103,7 @@ internal sealed partial class WebPushSimulator(PushService service, TimeProvider
         await (rule is null ? TakeAsync(context, message!) : AnswerByRuleAsync(context, rule));
     }
 
-    private Refusal? Check(HttpRequest request, PushSubscription subscription, byte[] body, out WebPushMessage? message)
+    private Refusal? Check(HttpRequest request, PushSubscription subscription, byte[] body, out WebPushReceived? message)
     {
         message = null;
         var headers = request.Headers;
@@ -161,7 +161,7 @@ internal sealed partial class WebPushSimulator(PushService service, TimeProvider
 
         try
         {
-            message = new WebPushMessage(
+            message = new WebPushReceived(
                 subscription,
                 subscription.Subscriber.Open(body),
                 body.Length,
@@ -181,7 +181,7 @@ internal sealed partial class WebPushSimulator(PushService service, TimeProvider
     /// <summary>Apple decodes it as base64.</summary>
     private bool IsTopic(string topic) => service != PushService.Apple || Base64Url.IsValid(topic);
 
-    private Task TakeAsync(HttpContext context, WebPushMessage message)
+    private Task TakeAsync(HttpContext context, WebPushReceived message)
     {
         var headers = context.Response.Headers;
         var id = Guid.NewGuid().ToString("D");

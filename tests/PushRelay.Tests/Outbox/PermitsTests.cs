@@ -121,7 +121,14 @@ public sealed class PermitsTests
     private Permits Open(int concurrency, params string[] apps)
     {
         var permits = new Permits(signal);
-        permits.Open(new DispatchCapacity(concurrency, apps.Select(app => (app, "test")).ToHashSet(), TimeSpan.FromSeconds(30)));
+        permits.Open(
+            new DispatchCapacity(
+                concurrency,
+                apps.Select(app => (app, "test")).ToHashSet(),
+                new Dictionary<string, int>(),
+                TimeSpan.FromSeconds(30)
+            )
+        );
         return permits;
     }
 

@@ -1,41 +1,35 @@
 using System.Globalization;
 using PushRelay.Apns;
 using PushRelay.Apps;
-using PushRelay.Xmpp;
+using PushRelay.Push.Encryption;
 
 namespace PushRelay.Push.Apns;
 
 /// <summary>Says a <see cref="Notification"/> as the phone shows it.</summary>
 internal static class ApnsAlert
 {
-    private const int TitleElementsMax = 100;
-
-    // longer ones are left out: cut they would name nobody
-    private const int NameCharsMax = 300;
+    /// <summary>The payload; sealed where the device has keys for that.</summary>
+    /// <returns>Null: it does not fit even without its text.</returns>
+    public static byte[]? Write(Notification notification, AlertOptions options, int bytesMax)
+    {
+        try
+        {
+            return SealedAlert.KeysOf(notification.Address) is { } keys
+                ? WriteSealed(notification, options, keys, bytesMax)
+                : Payload(notification, options).ToBytes(bytesMax);
+        }
+        catch (ArgumentException)
+        {
+            return null;
+        }
+    }
 
     /// <summary>The alert as the phone gets it. Where words of ours show, they are loc-keys that the app brings the text of.</summary>
     public static ApnsPayload Payload(Notification notification, AlertOptions options)
     {
-        // the user may show less than the app, never more
-        var preview = (AlertPreview)Math.Max((int)notification.Preview, (int)options.Preview);
-        var group = notification.Type == "groupchat";
-        var title = Cut(group ? LocalPart(notification.From) : notification.From);
-        var shown = notification.Count > 1 ? $"{title} ({notification.Count})" : title;
-        var hasText = notification is { Kind: PushKind.Message, Body: not null };
-        var payload = new ApnsPayload
-        {
-            Title = preview == AlertPreview.None ? null : shown,
-            Body =
-                preview == AlertPreview.Full && hasText
-                    ? group && notification.Nick is not null
-                        ? $"{Cut(notification.Nick)}: {notification.Body}"
-                        : notification.Body
-                    : null,
-            Badge = notification.Badge,
-            Sound = string.IsNullOrEmpty(options.Sound) ? null : options.Sound,
-            ThreadId = notification.ThreadId,
-            MutableContent = true,
-        };
+        var members = AlertMembers.Of(notification, options.Preview);
+        var payload = New(notification, options);
+        (payload.Title, payload.Body) = (members.Title, members.Body);
         if (payload.Body is null)
         {
             (payload.LocKey, payload.LocArgs) = notification.Kind switch
@@ -43,47 +37,62 @@ internal static class ApnsAlert
                 PushKind.Encrypted => ("PR_ENCRYPTED", null),
                 PushKind.Call => ("PR_CALL", null),
                 PushKind.Invite => ("PR_INVITE", null),
-                PushKind.Message when preview == AlertPreview.None && notification.Count > 1 => (
-                    "PR_MESSAGES_N",
-                    (IReadOnlyList<string>?)[notification.Count.ToString(CultureInfo.InvariantCulture)]
+                PushKind.Message when members.Title is not null => (
+                    "PR_MESSAGE_FROM",
+                    (IReadOnlyList<string>?)[AlertMembers.NameOf(notification)]
                 ),
-                PushKind.Message when preview == AlertPreview.None => ("PR_MESSAGE", null),
-                PushKind.Message => ("PR_MESSAGE_FROM", [title]),
+                PushKind.Message when notification.Count > 1 => (
+                    "PR_MESSAGES_N",
+                    [notification.Count.ToString(CultureInfo.InvariantCulture)]
+                ),
+                PushKind.Message => ("PR_MESSAGE", null),
             };
         }
 
-        payload.Custom["account"] = notification.Account;
-        if (preview != AlertPreview.None && notification.From.Length <= NameCharsMax)
+        payload.Custom["account"] = members.Account;
+        if (members.From is not null)
         {
-            payload.Custom["from"] = notification.From;
+            payload.Custom["from"] = members.From;
         }
 
-        if (notification.MessageId is { Length: <= NameCharsMax })
+        if (members.Id is not null)
         {
-            payload.Custom["id"] = notification.MessageId;
+            payload.Custom["id"] = members.Id;
         }
 
-        payload.Custom["type"] = notification.Type;
-        payload.Custom["receipt"] = notification.Receipt;
-        if (notification.Count > 1)
+        payload.Custom["type"] = members.Type;
+        payload.Custom["receipt"] = members.Receipt;
+        if (members.Count > 1)
         {
-            payload.Custom["count"] = notification.Count;
+            payload.Custom["count"] = members.Count;
         }
 
         return payload;
     }
 
-    /// <summary>A name that is longer than any screen, cut between characters.</summary>
-    private static string Cut(string name)
+    /// <summary>Apple sees that there is something; the app's notification service extension opens what it is.</summary>
+    private static byte[]? WriteSealed(Notification notification, AlertOptions options, ReceiverKeys keys, int bytesMax)
     {
-        if (name.Length <= TitleElementsMax)
+        var payload = New(notification, options);
+        payload.LocKey = "PR_MESSAGE";
+        payload.Custom["sealed"] = "";
+        payload.Custom["receipt"] = notification.Receipt;
+        var members = AlertMembers.Of(notification, options.Preview);
+        if (SealedAlert.Seal(members, keys, bytesMax - payload.ToBytes(bytesMax).Length) is not { } secret)
         {
-            return name;
+            return null;
         }
 
-        var elements = StringInfo.ParseCombiningCharacters(name);
-        return elements.Length > TitleElementsMax ? name[..elements[TitleElementsMax]] + "…" : name;
+        payload.Custom["sealed"] = secret;
+        return payload.ToBytes(bytesMax);
     }
 
-    private static string LocalPart(string jid) => Jid.TryParse(jid, out var parsed) && parsed.Local is { } local ? local : jid;
+    private static ApnsPayload New(Notification notification, AlertOptions options) =>
+        new()
+        {
+            Badge = notification.Badge,
+            Sound = string.IsNullOrEmpty(options.Sound) ? null : options.Sound,
+            ThreadId = notification.ThreadId,
+            MutableContent = true,
+        };
 }

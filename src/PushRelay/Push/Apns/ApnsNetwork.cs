@@ -1,5 +1,6 @@
 using PushRelay.Apns;
 using PushRelay.Apps;
+using PushRelay.Push.Connections;
 
 namespace PushRelay.Push.Apns;
 
@@ -19,7 +20,7 @@ internal sealed class ApnsNetwork : IPushNetwork, IAsyncDisposable
     private readonly Dictionary<Lane, Way> lanes = [];
     private readonly List<ApnsSigningKey> keys = [];
 
-    public ApnsNetwork(AppCatalog catalog, ApnsTokenStore tokens, TimeProvider clock, ILogger<ApnsClient> logger)
+    public ApnsNetwork(AppCatalog catalog, ApnsTokenStore tokens, PushConnector connector, TimeProvider clock, ILogger<ApnsClient> logger)
     {
         foreach (var app in catalog.Apps)
         {
@@ -42,6 +43,7 @@ internal sealed class ApnsNetwork : IPushNetwork, IAsyncDisposable
                         TrustedCertificates = options.OpenTrustedCertificates(),
                         RequestTimeout = PushNetworks.AnswerMax,
                         TokenStore = tokens,
+                        Connect = connector.ConnectAsync,
                         Clock = clock,
                         Logger = logger,
                     }
@@ -60,7 +62,7 @@ internal sealed class ApnsNetwork : IPushNetwork, IAsyncDisposable
 
     public TokenCheck Check(PushAddress address)
     {
-        var errors = new Dictionary<string, string>();
+        var errors = NetworkFields.Refusals(address, mayHaveCalls: true, mayHaveEnvironment: true);
         var tokens = new Dictionary<string, string>(StringComparer.Ordinal);
         foreach (var (channel, field) in (ReadOnlySpan<(string, string)>)[(Channels.Alert, "token"), (Channels.Call, "voipToken")])
         {
@@ -78,6 +80,14 @@ internal sealed class ApnsNetwork : IPushNetwork, IAsyncDisposable
             else
             {
                 errors[field] = ApnsTokens.Form;
+            }
+        }
+
+        foreach (var channel in (string[])[Channels.PublicKey, Channels.Auth])
+        {
+            if (address.Tokens.TryGetValue(channel, out var key))
+            {
+                tokens[channel] = key;
             }
         }
 
@@ -105,12 +115,7 @@ internal sealed class ApnsNetwork : IPushNetwork, IAsyncDisposable
         var channel =
             notification.Kind == PushKind.Call && notification.Address.Tokens.ContainsKey(Channels.Call) ? Channels.Call : Channels.Alert;
         var isCall = channel == Channels.Call;
-        byte[] payload;
-        try
-        {
-            payload = ApnsAlert.Payload(notification, lane.Alert).ToBytes(isCall ? VoipBytesMax : AlertBytesMax);
-        }
-        catch (ArgumentException)
+        if (ApnsAlert.Write(notification, lane.Alert, isCall ? VoipBytesMax : AlertBytesMax) is not { } payload)
         {
             // what Apple would say
             return new PushResult.Refused(ApnsResults.CodeOf("PayloadTooLarge"), null, TimeSpan.Zero);

@@ -1,35 +1,11 @@
 using System.Security.Cryptography;
 using System.Text;
 using Microsoft.EntityFrameworkCore;
-using Microsoft.EntityFrameworkCore.Metadata.Builders;
 using PushRelay.Apns;
 using PushRelay.Secrets;
 using PushRelay.Storage;
 
 namespace PushRelay.Push.Apns;
-
-/// <summary>The provider token of one signing key, sealed with the master key.</summary>
-internal sealed class SharedProviderToken
-{
-    public const string TableName = "provider_tokens";
-
-    public required string TeamId { get; init; }
-
-    public required string KeyId { get; init; }
-
-    public required byte[] Token { get; set; }
-
-    public required DateTimeOffset IssuedAt { get; set; }
-
-    internal sealed class Table : IEntityTypeConfiguration<SharedProviderToken>
-    {
-        public void Configure(EntityTypeBuilder<SharedProviderToken> builder)
-        {
-            builder.ToTable(TableName);
-            builder.HasKey(t => new { t.TeamId, t.KeyId });
-        }
-    }
-}
 
 /// <summary>
 /// Keeps one provider token per signing key for all nodes, and over restarts: Apple refuses a team whose tokens change more often than

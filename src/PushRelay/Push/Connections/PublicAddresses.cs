@@ -33,8 +33,7 @@ internal static class PublicAddresses
                     "203.0.113.0/24",
                     "224.0.0.0/4",
                     "240.0.0.0/4",
-                    // public by number, but each cloud answers on it from inside (Azure's WireServer, Alibaba's metadata are the known
-                    // ones)
+                    // public by number, but answered from inside of a cloud (Azure's WireServer, Alibaba's metadata)
                     "168.63.129.16/32",
                     "100.100.100.200/32",
                 ]

@@ -24,7 +24,13 @@ internal abstract record PushExchange(TimeSpan Duration)
     /// <summary>No status came.</summary>
     /// <param name="Word">Why, in snake_case.</param>
     /// <param name="WasSent">It was written out whole: it may have been processed.</param>
-    public sealed record Unanswered(string Word, bool WasSent, Exception? Cause, TimeSpan Duration) : PushExchange(Duration);
+    public sealed record Unanswered(string Word, bool WasSent, Exception? Cause, TimeSpan Duration) : PushExchange(Duration)
+    {
+        public PushResult Result(string platform) =>
+            WasSent
+                ? new PushResult.Unknown($"{platform}_{Word}", Duration)
+                : new PushResult.Later(Fault.Outage, null, $"{platform}_{Word}", null, Duration);
+    }
 }
 
 /// <summary>
@@ -33,9 +39,6 @@ internal abstract record PushExchange(TimeSpan Duration)
 /// </summary>
 internal sealed class PushClient : IDisposable
 {
-    /// <summary>From the call to the answer's last byte.</summary>
-    public static readonly TimeSpan Timeout = TimeSpan.FromSeconds(10);
-
     private const int BodyBytesMax = 16 * 1024;
     private static readonly TimeSpan ConnectTimeout = TimeSpan.FromSeconds(5);
 
@@ -46,7 +49,7 @@ internal sealed class PushClient : IDisposable
     /// <param name="trusted">A private authority instead of the system's; null: the system's. Names are checked always.</param>
     /// <param name="connectionsMax">To one host.</param>
     public PushClient(
-        Func<DnsEndPoint, CancellationToken, ValueTask<Stream>> connect,
+        Func<DnsEndPoint, CancellationToken, ValueTask<Socket>> connect,
         X509Certificate2Collection? trusted,
         int connectionsMax,
         TimeProvider clock
@@ -73,7 +76,8 @@ internal sealed class PushClient : IDisposable
                 KeepAlivePingDelay = TimeSpan.FromSeconds(10),
                 KeepAlivePingTimeout = TimeSpan.FromSeconds(5),
                 KeepAlivePingPolicy = HttpKeepAlivePingPolicy.Always,
-                ConnectCallback = (context, cancellationToken) => connect(context.DnsEndPoint, cancellationToken),
+                ConnectCallback = async (context, cancellationToken) =>
+                    new NetworkStream(await connect(context.DnsEndPoint, cancellationToken), ownsSocket: true),
                 SslOptions = TlsOptions(trusted),
             },
             disposeHandler: true
@@ -82,11 +86,18 @@ internal sealed class PushClient : IDisposable
 
     /// <summary>Sends once. Every end but the caller's own cancellation is a value.</summary>
     /// <param name="request">Disposed of after it.</param>
-    /// <param name="body">Null: none.</param>
-    public async Task<PushExchange> SendAsync(HttpRequestMessage request, BodyContent? body, CancellationToken cancellationToken)
+    /// <param name="body">Of the request.</param>
+    /// <param name="timeout">From the call to the answer's last byte; none where it is over.</param>
+    /// <param name="cancellationToken">Ends it without an answer.</param>
+    public async Task<PushExchange> SendAsync(
+        HttpRequestMessage request,
+        BodyContent body,
+        TimeSpan timeout,
+        CancellationToken cancellationToken
+    )
     {
         var started = clock.GetTimestamp();
-        using var deadline = new CancellationTokenSource(Timeout, clock);
+        using var deadline = new CancellationTokenSource(timeout > TimeSpan.Zero ? timeout : TimeSpan.Zero, clock);
         await using var link = cancellationToken.UnsafeRegister(static state => ((CancellationTokenSource)state!).Cancel(), deadline);
         request.Version = HttpVersion.Version20;
         request.VersionPolicy = HttpVersionPolicy.RequestVersionOrLower;
@@ -99,11 +110,11 @@ internal sealed class PushClient : IDisposable
         }
         catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
         {
-            return new PushExchange.Unanswered("timed_out", body?.IsWritten ?? true, null, clock.GetElapsedTime(started));
+            return new PushExchange.Unanswered("timed_out", body.IsWritten, null, clock.GetElapsedTime(started));
         }
         catch (HttpRequestException exception)
         {
-            return new PushExchange.Unanswered(Word(exception), body?.IsWritten ?? true, exception, clock.GetElapsedTime(started));
+            return new PushExchange.Unanswered(Word(exception), body.IsWritten, exception, clock.GetElapsedTime(started));
         }
         finally
         {

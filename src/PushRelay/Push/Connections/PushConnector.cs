@@ -32,11 +32,9 @@ internal sealed class PushConnector(
 
     private readonly Func<string, CancellationToken, Task<IPAddress[]>> resolve = resolve ?? Dns.GetHostAddressesAsync;
 
-    public bool HasProxy => proxy is not null;
-
     /// <summary>To a host that the operator named. Through a proxy, it resolves the name.</summary>
     /// <exception cref="IOException">No address of it answers; also <see cref="SocketException"/>.</exception>
-    public async ValueTask<Stream> ConnectAsync(DnsEndPoint host, CancellationToken cancellationToken) =>
+    public async ValueTask<Socket> ConnectAsync(DnsEndPoint host, CancellationToken cancellationToken) =>
         proxy is null
             ? await FirstAsync(await ResolveAsync(host.Host, cancellationToken), host.Port, DialAsync, cancellationToken)
             : await ThroughAsync(proxy, host.Host, host.Port, cancellationToken);
@@ -48,7 +46,7 @@ internal sealed class PushConnector(
     /// <param name="mayLeaveToProxy">Where the name cannot be resolved here, the proxy may: the operator has listed the host.</param>
     /// <exception cref="BlockedAddressException">It has none but inside addresses, or a port of a system service.</exception>
     /// <exception cref="IOException">No address of it answers; also <see cref="SocketException"/>.</exception>
-    public async ValueTask<Stream> ConnectPublicAsync(DnsEndPoint host, bool mayLeaveToProxy, CancellationToken cancellationToken)
+    public async ValueTask<Socket> ConnectPublicAsync(DnsEndPoint host, bool mayLeaveToProxy, CancellationToken cancellationToken)
     {
         IPAddress[] addresses;
         try
@@ -98,10 +96,10 @@ internal sealed class PushConnector(
     /// RFC 8305 section 5: the next address is tried when the one before fails, or has not answered for <see cref="AttemptDelay"/>; the
     /// first that answers is it.
     /// </summary>
-    private async Task<Stream> FirstAsync(
+    private async Task<Socket> FirstAsync(
         IPAddress[] addresses,
         int port,
-        Func<IPAddress, int, CancellationToken, Task<Stream>> dial,
+        Func<IPAddress, int, CancellationToken, Task<Socket>> dial,
         CancellationToken cancellationToken
     )
     {
@@ -111,7 +109,7 @@ internal sealed class PushConnector(
         }
 
         using var decided = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
-        var attempts = new List<Task<Stream>>();
+        var attempts = new List<Task<Socket>>();
         Exception? failure = null;
         try
         {
@@ -154,17 +152,17 @@ internal sealed class PushConnector(
     }
 
     /// <summary>The first attempt that ended; null: none within the delay.</summary>
-    private async Task<Task<Stream>?> EndedAsync(List<Task<Stream>> attempts, TimeSpan delay, CancellationToken cancellationToken)
+    private async Task<Task<Socket>?> EndedAsync(List<Task<Socket>> attempts, TimeSpan delay, CancellationToken cancellationToken)
     {
         using var over = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
         var ended = await Task.WhenAny([.. attempts, Task.Delay(delay, clock, over.Token)]);
         await over.CancelAsync();
         cancellationToken.ThrowIfCancellationRequested();
-        return ended as Task<Stream>;
+        return ended as Task<Socket>;
     }
 
     /// <summary>What connected all the same is closed.</summary>
-    private static void Abandon(Task<Stream> attempt) =>
+    private static void Abandon(Task<Socket> attempt) =>
         _ = attempt.ContinueWith(
             static task =>
             {
@@ -182,13 +180,13 @@ internal sealed class PushConnector(
             TaskScheduler.Default
         );
 
-    private static async Task<Stream> DialAsync(IPAddress address, int port, CancellationToken cancellationToken)
+    private static async Task<Socket> DialAsync(IPAddress address, int port, CancellationToken cancellationToken)
     {
         var socket = new Socket(address.AddressFamily, SocketType.Stream, ProtocolType.Tcp) { NoDelay = true };
         try
         {
             await socket.ConnectAsync(address, port, cancellationToken);
-            return new NetworkStream(socket, ownsSocket: true);
+            return socket;
         }
         catch
         {
@@ -197,21 +195,22 @@ internal sealed class PushConnector(
         }
     }
 
-    private Task<Stream> DialThroughProxyAsync(IPAddress address, int port, CancellationToken cancellationToken) =>
+    private Task<Socket> DialThroughProxyAsync(IPAddress address, int port, CancellationToken cancellationToken) =>
         ThroughAsync(proxy!, address.ToString(), port, cancellationToken);
 
-    private async Task<Stream> ThroughAsync(PushProxy way, string host, int port, CancellationToken cancellationToken)
+    private async Task<Socket> ThroughAsync(PushProxy way, string host, int port, CancellationToken cancellationToken)
     {
         var addresses = await ResolveAsync(way.Host, cancellationToken);
-        var stream = await FirstAsync(addresses, way.Port, DialAsync, cancellationToken);
+        var socket = await FirstAsync(addresses, way.Port, DialAsync, cancellationToken);
         try
         {
+            await using var stream = new NetworkStream(socket, ownsSocket: false);
             await way.OpenAsync(stream, host, port, cancellationToken);
-            return stream;
+            return socket;
         }
         catch
         {
-            await stream.DisposeAsync();
+            socket.Dispose();
             throw;
         }
     }

@@ -13,10 +13,10 @@ internal sealed class ReceiverKeys
     public const int PointBytes = 65;
     public const int AuthBytes = 16;
 
-    /// <summary>What a text that <see cref="TryReadPoint"/> refuses must be.</summary>
+    /// <summary>What a text that <see cref="IsPoint"/> refuses must be.</summary>
     public const string PointMust = "must be a public key on the curve P-256: 65 bytes, uncompressed, in base64url";
 
-    /// <summary>What a text that <see cref="TryReadAuth"/> refuses must be.</summary>
+    /// <summary>What a text that <see cref="IsAuth"/> refuses must be.</summary>
     public const string AuthMust = "must be a secret of 16 bytes, in base64url";
 
     private const byte Uncompressed = 0x04;
@@ -28,39 +28,42 @@ internal sealed class ReceiverKeys
 
     public ReadOnlyMemory<byte> Auth { get; }
 
-    /// <summary>Both in base64url; padding and the two other letters of base64 are taken too.</summary>
+    /// <summary>
+    /// Both in base64url; padding and the two other letters of base64 are taken too. Of the point only the form is looked at: a
+    /// registration asks <see cref="IsPoint"/>, and <see cref="OpenPoint"/> asks again.
+    /// </summary>
     public static bool TryRead(string? p256dh, string? auth, [NotNullWhen(true)] out ReceiverKeys? keys)
     {
-        keys = TryReadPoint(p256dh, out var point) && TryReadAuth(auth, out var secret) ? new ReceiverKeys(point, secret) : null;
+        keys =
+            Decode(p256dh, PointBytes) is { } point && point[0] == Uncompressed && Decode(auth, AuthBytes) is { } secret
+                ? new ReceiverKeys(point, secret)
+                : null;
         return keys is not null;
     }
 
     /// <summary>A point of the curve and nothing else: what is off the curve would give our side of the agreement away.</summary>
-    public static bool TryReadPoint(string? text, [NotNullWhen(true)] out byte[]? point)
+    public static bool IsPoint(string? text)
     {
-        point = Decode(text, PointBytes);
-        if (point is null || point[0] != Uncompressed)
+        if (Decode(text, PointBytes) is not { } point || point[0] != Uncompressed)
         {
-            point = null;
             return false;
         }
 
         try
         {
-            // the import checks that both numbers are below p and satisfy the curve's equation; P-256 has no point of low order but
-            // infinity
+            // the import checks that both numbers are below p and satisfy the curve's equation; of low order is only infinity
             using var key = Import(point);
             return true;
         }
         catch (CryptographicException)
         {
-            point = null;
             return false;
         }
     }
 
-    public static bool TryReadAuth(string? text, [NotNullWhen(true)] out byte[]? auth) => (auth = Decode(text, AuthBytes)) is not null;
+    public static bool IsAuth(string? text) => Decode(text, AuthBytes) is not null;
 
+    /// <exception cref="CryptographicException">It is no point of the curve.</exception>
     public ECDiffieHellman OpenPoint() => Import(Point.Span);
 
     private static ECDiffieHellman Import(ReadOnlySpan<byte> point) =>

@@ -64,8 +64,7 @@ internal sealed class PushEndpoint
 
     /// <summary>
     /// Whether one of the hosts of a list is this one: exactly, or <c>*.suffix</c> for any name below it. The parsed name is compared,
-    /// never
-    /// the URL's text. An empty list allows every host.
+    /// never the URL's text. An empty list allows every host.
     /// </summary>
     public bool IsAmong(IReadOnlyCollection<string> hosts) => hosts.Count == 0 || hosts.Any(Matches);
 

@@ -1,4 +1,5 @@
 using PushRelay.Apns;
+using PushRelay.Push;
 using PushRelay.Push.Apns;
 using PushRelay.Tests.Storage;
 

