@@ -4,7 +4,7 @@
     run.py [--server prosody|ejabberd] [--keep] [--all] [--fuzz SECONDS] [--seed NUMBER] [words of which a case's name must contain one]
 
 --keep leaves the server's directory; --all does not give up after ten failures. --fuzz: for how long mutated stanzas are
-sent, by default 10 seconds; the case says its seed, and --seed plays the same again.
+sent, by default 5 seconds; the case says its seed, and --seed plays the same again.
 
 Nothing here sleeps to let something happen: a case waits for the event, and shows that an event does not come by one that
 was caused later and did.
@@ -28,7 +28,7 @@ FAILURES_MAX = 10  # each may wait for its timeout
 class World:
     """A running server with a relay connected for its first host, and fresh accounts for every case."""
 
-    def __init__(self, server, fuzz=10.0, seed=None):
+    def __init__(self, server, fuzz=5.0, seed=None):
         self.fuzz, self.seed = fuzz, seed
         self.server, self.used, self.streams, self.set = server, 0, [], None
         for account in cases.STAGE:
@@ -109,7 +109,7 @@ def main(arguments):
         return arguments.pop(arguments.index(name) + 1) if name in arguments else default
     arguments = list(arguments)
     keep, name = '--keep' in arguments, option('--server', 'prosody').capitalize()
-    fuzz, seed = float(option('--fuzz', 10)), int(option('--seed', 0)) or None
+    fuzz, seed = float(option('--fuzz', 5)), int(option('--seed', 0)) or None
     words = [a for a in arguments if not a.startswith('--')]
     server = getattr(servers, name)()
     passed = failed = 0
