@@ -9,6 +9,12 @@ public sealed partial class NetworkWordsTests
     private static readonly string[] Homes =
     [
         "Push/Apns/",
+        // these networks reach Apple's devices too, and their own words for it hold Apple's (apns_production, APNS_AUTH_ERROR)
+        "Push/Fcm/",
+        "Push/JPush/",
+        "Push/WebPush/",
+        // cuts texts by a rule of the library PushRelay.Apns
+        "Push/AlertMembers.cs",
         // registers the networks
         "Push/PushServices.cs",
         // runs the simulator
@@ -23,6 +29,7 @@ public sealed partial class NetworkWordsTests
         ("voipToken", 3),
         ("apnsId", 3),
         ("\"platform\":\"apns\"", 3),
+        ("\\\"apns\\\"", 3),
         ("\"apns\"", 3),
         ("\"voip\"", 3),
     ];
