@@ -68,6 +68,18 @@ internal sealed class AccessTokens(ServiceAccount account, Uri endpoint, PushCli
         }
     }
 
+    /// <summary>Ends when no renewal is under way, however it ended: one that nobody waits for uses the database too.</summary>
+    public async Task RenewedAsync()
+    {
+        Task? last;
+        lock (sync)
+        {
+            last = renewal;
+        }
+
+        await Task.WhenAny(last ?? Task.CompletedTask);
+    }
+
     /// <summary>Another token than this one, which FCM refused; the same refusal where it is too young to be out of date.</summary>
     public ValueTask<TokenAnswer?> ReplaceAsync(AccessToken old, CancellationToken cancellationToken)
     {

@@ -6,7 +6,7 @@ using PushRelay.Push.Encryption;
 namespace PushRelay.Push.Fcm;
 
 /// <summary>Firebase Cloud Messaging, HTTP v1: one connection pool and one access token for each app's project.</summary>
-internal sealed class FcmNetwork : IPushNetwork, IDisposable
+internal sealed class FcmNetwork : IPushNetwork, IAsyncDisposable
 {
     public const string Name = "fcm";
 
@@ -91,18 +91,18 @@ internal sealed class FcmNetwork : IPushNetwork, IDisposable
             var word => NetworkFields.ReachCure(word),
         };
 
-    public void Dispose()
+    public async ValueTask DisposeAsync()
     {
         foreach (var sender in senders.Values)
         {
-            sender.Dispose();
+            await sender.DisposeAsync();
         }
     }
 
     private static Lane LaneOf(string app) => new($"{app}/{Name}");
 
     /// <summary>One app's way to FCM.</summary>
-    private sealed class Sender : IDisposable
+    private sealed class Sender : IAsyncDisposable
     {
         private readonly ServiceAccount account;
         private readonly PushClient client;
@@ -171,9 +171,10 @@ internal sealed class FcmNetwork : IPushNetwork, IDisposable
             return FcmAnswers.Read(exchange, clock.GetUtcNow());
         }
 
-        public void Dispose()
+        public async ValueTask DisposeAsync()
         {
             client.Dispose();
+            await tokens.RenewedAsync();
             account.Dispose();
         }
 
