@@ -47,6 +47,7 @@ public abstract class MessageScenarios(ScenarioBed bed)
     {
         ["a chat message"] = ("chat", Text, "", Text),
         ["a normal message"] = ("normal", Text, "", Text),
+        ["a subject alone"] = ("normal", null, $"<subject>{Text}</subject>", Text),
         ["a message not to be stored"] = ("chat", Text, "<no-store xmlns='urn:xmpp:hints'/>", Text),
         ["OMEMO"] = ("chat", null, Omemo, "PR_ENCRYPTED"),
         ["OMEMO with a fallback"] = ("chat", Text, Omemo, "PR_ENCRYPTED"),
@@ -71,7 +72,6 @@ public abstract class MessageScenarios(ScenarioBed bed)
         ["a receipt"] = ("chat", null, "<received xmlns='urn:xmpp:receipts' id='1'/>"),
         ["a marker"] = ("chat", null, "<displayed xmlns='urn:xmpp:chat-markers:0' id='1'/>"),
         ["a reaction"] = ("chat", null, "<reactions xmlns='urn:xmpp:reactions:0' id='1'><reaction>+</reaction></reactions>"),
-        ["a subject"] = ("normal", null, "<subject>s</subject>"),
         ["an empty body"] = ("chat", "", ""),
         ["keys of OMEMO"] = ("chat", null, "<encrypted xmlns='eu.siacs.conversations.axolotl'><header sid='1'/></encrypted>"),
         ["a call that rings"] = ("chat", null, "<ringing xmlns='urn:xmpp:jingle-message:0' id='1'/>"),
