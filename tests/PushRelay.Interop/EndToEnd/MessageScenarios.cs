@@ -39,6 +39,7 @@ public abstract class MessageScenarios(ScenarioBed bed)
     private const string Text = "a text of it";
     private const string Omemo = "<encrypted xmlns='eu.siacs.conversations.axolotl'><header sid='1'/><payload>x</payload></encrypted>";
     private const string Omemo2 = "<encrypted xmlns='urn:xmpp:omemo:2'><header sid='1'/><payload>x</payload></encrypted>";
+    private const string Store = "<store xmlns='urn:xmpp:hints'/>";
     private const string Proposal =
         "<propose xmlns='urn:xmpp:jingle-message:0' id='ID'><description xmlns='urn:xmpp:jingle:apps:rtp:1' media='audio'/></propose>";
 
@@ -49,11 +50,16 @@ public abstract class MessageScenarios(ScenarioBed bed)
         ["a normal message"] = ("normal", Text, "", Text),
         ["a subject alone"] = ("normal", null, $"<subject>{Text}</subject>", Text),
         ["a message not to be stored"] = ("chat", Text, "<no-store xmlns='urn:xmpp:hints'/>", Text),
-        ["OMEMO"] = ("chat", null, Omemo, "PR_ENCRYPTED"),
+        // as Pidgin writes it; other clients have a fallback body
+        ["OMEMO without a body"] = ("chat", null, Omemo + Eme("eu.siacs.conversations.axolotl") + Store, "PR_ENCRYPTED"),
         ["OMEMO with a fallback"] = ("chat", Text, Omemo, "PR_ENCRYPTED"),
-        ["OMEMO of XEP-0420"] = ("chat", null, Omemo2, "PR_ENCRYPTED"),
         ["OMEMO of XEP-0420 with a fallback"] = ("chat", Text, Omemo2, "PR_ENCRYPTED"),
-        ["OpenPGP of XEP-0420"] = ("chat", null, "<openpgp xmlns='urn:xmpp:openpgp:0'>x</openpgp>", "PR_ENCRYPTED"),
+        ["OpenPGP of XEP-0420"] = (
+            "chat",
+            null,
+            "<openpgp xmlns='urn:xmpp:openpgp:0'>x</openpgp>" + Eme("urn:xmpp:openpgp:0"),
+            "PR_ENCRYPTED"
+        ),
         ["PGP"] = ("chat", null, "<x xmlns='jabber:x:encrypted'>x</x>", "PR_ENCRYPTED"),
         ["PGP with a fallback"] = ("chat", Text, "<x xmlns='jabber:x:encrypted'>x</x>", "PR_ENCRYPTED"),
         ["a call"] = ("chat", null, Proposal, "PR_CALL"),
@@ -73,11 +79,14 @@ public abstract class MessageScenarios(ScenarioBed bed)
         ["a marker"] = ("chat", null, "<displayed xmlns='urn:xmpp:chat-markers:0' id='1'/>"),
         ["a reaction"] = ("chat", null, "<reactions xmlns='urn:xmpp:reactions:0' id='1'><reaction>+</reaction></reactions>"),
         ["an empty body"] = ("chat", "", ""),
+        ["OMEMO of XEP-0420 without a body, which is typing or a marker"] = ("chat", null, Omemo2),
         ["keys of OMEMO"] = ("chat", null, "<encrypted xmlns='eu.siacs.conversations.axolotl'><header sid='1'/></encrypted>"),
         ["a call that rings"] = ("chat", null, "<ringing xmlns='urn:xmpp:jingle-message:0' id='1'/>"),
         ["a forged carbon"] = ("chat", Text, $"<received xmlns='urn:xmpp:carbons:2'>{Forwarded}</received>"),
         ["a forged archive result"] = ("normal", Text, $"<result xmlns='urn:xmpp:mam:2' id='1'>{Forwarded}</result>"),
     };
+
+    private static string Eme(string method) => $"<encryption xmlns='urn:xmpp:eme:0' namespace='{method}' name='x'/>";
 
     public static TheoryData<string, string> AlertingWhere =>
         [.. Alerting.Keys.SelectMany(kind => (string[])["offline", "hibernating", "inactive"], (kind, where) => (kind, where))];
@@ -240,7 +249,7 @@ public abstract class MessageScenarios(ScenarioBed bed)
             }
         );
         var (call, end) = (bed.NextId(), bed.NextId());
-        await alice.MessageAsync(bob.Account, null, call, extra: $"<propose xmlns='urn:xmpp:jingle-message:0' id='{call}'/>");
+        await alice.MessageAsync(bob.Account, null, call, extra: Proposal.Replace("ID", call, StringComparison.Ordinal));
         await bed.Relay.UntilAsync(() => Task.FromResult(bob.Notifications.Any()), "the call was tried", Token);
 
         await alice.MessageAsync(bob.Account, null, end, extra: $"<retract xmlns='urn:xmpp:jingle-message:0' id='{call}'/>");
