@@ -117,6 +117,8 @@ internal sealed partial class EventIngest(
             {
                 // :: Step 1: begin. The gate lets one writer of this process in; a node that has lost the link's lease ends here
                 using var entered = await gate.EnterAsync(cancellationToken);
+                // what fails ends the whole transaction: a savepoint would only be two more round trips
+                db.Database.AutoSavepointsEnabled = false;
                 await using var transaction = await db.Database.BeginTransactionAsync(cancellationToken);
                 var now = term is { } held
                     ? await leases.FenceAsync(db, held, cancellationToken)

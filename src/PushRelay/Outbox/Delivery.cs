@@ -162,7 +162,7 @@ internal sealed class Delivery
     /// <summary>Of the last attempt: the push network's own word (<c>apns_Unregistered</c>); null where it was accepted.</summary>
     public string? Code { get; init; }
 
-    /// <summary>Of the last attempt: the id that the push network gave it.</summary>
+    /// <summary>Of the last attempt: the id that the push network gave it, as <see cref="Attempt.StoredProviderId"/>.</summary>
     public string? ProviderId { get; init; }
 
     /// <summary>Of the last attempt: how long it took, in milliseconds. A first attempt that was accepted has no row of its own.</summary>

@@ -1,6 +1,5 @@
 using System.Linq.Expressions;
 using Microsoft.EntityFrameworkCore;
-using PushRelay.Faults;
 using PushRelay.Push;
 using PushRelay.Storage;
 
@@ -163,13 +162,9 @@ internal sealed class OutboxQueue(
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
         using var turn = await turns.EnterAsync(cancellationToken);
-        await using var transaction = await db.Database.BeginTransactionAsync(cancellationToken);
-        var now = await clock.NowAsync(db, cancellationToken);
         var changes = settled.SelectMany(Transitions.Of).ToList();
         var attempts = settled.SelectMany(Transitions.Attempts).ToList();
-        var changed = await OutboxSql.Of(db).SettleAsync(db, changes, attempts, now, cancellationToken);
-        Failpoint.Reach("mid_settle");
-        await transaction.CommitAsync(cancellationToken);
+        var changed = await OutboxSql.Of(db).SettleAsync(db, changes, attempts, clock, cancellationToken);
         if (settled.Any(s => s.Settlement is not Settlement.Accepted))
         {
             signal.Wake();

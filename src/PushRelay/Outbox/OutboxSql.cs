@@ -7,7 +7,7 @@ namespace PushRelay.Outbox;
 
 /// <summary>
 /// The outbox's hot path, which EF would do row by row: insert-many, claim and settle-many, each set-based in the words of one database.
-/// Everything runs in the caller's transaction.
+/// All but a settlement runs in the caller's transaction.
 /// </summary>
 internal abstract class OutboxSql
 {
@@ -60,13 +60,13 @@ internal abstract class OutboxSql
         return rows.ConvertAll(r => new WaitingLane(new Lane(r.Lane), r.App, r.Platform));
     }
 
-    /// <summary>Applies the changes whose lease still holds, and adds the attempts of those.</summary>
+    /// <summary>Applies the changes whose lease still holds, and adds the attempts of those: all of it or nothing, committed.</summary>
     /// <returns>Ids of the rows that were changed.</returns>
     public abstract Task<HashSet<Guid>> SettleAsync(
         RelayDb db,
         IReadOnlyList<RowChange> changes,
         IReadOnlyList<Attempt> attempts,
-        DateTimeOffset now,
+        DatabaseClock clock,
         CancellationToken cancellationToken
     );
 

@@ -1,6 +1,7 @@
 using Microsoft.EntityFrameworkCore;
 using Microsoft.EntityFrameworkCore.Storage;
 using Npgsql;
+using PushRelay.Faults;
 using PushRelay.Push;
 using PushRelay.Storage;
 
@@ -83,8 +84,9 @@ internal sealed class PostgreSqlOutbox : OutboxSql
                     WHEN u.state = {States.Accepted} AND d.received_at IS NOT NULL THEN {States.Received}::smallint
                     ELSE u.state END,
                 reason = COALESCE(u.reason, d.reason),
-                due_at = CASE WHEN u.state = {States.Pending} THEN @now + u.delay * interval '1 millisecond' ELSE d.due_at END,
-                settled_at = CASE WHEN u.state = {States.Pending} THEN NULL ELSE @now END,
+                due_at = CASE WHEN u.state = {States.Pending}
+                    THEN statement_timestamp() + @offset + u.delay * interval '1 millisecond' ELSE d.due_at END,
+                settled_at = CASE WHEN u.state = {States.Pending} THEN NULL ELSE statement_timestamp() + @offset END,
                 content = CASE WHEN u.state = {States.Pending} THEN d.content END,
                 attempts = d.attempts + u.attempts,
                 attempts_excused = d.attempts_excused + u.excused,
@@ -179,12 +181,14 @@ internal sealed class PostgreSqlOutbox : OutboxSql
         RelayDb db,
         IReadOnlyList<RowChange> changes,
         IReadOnlyList<Attempt> attempts,
-        DateTimeOffset now,
+        DatabaseClock clock,
         CancellationToken cancellationToken
     )
     {
+        // one statement, which is its own transaction and reads the clock itself: one round trip
+        await db.Database.OpenConnectionAsync(cancellationToken);
         await using var command = NewCommand(db, Settle);
-        command.Parameters.Add(new NpgsqlParameter<DateTime>("now", now.UtcDateTime));
+        command.Parameters.Add(new NpgsqlParameter<TimeSpan>("offset", clock.Offset));
         Add(command, "id", changes, c => c.Id);
         Add(command, "lease", changes, c => c.Lease);
         Add(command, "state", changes, c => (short)c.State);
@@ -197,7 +201,7 @@ internal sealed class PostgreSqlOutbox : OutboxSql
         Add(command, "answer_ms", changes, c => c.Attempt?.DurationMs);
         Add(command, "status", changes, c => c.Attempt?.Status);
         Add(command, "code", changes, c => c.Attempt?.Code);
-        Add(command, "provider_id", changes, c => c.Attempt?.ProviderId);
+        Add(command, "provider_id", changes, c => c.Attempt?.StoredProviderId);
         Add(command, "a_delivery", attempts, a => a.DeliveryId);
         Add(command, "a_number", attempts, a => a.Number);
         Add(command, "a_at", attempts, a => a.At.UtcDateTime);
@@ -205,7 +209,8 @@ internal sealed class PostgreSqlOutbox : OutboxSql
         Add(command, "a_status", attempts, a => a.Status);
         Add(command, "a_code", attempts, a => a.Code);
         Add(command, "a_outcome", attempts, a => a.Outcome);
-        Add(command, "a_provider", attempts, a => a.ProviderId);
+        Add(command, "a_provider", attempts, a => a.StoredProviderId);
+        Failpoint.Reach("mid_settle");
         return [.. await ReadAsync(command, row => row.GetGuid(0), cancellationToken)];
     }
 

@@ -1,6 +1,7 @@
 using Microsoft.Data.Sqlite;
 using Microsoft.EntityFrameworkCore;
 using Microsoft.EntityFrameworkCore.Storage;
+using PushRelay.Faults;
 using PushRelay.Push;
 using PushRelay.Storage;
 
@@ -175,10 +176,12 @@ internal sealed class SqliteOutbox : OutboxSql
         RelayDb db,
         IReadOnlyList<RowChange> changes,
         IReadOnlyList<Attempt> attempts,
-        DateTimeOffset now,
+        DatabaseClock clock,
         CancellationToken cancellationToken
     )
     {
+        await using var transaction = await db.Database.BeginTransactionAsync(cancellationToken);
+        var now = await clock.NowAsync(db, cancellationToken);
         await using var statements = new Statements(db);
         var changed = new HashSet<Guid>(changes.Count);
         foreach (var change in changes)
@@ -198,7 +201,7 @@ internal sealed class SqliteOutbox : OutboxSql
                 ("answer_ms", change.Attempt?.DurationMs),
                 ("status", change.Attempt?.Status),
                 ("code", change.Attempt?.Code),
-                ("provider_id", change.Attempt?.ProviderId)
+                ("provider_id", change.Attempt?.StoredProviderId)
             );
             if (await command.ExecuteNonQueryAsync(cancellationToken) > 0)
             {
@@ -218,11 +221,13 @@ internal sealed class SqliteOutbox : OutboxSql
                     ("status", attempt.Status),
                     ("code", attempt.Code),
                     ("outcome", attempt.Outcome),
-                    ("provider_id", attempt.ProviderId)
+                    ("provider_id", attempt.StoredProviderId)
                 )
                 .ExecuteNonQueryAsync(cancellationToken);
         }
 
+        Failpoint.Reach("mid_settle");
+        await transaction.CommitAsync(cancellationToken);
         return changed;
     }
 
