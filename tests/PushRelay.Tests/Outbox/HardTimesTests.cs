@@ -47,7 +47,7 @@ public sealed class HardTimesTests(PostgreSqlServer server)
                 paused,
                 [.. Transitions.Of(new SettledAlert(claimed[0], new Settlement.Accepted(), null))],
                 [],
-                await relay.NowAsync(),
+                relay.Get<DatabaseClock>(),
                 Token
             );
 
