@@ -69,25 +69,16 @@ internal sealed class DeliveryQueries(IDbContextFactory<RelayDb> databases)
     /// all.</summary>
     private static List<DeliveryAttempt> Log(Delivery row, List<Attempt> attempts)
     {
-        var log = attempts.Select(a => Shown(row.Id, a.Number, a.At, a.DurationMs, a.Status, a.Code, a.Outcome, a.ProviderId)).ToList();
+        var log = attempts
+            .Select(a => new DeliveryAttempt(a.Number, a.At, a.DurationMs, a.Status, PushCode.WordOf(a.Code), a.Outcome, a.ProviderId))
+            .ToList();
         if (row is { AnswerMs: { } duration, SettledAt: { } settled } && log.TrueForAll(a => a.Number != row.Attempts))
         {
             // it was settled as soon as the answer had come
             var at = settled - TimeSpan.FromMilliseconds(duration);
-            log.Add(Shown(row.Id, row.Attempts, at, duration, row.Status, row.Code, Accepted, row.ProviderId));
+            log.Add(new DeliveryAttempt(row.Attempts, at, duration, row.Status, PushCode.WordOf(row.Code), Accepted, row.GivenProviderId));
         }
 
         return row.Platform == PlatformOfTheOldName ? log.ConvertAll(a => a with { ProviderIdByOldName = a.ProviderId }) : log;
     }
-
-    private static DeliveryAttempt Shown(
-        Guid delivery,
-        int number,
-        DateTimeOffset at,
-        int durationMs,
-        int? status,
-        string? code,
-        string outcome,
-        string? providerId
-    ) => new(number, at, durationMs, status, PushCode.WordOf(code), outcome, Attempt.ReadProviderId(providerId, delivery));
 }

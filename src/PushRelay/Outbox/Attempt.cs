@@ -24,15 +24,8 @@ internal sealed record Attempt
 
     public required string Outcome { get; init; }
 
-    /// <summary>The push network's id of it; null where it gave none. Read from the database, it is as <see cref="StoredProviderId"/>
-    /// says.</summary>
+    /// <summary>The push network's id of it; null where it gave none.</summary>
     public string? ProviderId { get; init; }
-
-    /// <summary>As a column keeps it: empty where the network gave back the delivery's own id, as APNs does.</summary>
-    public string? StoredProviderId => ProviderId is not null && ProviderId == DeliveryId.ToString() ? "" : ProviderId;
-
-    /// <summary>What <see cref="StoredProviderId"/> stands for.</summary>
-    public static string? ReadProviderId(string? stored, Guid delivery) => stored is "" ? delivery.ToString() : stored;
 
     internal sealed class Table : IEntityTypeConfiguration<Attempt>
     {

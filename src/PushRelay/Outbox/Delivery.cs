@@ -162,8 +162,14 @@ internal sealed class Delivery
     /// <summary>Of the last attempt: the push network's own word (<c>apns_Unregistered</c>); null where it was accepted.</summary>
     public string? Code { get; init; }
 
-    /// <summary>Of the last attempt: the id that the push network gave it, as <see cref="Attempt.StoredProviderId"/>.</summary>
+    /// <summary>Of the last attempt: the id that the push network gave it, as <see cref="StoredProviderId"/>.</summary>
     public string? ProviderId { get; init; }
+
+    /// <summary>An id as its column keeps it: empty where the push network gave back the row's own id, as APNs does.</summary>
+    public static string? StoredProviderId(Guid id, string? provider) => provider is not null && provider == id.ToString() ? "" : provider;
+
+    /// <summary>The id that the push network gave the last attempt; null where it gave none.</summary>
+    public string? GivenProviderId => ProviderId is "" ? Id.ToString() : ProviderId;
 
     /// <summary>Of the last attempt: how long it took, in milliseconds. A first attempt that was accepted has no row of its own.</summary>
     public int? AnswerMs { get; init; }

@@ -201,7 +201,7 @@ internal sealed class PostgreSqlOutbox : OutboxSql
         Add(command, "answer_ms", changes, c => c.Attempt?.DurationMs);
         Add(command, "status", changes, c => c.Attempt?.Status);
         Add(command, "code", changes, c => c.Attempt?.Code);
-        Add(command, "provider_id", changes, c => c.Attempt?.StoredProviderId);
+        Add(command, "provider_id", changes, c => Delivery.StoredProviderId(c.Id, c.Attempt?.ProviderId));
         Add(command, "a_delivery", attempts, a => a.DeliveryId);
         Add(command, "a_number", attempts, a => a.Number);
         Add(command, "a_at", attempts, a => a.At.UtcDateTime);
@@ -209,7 +209,7 @@ internal sealed class PostgreSqlOutbox : OutboxSql
         Add(command, "a_status", attempts, a => a.Status);
         Add(command, "a_code", attempts, a => a.Code);
         Add(command, "a_outcome", attempts, a => a.Outcome);
-        Add(command, "a_provider", attempts, a => a.StoredProviderId);
+        Add(command, "a_provider", attempts, a => a.ProviderId);
         Failpoint.Reach("mid_settle");
         return [.. await ReadAsync(command, row => row.GetGuid(0), cancellationToken)];
     }

@@ -201,7 +201,7 @@ internal sealed class SqliteOutbox : OutboxSql
                 ("answer_ms", change.Attempt?.DurationMs),
                 ("status", change.Attempt?.Status),
                 ("code", change.Attempt?.Code),
-                ("provider_id", change.Attempt?.StoredProviderId)
+                ("provider_id", Delivery.StoredProviderId(change.Id, change.Attempt?.ProviderId))
             );
             if (await command.ExecuteNonQueryAsync(cancellationToken) > 0)
             {
@@ -221,7 +221,7 @@ internal sealed class SqliteOutbox : OutboxSql
                     ("status", attempt.Status),
                     ("code", attempt.Code),
                     ("outcome", attempt.Outcome),
-                    ("provider_id", attempt.StoredProviderId)
+                    ("provider_id", attempt.ProviderId)
                 )
                 .ExecuteNonQueryAsync(cancellationToken);
         }
