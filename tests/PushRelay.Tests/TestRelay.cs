@@ -229,6 +229,13 @@ internal sealed class TestRelay : IAsyncDisposable
         return Assert.IsType<DeviceResult.Done>(await RegisterAsync(request, TestContext.Current.CancellationToken)).Device;
     }
 
+    /// <summary>Every account's rows, in their order.</summary>
+    public async Task<List<Delivery>> AllRowsAsync()
+    {
+        await using var db = NewDb();
+        return await db.Set<Delivery>().AsNoTracking().OrderBy(d => d.Id).ToListAsync(CancellationToken.None);
+    }
+
     public async Task<List<Delivery>> RowsAsync(string account = Bob)
     {
         await using var db = NewDb();

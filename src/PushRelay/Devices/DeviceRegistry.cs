@@ -211,6 +211,18 @@ internal sealed class DeviceRegistry(
         recent.Forget([sent.Key]);
     }
 
+    /// <summary>The push network has accepted an alert for this device before, as far as its newest deliveries or its record say.</summary>
+    public async Task<bool> WasReachedAsync(Device device, CancellationToken cancellationToken)
+    {
+        if (device.LastAcceptedAt is not null)
+        {
+            return true;
+        }
+
+        await using var db = await databases.CreateDbContextAsync(cancellationToken);
+        return await OutboxQueue.WasReachedAsync(db, device.Account, device.Key, cancellationToken);
+    }
+
     /// <summary>Keeps when each of these was last accepted, where that is news: the deliveries that say so are about to be deleted in the
     /// same transaction.</summary>
     public static Task RecordLastAcceptedAsync(RelayDb db, IQueryable<LastAccepted> accepted, CancellationToken cancellationToken) =>

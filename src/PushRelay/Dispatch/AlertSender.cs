@@ -3,6 +3,7 @@ using PushRelay.Devices;
 using PushRelay.Faults;
 using PushRelay.Outbox;
 using PushRelay.Push;
+using PushRelay.Storage;
 
 namespace PushRelay.Dispatch;
 
@@ -108,7 +109,10 @@ internal sealed partial class AlertSender(
         }
 
         // the device's lane, which since the row was written may have become another
-        result = circuits.Observe(new LaneOwner(device.Lane, device.App, device.Platform), result);
+        var token = result is PushResult.TokenDead { Since: null, Status: not null }
+            ? await RefusedTokenOfAsync(device)
+            : (RefusedToken?)null;
+        result = circuits.Observe(new LaneOwner(device.Lane, device.App, device.Platform), result, token);
         var settlement = await SettleAsync(alert, device, result);
         var settled = new SettledAlert(
             alert,
@@ -127,6 +131,19 @@ internal sealed partial class AlertSender(
         );
         Log(settled, result);
         return settled;
+    }
+
+    private async Task<RefusedToken> RefusedTokenOfAsync(Device device)
+    {
+        try
+        {
+            return new RefusedToken(device.Account, await registry.WasReachedAsync(device, CancellationToken.None));
+        }
+        catch (Exception exception) when (DatabaseErrors.IsOutage(exception))
+        {
+            // then the device cannot be ended either
+            return new RefusedToken(device.Account, false);
+        }
     }
 
     private Task<PushResult> AskAsync(ClaimedAlert alert, Device device, CancellationToken sending)

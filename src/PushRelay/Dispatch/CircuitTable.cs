@@ -55,6 +55,45 @@ internal sealed class OpenCircuit
     }
 }
 
+/// <summary>A lane that has accepted something, ever: its settings were right once.</summary>
+internal sealed class AcceptingLane
+{
+    public required Lane Lane { get; init; }
+
+    public required DateTimeOffset Since { get; init; }
+
+    /// <summary>Keeps it; it may be there already.</summary>
+    public static async Task AddAsync(RelayDb db, Lane lane, DateTimeOffset now, CancellationToken cancellationToken)
+    {
+        if (await db.Set<AcceptingLane>().AnyAsync(l => l.Lane == lane, cancellationToken))
+        {
+            return;
+        }
+
+        db.Add(new AcceptingLane { Lane = lane, Since = now });
+        try
+        {
+            await db.SaveChangesAsync(cancellationToken);
+        }
+        catch (DbUpdateException exception) when (!DatabaseErrors.IsOutage(exception))
+        {
+            // another node was faster
+        }
+
+        db.ChangeTracker.Clear();
+    }
+
+    internal sealed class Table : IEntityTypeConfiguration<AcceptingLane>
+    {
+        public void Configure(EntityTypeBuilder<AcceptingLane> builder)
+        {
+            builder.ToTable("accepting_lanes");
+            builder.HasKey(l => l.Lane);
+            builder.Property(l => l.Lane).HasConversion(LaneConverter.Instance);
+        }
+    }
+}
+
 /// <summary>The circuits that are not closed, in the database: an outage sees one probe at a time, of whichever node.</summary>
 internal static class CircuitTable
 {

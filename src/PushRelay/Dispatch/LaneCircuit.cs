@@ -88,11 +88,14 @@ internal sealed class LaneCircuit(LaneOwner owner, Permits permits, int concurre
     }
 
     /// <summary>
-    /// Learns from an answer. <paramref name="result"/> becomes a fault of the credentials where it says that a token is dead and too many
-    /// say so.
+    /// Learns from an answer. <paramref name="result"/> becomes a fault of the credentials where it says that a token is dead and that is
+    /// not to be believed.
     /// </summary>
+    /// <param name="result">The answer.</param>
+    /// <param name="token">Whose token was refused; null: none was.</param>
+    /// <param name="laneHasAccepted">The lane has accepted something, ever.</param>
     /// <returns>False: this circuit is <see cref="TryRetire">retired</see>, ask for another.</returns>
-    public bool TryObserve(ref PushResult result)
+    public bool TryObserve(ref PushResult result, RefusedToken? token, bool laneHasAccepted)
     {
         lock (sync)
         {
@@ -101,9 +104,18 @@ internal sealed class LaneCircuit(LaneOwner owner, Permits permits, int concurre
                 return false;
             }
 
-            if (suspicion.Doubts(result))
+            if (result is PushResult.Accepted)
             {
-                result = new PushResult.Later(Fault.Credentials, null, result.Code, result.Status, result.Duration);
+                suspicion.Accepted();
+            }
+            else if (
+                token is { } refused
+                // the same refusal opened the circuit, here or on another node
+                && (suspicion.Doubts(refused, laneHasAccepted) || (opening?.Fault == Fault.Credentials && opening.Code == result.Code))
+            )
+            {
+                // behind what was not tried yet
+                result = new PushResult.Later(Fault.Credentials, RefusedDelay, result.Code, result.Status, result.Duration);
             }
 
             switch (result)

@@ -17,6 +17,7 @@ namespace PushRelay.Dispatch;
 internal sealed class LaneCircuits : IHealthCheck
 {
     private static readonly TimeSpan ShareEvery = TimeSpan.FromSeconds(1);
+    private static readonly TimeSpan ReadLanesEvery = TimeSpan.FromMinutes(1);
 
     private readonly ConcurrentDictionary<Lane, LaneCircuit> circuits = new();
     private readonly IDbContextFactory<RelayDb> databases;
@@ -26,8 +27,13 @@ internal sealed class LaneCircuits : IHealthCheck
     private readonly DatabaseClock clock;
     private readonly TimeProvider timers;
     private readonly Conditions conditions;
+    private readonly ProbeChoice probes = new();
+
+    // lanes that have accepted something, ever; whether the database knows it
+    private readonly ConcurrentDictionary<Lane, bool> accepting = new();
     private readonly int concurrency;
     private long? sharedAt;
+    private long? readLanesAt;
 
     public LaneCircuits(
         IDbContextFactory<RelayDb> databases,
@@ -56,19 +62,27 @@ internal sealed class LaneCircuits : IHealthCheck
     /// <summary>Learns from an answer.</summary>
     /// <param name="owner">The lane that it came over.</param>
     /// <param name="result">The answer.</param>
+    /// <param name="token">Whose token it refuses without saying when it died; null: of nobody.</param>
     /// <returns>The answer as it is to be believed.</returns>
-    public PushResult Observe(LaneOwner owner, PushResult result)
+    public PushResult Observe(LaneOwner owner, PushResult result, RefusedToken? token)
     {
         if (!networks.Reachable.Contains((owner.App, owner.Platform)))
         {
             return result;
         }
 
+        if (result is PushResult.Accepted)
+        {
+            accepting.TryAdd(owner.Lane, false);
+        }
+
+        // as long as it was not read which have accepted, none is taken for new
+        var hasAccepted = readLanesAt is null || accepting.ContainsKey(owner.Lane);
         while (true)
         {
             var circuit = Of(owner);
             var before = circuit.Opening;
-            if (!circuit.TryObserve(ref result))
+            if (!circuit.TryObserve(ref result, token, hasAccepted))
             {
                 circuits.TryRemove(new(owner.Lane, circuit));
                 continue;
@@ -98,6 +112,7 @@ internal sealed class LaneCircuits : IHealthCheck
 
         sharedAt = timers.GetTimestamp();
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
+        await ShareLanesAsync(db, cancellationToken);
         var stored = (await CircuitTable.AllAsync(db, cancellationToken)).ToDictionary(c => c.Lane);
         foreach (var open in stored.Values)
         {
@@ -120,6 +135,26 @@ internal sealed class LaneCircuits : IHealthCheck
             {
                 circuits.TryRemove(new(circuit.Owner.Lane, circuit));
             }
+        }
+    }
+
+    /// <summary>Which lanes have accepted something: written once for each, and read from time to time.</summary>
+    private async Task ShareLanesAsync(RelayDb db, CancellationToken cancellationToken)
+    {
+        foreach (var lane in accepting.Where(lane => !lane.Value).Select(lane => lane.Key).ToList())
+        {
+            await AcceptingLane.AddAsync(db, lane, await clock.NowAsync(db, cancellationToken), cancellationToken);
+            accepting[lane] = true;
+        }
+
+        if (readLanesAt is not { } read || timers.GetElapsedTime(read) >= ReadLanesEvery)
+        {
+            foreach (var lane in await db.Set<AcceptingLane>().Select(l => l.Lane).ToListAsync(cancellationToken))
+            {
+                accepting[lane] = true;
+            }
+
+            readLanesAt = timers.GetTimestamp();
         }
     }
 
@@ -149,6 +184,11 @@ internal sealed class LaneCircuits : IHealthCheck
         circuit.Written(write);
         if (circuit.Follow(stored) && await CircuitTable.TryTakeProbeAsync(db, stored!, now, cancellationToken))
         {
+            if (stored!.Fault == Fault.Credentials)
+            {
+                await probes.BringForwardAsync(db, owner.Lane, now, cancellationToken);
+            }
+
             circuit.Probe();
         }
 

@@ -1,53 +1,79 @@
-using PushRelay.Push;
-
 namespace PushRelay.Dispatch;
 
+/// <summary>Whose token was refused.</summary>
+/// <param name="Account">The device's account.</param>
+/// <param name="WasReached">The push network has accepted an alert for this device before.</param>
+internal readonly record struct RefusedToken(string Account, bool WasReached);
+
 /// <summary>
-/// Tells dead tokens from a wrong setting: where many of a lane's tokens are refused within a minute it is the setting, and no token is
-/// believed dead. Not thread-safe.
+/// Tells dead tokens from a wrong setting of the app. It is a wrong setting once, within <see cref="Window"/>, at least
+/// <see cref="SendsMin"/> sends were refused for devices of at least <see cref="AccountsMin"/> accounts, none was accepted, and either
+/// devices of at least so many accounts among them had been reached before, or the lane has never accepted anything. So a few accounts with
+/// tokens that were never valid end their own devices only. From then on no refusal is believed until a send is accepted. Counts what this
+/// node sees. Not thread-safe.
 /// </summary>
 internal sealed class TokenSuspicion(TimeProvider timers)
 {
-    /// <summary>Refused tokens within <see cref="Window"/> that are believed dead.</summary>
-    public const int RefusedMax = 20;
+    public const int SendsMin = 20;
+    public const int AccountsMin = 3;
 
+    /// <summary>How far back refusals count.</summary>
     public static readonly TimeSpan Window = TimeSpan.FromMinutes(1);
 
-    private const int RefusedPercentMax = 20;
+    // an account has few devices, and a refusal ends its device: more than this many within a window say nothing new
+    private const int RememberedMax = 1024;
 
-    private long since;
-    private int seen;
-    private int refused;
-
-    // until a token is accepted
+    private readonly Queue<(long At, RefusedToken Token)> refused = new();
+    private long? acceptedAt;
     private bool isWrongSetting;
 
-    /// <summary>Nothing was seen within the last window.</summary>
-    public bool IsIdle => seen == 0 || timers.GetElapsedTime(since) > Window;
-
-    /// <summary>Counts an answer.</summary>
-    /// <returns>It says that a token is dead, and is not to be believed.</returns>
-    public bool Doubts(PushResult result)
+    /// <summary>There is nothing to remember.</summary>
+    public bool IsIdle
     {
-        if (IsIdle)
+        get
         {
-            (since, seen, refused) = (timers.GetTimestamp(), 0, 0);
+            Forget();
+            return refused.Count == 0 && !isWrongSetting;
+        }
+    }
+
+    public void Accepted()
+    {
+        acceptedAt = timers.GetTimestamp();
+        isWrongSetting = false;
+        refused.Clear();
+    }
+
+    /// <summary>Counts a refusal that names no time at which the token died: one that does is nobody's mistake.</summary>
+    /// <param name="token">Whose it is.</param>
+    /// <param name="laneHasAccepted">The lane has accepted something, ever.</param>
+    /// <returns>It is not to be believed.</returns>
+    public bool Doubts(RefusedToken token, bool laneHasAccepted)
+    {
+        Forget();
+        if (refused.Count == RememberedMax)
+        {
+            refused.Dequeue();
         }
 
-        if (result is PushResult.Accepted)
-        {
-            seen++;
-            isWrongSetting = false;
-        }
-        else if (result is PushResult.TokenDead { Since: null })
-        {
-            // one with the time a token died is nobody's mistake
-            seen++;
-            refused++;
-            isWrongSetting |= refused > RefusedMax && refused * 100 > seen * RefusedPercentMax;
-            return isWrongSetting;
-        }
+        refused.Enqueue((timers.GetTimestamp(), token));
+        return isWrongSetting = isWrongSetting || IsInNumbers(laneHasAccepted);
+    }
 
-        return false;
+    private bool IsInNumbers(bool laneHasAccepted) =>
+        refused.Count >= SendsMin
+        && !(acceptedAt is { } at && timers.GetElapsedTime(at) < Window)
+        && Accounts(refused) >= AccountsMin
+        && (!laneHasAccepted || Accounts(refused.Where(r => r.Token.WasReached)) >= AccountsMin);
+
+    private static int Accounts(IEnumerable<(long At, RefusedToken Token)> refused) =>
+        refused.Select(r => r.Token.Account).Distinct(StringComparer.Ordinal).Take(AccountsMin).Count();
+
+    private void Forget()
+    {
+        while (refused.TryPeek(out var oldest) && timers.GetElapsedTime(oldest.At) >= Window)
+        {
+            refused.Dequeue();
+        }
     }
 }

@@ -15,3 +15,6 @@ internal sealed class LastAccepted
 
     public required DateTimeOffset? At { get; init; }
 }
+
+/// <summary>A row that may be tried next on a lane whose circuit is open.</summary>
+internal sealed record ProbeCandidate(Guid Id, string Account, Guid DeviceKey, Guid OrderingKey);

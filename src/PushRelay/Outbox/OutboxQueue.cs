@@ -18,6 +18,11 @@ internal sealed class OutboxQueue(
     TimeProvider timers
 )
 {
+    private const int ReachedRowsMax = 1000;
+
+    // nothing waits for so long
+    private static readonly TimeSpan FirstBy = TimeSpan.FromDays(365);
+
     /// <summary>
     /// Adds rows to the caller's transaction; a row that is there already is left out. What is due and gets a permit is claimed at once.
     /// </summary>
@@ -290,6 +295,59 @@ internal sealed class OutboxQueue(
             })
             .ToListAsync(cancellationToken);
         return last.Where(device => device.At is not null).ToDictionary(device => device.DeviceKey, device => device.At!.Value);
+    }
+
+    /// <summary>Whether one of the newest deliveries of this device was accepted. What it reads is bounded, whatever the account has.</summary>
+    public static Task<bool> WasReachedAsync(RelayDb db, string account, Guid deviceKey, CancellationToken cancellationToken) =>
+        db.Set<Delivery>()
+            .Where(d => d.Account == account)
+            .OrderByDescending(d => d.Id)
+            .Take(ReachedRowsMax)
+            .AnyAsync(
+                d =>
+                    d.DeviceKey == deviceKey
+                    && (d.State == DeliveryState.Accepted || d.State == DeliveryState.Received || d.State == DeliveryState.Opened),
+                cancellationToken
+            );
+
+    /// <summary>
+    /// Due heads of a lane to choose a probe from: the longest due and the latest due, so that those who wait in numbers do not hide the
+    /// others.
+    /// </summary>
+    public static async Task<IReadOnlyList<ProbeCandidate>> ProbeCandidatesAsync(
+        RelayDb db,
+        Lane lane,
+        DateTimeOffset now,
+        int max,
+        CancellationToken cancellationToken
+    )
+    {
+        var due = db.Set<Delivery>().Where(d => d.State == DeliveryState.Pending && d.Lane == lane && d.DueAt <= now && d.ExpiresAt > now);
+        var oldest = await due.OrderBy(d => d.DueAt)
+            .Take(max)
+            .Select(d => new ProbeCandidate(d.Id, d.Account, d.DeviceKey, d.OrderingKey))
+            .ToListAsync(cancellationToken);
+        if (oldest.Count < max)
+        {
+            return oldest;
+        }
+
+        var newest = await due.OrderByDescending(d => d.DueAt)
+            .Take(max)
+            .Select(d => new ProbeCandidate(d.Id, d.Account, d.DeviceKey, d.OrderingKey))
+            .ToListAsync(cancellationToken);
+        return [.. oldest, .. newest];
+    }
+
+    /// <summary>These rows are the next of their lane that are claimed.</summary>
+    public static Task PutFirstAsync(RelayDb db, ProbeCandidate chosen, DateTimeOffset now, CancellationToken cancellationToken)
+    {
+        var first = now - FirstBy;
+        return db.Set<Delivery>()
+            .Where(d =>
+                d.State == DeliveryState.Pending && d.DeviceKey == chosen.DeviceKey && d.OrderingKey == chosen.OrderingKey && d.DueAt <= now
+            )
+            .ExecuteUpdateAsync(set => set.SetProperty(d => d.DueAt, first), cancellationToken);
     }
 
     /// <summary>The same, of just the rows that <see cref="OutboxUpkeep.PruneAsync"/> would delete.</summary>

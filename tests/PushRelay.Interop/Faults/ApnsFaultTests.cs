@@ -139,7 +139,7 @@ public sealed class ApnsFaultTests(FaultDatabase database)
         );
         // devices 30 and following move to the other app
         var moved = string.Join(", ", Enumerable.Range(30, 30).Select(device => $"'{Rehearsal.Account(device)}'"));
-        await bed.Ledger.ScalarAsync($"UPDATE devices SET app = '{Other}' WHERE account IN ({moved})", Token);
+        await bed.Ledger.ScalarAsync($"UPDATE devices SET app = '{Other}', lane = '{Other}/apns' WHERE account IN ({moved})", Token);
         var sent = TimeProvider.System.GetTimestamp();
 
         await bed.SendAsync(300, 50);

@@ -290,6 +290,22 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                     b.ToTable("devices", (string)null);
                 });
 
+            modelBuilder.Entity("PushRelay.Dispatch.AcceptingLane", b =>
+                {
+                    b.Property<string>("Lane")
+                        .HasColumnType("text")
+                        .HasColumnName("lane");
+
+                    b.Property<DateTimeOffset>("Since")
+                        .HasColumnType("timestamp with time zone")
+                        .HasColumnName("since");
+
+                    b.HasKey("Lane")
+                        .HasName("pk_accepting_lanes");
+
+                    b.ToTable("accepting_lanes", (string)null);
+                });
+
             modelBuilder.Entity("PushRelay.Dispatch.OpenCircuit", b =>
                 {
                     b.Property<string>("Lane")
@@ -747,7 +763,7 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                     b.ToTable("streams", (string)null);
                 });
 
-            modelBuilder.Entity("PushRelay.Push.Apns.SharedProviderToken", b =>
+            modelBuilder.Entity("PushRelay.Push.SharedProviderToken", b =>
                 {
                     b.Property<string>("TeamId")
                         .HasColumnType("text")

@@ -285,6 +285,22 @@ namespace PushRelay.Storage.Migrations.Sqlite
                     b.ToTable("devices", (string)null);
                 });
 
+            modelBuilder.Entity("PushRelay.Dispatch.AcceptingLane", b =>
+                {
+                    b.Property<string>("Lane")
+                        .HasColumnType("TEXT")
+                        .HasColumnName("lane");
+
+                    b.Property<long>("Since")
+                        .HasColumnType("INTEGER")
+                        .HasColumnName("since");
+
+                    b.HasKey("Lane")
+                        .HasName("pk_accepting_lanes");
+
+                    b.ToTable("accepting_lanes", (string)null);
+                });
+
             modelBuilder.Entity("PushRelay.Dispatch.OpenCircuit", b =>
                 {
                     b.Property<string>("Lane")
@@ -742,7 +758,7 @@ namespace PushRelay.Storage.Migrations.Sqlite
                     b.ToTable("streams", (string)null);
                 });
 
-            modelBuilder.Entity("PushRelay.Push.Apns.SharedProviderToken", b =>
+            modelBuilder.Entity("PushRelay.Push.SharedProviderToken", b =>
                 {
                     b.Property<string>("TeamId")
                         .HasColumnType("TEXT")

@@ -9,7 +9,7 @@ using PushRelay.Tests.Storage;
 namespace PushRelay.Tests.Dispatch;
 
 /// <summary>An app that cannot push, or whose push network is away: its deliveries wait, others' do not.</summary>
-public abstract class AppCircuitsContract : IAsyncLifetime
+public abstract class LaneCircuitsContract : IAsyncLifetime
 {
     private const string OtherApp = "com.example.other";
 
@@ -140,7 +140,7 @@ public abstract class AppCircuitsContract : IAsyncLifetime
         await TestRelay.UntilAsync(IsOpenAsync, () => "not open");
         await TestRelay.UntilAsync(() => Task.FromResult(relay.Get<Permits>().InFlight == 0), () => "in flight");
         await using var db = relay.NewDb();
-        Assert.Equal(TokenSuspicion.RefusedMax, await db.Set<Device>().CountAsync(d => d.Status == DeviceStatus.Invalid, Token));
+        Assert.Equal(TokenSuspicion.SendsMin - 1, await db.Set<Device>().CountAsync(d => d.Status == DeviceStatus.Invalid, Token));
         Assert.Equal("apns_BadDeviceToken", (await db.Set<OpenCircuit>().SingleAsync(Token)).Code);
     }
 
@@ -314,12 +314,12 @@ public abstract class AppCircuitsContract : IAsyncLifetime
         relay.CommitMessageAsync("hello", m => m with { Account = account, From = from });
 }
 
-public sealed class SqliteAppCircuitsTests : AppCircuitsContract
+public sealed class SqliteLaneCircuitsTests : LaneCircuitsContract
 {
     private protected override Task<string?> NewDatabaseAsync() => Task.FromResult<string?>(null);
 }
 
-public sealed class PostgreSqlAppCircuitsTests(PostgreSqlServer server) : AppCircuitsContract
+public sealed class PostgreSqlLaneCircuitsTests(PostgreSqlServer server) : LaneCircuitsContract
 {
     [Fact]
     public async Task Another_node_learns_of_it_and_does_not_try_by_itself()

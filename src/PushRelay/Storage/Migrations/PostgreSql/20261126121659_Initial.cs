@@ -1,4 +1,4 @@
-using System;
+﻿using System;
 using Microsoft.EntityFrameworkCore.Migrations;
 
 #nullable disable
@@ -11,6 +11,18 @@ namespace PushRelay.Storage.Migrations.PostgreSql
         /// <inheritdoc />
         protected override void Up(MigrationBuilder migrationBuilder)
         {
+            migrationBuilder.CreateTable(
+                name: "accepting_lanes",
+                columns: table => new
+                {
+                    lane = table.Column<string>(type: "text", nullable: false),
+                    since = table.Column<DateTimeOffset>(type: "timestamp with time zone", nullable: false)
+                },
+                constraints: table =>
+                {
+                    table.PrimaryKey("pk_accepting_lanes", x => x.lane);
+                });
+
             migrationBuilder.CreateTable(
                 name: "account_tokens",
                 columns: table => new
@@ -415,15 +427,14 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                 name: "ix_used_keys_at",
                 table: "used_keys",
                 column: "at");
-
-            // rows that are written and updated once each: room for the second version beside the first, and dead ones gone before they pile up
-            migrationBuilder.Sql(
-                "ALTER TABLE deliveries SET (fillfactor = 85, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0)");
         }
 
         /// <inheritdoc />
         protected override void Down(MigrationBuilder migrationBuilder)
         {
+            migrationBuilder.DropTable(
+                name: "accepting_lanes");
+
             migrationBuilder.DropTable(
                 name: "account_tokens");
 

@@ -12,6 +12,18 @@ namespace PushRelay.Storage.Migrations.Sqlite
         protected override void Up(MigrationBuilder migrationBuilder)
         {
             migrationBuilder.CreateTable(
+                name: "accepting_lanes",
+                columns: table => new
+                {
+                    lane = table.Column<string>(type: "TEXT", nullable: false),
+                    since = table.Column<long>(type: "INTEGER", nullable: false)
+                },
+                constraints: table =>
+                {
+                    table.PrimaryKey("pk_accepting_lanes", x => x.lane);
+                });
+
+            migrationBuilder.CreateTable(
                 name: "account_tokens",
                 columns: table => new
                 {
@@ -420,6 +432,9 @@ namespace PushRelay.Storage.Migrations.Sqlite
         /// <inheritdoc />
         protected override void Down(MigrationBuilder migrationBuilder)
         {
+            migrationBuilder.DropTable(
+                name: "accepting_lanes");
+
             migrationBuilder.DropTable(
                 name: "account_tokens");
 
