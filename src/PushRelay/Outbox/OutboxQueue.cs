@@ -297,7 +297,8 @@ internal sealed class OutboxQueue(
         return last.Where(device => device.At is not null).ToDictionary(device => device.DeviceKey, device => device.At!.Value);
     }
 
-    /// <summary>Whether one of the newest deliveries of this device was accepted. What it reads is bounded, whatever the account has.</summary>
+    /// <summary>Whether one of the newest deliveries of this device was accepted. What it reads is bounded, whatever the account
+    /// has.</summary>
     public static Task<bool> WasReachedAsync(RelayDb db, string account, Guid deviceKey, CancellationToken cancellationToken) =>
         db.Set<Delivery>()
             .Where(d => d.Account == account)
