@@ -163,7 +163,7 @@ internal sealed class TestRelay : IAsyncDisposable
             Conversation = Alice,
             EventAt = now,
             OrderingKey = orderingKey,
-            Content = new AlertContent("hello", null).Seal(MasterKey, id),
+            Content = new AlertContent { Body = "hello" }.Seal(MasterKey, id),
             State = DeliveryState.Pending,
             Reason = Reasons.Offline,
             CreatedAt = now,
@@ -281,7 +281,7 @@ internal sealed class TestRelay : IAsyncDisposable
             Class = EventClass.Text,
             From = Alice,
             Type = "chat",
-            Body = body,
+            Content = new AlertContent { Body = body },
             Presence = new AccountPresence(AccountState.Offline, []),
         };
         return Get<EventIngest>()

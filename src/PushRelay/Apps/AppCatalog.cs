@@ -84,6 +84,29 @@ internal sealed class AlertOptions
 
     [Description("the alert's sound, a file of the app or `default`; empty: silent")]
     public string Sound { get; set; } = "default";
+
+    [Description("`Plain`: words of ours are written here, in the device's language; `Keys`: they are loc-keys that the app localises")]
+    public AlertWords Texts { get; set; } = AlertWords.Plain;
+
+    [Description("the language of devices whose locale is unknown or not there, a BCP 47 tag such as `de`")]
+    public string Language { get; set; } = "en";
+
+    [Description("what a later alert replaces on the phone: `Message`, the alert of the same message; `Conversation`, the last one of it")]
+    public AlertCollapse Collapse { get; set; } = AlertCollapse.Message;
+}
+
+/// <summary>Who writes the words that are not the sender's.</summary>
+internal enum AlertWords
+{
+    Plain,
+    Keys,
+}
+
+/// <summary>What an alert takes the place of.</summary>
+internal enum AlertCollapse
+{
+    Message,
+    Conversation,
 }
 
 /// <summary>A push network's own part of each app, <c>Apps:N:Apns</c>.</summary>

@@ -46,11 +46,19 @@ internal static class BridgeProtocol
 
     private static readonly long LastInstant = DateTimeOffset.MaxValue.ToUnixTimeMilliseconds();
 
+    private static readonly HashSet<string> Kinds = new(
+        ["image", "gif", "video", "audio", "voice", "file", "sticker", "location"],
+        StringComparer.Ordinal
+    );
+
     private const char NumberingMark = '~';
     private const int BodyCharsMax = 8 * 1024;
     private const int IdCharsMax = 512;
     private const int SidCharsMax = 128;
     private const int NickCharsMax = 256;
+    private const int NameCharsMax = 256;
+    private const int TagCharsMax = 35;
+    private const int BodiesMax = 4;
     private const int NodeCharsMax = 255;
     private const int ChildrenMax = 100;
 
@@ -211,38 +219,87 @@ internal static class BridgeProtocol
 
     private static RelayEvent.Message? ReadMessage(XElement child, string server, string key)
     {
-        if (Account(child, "to", server) is not { } account || !Jid.TryParse((string?)child.Attribute("from"), out var from))
+        if (
+            Account(child, "to", server) is not { } account
+            || !Jid.TryParse((string?)child.Attribute("from"), out var from)
+            || !Outbox.Names.TryParse((string?)child.Attribute("class"), out EventClass @class)
+        )
         {
             return null;
         }
 
         // the end of a call that is not named ends nothing
-        if ((string?)child.Attribute("class") == "call-ended" && string.IsNullOrEmpty((string?)child.Attribute("call")))
+        if (@class == EventClass.CallEnded && string.IsNullOrEmpty((string?)child.Attribute("call")))
         {
             return null;
         }
 
         var type = (string?)child.Attribute("type") is "chat" or "groupchat" or "normal" ? (string)child.Attribute("type")! : "normal";
         var room = Jid.TryParse((string?)child.Attribute("room"), out var named) ? named.Bare : null;
-        var conversation = type == "groupchat" && room is not null ? room : from.Bare;
-        return Outbox.Names.TryParse((string?)child.Attribute("class"), out EventClass @class)
-            ? new RelayEvent.Message(account, At(child))
-            {
-                Key = key,
-                Source = EventSource.Bridge,
-                Class = @class,
-                From = conversation.ToString(),
-                Type = type,
-                Id = Cut((string?)child.Attribute("id"), IdCharsMax),
-                StanzaId = Cut((string?)child.Attribute("stanza-id"), IdCharsMax),
-                Nick = Cut((string?)child.Attribute("nick"), NickCharsMax) ?? (type == "groupchat" ? from.Resource : null),
-                Body = Cut((string?)child.Element(Namespace + "body"), BodyCharsMax),
-                CallId = Cut((string?)child.Attribute("call"), IdCharsMax),
-                Mention = IsTrue(child, "mention"),
-                Unacked = IsTrue(child, "unacked"),
-                Presence = AccountPresence.Unknown,
-            }
-            : null;
+        return new RelayEvent.Message(account, At(child))
+        {
+            Key = key,
+            Source = EventSource.Bridge,
+            Class = @class,
+            From = ConversationOf(child, from, type == "groupchat" || @class == EventClass.Invite ? room : null),
+            Type = type,
+            Id = Cut((string?)child.Attribute("id"), IdCharsMax),
+            StanzaId = Cut((string?)child.Attribute("stanza-id"), IdCharsMax),
+            Replaces = Cut((string?)child.Attribute("replaces"), IdCharsMax),
+            Stamp = Number(child, "stamp") is { } stamp ? DateTimeOffset.FromUnixTimeMilliseconds(Math.Clamp(stamp, 0, LastInstant)) : null,
+            Content = ReadContent(child, @class, type, from, room),
+            CallId = Cut((string?)child.Attribute("call"), IdCharsMax),
+            Ended = (string?)child.Attribute("ended"),
+            Mention = IsTrue(child, "mention"),
+            Unacked = IsTrue(child, "unacked"),
+            Presence = AccountPresence.Unknown,
+        };
+    }
+
+    /// <summary>The room, the sender; of a private message in a room the occupant, who has a conversation of its own.</summary>
+    private static string ConversationOf(XElement child, Jid from, Jid? room) =>
+        IsTrue(child, "private") && from.Resource is not null ? from.ToString() : (room ?? from.Bare).ToString();
+
+    private static AlertContent ReadContent(XElement child, EventClass @class, string type, Jid from, Jid? room)
+    {
+        var bodies = child.Elements(Namespace + "body").Take(BodiesMax).ToList();
+        var kind = (string?)child.Attribute("kind");
+        var isCall = @class == EventClass.Call;
+        return new AlertContent
+        {
+            Body = Cut((string?)bodies.FirstOrDefault(), BodyCharsMax),
+            Bodies =
+                bodies.Count > 1
+                    ? bodies
+                        .Select(b =>
+                            (Tag: Cut((string?)b.Attribute(XNamespace.Xml + "lang"), TagCharsMax), Text: Cut((string?)b, BodyCharsMax)!)
+                        )
+                        .Where(b => !string.IsNullOrEmpty(b.Tag))
+                        .DistinctBy(b => b.Tag, StringComparer.OrdinalIgnoreCase)
+                        .ToDictionary(b => b.Tag!, b => b.Text)
+                    : null,
+            Nick =
+                Cut((string?)child.Attribute("nick"), NickCharsMax)
+                ?? (type == "groupchat" || IsTrue(child, "private") ? Cut(from.Resource, NickCharsMax) : null),
+            Name = Cut((string?)child.Attribute("name"), NameCharsMax) is { } name && !string.IsNullOrWhiteSpace(name) ? name : null,
+            File = Kinds.Contains(kind ?? "") ? kind : null,
+            FileName = Cut((string?)child.Attribute("file"), NameCharsMax),
+            Hidden = IsTrue(child, "hide"),
+            Media = isCall ? MediaOf((string?)child.Attribute("media")) : null,
+            Caller = isCall && from.Resource is not null ? from.ToString() : null,
+            Room = @class is EventClass.Invite || (isCall && type != "groupchat") ? room?.ToString() : null,
+            Inviter =
+                @class != EventClass.Invite ? null
+                : Jid.TryParse((string?)child.Attribute("inviter"), out var inviter) ? inviter.Bare.ToString()
+                : from.Bare == room ? null
+                : from.Bare.ToString(),
+        };
+    }
+
+    private static string[]? MediaOf(string? media)
+    {
+        var known = media?.Split(' ', StringSplitOptions.RemoveEmptyEntries).Where(m => m is "audio" or "video").Distinct().ToArray();
+        return known is { Length: > 0 } ? known : null;
     }
 
     private static string? Account(XElement child, string attribute, string server) =>

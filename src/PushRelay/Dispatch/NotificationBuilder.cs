@@ -9,7 +9,7 @@ using PushRelay.Secrets;
 namespace PushRelay.Dispatch;
 
 /// <summary>Makes of a claimed alert and its device what a push network is given.</summary>
-internal sealed partial class NotificationBuilder(MasterKey masterKey, ILogger<NotificationBuilder> logger)
+internal sealed partial class NotificationBuilder(MasterKey masterKey, AppCatalog apps, ILogger<NotificationBuilder> logger)
 {
     /// <exception cref="CryptographicException">No master key opens the device's tokens.</exception>
     public Notification Build(ClaimedAlert alert, Device device)
@@ -35,17 +35,43 @@ internal sealed partial class NotificationBuilder(MasterKey masterKey, ILogger<N
                 EventClass.Encrypted => PushKind.Encrypted,
                 EventClass.Call => PushKind.Call,
                 EventClass.Invite => PushKind.Invite,
+                EventClass.Subscribe => PushKind.Subscribe,
+                EventClass.Attention => PushKind.Attention,
             },
             Account = delivery.Account,
             From = delivery.Sender!,
             Type = delivery.MessageType ?? "chat",
             Nick = content.Nick,
+            Name = content.Name,
             Body = content.Body,
+            Bodies = content.Bodies,
+            File = content.File,
+            FileName = content.FileName,
+            Hidden = content.Hidden,
+            CallId = delivery.CallId,
+            Media = content.Media,
+            Caller = content.Caller,
+            Room = content.Room,
+            Inviter = content.Inviter,
+            Locale = device.Locale,
+            CollapseId = CollapseIdOf(alert.Head),
             Preview = device.Preferences?.Preview ?? AlertPreview.Full,
             MessageId = delivery.StanzaId ?? delivery.MessageId,
             Badge = delivery.Badge,
             Count = alert.Rows.Count,
         };
+    }
+
+    /// <summary>By message: a correction, a withdrawal or the end of a call replaces exactly the alert that it is about.</summary>
+    private string? CollapseIdOf(Delivery head)
+    {
+        if (apps.Find(head.App!)?.Alert.Collapse == AlertCollapse.Conversation)
+        {
+            return null;
+        }
+
+        var key = head.CollapseKey ?? head.CallId ?? head.StanzaId ?? head.MessageId ?? head.Id.ToString();
+        return Base64Url.EncodeToString(masterKey.Mac("collapse", head.Account, head.Conversation!, key).AsSpan(0, 16));
     }
 
     private AlertContent Open(Delivery delivery)
@@ -58,7 +84,7 @@ internal sealed partial class NotificationBuilder(MasterKey masterKey, ILogger<N
         {
             // better an alert without its text than none
             ContentUnreadable(delivery.Id);
-            return new AlertContent(null, null);
+            return AlertContent.Empty;
         }
     }
 

@@ -40,6 +40,9 @@ internal sealed class DeliveryFactory(MasterKey masterKey, IdSequence sequence, 
             message switch
             {
                 { Source: EventSource.Test } => masterKey.Mac("test", message.Account, message.Key).AsSpan(0, 16),
+                { Class: EventClass.Subscribe or EventClass.Invite } => masterKey
+                    .Mac("request", message.Account, message.From, Names.Of(message.Class))
+                    .AsSpan(0, 16),
                 { Class: EventClass.Call } => masterKey
                     .Mac("call", message.Account, message.From, message.CallId ?? message.Key)
                     .AsSpan(0, 16),
@@ -51,7 +54,7 @@ internal sealed class DeliveryFactory(MasterKey masterKey, IdSequence sequence, 
 /// <summary>The rows of one event: what they have in common, and one for each device.</summary>
 internal sealed class EventDeliveries(MasterKey masterKey, IdSequence sequence, RelayEvent.Message message, DateTimeOffset now)
 {
-    private readonly AlertContent content = new(message.Body, message.Nick);
+    private readonly AlertContent content = message.Content;
 
     /// <summary>When it happened, within bounds of the database's clock.</summary>
     public required DateTimeOffset At { get; init; }

@@ -17,7 +17,8 @@ internal abstract record RelayEvent(string Account, DateTimeOffset At)
 
         public required EventClass Class { get; init; }
 
-        /// <summary>The sender, for a group the room; bare.</summary>
+        /// <summary>The conversation: the sender, for a group the room, bare; of a private message in a room the occupant's full
+        /// JID.</summary>
         public required string From { get; init; }
 
         /// <summary><c>chat</c>, <c>groupchat</c>, <c>normal</c>.</summary>
@@ -27,11 +28,19 @@ internal abstract record RelayEvent(string Account, DateTimeOffset At)
 
         public string? StanzaId { get; init; }
 
-        public string? Nick { get; init; }
+        /// <summary>What its alert shows.</summary>
+        public AlertContent Content { get; init; } = AlertContent.Empty;
 
-        public string? Body { get; init; }
+        /// <summary>The message that this one corrects, by the sender's id (XEP-0308).</summary>
+        public string? Replaces { get; init; }
+
+        /// <summary>When the message says itself that it was written (XEP-0203); null: now.</summary>
+        public DateTimeOffset? Stamp { get; init; }
 
         public string? CallId { get; init; }
+
+        /// <summary>How a call ended: <c>retracted answered rejected finished</c>; null: not told.</summary>
+        public string? Ended { get; init; }
 
         /// <summary>A group message that names the account.</summary>
         public bool Mention { get; init; }

@@ -60,7 +60,7 @@ internal sealed class TestAlerts(
             Class = EventClass.Text,
             From = server,
             Type = "normal",
-            Body = Text,
+            Content = new AlertContent { Body = Text },
             OnlyDevice = device.Key,
             TimeToLive = TimeToLive,
             Presence = AccountPresence.Unknown,

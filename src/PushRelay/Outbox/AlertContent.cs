@@ -1,18 +1,57 @@
 using System.Text.Json;
+using System.Text.Json.Serialization;
 using PushRelay.Secrets;
 
 namespace PushRelay.Outbox;
 
 /// <summary>What only the alert needs: sealed in the ledger row until it is settled, then gone.</summary>
-internal sealed record AlertContent(string? Body, string? Nick)
+internal sealed record AlertContent
 {
     private const string Column = nameof(Delivery.Content);
 
-    public byte[]? Seal(MasterKey key, Guid delivery) =>
-        Body is null && Nick is null ? null : key.Seal(JsonSerializer.Serialize(this), Delivery.TableName, delivery, Column);
+    private static readonly JsonSerializerOptions Stored = new() { DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingDefault };
+
+    public static readonly AlertContent Empty = new();
+
+    /// <summary>The text; of a spoiler its hint.</summary>
+    public string? Body { get; init; }
+
+    /// <summary>The text in several languages, by BCP 47 tag; null: only <see cref="Body"/>.</summary>
+    public IReadOnlyDictionary<string, string>? Bodies { get; init; }
+
+    /// <summary>The nickname of who writes in a room.</summary>
+    public string? Nick { get; init; }
+
+    /// <summary>The display name of the sender or the room, as the account knows it.</summary>
+    public string? Name { get; init; }
+
+    /// <summary>A file, sticker or place: <c>image gif video audio voice file sticker location</c>.</summary>
+    public string? File { get; init; }
+
+    public string? FileName { get; init; }
+
+    /// <summary>A spoiler: its text is not told.</summary>
+    public bool Hidden { get; init; }
+
+    /// <summary>Of a call: <c>audio</c>, <c>video</c>.</summary>
+    public IReadOnlyList<string>? Media { get; init; }
+
+    /// <summary>Of a call: the full JID of the caller's session.</summary>
+    public string? Caller { get; init; }
+
+    /// <summary>The room that an invitation, a group call or a private message is about.</summary>
+    public string? Room { get; init; }
+
+    /// <summary>Who invites, bare.</summary>
+    public string? Inviter { get; init; }
+
+    public byte[]? Seal(MasterKey key, Guid delivery) => this == Empty ? null : key.Seal(ToJson(), Delivery.TableName, delivery, Column);
+
+    /// <summary>As it is sealed: without what is not there.</summary>
+    public string ToJson() => JsonSerializer.Serialize(this, Stored);
 
     public static AlertContent Open(MasterKey key, Delivery delivery) =>
         delivery.Content is null
-            ? new AlertContent(null, null)
-            : JsonSerializer.Deserialize<AlertContent>(key.Open(delivery.Content, Delivery.TableName, delivery.Id, Column))!;
+            ? Empty
+            : JsonSerializer.Deserialize<AlertContent>(key.Open(delivery.Content, Delivery.TableName, delivery.Id, Column), Stored)!;
 }

@@ -46,6 +46,12 @@ internal enum EventClass : short
     Call = 2,
     CallEnded = 3,
     Invite = 4,
+
+    /// <summary>Somebody wants to be a contact.</summary>
+    Subscribe = 5,
+
+    /// <summary>XEP-0224.</summary>
+    Attention = 6,
 }
 
 /// <summary>Stable codes: why a delivery is sent, or why it ended otherwise. Listed in docs/decision.md and docs/outbox.md.</summary>
@@ -128,6 +134,9 @@ internal sealed class Delivery
     public string? Conversation { get; init; }
 
     public string? CallId { get; init; }
+
+    /// <summary>Of a row that follows up an alert: what that one's collapse id is made of; null: its own ids.</summary>
+    public string? CollapseKey { get; init; }
 
     /// <summary>
     /// With <see cref="DeviceKey"/> what is sent in order: one alert of a key is in flight at a time. The conversation, for a call the

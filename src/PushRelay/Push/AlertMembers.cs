@@ -1,27 +1,33 @@
 using System.Buffers;
-using System.Globalization;
 using System.Text.Json;
+using System.Text.Json.Nodes;
 using PushRelay.Apns;
 using PushRelay.Apps;
-using PushRelay.Xmpp;
+using PushRelay.Push.Texts;
 
 namespace PushRelay.Push;
 
 /// <summary>What an alert says, network by network the same members; each network has its own form for them.</summary>
 internal sealed record AlertMembers
 {
-    private const int TitleElementsMax = 100;
-
     // longer ones are left out: cut they would name nobody
     private const int NameCharsMax = 300;
 
     private static readonly JsonWriterOptions WriterOptions = new() { Encoder = PayloadEncoder.Instance };
 
+    /// <summary>What it is, in one word of docs/api.md.</summary>
     public required string Kind { get; init; }
 
     public string? Title { get; init; }
 
+    /// <summary>Null under <see cref="AlertWords.Keys"/> where it is one of our texts: <see cref="Words"/> names it.</summary>
     public string? Body { get; init; }
+
+    /// <summary>The text of ours that the alert shows; null: the sender's text is shown.</summary>
+    public AlertWording? Words { get; init; }
+
+    /// <summary>Under <see cref="AlertWords.Keys"/> who writes in a group, as no text of ours can begin with it.</summary>
+    public string? Subtitle { get; init; }
 
     public required int Badge { get; init; }
 
@@ -41,31 +47,55 @@ internal sealed record AlertMembers
 
     public required int Count { get; init; }
 
+    /// <summary>Without a sound.</summary>
+    public bool Silent { get; init; }
+
+    /// <summary>Shows nothing.</summary>
+    public bool Background { get; init; }
+
+    public CallMember? Call { get; init; }
+
+    public InviteMember? Invite { get; init; }
+
+    /// <summary>What an app needs to take the call.</summary>
+    internal sealed record CallMember(string? Id, string? From, IReadOnlyList<string>? Media);
+
+    /// <summary>Who invites, and where to.</summary>
+    internal sealed record InviteMember(string? By, string? Room);
+
     /// <param name="notification">What is said.</param>
-    /// <param name="most">What the app allows; the user may show less, never more.</param>
-    public static AlertMembers Of(Notification notification, AlertPreview most)
+    /// <param name="alert">The app's settings.</param>
+    /// <param name="most">What may be shown; null: what the app's settings allow. The user may show less, never more.</param>
+    public static AlertMembers Of(Notification notification, AlertOptions alert, AlertPreview? most = null)
     {
-        var preview = (AlertPreview)Math.Max((int)notification.Preview, (int)most);
+        var preview = (AlertPreview)Math.Max((int)notification.Preview, (int)(most ?? alert.Preview));
+        var shown = AlertText.Of(notification, preview, alert);
+        var names = preview != AlertPreview.None;
         return new AlertMembers
         {
-            Kind = notification.Kind switch
-            {
-                PushKind.Message => "message",
-                PushKind.Encrypted => "encrypted",
-                PushKind.Call => "call",
-                PushKind.Invite => "invite",
-            },
-            Title = preview == AlertPreview.None ? null : TitleOf(notification),
-            Body = preview == AlertPreview.Full ? BodyOf(notification) : null,
+            Kind = AlertText.KindOf(notification, preview),
+            Title = WellFormed(shown.Title),
+            Body = WellFormed(shown.Body),
+            Words = shown.Words,
+            Subtitle = WellFormed(shown.Subtitle),
             Badge = notification.Badge,
             Thread = notification.ThreadId,
-            Collapse = notification.ThreadId,
+            Collapse = notification.CollapseId ?? notification.ThreadId,
             Account = notification.Account,
-            From = preview != AlertPreview.None && notification.From.Length <= NameCharsMax ? notification.From : null,
+            From = names && notification.From.Length <= NameCharsMax ? notification.From : null,
             Id = notification.MessageId is { Length: <= NameCharsMax } id ? PayloadText.WellFormed(id) : null,
             Type = notification.Type,
             Receipt = notification.Receipt,
             Count = notification.Count,
+            Silent = notification.Silent || notification.Update,
+            Background = notification.Kind == PushKind.Read,
+            Call = notification.Kind is PushKind.Call or PushKind.MissedCall
+                ? new CallMember(Short(notification.CallId), names ? Short(notification.Caller) : null, notification.Media)
+                : null,
+            Invite =
+                notification.Kind == PushKind.Invite && names
+                    ? new InviteMember(Short(notification.Inviter), Short(notification.Room))
+                    : null,
         };
     }
 
@@ -93,6 +123,46 @@ internal sealed record AlertMembers
         {
             json.WriteNumber("count"u8, Count);
         }
+
+        if (Silent)
+        {
+            json.WriteBoolean("silent"u8, true);
+        }
+
+        if (Call is not null)
+        {
+            json.WritePropertyName("call"u8);
+            CallJson().WriteTo(json);
+        }
+
+        if (Invite is not null)
+        {
+            json.WritePropertyName("invite"u8);
+            InviteJson().WriteTo(json);
+        }
+    }
+
+    /// <summary>Member <c>call</c>.</summary>
+    public JsonObject CallJson()
+    {
+        var json = new JsonObject();
+        Add(json, "id", Call!.Id);
+        Add(json, "from", Call.From);
+        if (Call.Media is { Count: > 0 } media)
+        {
+            json["media"] = new JsonArray([.. media.Select(m => JsonValue.Create(m))]);
+        }
+
+        return json;
+    }
+
+    /// <summary>Member <c>invite</c>.</summary>
+    public JsonObject InviteJson()
+    {
+        var json = new JsonObject();
+        Add(json, "by", Invite!.By);
+        Add(json, "room", Invite.Room);
+        return json;
     }
 
     /// <summary>The members as one JSON object.</summary>
@@ -142,39 +212,21 @@ internal sealed record AlertMembers
         return bytes.Length <= bytesMax ? bytes : null;
     }
 
-    /// <summary>A name that is longer than any screen, cut between characters.</summary>
-    private static string CutName(string name)
-    {
-        if (name.Length <= TitleElementsMax)
-        {
-            return name;
-        }
-
-        var elements = StringInfo.ParseCombiningCharacters(name);
-        return elements.Length > TitleElementsMax ? name[..elements[TitleElementsMax]] + "…" : name;
-    }
-
     /// <param name="text">As it is.</param>
     /// <param name="bytes">How many more it may have; negative: fewer.</param>
     private static string Cut(string text, int bytes) => PayloadText.Cut(text, Math.Max(0, PayloadText.EncodedBytes(text) + bytes), "…");
 
-    /// <summary>Who writes, or the room that is written in, as a person reads it.</summary>
-    public static string NameOf(Notification notification) =>
-        CutName(
-            notification.Type == "groupchat" && Jid.TryParse(notification.From, out var room) && room.Local is { } local
-                ? local
-                : notification.From
-        );
+    private static string? Short(string? text) => text is { Length: <= NameCharsMax } ? PayloadText.WellFormed(text) : null;
 
-    private static string TitleOf(Notification notification) =>
-        notification.Count > 1
-            ? string.Create(CultureInfo.InvariantCulture, $"{NameOf(notification)} ({notification.Count})")
-            : NameOf(notification);
+    private static string? WellFormed(string? text) => text is null ? null : PayloadText.WellFormed(text);
 
-    private static string? BodyOf(Notification notification) =>
-        notification is not { Kind: PushKind.Message, Body: { } body } ? null
-        : notification is { Type: "groupchat", Nick: { } nick } ? PayloadText.WellFormed($"{CutName(nick)}: {body}")
-        : PayloadText.WellFormed(body);
+    private static void Add(JsonObject json, string name, string? text)
+    {
+        if (text is not null)
+        {
+            json[name] = text;
+        }
+    }
 
     private static void WriteIf(Utf8JsonWriter json, ReadOnlySpan<byte> name, string? text)
     {

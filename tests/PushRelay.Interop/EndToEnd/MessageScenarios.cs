@@ -51,19 +51,19 @@ public abstract class MessageScenarios(ScenarioBed bed)
         ["a subject alone"] = ("normal", null, $"<subject>{Text}</subject>", Text),
         ["a message not to be stored"] = ("chat", Text, "<no-store xmlns='urn:xmpp:hints'/>", Text),
         // as Pidgin writes it; other clients have a fallback body
-        ["OMEMO without a body"] = ("chat", null, Omemo + Eme("eu.siacs.conversations.axolotl") + Store, "PR_ENCRYPTED"),
-        ["OMEMO with a fallback"] = ("chat", Text, Omemo, "PR_ENCRYPTED"),
-        ["OMEMO of XEP-0420 with a fallback"] = ("chat", Text, Omemo2, "PR_ENCRYPTED"),
+        ["OMEMO without a body"] = ("chat", null, Omemo + Eme("eu.siacs.conversations.axolotl") + Store, "encrypted"),
+        ["OMEMO with a fallback"] = ("chat", Text, Omemo, "encrypted"),
+        ["OMEMO of XEP-0420 with a fallback"] = ("chat", Text, Omemo2, "encrypted"),
         ["OpenPGP of XEP-0420"] = (
             "chat",
             null,
             "<openpgp xmlns='urn:xmpp:openpgp:0'>x</openpgp>" + Eme("urn:xmpp:openpgp:0"),
-            "PR_ENCRYPTED"
+            "encrypted"
         ),
-        ["PGP"] = ("chat", null, "<x xmlns='jabber:x:encrypted'>x</x>", "PR_ENCRYPTED"),
-        ["PGP with a fallback"] = ("chat", Text, "<x xmlns='jabber:x:encrypted'>x</x>", "PR_ENCRYPTED"),
-        ["a call"] = ("chat", null, Proposal, "PR_CALL"),
-        ["an invitation"] = ("normal", null, $"<x xmlns='jabber:x:conference' jid='r@{XmppServer.Rooms}'/>", "PR_INVITE"),
+        ["PGP"] = ("chat", null, "<x xmlns='jabber:x:encrypted'>x</x>", "encrypted"),
+        ["PGP with a fallback"] = ("chat", Text, "<x xmlns='jabber:x:encrypted'>x</x>", "encrypted"),
+        ["a call"] = ("chat", null, Proposal, "call"),
+        ["an invitation"] = ("normal", null, $"<x xmlns='jabber:x:conference' jid='r@{XmppServer.Rooms}'/>", "invite"),
     };
 
     private const string Forwarded =
@@ -112,8 +112,9 @@ public abstract class MessageScenarios(ScenarioBed bed)
             kind == "a call" ? "call"
             : where == "offline" ? "offline"
             : "background";
-        var alert = (await bob.AlertedAsync(id, reason))["aps"]!["alert"]!;
-        Assert.Equal(shown, shown == Text ? (string?)alert["body"] : (string?)alert["loc-key"]);
+        var payload = await bob.AlertedAsync(id, reason);
+        var alert = payload["aps"]!["alert"]!;
+        Assert.Equal(shown, shown == Text ? (string?)alert["body"] : (string?)payload["kind"]);
         Assert.DoesNotContain(Text, shown == Text ? "" : alert.ToJsonString(), StringComparison.Ordinal);
         Assert.Single(bob.Notifications);
     }

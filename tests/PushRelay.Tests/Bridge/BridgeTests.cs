@@ -348,6 +348,56 @@ public sealed class BridgeTests : IAsyncLifetime
         );
     }
 
+    public static TheoryData<string, string, string> Meanings =>
+        new()
+        {
+            // attributes and elements beside those of every message, the conversation, what the alert is made of
+            { "type='chat' class='text' name='Alice'><body>x</body>", "alice@example.com", """{"Body":"x","Name":"Alice"}""" },
+            {
+                "type='chat' class='text'><body>x</body><body xml:lang='de'>y</body><body xml:lang=''>z</body>",
+                "alice@example.com",
+                """{"Body":"x","Bodies":{"de":"y"}}"""
+            },
+            {
+                "type='chat' class='text' kind='image' file='lake.jpg'><body>the lake</body>",
+                "alice@example.com",
+                """{"Body":"the lake","File":"image","FileName":"lake.jpg"}"""
+            },
+            { "type='chat' class='text' kind='unheard of'><body>x</body>", "alice@example.com", """{"Body":"x"}""" },
+            { "type='chat' class='text' hide='true'>", "alice@example.com", """{"Hidden":true}""" },
+            {
+                "type='chat' class='text' private='true' name='Garden' room='alice@example.com'><body>x</body>",
+                "alice@example.com/a",
+                """{"Body":"x","Nick":"a","Name":"Garden"}"""
+            },
+            {
+                "type='chat' class='call' call='c1' media='audio video smell'>",
+                "alice@example.com",
+                """{"Media":["audio","video"],"Caller":"alice@example.com/a"}"""
+            },
+            {
+                "type='normal' class='invite' room='garden@rooms.example.com' inviter='rose@example.com/x' name='Rose'>",
+                "garden@rooms.example.com",
+                """{"Name":"Rose","Room":"garden@rooms.example.com","Inviter":"rose@example.com"}"""
+            },
+            { "class='subscribe'>", "alice@example.com", "{}" },
+            { "type='normal' class='attention'>", "alice@example.com", "{}" },
+        };
+
+    [Theory]
+    [MemberData(nameof(Meanings))]
+    public async Task What_a_message_means_is_kept_for_its_alert(string rest, string conversation, string content)
+    {
+        await GoLiveAsync();
+
+        await peer.SendEventsAsync("e1", 1, $"<message to='bob@example.com' from='alice@example.com/a' id='m1' {rest}</message>");
+
+        await peer.ExpectAckAsync("e1");
+        var row = Assert.Single(await relay.RowsAsync());
+        Assert.Equal(conversation, row.Conversation);
+        Assert.Equal(content, AlertContent.Open(relay.MasterKey, row).ToJson());
+    }
+
     [Fact]
     public async Task A_server_without_the_module_is_asked_again_and_the_relay_says_so_in_its_health()
     {

@@ -90,7 +90,7 @@ public abstract class CostAttacks : Attack
             Class = EventClass.Text,
             From = TestRelay.Alice,
             Type = "chat",
-            Body = "hello",
+            Content = new AlertContent { Body = "hello" },
             Unacked = true,
             Presence = new AccountPresence(AccountState.Background, []),
         };

@@ -99,8 +99,8 @@ public sealed class DeliveryFactoryTests : IAsyncLifetime
         Assert.Equal((DeliveryState.Pending, Reasons.Offline), (row.State, row.Reason));
         Assert.Equal((Now, Now + TimeSpan.FromSeconds(7), null), (row.CreatedAt, row.DueAt, row.SettledAt));
         Assert.Equal(device.Lane, row.Lane);
-        Assert.Equal(new AlertContent("hello", "Al"), AlertContent.Open(relay.MasterKey, row));
-        Assert.Equal(new AlertContent("hello", "Al"), row.Clear);
+        Assert.Equal(new AlertContent { Body = "hello", Nick = "Al" }, AlertContent.Open(relay.MasterKey, row));
+        Assert.Equal(new AlertContent { Body = "hello", Nick = "Al" }, row.Clear);
     }
 
     [Fact]
@@ -200,8 +200,7 @@ public sealed class DeliveryFactoryTests : IAsyncLifetime
             Class = Names.TryParse(className, out EventClass @class) ? @class : throw new ArgumentException(className),
             From = TestRelay.Alice,
             Type = "chat",
-            Nick = "Al",
-            Body = "hello",
+            Content = new AlertContent { Nick = "Al", Body = "hello" },
             Presence = new AccountPresence(AccountState.Offline, []),
         };
 

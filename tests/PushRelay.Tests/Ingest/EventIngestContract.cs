@@ -606,7 +606,7 @@ public abstract class EventIngestContract : IAsyncLifetime
             Class = EventClass.Text,
             From = TestRelay.Alice,
             Type = "chat",
-            Body = body,
+            Content = new AlertContent { Body = body },
             Presence = presence ?? new AccountPresence(AccountState.Offline, []),
         };
 

@@ -407,7 +407,7 @@ public sealed class HardTimesTests(PostgreSqlServer server)
             Class = EventClass.Text,
             From = TestRelay.Alice,
             Type = "chat",
-            Body = body,
+            Content = new AlertContent { Body = body },
             Presence = presence ?? new AccountPresence(AccountState.Offline, []),
         };
 

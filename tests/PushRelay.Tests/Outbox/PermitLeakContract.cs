@@ -193,7 +193,7 @@ public abstract class PermitLeakContract : IAsyncLifetime
             Class = EventClass.Text,
             From = TestRelay.Alice,
             Type = "chat",
-            Body = "hello",
+            Content = new AlertContent { Body = "hello" },
             Presence = new AccountPresence(AccountState.Offline, []),
         };
 

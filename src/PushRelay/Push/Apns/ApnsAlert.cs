@@ -1,7 +1,7 @@
-using System.Globalization;
 using PushRelay.Apns;
 using PushRelay.Apps;
 using PushRelay.Push.Encryption;
+using PushRelay.Push.Texts;
 
 namespace PushRelay.Push.Apns;
 
@@ -24,29 +24,16 @@ internal static class ApnsAlert
         }
     }
 
-    /// <summary>The alert as the phone gets it. Where words of ours show, they are loc-keys that the app brings the text of.</summary>
+    /// <summary>The alert as the phone gets it. Under <see cref="AlertWords.Keys"/> words of ours are loc-keys that the app brings the text
+    /// of.</summary>
     public static ApnsPayload Payload(Notification notification, AlertOptions options)
     {
-        var members = AlertMembers.Of(notification, options.Preview);
-        var payload = New(notification, options);
-        (payload.Title, payload.Body) = (members.Title, members.Body);
-        if (payload.Body is null)
+        var members = AlertMembers.Of(notification, options);
+        var payload = New(members, options);
+        (payload.Title, payload.Subtitle, payload.Body) = (members.Title, members.Subtitle, members.Body);
+        if (members is { Body: null, Words: { } words })
         {
-            (payload.LocKey, payload.LocArgs) = notification.Kind switch
-            {
-                PushKind.Encrypted => ("PR_ENCRYPTED", null),
-                PushKind.Call => ("PR_CALL", null),
-                PushKind.Invite => ("PR_INVITE", null),
-                PushKind.Message when members.Title is not null => (
-                    "PR_MESSAGE_FROM",
-                    (IReadOnlyList<string>?)[AlertMembers.NameOf(notification)]
-                ),
-                PushKind.Message when notification.Count > 1 => (
-                    "PR_MESSAGES_N",
-                    [notification.Count.ToString(CultureInfo.InvariantCulture)]
-                ),
-                PushKind.Message => ("PR_MESSAGE", null),
-            };
+            (payload.LocKey, payload.LocArgs) = (words.Key, words.Arguments.Count > 0 ? words.Arguments : null);
         }
 
         payload.Custom["account"] = members.Account;
@@ -61,10 +48,26 @@ internal static class ApnsAlert
         }
 
         payload.Custom["type"] = members.Type;
+        if (members.Background)
+        {
+            payload.Custom["thread"] = members.Thread;
+        }
+
         payload.Custom["receipt"] = members.Receipt;
+        payload.Custom["kind"] = members.Kind;
         if (members.Count > 1)
         {
             payload.Custom["count"] = members.Count;
+        }
+
+        if (members.Call is not null)
+        {
+            payload.Custom["call"] = members.CallJson();
+        }
+
+        if (members.Invite is not null)
+        {
+            payload.Custom["invite"] = members.InviteJson();
         }
 
         return payload;
@@ -73,11 +76,22 @@ internal static class ApnsAlert
     /// <summary>Apple sees that there is something; the app's notification service extension opens what it is.</summary>
     private static byte[]? WriteSealed(Notification notification, AlertOptions options, ReceiverKeys keys, int bytesMax)
     {
-        var payload = New(notification, options);
-        payload.LocKey = "PR_MESSAGE";
+        var members = AlertMembers.Of(notification, options);
+        var payload = New(members, options);
+        if (!members.Background)
+        {
+            if (options.Texts == AlertWords.Keys)
+            {
+                payload.LocKey = "PR_MESSAGE";
+            }
+            else
+            {
+                payload.Body = AlertText.Generic(notification.Locale, options.Language);
+            }
+        }
+
         payload.Custom["sealed"] = "";
         payload.Custom["receipt"] = notification.Receipt;
-        var members = AlertMembers.Of(notification, options.Preview);
         if (SealedAlert.Seal(members, keys, bytesMax - payload.ToBytes(bytesMax).Length) is not { } secret)
         {
             return null;
@@ -87,12 +101,15 @@ internal static class ApnsAlert
         return payload.ToBytes(bytesMax);
     }
 
-    private static ApnsPayload New(Notification notification, AlertOptions options) =>
-        new()
-        {
-            Badge = notification.Badge,
-            Sound = string.IsNullOrEmpty(options.Sound) ? null : options.Sound,
-            ThreadId = notification.ThreadId,
-            MutableContent = true,
-        };
+    private static ApnsPayload New(AlertMembers members, AlertOptions options) =>
+        members.Background
+            ? new() { Badge = members.Badge, ContentAvailable = true }
+            : new()
+            {
+                Badge = members.Badge,
+                Sound = members.Silent || string.IsNullOrEmpty(options.Sound) ? null : options.Sound,
+                InterruptionLevel = members.Silent ? ApnsInterruptionLevel.Passive : null,
+                ThreadId = members.Thread,
+                MutableContent = true,
+            };
 }

@@ -115,6 +115,7 @@ internal sealed class ApnsNetwork : IPushNetwork, IAsyncDisposable
         var channel =
             notification.Kind == PushKind.Call && notification.Address.Tokens.ContainsKey(Channels.Call) ? Channels.Call : Channels.Alert;
         var isCall = channel == Channels.Call;
+        var isBackground = notification.Kind == PushKind.Read;
         if (ApnsAlert.Write(notification, lane.Alert, isCall ? VoipBytesMax : AlertBytesMax) is not { } payload)
         {
             // what Apple would say
@@ -126,10 +127,14 @@ internal sealed class ApnsNetwork : IPushNetwork, IAsyncDisposable
             {
                 DeviceToken = notification.Address.Tokens[channel],
                 Topic = lane.Topic,
-                PushType = isCall ? ApnsPushType.Voip : ApnsPushType.Alert,
-                Priority = 10,
+                PushType =
+                    isCall ? ApnsPushType.Voip
+                    : isBackground ? ApnsPushType.Background
+                    : ApnsPushType.Alert,
+                // Apple takes no other of a background push
+                Priority = isBackground ? 5 : 10,
                 Expiration = notification.ExpiresAt,
-                CollapseId = notification.ThreadId,
+                CollapseId = isBackground ? null : notification.CollapseId ?? notification.ThreadId,
                 Id = notification.Id,
                 Payload = payload,
             },

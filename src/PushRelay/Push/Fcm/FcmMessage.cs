@@ -20,7 +20,7 @@ internal static class FcmMessage
     /// <param name="notification">What is said.</param>
     /// <param name="token">Of the installation.</param>
     /// <param name="keys">Where its alerts are sealed.</param>
-    /// <param name="most">What the app allows to be shown.</param>
+    /// <param name="alert">The app's settings of its alerts.</param>
     /// <param name="now">The time to live counts from here.</param>
     /// <param name="validateOnly">It is checked and not sent.</param>
     /// <returns>Null: it does not fit even without its texts.</returns>
@@ -28,12 +28,12 @@ internal static class FcmMessage
         Notification notification,
         string token,
         ReceiverKeys? keys,
-        AlertPreview most,
+        AlertOptions alert,
         DateTimeOffset now,
         bool validateOnly = false
     )
     {
-        var members = AlertMembers.Of(notification, most);
+        var members = AlertMembers.Of(notification, alert);
         var data = keys is null ? members.Fit(DataBytesMax, m => Data(m, notification.Id)) : Sealed(members, notification.Id, keys);
         return data is null
             ? null
@@ -50,7 +50,13 @@ internal static class FcmMessage
                 json.WritePropertyName("data"u8);
                 json.WriteRawValue(data, skipInputValidation: true);
                 json.WriteStartObject("android"u8);
-                json.WriteString("priority"u8, "high"u8);
+                var isUpdate = notification.Update || members.Background;
+                json.WriteString("priority"u8, isUpdate ? "normal"u8 : "high"u8);
+                if (isUpdate)
+                {
+                    json.WriteString("collapse_key"u8, members.Collapse);
+                }
+
                 json.WriteString("ttl"u8, Ttl(notification.ExpiresAt - now));
                 json.WriteEndObject();
                 json.WriteEndObject();

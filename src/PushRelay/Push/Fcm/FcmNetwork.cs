@@ -65,7 +65,7 @@ internal sealed class FcmNetwork : IPushNetwork, IAsyncDisposable
             notification,
             notification.Address.Tokens[Channels.Alert],
             SealedAlert.KeysOf(notification.Address),
-            sender.Preview,
+            sender.Alert,
             clock.GetUtcNow(),
             validateOnly
         );
@@ -123,10 +123,10 @@ internal sealed class FcmNetwork : IPushNetwork, IAsyncDisposable
             var tokenEndpoint = string.IsNullOrEmpty(options.TokenEndpoint) ? account.TokenUri : new Uri(options.TokenEndpoint);
             tokens = new AccessTokens(account, tokenEndpoint, client, shared, clock);
             url = new Uri(options.EndpointUri, $"/v1/projects/{account.Project}/messages:send");
-            Preview = app.Alert.Preview;
+            Alert = app.Alert;
         }
 
-        public AlertPreview Preview { get; }
+        public AlertOptions Alert { get; }
 
         public async Task<PushResult> SendAsync(byte[] body, CancellationToken cancellationToken)
         {

@@ -2,6 +2,7 @@ using System.Globalization;
 using System.Text.Json;
 using PushRelay.Apps;
 using PushRelay.Push.Encryption;
+using PushRelay.Push.Texts;
 
 namespace PushRelay.Push.JPush;
 
@@ -31,7 +32,7 @@ internal static class JPushMessage
     /// <param name="isProduction">Which of Apple's environments the installation is of, where it is one of Apple's.</param>
     /// <param name="keys">Where its alerts are sealed.</param>
     /// <param name="most">What may be said: sealed to the phone, else to JPush.</param>
-    /// <param name="sound">Of the app's bundle; empty: none.</param>
+    /// <param name="alert">The app's settings of its alerts.</param>
     /// <param name="now">The time to live counts from here.</param>
     /// <returns>Null: it does not fit even without its texts.</returns>
     public static byte[]? Write(
@@ -41,11 +42,18 @@ internal static class JPushMessage
         bool isProduction,
         ReceiverKeys? keys,
         AlertPreview most,
-        string sound,
+        AlertOptions alert,
         DateTimeOffset now
     )
     {
-        var members = AlertMembers.Of(notification, most);
+        // JPush shows what it is given: there is nobody to write a key's text
+        var members = AlertMembers.Of(notification, Plain(alert), most);
+        if (most == AlertPreview.None)
+        {
+            members = members with { Body = AlertText.Generic(notification.Locale, alert.Language) };
+        }
+
+        var sound = members.Silent ? "" : alert.Sound;
         Action<Utf8JsonWriter, AlertMembers> extras;
         string? words = null;
         if (keys is null)
@@ -54,7 +62,7 @@ internal static class JPushMessage
         }
         else
         {
-            words = PlainTexts.NewMessage;
+            words = AlertText.Generic(notification.Locale, alert.Language);
             var around = Ios(
                 members with
                 {
@@ -74,7 +82,7 @@ internal static class JPushMessage
             members = members with { Title = null, Body = null };
         }
 
-        words ??= PlainTexts.Of(most == AlertPreview.None ? PushKind.Message : notification.Kind);
+        words ??= members.Body ?? AlertText.Generic(notification.Locale, alert.Language);
         var android = members.Fit(AndroidBytesMax, m => Android(m, words, extras));
         var ios = members.Fit(IosBytesMax, m => Ios(m, words, sound, extras));
         var hmos = members.Fit(AndroidBytesMax, m => HarmonyOs(m, words, extras));
@@ -112,6 +120,16 @@ internal static class JPushMessage
             json.WriteEndObject();
         });
     }
+
+    private static AlertOptions Plain(AlertOptions alert) =>
+        new()
+        {
+            Preview = alert.Preview,
+            Sound = alert.Sound,
+            Texts = AlertWords.Plain,
+            Language = alert.Language,
+            Collapse = alert.Collapse,
+        };
 
     private static byte[] Android(AlertMembers members, string words, Action<Utf8JsonWriter, AlertMembers> extras) =>
         Part(json =>

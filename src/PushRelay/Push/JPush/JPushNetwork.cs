@@ -131,7 +131,7 @@ internal sealed class JPushNetwork : IPushNetwork, IDisposable
                 keys is null
                     ? (AlertPreview)Math.Max((int)alert.Preview, (int)options.Preview)
                     : alert.Preview,
-                alert.Sound,
+                alert,
                 clock.GetUtcNow()
             );
             if (body is null)

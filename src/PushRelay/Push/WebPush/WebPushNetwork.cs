@@ -172,13 +172,13 @@ internal sealed class WebPushNetwork : IPushNetwork, IDisposable
     private sealed class Sender : IDisposable
     {
         private readonly PushClient client;
-        private readonly AlertPreview preview;
+        private readonly AlertOptions alert;
         private readonly TimeProvider clock;
 
         public Sender(App app, WebPushOptions options, PushConnector connector, TimeProvider clock)
         {
             this.clock = clock;
-            preview = app.Alert.Preview;
+            alert = app.Alert;
             Key = options.OpenKey();
             AllowedHosts = options.AllowedHosts;
             // the hosts are strangers' choice, but for those that the operator lists
@@ -205,7 +205,7 @@ internal sealed class WebPushNetwork : IPushNetwork, IDisposable
         )
         {
             var started = clock.GetTimestamp();
-            var members = AlertMembers.Of(notification, preview);
+            var members = AlertMembers.Of(notification, alert);
             PushResult? result = null;
             foreach (var bytesMax in (int[])[MessageEncryption.MessageBytesMax, BridgedBytesMax])
             {
@@ -248,7 +248,7 @@ internal sealed class WebPushNetwork : IPushNetwork, IDisposable
             var headers = request.Headers;
             headers.TryAddWithoutValidation("Authorization", Key.Authorization(endpoint.Origin, now));
             headers.TryAddWithoutValidation("TTL", ttl.ToString(CultureInfo.InvariantCulture));
-            headers.TryAddWithoutValidation("Urgency", "high");
+            headers.TryAddWithoutValidation("Urgency", notification.Update || members.Background ? "normal" : "high");
             // Apple decodes it as base64: 32 letters are 24 bytes and have no padding
             headers.TryAddWithoutValidation(
                 "Topic",

@@ -128,7 +128,9 @@ public sealed class JPushMessageTests
     private static JsonObject Write(Notification notification, AlertPreview most)
     {
         var json = JsonNode
-            .Parse(JPushMessage.Write(notification, Id, "cid", true, SealedAlert.KeysOf(notification.Address), most, "default", Now)!)!
+            .Parse(
+                JPushMessage.Write(notification, Id, "cid", true, SealedAlert.KeysOf(notification.Address), most, new AlertOptions(), Now)!
+            )!
             .AsObject();
         Assert.Null(JPushRules.Fault(json, ttlMax: 259_200, iosBytesMax: 2000, bytesMax: 4000));
         return json;

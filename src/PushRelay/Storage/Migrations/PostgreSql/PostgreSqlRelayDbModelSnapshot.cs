@@ -486,6 +486,10 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                         .HasColumnType("text")
                         .HasColumnName("code");
 
+                    b.Property<string>("CollapseKey")
+                        .HasColumnType("text")
+                        .HasColumnName("collapse_key");
+
                     b.Property<byte[]>("Content")
                         .HasColumnType("bytea")
                         .HasColumnName("content");

@@ -481,6 +481,10 @@ namespace PushRelay.Storage.Migrations.Sqlite
                         .HasColumnType("TEXT")
                         .HasColumnName("code");
 
+                    b.Property<string>("CollapseKey")
+                        .HasColumnType("TEXT")
+                        .HasColumnName("collapse_key");
+
                     b.Property<byte[]>("Content")
                         .HasColumnType("BLOB")
                         .HasColumnName("content");

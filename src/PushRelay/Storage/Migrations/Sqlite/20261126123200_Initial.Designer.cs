@@ -11,7 +11,7 @@ using PushRelay.Storage;
 namespace PushRelay.Storage.Migrations.Sqlite
 {
     [DbContext(typeof(SqliteRelayDb))]
-    [Migration("20261126121644_Initial")]
+    [Migration("20261126123200_Initial")]
     partial class Initial
     {
         /// <inheritdoc />
@@ -483,6 +483,10 @@ namespace PushRelay.Storage.Migrations.Sqlite
                     b.Property<string>("Code")
                         .HasColumnType("TEXT")
                         .HasColumnName("code");
+
+                    b.Property<string>("CollapseKey")
+                        .HasColumnType("TEXT")
+                        .HasColumnName("collapse_key");
 
                     b.Property<byte[]>("Content")
                         .HasColumnType("BLOB")

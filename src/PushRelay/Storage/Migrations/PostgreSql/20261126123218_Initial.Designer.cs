@@ -12,7 +12,7 @@ using PushRelay.Storage;
 namespace PushRelay.Storage.Migrations.PostgreSql
 {
     [DbContext(typeof(PostgreSqlRelayDb))]
-    [Migration("20261126121659_Initial")]
+    [Migration("20261126123218_Initial")]
     partial class Initial
     {
         /// <inheritdoc />
@@ -488,6 +488,10 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                     b.Property<string>("Code")
                         .HasColumnType("text")
                         .HasColumnName("code");
+
+                    b.Property<string>("CollapseKey")
+                        .HasColumnType("text")
+                        .HasColumnName("collapse_key");
 
                     b.Property<byte[]>("Content")
                         .HasColumnType("bytea")
