@@ -146,7 +146,15 @@ internal static class BridgeProtocol
 
     /// <summary>The events that the module holds until they are acknowledged; their position among each other names them.</summary>
     public static bool IsHeld(XElement child) =>
-        child.Name.Namespace == Namespace && child.Name.LocalName is "message" or "displayed" or "account-removed";
+        child.Name.Namespace == Namespace
+        && child.Name.LocalName
+            is "message"
+                or "retraction"
+                or "displayed"
+                or "blocked"
+                or "account-removed"
+                or "account-disabled"
+                or "account-enabled";
 
     public static bool TryReadSession(XElement child, string server, DateTimeOffset now, [NotNullWhen(true)] out BridgeSession? session)
     {
@@ -202,9 +210,13 @@ internal static class BridgeProtocol
         @event = child.Name.LocalName switch
         {
             "message" => ReadMessage(child, server, key),
+            "retraction" => ReadRetraction(child, server),
+            // the whole address of an occupant is a private conversation in a room, of anybody else a session
             "displayed"
                 when Account(child, "account", server) is { } account && Jid.TryParse((string?)child.Attribute("with"), out var with) =>
-                new RelayEvent.Displayed(account, with.Bare.ToString(), At(child)),
+                new RelayEvent.Displayed(account, with.ToString(), At(child)),
+            "blocked" when Account(child, "account", server) is { } account && Jid.TryParse((string?)child.Attribute("jid"), out var jid) =>
+                new RelayEvent.Blocked(account, jid.ToString(), At(child)),
             "account-removed" when Account(child, "jid", server) is { } account => new RelayEvent.AccountRemoved(account, At(child)),
             _ => null,
         };
@@ -216,6 +228,29 @@ internal static class BridgeProtocol
         child.Name == Namespace + "heartbeat" && Number(child, "interval") is { } seconds and >= 1 and <= 3600
             ? TimeSpan.FromSeconds(seconds)
             : null;
+
+    private static RelayEvent.Retraction? ReadRetraction(XElement child, string server)
+    {
+        if (
+            Account(child, "to", server) is not { } account
+            || !Jid.TryParse((string?)child.Attribute("from"), out var from)
+            || Cut((string?)child.Attribute("of"), IdCharsMax) is not { Length: > 0 } of
+        )
+        {
+            return null;
+        }
+
+        var isGroup = (string?)child.Attribute("type") == "groupchat";
+        var room = isGroup && Jid.TryParse((string?)child.Attribute("room"), out var named) ? named.Bare : null;
+        return new RelayEvent.Retraction(account, At(child))
+        {
+            From = ConversationOf(child, from, room),
+            Nick = isGroup ? Cut((string?)child.Attribute("nick"), NickCharsMax) ?? Cut(from.Resource, NickCharsMax) : null,
+            Of = of,
+            OfStanza = IsTrue(child, "of-stanza"),
+            ByRoom = isGroup && (string?)child.Attribute("by") == "room",
+        };
+    }
 
     private static RelayEvent.Message? ReadMessage(XElement child, string server, string key)
     {

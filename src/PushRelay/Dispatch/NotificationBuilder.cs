@@ -29,15 +29,9 @@ internal sealed partial class NotificationBuilder(MasterKey masterKey, AppCatalo
                     : delivery.OrderingKey.ToByteArray()
             ),
             Receipt = Receipts.For(masterKey, alert.Head.Id),
-            Kind = delivery.Class switch
-            {
-                EventClass.Text or EventClass.CallEnded => PushKind.Message,
-                EventClass.Encrypted => PushKind.Encrypted,
-                EventClass.Call => PushKind.Call,
-                EventClass.Invite => PushKind.Invite,
-                EventClass.Subscribe => PushKind.Subscribe,
-                EventClass.Attention => PushKind.Attention,
-            },
+            Kind = KindOf(delivery, content),
+            // what follows an alert makes no sound, unless a message goes out with it
+            Update = alert.Rows.All(r => r.Reason == Reasons.Update),
             Account = delivery.Account,
             From = delivery.Sender!,
             Type = delivery.MessageType ?? "chat",
@@ -58,9 +52,26 @@ internal sealed partial class NotificationBuilder(MasterKey masterKey, AppCatalo
             Preview = device.Preferences?.Preview ?? AlertPreview.Full,
             MessageId = delivery.StanzaId ?? delivery.MessageId,
             Badge = delivery.Badge,
-            Count = alert.Rows.Count,
+            Count = Math.Max(1, alert.Rows.Count(r => r.Reason != Reasons.Update)),
         };
     }
+
+    private static PushKind KindOf(Delivery delivery, AlertContent content) =>
+        content.FollowUp switch
+        {
+            FollowUpKind.Retracted => PushKind.Retracted,
+            FollowUpKind.MissedCall => PushKind.MissedCall,
+            FollowUpKind.Read => PushKind.Read,
+            null => delivery.Class switch
+            {
+                EventClass.Text or EventClass.CallEnded => PushKind.Message,
+                EventClass.Encrypted => PushKind.Encrypted,
+                EventClass.Call => PushKind.Call,
+                EventClass.Invite => PushKind.Invite,
+                EventClass.Subscribe => PushKind.Subscribe,
+                EventClass.Attention => PushKind.Attention,
+            },
+        };
 
     /// <summary>By message: a correction, a withdrawal or the end of a call replaces exactly the alert that it is about.</summary>
     private string? CollapseIdOf(Delivery head)
@@ -70,8 +81,7 @@ internal sealed partial class NotificationBuilder(MasterKey masterKey, AppCatalo
             return null;
         }
 
-        var key = head.CollapseKey ?? head.CallId ?? head.StanzaId ?? head.MessageId ?? head.Id.ToString();
-        return Base64Url.EncodeToString(masterKey.Mac("collapse", head.Account, head.Conversation!, key).AsSpan(0, 16));
+        return Base64Url.EncodeToString(masterKey.Mac("collapse", head.Account, head.Conversation!, head.CollapseId).AsSpan(0, 16));
     }
 
     private AlertContent Open(Delivery delivery)

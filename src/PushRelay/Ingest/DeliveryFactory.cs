@@ -27,9 +27,63 @@ internal sealed class DeliveryFactory(MasterKey masterKey, IdSequence sequence, 
         {
             At = at,
             OrderingKey = OrderingKey(message),
+            Author = AuthorOf(message.Account, message.From, message.Type, message.Content.Nick),
             ExpiresAt = at + (message.TimeToLive ?? TimeToLive(message.Class)),
         };
     }
+
+    /// <summary>Of who writes in a room, what a row keeps instead of the nickname.</summary>
+    public string? AuthorOf(string account, string conversation, string type, string? nick) =>
+        type == "groupchat" && nick is not null
+            ? System.Buffers.Text.Base64Url.EncodeToString(masterKey.Mac("author", account, conversation, nick).AsSpan(0, 9))
+            : null;
+
+    /// <summary>A row that follows up an alert which the push network accepted, and takes its place on the phone.</summary>
+    /// <param name="original">The row of the alert, or of one that it spoke for.</param>
+    /// <param name="collapseKey">What the alert's collapse id is made of.</param>
+    /// <param name="key">Of the event that follows.</param>
+    /// <param name="content">What it shows.</param>
+    /// <param name="badge">The number on the app's icon; 0 clears it.</param>
+    /// <param name="now">By the database's clock.</param>
+    public Delivery FollowUp(Delivery original, string collapseKey, string key, AlertContent content, int badge, DateTimeOffset now)
+    {
+        var id = sequence.Next(now);
+        return new Delivery
+        {
+            Id = id,
+            Server = original.Server,
+            Account = original.Account,
+            DeviceKey = original.DeviceKey,
+            Device = original.Device,
+            App = original.App,
+            Platform = original.Platform,
+            Lane = original.Lane,
+            EventKey = key,
+            Source = original.Source,
+            Class = original.Class,
+            Sender = original.Sender,
+            Conversation = original.Conversation,
+            MessageId = original.MessageId,
+            StanzaId = original.StanzaId,
+            Author = original.Author,
+            EventAt = now,
+            MessageType = original.MessageType,
+            CallId = original.CallId,
+            CollapseKey = collapseKey,
+            OrderingKey = original.OrderingKey,
+            Content = content.Seal(masterKey, id),
+            Clear = content,
+            Badge = badge,
+            State = DeliveryState.Pending,
+            Reason = Reasons.Update,
+            CreatedAt = now,
+            DueAt = now,
+            ExpiresAt = now + options.Value.TimeToLive,
+        };
+    }
+
+    /// <summary>Another text for a row that was not sent yet.</summary>
+    public byte[]? Seal(AlertContent content, Guid delivery) => content.Seal(masterKey, delivery);
 
     /// <summary>How long an alert of this class is worth sending.</summary>
     public TimeSpan TimeToLive(EventClass @class) => @class == EventClass.Call ? options.Value.CallTimeToLive : options.Value.TimeToLive;
@@ -60,6 +114,8 @@ internal sealed class EventDeliveries(MasterKey masterKey, IdSequence sequence, 
     public required DateTimeOffset At { get; init; }
 
     public required Guid OrderingKey { get; init; }
+
+    public required string? Author { get; init; }
 
     public required DateTimeOffset ExpiresAt { get; init; }
 
@@ -99,6 +155,7 @@ internal sealed class EventDeliveries(MasterKey masterKey, IdSequence sequence, 
             EventAt = At,
             MessageType = message.Type,
             CallId = message.CallId,
+            Author = device is null ? null : Author,
             OrderingKey = device is null ? Guid.Empty : OrderingKey,
             Content = alerts ? content.Seal(masterKey, id) : null,
             Clear = alerts ? content : null,

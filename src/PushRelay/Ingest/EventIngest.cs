@@ -6,6 +6,7 @@ using PushRelay.Devices;
 using PushRelay.Ingest.Policy;
 using PushRelay.Outbox;
 using PushRelay.Presence;
+using PushRelay.Push;
 using PushRelay.Storage;
 
 namespace PushRelay.Ingest;
@@ -21,6 +22,7 @@ internal sealed partial class EventIngest(
     DeviceRegistry registry,
     AccountTokens tokens,
     DeliveryFactory factory,
+    PushNetworks networks,
     DatabaseClock clock,
     LeaseTable leases,
     WriteGate gate,
@@ -127,7 +129,7 @@ internal sealed partial class EventIngest(
                 // :: Step 2: load what the events need, in few statements however many they are
                 var positions = await StreamPositions.OfAsync(db, batches, cancellationToken);
                 var pace = pacer.Begin();
-                var ingest = new IngestTransaction(db, now, outbox, registry, tokens, factory, pace, options.Value);
+                var ingest = new IngestTransaction(db, now, outbox, registry, tokens, factory, networks, pace, options.Value);
                 await ingest.LoadAsync([.. batches.SelectMany(b => b.Events)], cancellationToken);
 
                 // :: Step 3: apply each event in its order, but no stanza twice

@@ -4,6 +4,7 @@ using PushRelay.Devices;
 using PushRelay.Ingest.Policy;
 using PushRelay.Outbox;
 using PushRelay.Presence;
+using PushRelay.Push;
 using PushRelay.Storage;
 
 namespace PushRelay.Ingest;
@@ -20,6 +21,7 @@ internal sealed class IngestTransaction(
     DeviceRegistry registry,
     AccountTokens tokens,
     DeliveryFactory factory,
+    PushNetworks networks,
     AlertPacer.Plan pace,
     AlertsOptions options
 )
@@ -36,6 +38,7 @@ internal sealed class IngestTransaction(
     private readonly HashSet<Guid> mayHaveWaiting = [];
     private readonly HashSet<string> removedAccounts = new(StringComparer.Ordinal);
     private readonly WithheldAlerts withheld = new(db, now);
+    private FollowUps followUps = null!;
 
     /// <summary>Reads what these events need: devices, unread counts, and who has alerts that they may cancel.</summary>
     public async Task LoadAsync(IReadOnlyList<RelayEvent> events, CancellationToken cancellationToken)
@@ -45,6 +48,8 @@ internal sealed class IngestTransaction(
         unread = await UnreadCounts.OfAsync(db, accounts, cancellationToken);
         accountsWithAlerts = await OutboxQueue.PendingOfAsync(db, AccountsOf(events.Where(MayCancel)), cancellationToken);
         await withheld.LoadAsync(events.OfType<RelayEvent.Message>(), cancellationToken);
+        followUps = new FollowUps(db, now, rows);
+        await followUps.LoadAsync(events, cancellationToken);
     }
 
     /// <summary>Decides what follows from one event. Rows and counts are only written by <see cref="WriteAsync"/>.</summary>
@@ -56,9 +61,21 @@ internal sealed class IngestTransaction(
                 return EndCallAsync(ended, cancellationToken);
             case RelayEvent.Message { Unacked: true } message:
                 return AlertUnackedAsync(message, cancellationToken);
+            case RelayEvent.Message { Replaces: not null } correction:
+                return CorrectAsync(correction, cancellationToken);
             case RelayEvent.Message message:
                 Alert(message, [.. DevicesOf(message)]);
                 return Task.CompletedTask;
+            case RelayEvent.Retraction retraction:
+                return RetractAsync(retraction, cancellationToken);
+            case RelayEvent.Blocked blocked:
+                return CancelAsync(
+                    blocked.Account,
+                    row => row.Conversation == blocked.Jid,
+                    row => row.Account == blocked.Account && row.Conversation == blocked.Jid,
+                    Reasons.Blocked,
+                    cancellationToken
+                );
             case RelayEvent.Displayed displayed:
                 unread.Clear(displayed.Account, displayed.With);
                 return CancelAsync(
@@ -111,6 +128,8 @@ internal sealed class IngestTransaction(
         @event
             is RelayEvent.Displayed
                 or RelayEvent.AccountRemoved
+                or RelayEvent.Retraction
+                or RelayEvent.Blocked
                 or RelayEvent.PresenceChanged { Change.CameToFront.IsEmpty: false }
                 or RelayEvent.Message { Class: EventClass.CallEnded };
 
@@ -176,23 +195,124 @@ internal sealed class IngestTransaction(
         }
     }
 
-    /// <summary>Ended by the caller, or answered or refused by the account itself on another device: nobody else who knows the id can
-    /// end it.</summary>
-    private Task EndCallAsync(RelayEvent.Message ended, CancellationToken cancellationToken) =>
-        ended.CallId is null
-            ? Task.CompletedTask
-            : CancelAsync(
-                ended.Account,
-                row =>
-                    row.Class == EventClass.Call && row.CallId == ended.CallId && (row.Sender == ended.From || ended.From == ended.Account),
-                row =>
-                    row.Account == ended.Account
-                    && row.Class == EventClass.Call
-                    && row.CallId == ended.CallId
-                    && (row.Sender == ended.From || ended.From == ended.Account),
-                Reasons.CallEnded,
+    /// <summary>
+    /// A corrected text takes the place of the one before: in a row that was not sent yet, or by a row that follows the alert. Where the
+    /// message was withheld there is nothing to correct; one that is not known alerts as any other.
+    /// </summary>
+    private async Task CorrectAsync(RelayEvent.Message correction, CancellationToken cancellationToken)
+    {
+        var author = factory.AuthorOf(correction.Account, correction.From, correction.Type, correction.Content.Nick);
+        var targets = followUps.Of(correction, author);
+        if (targets.Count == 0)
+        {
+            Alert(correction, [.. DevicesOf(correction)]);
+            return;
+        }
+
+        foreach (var (row, isMade) in targets)
+        {
+            var content = correction.Content;
+            if (row.State == DeliveryState.Pending && isMade)
+            {
+                (row.Clear, row.Content) = (content, factory.Seal(content, row.Id));
+            }
+            else if (
+                row.State != DeliveryState.Pending
+                || !await OutboxQueue.ReplaceTextAsync(db, row, factory.Seal(content, row.Id), cancellationToken)
+            )
+            {
+                await FollowAsync(row, correction.Key, content, cancellationToken);
+            }
+        }
+    }
+
+    /// <summary>A withdrawn message that was not sent yet is not sent; its alert, if there is one, says that it was withdrawn.</summary>
+    private async Task RetractAsync(RelayEvent.Retraction retraction, CancellationToken cancellationToken)
+    {
+        var type = retraction.Nick is null ? "chat" : "groupchat";
+        var targets = followUps.Of(retraction, factory.AuthorOf(retraction.Account, retraction.From, type, retraction.Nick));
+        if (targets.Count == 0)
+        {
+            return;
+        }
+
+        var unreadCount = unread.Count(retraction.Account, retraction.From);
+        if (unreadCount > 0 && await followUps.LaterAsync(targets[0].Row, unreadCount, cancellationToken) < unreadCount)
+        {
+            unread.Remove(retraction.Account, retraction.From);
+        }
+
+        var ids = targets.Select(t => t.Row.Id).ToHashSet();
+        await CancelAsync(
+            retraction.Account,
+            row => ids.Contains(row.Id),
+            row => ids.Contains(row.Id),
+            Reasons.Retracted,
+            cancellationToken
+        );
+        foreach (var target in targets.Where(t => t.Row.State != DeliveryState.Pending))
+        {
+            await FollowAsync(
+                target.Row,
+                $"{target.Row.Id:N}:retracted",
+                new AlertContent { FollowUp = FollowUpKind.Retracted },
                 cancellationToken
             );
+        }
+    }
+
+    /// <summary>A row that takes the place of this row's alert, if the alert shows its text.</summary>
+    private async Task FollowAsync(Delivery original, string key, AlertContent content, CancellationToken cancellationToken)
+    {
+        if (
+            DevicesOf(original.Account).FirstOrDefault(d => d.Key == original.DeviceKey) is { Status: DeviceStatus.Active } device
+            && networks.TakesFollowUps(device.Platform, device.App)
+            && await followUps.CollapseKeyOfShownAsync(original, cancellationToken) is { } collapseKey
+        )
+        {
+            rows.Add(factory.FollowUp(original, collapseKey, key, content, unread.Sum(original.Account), now));
+        }
+    }
+
+    /// <summary>
+    /// Ended by the caller, or answered or refused by the account itself on another device: nobody else who knows the id can end it. Where
+    /// it rang, what rang is replaced: by a missed call, or by nothing.
+    /// </summary>
+    private async Task EndCallAsync(RelayEvent.Message ended, CancellationToken cancellationToken)
+    {
+        if (ended.CallId is null)
+        {
+            return;
+        }
+
+        var rang = followUps.OfCall(ended);
+        await CancelAsync(
+            ended.Account,
+            row => row.Class == EventClass.Call && row.CallId == ended.CallId && (row.Sender == ended.From || ended.From == ended.Account),
+            row =>
+                row.Account == ended.Account
+                && row.Class == EventClass.Call
+                && row.CallId == ended.CallId
+                && (row.Sender == ended.From || ended.From == ended.Account),
+            Reasons.CallEnded,
+            cancellationToken
+        );
+        FollowUpKind? becomes = ended.Ended switch
+        {
+            "retracted" => FollowUpKind.MissedCall,
+            "answered" or "rejected" => FollowUpKind.Read,
+            _ => null,
+        };
+        foreach (var target in becomes is null ? [] : rang.Where(t => t.Row.State != DeliveryState.Pending))
+        {
+            await FollowAsync(
+                target.Row,
+                $"{target.Row.Id:N}:ended",
+                new AlertContent { FollowUp = becomes, Name = ended.Content.Name },
+                cancellationToken
+            );
+        }
+    }
 
     private async Task ApplyPresenceAsync(PresenceChange change, CancellationToken cancellationToken)
     {

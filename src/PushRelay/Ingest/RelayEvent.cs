@@ -58,6 +58,27 @@ internal abstract record RelayEvent(string Account, DateTimeOffset At)
         public required AccountPresence Presence { get; init; }
     }
 
+    /// <summary>A message was withdrawn (XEP-0424, XEP-0425).</summary>
+    public sealed record Retraction(string Account, DateTimeOffset At) : RelayEvent(Account, At)
+    {
+        /// <summary>The conversation, as <see cref="Message.From"/>.</summary>
+        public required string From { get; init; }
+
+        /// <summary>Who withdraws, in a room; null outside of rooms.</summary>
+        public string? Nick { get; init; }
+
+        /// <summary>The id of the message: its sender's, or the archive's where <see cref="OfStanza"/>.</summary>
+        public required string Of { get; init; }
+
+        public bool OfStanza { get; init; }
+
+        /// <summary>The room itself withdraws it.</summary>
+        public bool ByRoom { get; init; }
+    }
+
+    /// <summary>The account does not want to hear of this sender any more (XEP-0191).</summary>
+    public sealed record Blocked(string Account, string Jid, DateTimeOffset At) : RelayEvent(Account, At);
+
     /// <summary>The account read, or answered, a conversation on some session.</summary>
     public sealed record Displayed(string Account, string With, DateTimeOffset At) : RelayEvent(Account, At);
 

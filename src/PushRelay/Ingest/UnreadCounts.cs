@@ -86,6 +86,20 @@ internal sealed class UnreadCounts
         changed.Add((account, key));
     }
 
+    /// <summary>The unread messages of one conversation.</summary>
+    public int Count(string account, string conversation) =>
+        accounts.TryGetValue(account, out var counts) ? counts.GetValueOrDefault(conversation) : 0;
+
+    /// <summary>One of them does not count any more.</summary>
+    public void Remove(string account, string conversation)
+    {
+        if (Count(account, conversation) is > 0 and var count)
+        {
+            Of(account)[conversation] = count - 1;
+            changed.Add((account, conversation));
+        }
+    }
+
     public void Clear(string account, string conversation)
     {
         if (accounts.TryGetValue(account, out var counts) && counts.Remove(conversation))

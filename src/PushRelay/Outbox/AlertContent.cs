@@ -4,6 +4,19 @@ using PushRelay.Secrets;
 
 namespace PushRelay.Outbox;
 
+/// <summary>What an alert becomes. The numbers are stored: never change one.</summary>
+internal enum FollowUpKind
+{
+    /// <summary>Its message was withdrawn.</summary>
+    Retracted = 1,
+
+    /// <summary>The caller gave up.</summary>
+    MissedCall = 2,
+
+    /// <summary>It was read, or the call answered or refused, on another device.</summary>
+    Read = 3,
+}
+
 /// <summary>What only the alert needs: sealed in the ledger row until it is settled, then gone.</summary>
 internal sealed record AlertContent
 {
@@ -44,6 +57,9 @@ internal sealed record AlertContent
 
     /// <summary>Who invites, bare.</summary>
     public string? Inviter { get; init; }
+
+    /// <summary>Of a row that follows up an alert what the alert becomes; null: its corrected text.</summary>
+    public FollowUpKind? FollowUp { get; init; }
 
     public byte[]? Seal(MasterKey key, Guid delivery) => this == Empty ? null : key.Seal(ToJson(), Delivery.TableName, delivery, Column);
 

@@ -67,6 +67,9 @@ internal static class Reasons
     public const string Test = "test";
     public const string Operator = "operator";
 
+    /// <summary>It follows an alert: a correction, a withdrawal, the end of a call.</summary>
+    public const string Update = "update";
+
     // why it is not
     public const string Foreground = "foreground";
     public const string Muted = "muted";
@@ -75,6 +78,9 @@ internal static class Reasons
     public const string DeviceInvalid = "device_invalid";
     public const string ReadElsewhere = "read_elsewhere";
     public const string CallEnded = "call_ended";
+    public const string Retracted = "retracted";
+    public const string Blocked = "blocked";
+    public const string Stale = "stale";
     public const string DeviceRemoved = "device_removed";
     public const string DeviceMoved = "device_moved";
     public const string AccountRemoved = "account_removed";
@@ -135,8 +141,17 @@ internal sealed class Delivery
 
     public string? CallId { get; init; }
 
+    /// <summary>Of a group message a hash of the occupant who wrote it: only the same one can correct or withdraw it.</summary>
+    public string? Author { get; init; }
+
     /// <summary>Of a row that follows up an alert: what that one's collapse id is made of; null: its own ids.</summary>
     public string? CollapseKey { get; init; }
+
+    /// <summary>What its alert's collapse id is made of.</summary>
+    public string CollapseId => CollapseKey ?? CallId ?? StanzaId ?? MessageId ?? Id.ToString();
+
+    /// <summary>It stands for an unread message.</summary>
+    public bool IsCounted => Reason != Reasons.Update && Class != EventClass.Call && Device is not null;
 
     /// <summary>
     /// With <see cref="DeviceKey"/> what is sent in order: one alert of a key is in flight at a time. The conversation, for a call the
@@ -157,7 +172,7 @@ internal sealed class Delivery
     public string? Situation { get; init; }
 
     /// <summary>What <see cref="Content"/> seals, while the row has not left the process that wrote it.</summary>
-    public AlertContent? Clear { get; init; }
+    public AlertContent? Clear { get; set; }
 
     /// <summary>The events that this row's alert spoke for.</summary>
     public int Count { get; init; } = 1;
@@ -268,6 +283,8 @@ internal sealed class Delivery
                 })
                 .HasFilter("message_id IS NOT NULL");
             builder.Ignore(d => d.Clear);
+            builder.Ignore(d => d.CollapseId);
+            builder.Ignore(d => d.IsCounted);
             builder.Property(d => d.Lane).HasConversion(LaneConverter.Instance);
             builder.HasIndex(d => new { d.Lane, d.DueAt }, "ix_deliveries_pending_due").HasFilter($"state = {States.Pending}");
             builder.HasIndex(d => d.ExpiresAt, "ix_deliveries_pending_expires").HasFilter($"state = {States.Pending}");

@@ -203,6 +203,13 @@ internal sealed class OutboxQueue(
         );
     }
 
+    /// <summary>Another text for a row that is still pending.</summary>
+    /// <returns>False: it is not pending any more.</returns>
+    public static async Task<bool> ReplaceTextAsync(RelayDb db, Delivery row, byte[]? content, CancellationToken cancellationToken) =>
+        await db.Set<Delivery>()
+            .Where(d => d.Id == row.Id && d.State == DeliveryState.Pending)
+            .ExecuteUpdateAsync(set => set.SetProperty(d => d.Content, content), cancellationToken) > 0;
+
     /// <summary>Which of these accounts have a pending or sending row: few statements for the many events that have nothing to
     /// cancel.</summary>
     public static async Task<IReadOnlySet<string>> PendingOfAsync(

@@ -17,14 +17,14 @@ internal sealed class PostgreSqlOutbox : OutboxSql
         INSERT INTO deliveries (
             id, server, account, device_key, device, app, platform, lane, event_key, source, class, sender, message_id, stanza_id, event_at,
             message_type, conversation, call_id,
-            collapse_key, ordering_key, content, badge, reason, situation, created_at, due_at, expires_at,
+            author, collapse_key, ordering_key, content, badge, reason, situation, created_at, due_at, expires_at,
                 settled_at,
             state, lease, lease_until, attempts, attempts_excused, count)
         SELECT
             u.id, u.server, u.account, u.device_key, u.device, u.app, u.platform, u.lane, u.event_key, u.source, u.class, u.sender,
                 u.message_id, u.stanza_id,
             u.event_at, u.message_type, u.conversation, u.call_id,
-            u.collapse_key, u.ordering_key, u.content, u.badge, u.reason, u.situation,
+            u.author, u.collapse_key, u.ordering_key, u.content, u.badge, u.reason, u.situation,
                 u.created_at, u.due_at, u.expires_at, u.settled_at,
             CASE WHEN m.mine THEN {States.Sending}::smallint ELSE u.state END,
             CASE WHEN m.mine THEN u.lease END, CASE WHEN m.mine THEN u.lease_until END,
@@ -32,12 +32,12 @@ internal sealed class PostgreSqlOutbox : OutboxSql
         FROM unnest(@id, @server, @account, @device_key, @device, @app, @platform, @lane, @event_key, @source, @class, @sender,
             @message_id, @stanza_id, @event_at,
             @message_type, @conversation, @call_id,
-            @collapse_key, @ordering_key, @content, @badge, @reason, @situation, @created_at, @due_at,
+            @author, @collapse_key, @ordering_key, @content, @badge, @reason, @situation, @created_at, @due_at,
                 @expires_at, @settled_at, @state, @lease, @lease_until)
             AS u(id, server, account, device_key, device, app, platform, lane, event_key, source, class, sender, message_id, stanza_id,
                 event_at,
             message_type, conversation, call_id,
-            collapse_key, ordering_key, content, badge, reason, situation, created_at, due_at, expires_at,
+            author, collapse_key, ordering_key, content, badge, reason, situation, created_at, due_at, expires_at,
                 settled_at, state, lease, lease_until)
         CROSS JOIN LATERAL (
             SELECT u.lease IS NOT NULL
@@ -140,6 +140,7 @@ internal sealed class PostgreSqlOutbox : OutboxSql
         Add(command, "message_type", rows, d => d.MessageType);
         Add(command, "conversation", rows, d => d.Conversation);
         Add(command, "call_id", rows, d => d.CallId);
+        Add(command, "author", rows, d => d.Author);
         Add(command, "collapse_key", rows, d => d.CollapseKey);
         Add(command, "ordering_key", rows, d => d.OrderingKey);
         Add(command, "content", rows, d => d.Content);

@@ -16,14 +16,14 @@ internal sealed class SqliteOutbox : OutboxSql
         INSERT INTO deliveries (
             id, server, account, device_key, device, app, platform, lane, event_key, source, class, sender, message_id, stanza_id, event_at,
             message_type, conversation, call_id,
-            collapse_key, ordering_key, content, badge, reason, situation, created_at, due_at, expires_at,
+            author, collapse_key, ordering_key, content, badge, reason, situation, created_at, due_at, expires_at,
                 settled_at,
             state, lease, lease_until, attempts, attempts_excused, count)
         VALUES (
             $id, $server, $account, $device_key, $device, $app, $platform, $lane, $event_key, $source, $class, $sender, $message_id,
                 $stanza_id, $event_at,
             $message_type, $conversation, $call_id,
-            $collapse_key, $ordering_key, $content, $badge, $reason, $situation, $created_at, $due_at,
+            $author, $collapse_key, $ordering_key, $content, $badge, $reason, $situation, $created_at, $due_at,
                 $expires_at, $settled_at,
             $state, $lease, $lease_until, $attempts, 0, 1)
         ON CONFLICT (server, account, device_key, event_key) DO NOTHING
@@ -127,6 +127,7 @@ internal sealed class SqliteOutbox : OutboxSql
                 ("message_type", row.MessageType),
                 ("conversation", row.Conversation),
                 ("call_id", row.CallId),
+                ("author", row.Author),
                 ("collapse_key", row.CollapseKey),
                 ("ordering_key", row.OrderingKey),
                 ("content", row.Content),

@@ -136,6 +136,9 @@ internal interface IPushNetwork
     /// <summary>Requests that one lane may have in flight; null: as many as its app may.</summary>
     int? InFlightPerLaneMax => null;
 
+    /// <summary>An alert of this app can be followed by one that takes its place.</summary>
+    bool TakesFollowUps(string app) => true;
+
     /// <summary>
     /// Says whether these can be tokens of this network, without asking it. Of an app that is not configured it checks the form alone.
     /// </summary>

@@ -24,5 +24,9 @@ internal sealed class PushNetworks(IEnumerable<IPushNetwork> networks)
     public IReadOnlyDictionary<string, int> LaneMax { get; } =
         networks.Where(n => n.InFlightPerLaneMax is not null).ToFrozenDictionary(n => n.Platform, n => n.InFlightPerLaneMax!.Value);
 
+    /// <summary><see cref="IPushNetwork.TakesFollowUps"/>.</summary>
+    public bool TakesFollowUps(string platform, string app) =>
+        byPlatform.TryGetValue(platform, out var network) && network.TakesFollowUps(app);
+
     public bool TryGet(string platform, [NotNullWhen(true)] out IPushNetwork? network) => byPlatform.TryGetValue(platform, out network);
 }

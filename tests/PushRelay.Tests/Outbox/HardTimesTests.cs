@@ -388,6 +388,7 @@ public sealed class HardTimesTests(PostgreSqlServer server)
             relay.Devices,
             relay.Get<AccountTokens>(),
             new DeliveryFactory(relay.MasterKey, new IdSequence(), relay.Get<IOptions<AlertsOptions>>()),
+            relay.Get<PushNetworks>(),
             relay.Get<DatabaseClock>(),
             relay.Get<LeaseTable>(),
             relay.Get<WriteGate>(),

@@ -36,6 +36,9 @@ internal sealed class JPushNetwork : IPushNetwork, IDisposable
 
     public IReadOnlyCollection<string> Apps => senders.Keys;
 
+    /// <summary>A text that says nothing needs no correction.</summary>
+    public bool TakesFollowUps(string app) => senders.TryGetValue(app, out var sender) && sender.Preview != AlertPreview.None;
+
     public TokenCheck Check(PushAddress address)
     {
         var errors = NetworkFields.Refusals(address, mayHaveCalls: false, mayHaveEnvironment: true);
@@ -99,6 +102,8 @@ internal sealed class JPushNetwork : IPushNetwork, IDisposable
         private readonly AlertOptions alert;
         private readonly AuthenticationHeaderValue authorization;
         private readonly TimeProvider clock;
+
+        public AlertPreview Preview => options.Preview;
 
         public Sender(App app, JPushOptions options, PushConnector connector, TimeProvider clock)
         {

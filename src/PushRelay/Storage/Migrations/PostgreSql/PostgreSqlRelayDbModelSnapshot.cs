@@ -466,6 +466,10 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                         .HasColumnType("integer")
                         .HasColumnName("attempts_excused");
 
+                    b.Property<string>("Author")
+                        .HasColumnType("text")
+                        .HasColumnName("author");
+
                     b.Property<int>("Badge")
                         .HasColumnType("integer")
                         .HasColumnName("badge");

@@ -461,6 +461,10 @@ namespace PushRelay.Storage.Migrations.Sqlite
                         .HasColumnType("INTEGER")
                         .HasColumnName("attempts_excused");
 
+                    b.Property<string>("Author")
+                        .HasColumnType("TEXT")
+                        .HasColumnName("author");
+
                     b.Property<int>("Badge")
                         .HasColumnType("INTEGER")
                         .HasColumnName("badge");

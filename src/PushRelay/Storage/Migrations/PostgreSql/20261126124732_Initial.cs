@@ -97,6 +97,7 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                     message_type = table.Column<string>(type: "text", nullable: true),
                     conversation = table.Column<string>(type: "text", nullable: true),
                     call_id = table.Column<string>(type: "text", nullable: true),
+                    author = table.Column<string>(type: "text", nullable: true),
                     collapse_key = table.Column<string>(type: "text", nullable: true),
                     ordering_key = table.Column<Guid>(type: "uuid", nullable: false),
                     content = table.Column<byte[]>(type: "bytea", nullable: true),

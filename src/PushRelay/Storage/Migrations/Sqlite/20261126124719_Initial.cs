@@ -97,6 +97,7 @@ namespace PushRelay.Storage.Migrations.Sqlite
                     message_type = table.Column<string>(type: "TEXT", nullable: true),
                     conversation = table.Column<string>(type: "TEXT", nullable: true),
                     call_id = table.Column<string>(type: "TEXT", nullable: true),
+                    author = table.Column<string>(type: "TEXT", nullable: true),
                     collapse_key = table.Column<string>(type: "TEXT", nullable: true),
                     ordering_key = table.Column<Guid>(type: "TEXT", nullable: false),
                     content = table.Column<byte[]>(type: "BLOB", nullable: true),
