@@ -122,6 +122,7 @@ internal static class AppServices
     public static IServiceCollection AddApps(this IServiceCollection services) =>
         services
             .AddSettings<XmppOptions>("Xmpp", "The links to the XMPP servers.")
+            .AddSettings<AlertsOptions>("Alerts", "When an alert goes out.")
             .AddSettings<AppsOptions>("Apps", "The apps that alerts are for.")
             .AddSingleton<ServedAccounts>()
             .AddSingleton<AppCatalog>();

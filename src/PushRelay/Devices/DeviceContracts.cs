@@ -100,7 +100,13 @@ public sealed record EncryptionRequest
 }
 
 /// <summary>The body of <c>PATCH /v1/devices/{deviceId}</c>: what is left out stays, null resets.</summary>
-public sealed record DevicePatchRequest(string? Preview, IReadOnlyList<string>? Muted, QuietHoursResponse? QuietHours);
+public sealed record DevicePatchRequest(
+    string? Preview,
+    IReadOnlyList<string>? Muted,
+    IReadOnlyList<string>? MentionsOnly,
+    string? Groups,
+    QuietHoursResponse? QuietHours
+);
 
 /// <summary>A device as the outside sees it: never its token.</summary>
 public sealed record DeviceResponse(
@@ -118,6 +124,8 @@ public sealed record DeviceResponse(
     string? TimeZone,
     string? Preview,
     IReadOnlyList<string>? Muted,
+    IReadOnlyList<string>? MentionsOnly,
+    string? Groups,
     QuietHoursResponse? QuietHours,
     string Status,
     string? StatusReason,
@@ -139,4 +147,6 @@ public sealed record SubscriptionResponse(string Endpoint);
 public sealed record DevicePush(string Jid, string Node, string Secret);
 
 /// <summary>Hours of the day without alerts, by the clock of the time zone.</summary>
-public sealed record QuietHoursResponse(string From, string To, string TimeZone);
+/// <param name="Alerts"><c>silent</c>: alerts make no sound; <c>none</c>: there are none.</param>
+/// <param name="Calls">Calls ring all the same.</param>
+public sealed record QuietHoursResponse(string From, string To, string TimeZone, string Alerts, bool Calls);

@@ -14,13 +14,14 @@ internal static class DeviceEndpoints
         """;
 
     private const string ExamplePatch = """
-        {"preview":"sender","muted":["room@conference.example.com"],"quietHours":{"from":"22:00","to":"07:00","timeZone":"Asia/Shanghai"}}
+        {"preview":"sender","muted":["room@conference.example.com"],"mentionsOnly":["team@conference.example.com"],"groups":"all",
+         "quietHours":{"from":"22:00","to":"07:00","timeZone":"Asia/Shanghai","alerts":"silent","calls":false}}
         """;
 
     private const string Example = """
         {"id":"3F2A-91","account":"bob@example.com","app":"com.example.chat","platform":"apns","token":"abab…abab",
          "environment":"production","voipToken":null,"resource":"phone","locale":null,"timeZone":"Asia/Shanghai",
-         "preview":null,"muted":null,"quietHours":null,"status":"active","statusReason":null,
+         "preview":null,"muted":null,"mentionsOnly":null,"groups":null,"quietHours":null,"status":"active","statusReason":null,
          "push":{"jid":"push.example.com","node":"b1e0fbdbae48ade888ee47eabd788809","secret":"OTN7QLieqBtHVV1YLwWerdph"},
          "createdAt":"2026-11-23T02:56:29.398Z","updatedAt":"2026-11-23T02:56:29.398Z","lastAcceptedAt":null,"lastReceivedAt":null}
         """;

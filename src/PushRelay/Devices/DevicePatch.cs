@@ -5,8 +5,8 @@ using PushRelay.Xmpp;
 
 namespace PushRelay.Devices;
 
-/// <summary>An RFC 7396 merge patch of a device's preferences: exactly the members <c>preview</c>, <c>muted</c> and
-/// <c>quietHours</c>.</summary>
+/// <summary>An RFC 7396 merge patch of a device's preferences: exactly the members <c>preview</c>, <c>muted</c>,
+/// <c>mentionsOnly</c>, <c>groups</c> and <c>quietHours</c>.</summary>
 internal static class DevicePatch
 {
     private const int MutedMax = 200;
@@ -20,9 +20,16 @@ internal static class DevicePatch
             preferences = name switch
             {
                 "preview" => preferences with { Preview = Preview(value, errors) },
-                "muted" => preferences with { Muted = Muted(value, errors) },
+                "muted" => preferences with { Muted = Conversations(name, value, errors) },
+                "mentionsOnly" => preferences with { MentionsOnly = Conversations(name, value, errors) },
+                "groups" => preferences with { Groups = Groups(value, errors) },
                 "quietHours" => preferences with { QuietHours = Quiet(value, preferences.QuietHours, device.TimeZone, errors) },
-                _ => Refuse(preferences, name, "is not a preference; a patch takes preview, muted and quietHours", errors),
+                _ => Refuse(
+                    preferences,
+                    name,
+                    "is not a preference; a patch takes preview, muted, mentionsOnly, groups and quietHours",
+                    errors
+                ),
             };
         }
 
@@ -39,7 +46,17 @@ internal static class DevicePatch
             _ => Refuse<AlertPreview?>(null, "preview", "must be \"full\", \"sender\", \"none\" or null", errors),
         };
 
-    private static string[]? Muted(JsonNode? value, Dictionary<string, string> errors)
+    private static GroupAlerts? Groups(JsonNode? value, Dictionary<string, string> errors) =>
+        Text(value) switch
+        {
+            _ when value is null => null,
+            "all" => GroupAlerts.All,
+            "mentions" => GroupAlerts.Mentions,
+            "none" => GroupAlerts.None,
+            _ => Refuse<GroupAlerts?>(null, "groups", "must be \"all\", \"mentions\", \"none\" or null", errors),
+        };
+
+    private static string[]? Conversations(string field, JsonNode? value, Dictionary<string, string> errors)
     {
         if (value is null)
         {
@@ -48,19 +65,19 @@ internal static class DevicePatch
 
         if (value is not JsonArray { Count: <= MutedMax } list)
         {
-            return Refuse<string[]?>(null, "muted", $"must be an array of at most {MutedMax} bare JIDs, or null", errors);
+            return Refuse<string[]?>(null, field, $"must be an array of at most {MutedMax} JIDs of conversations, or null", errors);
         }
 
         var muted = new List<string>();
         for (var i = 0; i < list.Count; i++)
         {
-            if (Jid.TryParse(Text(list[i]), out var jid) && jid.IsBare)
+            if (Jid.TryParse(Text(list[i]), out var jid) && (jid.IsBare || jid.Local is not null))
             {
                 muted.Add(jid.ToString());
             }
             else
             {
-                Refuse(0, $"muted[{i}]", "must be a bare JID, such as room@conference.example.com", errors);
+                Refuse(0, $"{field}[{i}]", "must be the JID of a conversation, such as room@conference.example.com", errors);
             }
         }
 
@@ -79,7 +96,7 @@ internal static class DevicePatch
             return Refuse<QuietHours?>(null, "quietHours", "must be an object or null", errors);
         }
 
-        foreach (var (name, _) in patch.Where(member => member.Key is not ("from" or "to" or "timeZone")))
+        foreach (var (name, _) in patch.Where(member => member.Key is not ("from" or "to" or "timeZone" or "alerts" or "calls")))
         {
             Refuse(0, $"quietHours.{name}", "is not a member of quietHours", errors);
         }
@@ -99,7 +116,26 @@ internal static class DevicePatch
             Refuse(0, "quietHours.timeZone", "must be a time zone of the IANA database, such as Asia/Shanghai", errors);
         }
 
-        return from is null || to is null || zone is null ? null : new QuietHours(from.Value, to.Value, zone);
+        QuietAlerts? alerts = patch.TryGetPropertyValue("alerts", out var given)
+            ? Text(given) switch
+            {
+                _ when given is null => QuietAlerts.Silent,
+                "silent" => QuietAlerts.Silent,
+                "none" => QuietAlerts.None,
+                _ => Refuse<QuietAlerts?>(null, "quietHours.alerts", "must be \"silent\", \"none\" or null", errors),
+            }
+            : before?.Alerts ?? QuietAlerts.Silent;
+        bool? calls = patch.TryGetPropertyValue("calls", out var ring)
+            ? ring?.GetValueKind() switch
+            {
+                null or JsonValueKind.False => false,
+                JsonValueKind.True => true,
+                _ => Refuse<bool?>(null, "quietHours.calls", "must be true, false or null", errors),
+            }
+            : before?.Calls ?? false;
+        return from is null || to is null || zone is null || alerts is null || calls is null
+            ? null
+            : new QuietHours(from.Value, to.Value, zone) { Alerts = alerts.Value, Calls = calls.Value };
 
         TimeOnly? Time(string name, TimeOnly? there)
         {

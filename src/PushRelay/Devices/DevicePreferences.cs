@@ -16,15 +16,30 @@ internal sealed record DevicePreferences
 
     public AlertPreview? Preview { get; init; }
 
-    /// <summary>Conversations without alerts: bare JIDs, normalised; null: none.</summary>
+    /// <summary>Conversations without alerts: bare JIDs, of private messages in rooms occupants' JIDs, normalised; null: none.</summary>
     public IReadOnlyList<string>? Muted { get; init; }
+
+    /// <summary>Rooms that alert only where a message names the account; in the same form.</summary>
+    public IReadOnlyList<string>? MentionsOnly { get; init; }
+
+    /// <summary>Of rooms that are named in neither list; null: all.</summary>
+    public GroupAlerts? Groups { get; init; }
 
     public QuietHours? QuietHours { get; init; }
 
     [JsonIgnore]
-    public bool IsEmpty => Preview is null && Muted is null or [] && QuietHours is null;
+    public bool IsEmpty => Preview is null && Muted is null or [] && MentionsOnly is null or [] && Groups is null && QuietHours is null;
 
-    public bool IsMuted(string conversation) => Muted?.Contains(conversation, StringComparer.Ordinal) == true;
+    /// <summary>No message of this conversation alerts.</summary>
+    public bool IsMuted(string conversation, bool isGroup) =>
+        Has(Muted, conversation) || (isGroup && Groups == GroupAlerts.None && !Has(MentionsOnly, conversation));
+
+    /// <summary>Only a message that names the account alerts.</summary>
+    public bool WantsMention(string conversation, bool isGroup) =>
+        isGroup && (Has(MentionsOnly, conversation) || Groups == GroupAlerts.Mentions);
+
+    private static bool Has(IReadOnlyList<string>? list, string conversation) =>
+        list?.Contains(conversation, StringComparer.Ordinal) == true;
 
     public string ToJson() => JsonSerializer.Serialize(this, Stored);
 
@@ -42,11 +57,36 @@ internal sealed record DevicePreferences
     }
 }
 
+/// <summary>Which messages of rooms alert.</summary>
+internal enum GroupAlerts
+{
+    All,
+
+    /// <summary>Those that name the account.</summary>
+    Mentions,
+    None,
+}
+
+/// <summary>What quiet hours do to an alert.</summary>
+internal enum QuietAlerts
+{
+    /// <summary>It makes no sound and lights no screen.</summary>
+    Silent,
+
+    /// <summary>It is not sent.</summary>
+    None,
+}
+
 /// <summary>Hours of the day without alerts, from inclusive to exclusive; they go over midnight where <c>To</c> is the earlier
 /// one.</summary>
 internal sealed record QuietHours(TimeOnly From, TimeOnly To, string TimeZone)
 {
     private const string Format = "HH:mm";
+
+    public QuietAlerts Alerts { get; init; }
+
+    /// <summary>Calls ring all the same.</summary>
+    public bool Calls { get; init; }
 
     /// <summary>By local time in the zone, with its summer time. False in a zone that this machine does not know.</summary>
     public bool Contains(DateTimeOffset instant) =>

@@ -113,6 +113,8 @@ internal sealed class DeviceQueries(
             device.TimeZone,
             device.Preferences?.Preview is { } preview ? EnumName.Of(preview) : null,
             device.Preferences?.Muted,
+            device.Preferences?.MentionsOnly,
+            device.Preferences?.Groups is { } groups ? EnumName.Of(groups) : null,
             Show(device.Preferences?.QuietHours),
             EnumName.Of(device.Status),
             device.StatusReason,
@@ -128,7 +130,15 @@ internal sealed class DeviceQueries(
     }
 
     private static QuietHoursResponse? Show(QuietHours? hours) =>
-        hours is null ? null : new QuietHoursResponse(QuietHours.Write(hours.From), QuietHours.Write(hours.To), hours.TimeZone);
+        hours is null
+            ? null
+            : new QuietHoursResponse(
+                QuietHours.Write(hours.From),
+                QuietHours.Write(hours.To),
+                hours.TimeZone,
+                EnumName.Of(hours.Alerts),
+                hours.Calls
+            );
 
     /// <summary>The XEP-0357 publish option <c>secret</c> of a node; known to whoever holds the master key, stored nowhere.</summary>
     private string SecretOf(string node) => Base64Url.EncodeToString(masterKey.Mac("node secret", node).AsSpan(0, SecretBytes));

@@ -48,6 +48,7 @@ internal sealed partial class NotificationBuilder(MasterKey masterKey, AppCatalo
             Room = content.Room,
             Inviter = content.Inviter,
             Locale = device.Locale,
+            Silent = content.Silent,
             CollapseId = CollapseIdOf(alert.Head),
             Preview = device.Preferences?.Preview ?? AlertPreview.Full,
             MessageId = delivery.StanzaId ?? delivery.MessageId,

@@ -1,5 +1,5 @@
 using Microsoft.Extensions.Options;
-using PushRelay.Ingest.Policy;
+using PushRelay.Apps;
 using PushRelay.Limits;
 
 namespace PushRelay.Ingest;

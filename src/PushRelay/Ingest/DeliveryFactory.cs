@@ -108,8 +108,6 @@ internal sealed class DeliveryFactory(MasterKey masterKey, IdSequence sequence, 
 /// <summary>The rows of one event: what they have in common, and one for each device.</summary>
 internal sealed class EventDeliveries(MasterKey masterKey, IdSequence sequence, RelayEvent.Message message, DateTimeOffset now)
 {
-    private readonly AlertContent content = message.Content;
-
     /// <summary>When it happened, within bounds of the database's clock.</summary>
     public required DateTimeOffset At { get; init; }
 
@@ -125,16 +123,24 @@ internal sealed class EventDeliveries(MasterKey masterKey, IdSequence sequence, 
     /// <param name="wait">How long from now an alert is due.</param>
     /// <param name="badge">The number on the app's icon.</param>
     public Delivery To(Device device, PushDecision decision, PushSituation? situation, TimeSpan wait, int badge) =>
-        Row(device, decision, situation is null ? null : DeliverySituation.Write(situation), wait, badge);
+        Row(device, decision, situation is null ? null : DeliverySituation.Write(situation), situation?.IsSilent == true, wait, badge);
 
     /// <summary>For an account without a device. Who wrote to it is not kept: it is nobody's business.</summary>
     public Delivery ToNobody(PushSituation situation) =>
-        Row(null, new PushDecision.Suppress(Reasons.NoDevice), DeliverySituation.Write(situation), TimeSpan.Zero, badge: 0);
+        Row(
+            null,
+            new PushDecision.Suppress(Reasons.NoDevice),
+            DeliverySituation.Write(situation),
+            isSilent: false,
+            TimeSpan.Zero,
+            badge: 0
+        );
 
-    private Delivery Row(Device? device, PushDecision decision, string? situation, TimeSpan wait, int badge)
+    private Delivery Row(Device? device, PushDecision decision, string? situation, bool isSilent, TimeSpan wait, int badge)
     {
         var id = sequence.Next(now);
         var alerts = decision is PushDecision.Alert;
+        var content = isSilent ? message.Content with { Silent = true } : message.Content;
         return new Delivery
         {
             Id = id,

@@ -1,9 +1,9 @@
 using Microsoft.EntityFrameworkCore;
 using Microsoft.Extensions.Options;
 using PushRelay.Access;
+using PushRelay.Apps;
 using PushRelay.Cluster;
 using PushRelay.Devices;
-using PushRelay.Ingest.Policy;
 using PushRelay.Outbox;
 using PushRelay.Presence;
 using PushRelay.Push;

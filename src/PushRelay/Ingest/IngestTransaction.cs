@@ -1,5 +1,6 @@
 using System.Linq.Expressions;
 using PushRelay.Access;
+using PushRelay.Apps;
 using PushRelay.Devices;
 using PushRelay.Ingest.Policy;
 using PushRelay.Outbox;
@@ -61,6 +62,8 @@ internal sealed class IngestTransaction(
                 return EndCallAsync(ended, cancellationToken);
             case RelayEvent.Message { Unacked: true } message:
                 return AlertUnackedAsync(message, cancellationToken);
+            case RelayEvent.Message { Class: EventClass.Subscribe } when !options.Subscriptions:
+                return Task.CompletedTask;
             case RelayEvent.Message { Replaces: not null } correction:
                 return CorrectAsync(correction, cancellationToken);
             case RelayEvent.Message message:
@@ -144,7 +147,7 @@ internal sealed class IngestTransaction(
         var deliveries = factory.Of(message, now);
         if (to.Count == 0)
         {
-            rows.Add(deliveries.ToNobody(PushSituation.Of(message, null, now)));
+            rows.Add(deliveries.ToNobody(PushSituation.Of(message, null, now, factory.TimeToLive(message.Class))));
             return;
         }
 
@@ -158,7 +161,7 @@ internal sealed class IngestTransaction(
         var badge = Math.Max(1, unread.Sum(message.Account));
         foreach (var device in to)
         {
-            var situation = PushSituation.Of(message, device, now);
+            var situation = PushSituation.Of(message, device, now, factory.TimeToLive(message.Class));
             var decision = PushPolicy.Decide(situation, options);
             var row = deliveries.To(device, decision, situation, Wait(message, device, decision, deliveries.OrderingKey), badge);
             rows.Add(row);

@@ -58,6 +58,9 @@ internal sealed record AlertContent
     /// <summary>Who invites, bare.</summary>
     public string? Inviter { get; init; }
 
+    /// <summary>The device's quiet hours: no sound.</summary>
+    public bool Silent { get; init; }
+
     /// <summary>Of a row that follows up an alert what the alert becomes; null: its corrected text.</summary>
     public FollowUpKind? FollowUp { get; init; }
 

@@ -73,6 +73,7 @@ internal static class Reasons
     // why it is not
     public const string Foreground = "foreground";
     public const string Muted = "muted";
+    public const string NotMentioned = "not_mentioned";
     public const string QuietHours = "quiet_hours";
     public const string NoDevice = "no_device";
     public const string DeviceInvalid = "device_invalid";

@@ -73,7 +73,10 @@ internal sealed class PresenceCopy(
             .ToListAsync(cancellationToken);
         return await IsKnownAsync(db, server, now, cancellationToken)
             ? AccountPresence.Of([
-                .. sessions.Select(s => new Session(s.Sid, s.Resource, s.State, s.Available, s.Priority, s.Show, s.Since)),
+                .. sessions.Select(s => new Session(s.Sid, s.Resource, s.State, s.Available, s.Priority, s.Show, s.Since)
+                {
+                    AwayIsForeground = tracker.AwayIsForeground,
+                }),
             ])
             : AccountPresence.Unknown;
     }
@@ -93,7 +96,11 @@ internal static class PresenceServices
 {
     public static IServiceCollection AddPresence(this IServiceCollection services)
     {
-        services.AddSingleton<PresenceTracker>(_ => new PresenceTracker());
+        services.AddSingleton<PresenceTracker>(services => new PresenceTracker(
+            awayIsForeground: services
+                .GetRequiredService<Microsoft.Extensions.Options.IOptions<Apps.AlertsOptions>>()
+                .Value.AwayIsForeground
+        ));
         services.AddSingleton<PresenceCopy>();
         return services;
     }

@@ -7,10 +7,13 @@ namespace PushRelay.Presence;
 /// has two sessions for a moment. Thread-safe; the truth is the server's, what is kept on disk is a copy for other nodes.
 /// docs/bridge.md has what a session costs; beyond <see cref="SessionsMax"/> a stream's states are unknown.
 /// </summary>
-internal sealed class PresenceTracker(int sessionsMax = PresenceTracker.SessionsMax)
+internal sealed class PresenceTracker(int sessionsMax = PresenceTracker.SessionsMax, bool awayIsForeground = false)
 {
     /// <summary>Of all streams together.</summary>
     public const int SessionsMax = 1_000_000;
+
+    /// <summary>A session that shows <c>away</c> or <c>xa</c> is in front all the same.</summary>
+    public bool AwayIsForeground => awayIsForeground;
 
     private readonly Lock sync = new();
     private readonly Dictionary<StreamName, StreamSessions> streams = [];
@@ -73,6 +76,11 @@ internal sealed class PresenceTracker(int sessionsMax = PresenceTracker.Sessions
         DateTimeOffset heardAt = default
     )
     {
+        if (awayIsForeground)
+        {
+            sessions = [.. sessions.Select(s => (s.Account, s.Session with { AwayIsForeground = true }))];
+        }
+
         lock (sync)
         {
             var known = streams.TryGetValue(stream, out var was) ? was : streams[stream] = new StreamSessions();
@@ -91,6 +99,11 @@ internal sealed class PresenceTracker(int sessionsMax = PresenceTracker.Sessions
             if (!streams.TryGetValue(stream, out var known) || !known.Live)
             {
                 return null;
+            }
+
+            if (awayIsForeground && session is not null)
+            {
+                session = session with { AwayIsForeground = true };
             }
 
             var before = sessionTable.FrontOf(account);

@@ -24,6 +24,9 @@ internal sealed record Session(
     DateTimeOffset Since
 )
 {
+    /// <summary>Setting <c>Alerts:AwayIsForeground</c>: <c>away</c> and <c>xa</c> do not count as away.</summary>
+    public bool AwayIsForeground { get; init; }
+
     /// <summary>Its user is looking at it, as far as a server can know.</summary>
-    public bool InFront => State == SessionState.Active && Available && Priority >= 0;
+    public bool InFront => State == SessionState.Active && Available && Priority >= 0 && (AwayIsForeground || Show is not ("away" or "xa"));
 }

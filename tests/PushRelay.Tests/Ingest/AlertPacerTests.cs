@@ -1,7 +1,7 @@
 using Microsoft.Extensions.Options;
 using Microsoft.Extensions.Time.Testing;
+using PushRelay.Apps;
 using PushRelay.Ingest;
-using PushRelay.Ingest.Policy;
 
 namespace PushRelay.Tests.Ingest;
 

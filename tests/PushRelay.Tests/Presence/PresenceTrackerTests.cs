@@ -89,13 +89,32 @@ public sealed class PresenceTrackerTests
         Assert.Equal(AccountState.Foreground, State());
     }
 
+    [Theory]
+    [InlineData(null, true, true)]
+    [InlineData("chat", true, true)]
+    [InlineData("dnd", true, true)]
+    [InlineData("away", false, true)]
+    [InlineData("xa", false, true)]
+    public void Away_is_not_in_front_unless_the_settings_say_so(string? show, bool inFront, bool whereAwayCounts)
+    {
+        var lenient = new PresenceTracker(awayIsForeground: true);
+        foreach (var (presence, expected) in new[] { (tracker, inFront), (lenient, whereAwayCounts) })
+        {
+            presence.Replace(Stream, [(TestRelay.Bob, Session("s1", show: show))]);
+            Assert.Equal(expected, presence.Get(TestRelay.Server, TestRelay.Bob).State == AccountState.Foreground);
+            presence.Apply(Stream, TestRelay.Bob, "s1", Session("s1", SessionState.Inactive));
+            presence.Apply(Stream, TestRelay.Bob, "s1", Session("s1", show: show));
+            Assert.Equal(expected, presence.Get(TestRelay.Server, TestRelay.Bob).State == AccountState.Foreground);
+        }
+    }
+
     [Fact]
     public void Coming_to_front_and_leaving_it_are_told_once()
     {
         tracker.Replace(Stream, []);
 
         var came = tracker.Apply(Stream, TestRelay.Bob, "s1", Session("s1"));
-        var again = tracker.Apply(Stream, TestRelay.Bob, "s1", Session("s1", show: "away"));
+        var again = tracker.Apply(Stream, TestRelay.Bob, "s1", Session("s1", show: "dnd"));
         var left = tracker.Apply(Stream, TestRelay.Bob, "s1", Session("s1", SessionState.Inactive));
         var gone = tracker.Apply(Stream, TestRelay.Bob, "s1", null);
 

@@ -1,3 +1,4 @@
+using PushRelay.Apps;
 using PushRelay.Outbox;
 using PushRelay.Presence;
 
@@ -22,12 +23,22 @@ internal static class PushPolicy
             return new PushDecision.Suppress(Reasons.DeviceInvalid);
         }
 
+        if (situation.IsStale)
+        {
+            return new PushDecision.Suppress(Reasons.Stale);
+        }
+
         if (situation.Muted)
         {
             return new PushDecision.Suppress(Reasons.Muted);
         }
 
-        if (situation.QuietHours)
+        if (situation.LacksMention)
+        {
+            return new PushDecision.Suppress(Reasons.NotMentioned);
+        }
+
+        if (situation.QuietHours && situation.NoAlertsWhenQuiet)
         {
             return new PushDecision.Suppress(Reasons.QuietHours);
         }

@@ -16,8 +16,20 @@ internal sealed record PushSituation
     /// <summary>The user wants no alerts of this conversation on this device.</summary>
     public required bool Muted { get; init; }
 
-    /// <summary>The user wants no alerts on this device at this hour.</summary>
+    /// <summary>The user wants alerts of this room only where they name the account, and this one does not.</summary>
+    public bool LacksMention { get; init; }
+
+    /// <summary>Its own time stamp is older than an alert of it is worth sending.</summary>
+    public bool IsStale { get; init; }
+
+    /// <summary>It is a quiet hour on this device, and this is no call that may ring then.</summary>
     public required bool QuietHours { get; init; }
+
+    /// <summary>In quiet hours nothing is sent; else it makes no sound.</summary>
+    public bool NoAlertsWhenQuiet { get; init; }
+
+    /// <summary>The alert makes no sound.</summary>
+    public bool IsSilent => QuietHours && !NoAlertsWhenQuiet;
 
     /// <summary>The device named an XMPP resource, so its own session can be told from another device's.</summary>
     public required bool DeviceTied { get; init; }
@@ -38,8 +50,11 @@ internal sealed record PushSituation
     /// <param name="message">The event.</param>
     /// <param name="device">Null: the account has none.</param>
     /// <param name="now">For the quiet hours.</param>
-    public static PushSituation Of(RelayEvent.Message message, Device? device, DateTimeOffset now)
+    /// <param name="timeToLive">How long an alert of it is worth sending.</param>
+    public static PushSituation Of(RelayEvent.Message message, Device? device, DateTimeOffset now, TimeSpan timeToLive)
     {
+        var isGroup = message.Type == "groupchat";
+        var quiet = device?.Preferences?.QuietHours;
         var (presence, resource) = (message.Presence, device?.Resource);
         var (own, ownInFront, otherInFront) = (false, false, false);
         foreach (var session in resource is null || presence.State == AccountState.Unknown ? [] : presence.Sessions)
@@ -55,8 +70,11 @@ internal sealed record PushSituation
             Class = message.Class,
             Account = presence.State,
             DeviceValid = device?.Status == DeviceStatus.Active,
-            Muted = device?.Preferences?.IsMuted(message.From) == true,
-            QuietHours = device?.Preferences?.QuietHours?.Contains(now) == true,
+            Muted = device?.Preferences?.IsMuted(message.From, isGroup) == true,
+            LacksMention = !message.Mention && device?.Preferences?.WantsMention(message.From, isGroup) == true,
+            IsStale = message.Stamp is { } stamp && stamp < now - timeToLive,
+            QuietHours = quiet?.Contains(now) == true && !(message.Class == EventClass.Call && quiet.Calls),
+            NoAlertsWhenQuiet = quiet?.Alerts == QuietAlerts.None,
             DeviceTied = resource is not null,
             OwnSession =
                 device is null ? null

@@ -113,7 +113,9 @@ internal sealed class ApnsNetwork : IPushNetwork, IAsyncDisposable
         }
 
         var channel =
-            notification.Kind == PushKind.Call && notification.Address.Tokens.ContainsKey(Channels.Call) ? Channels.Call : Channels.Alert;
+            notification is { Kind: PushKind.Call, Silent: false } && notification.Address.Tokens.ContainsKey(Channels.Call)
+                ? Channels.Call
+                : Channels.Alert;
         var isCall = channel == Channels.Call;
         var isBackground = notification.Kind == PushKind.Read;
         if (ApnsAlert.Write(notification, lane.Alert, isCall ? VoipBytesMax : AlertBytesMax) is not { } payload)

@@ -1,3 +1,4 @@
+using PushRelay.Apps;
 using PushRelay.Ingest.Policy;
 using PushRelay.Outbox;
 using PushRelay.Presence;
@@ -64,7 +65,8 @@ public sealed class PushPolicyTests
         from @class in (EventClass[])[EventClass.Text, EventClass.Encrypted, EventClass.Call, EventClass.Invite]
         from account in Enum.GetValues<AccountState>()
         from valid in (bool[])[true, false]
-        from preferences in (string[])["-", "muted", "quiet", "muted quiet"]
+        from withheld in (string[])
+            ["-", "stale", "muted", "unmentioned", "quiet", "silent", "stale muted unmentioned quiet", "unmentioned quiet"]
         from tied in (bool[])[true, false]
         from own in (bool[])[true, false]
         from unacked in (bool[])[true, false]
@@ -76,8 +78,11 @@ public sealed class PushPolicyTests
                 Class = @class,
                 Account = account,
                 DeviceValid = valid,
-                Muted = preferences.Contains("muted", StringComparison.Ordinal),
-                QuietHours = preferences.Contains("quiet", StringComparison.Ordinal),
+                IsStale = withheld.Contains("stale", StringComparison.Ordinal),
+                Muted = withheld.Contains("muted", StringComparison.Ordinal),
+                LacksMention = withheld.Contains("unmentioned", StringComparison.Ordinal),
+                QuietHours = withheld.Contains("quiet", StringComparison.Ordinal) || withheld == "silent",
+                NoAlertsWhenQuiet = withheld != "silent",
                 DeviceTied = tied,
                 OwnSession =
                     !tied ? account
@@ -100,7 +105,15 @@ public sealed class PushPolicyTests
         Is(cells[1], situation.Class.ToString().ToLowerInvariant())
         && Is(cells[2], situation.Account.ToString().ToLowerInvariant())
         && Is(cells[3], situation.DeviceValid ? "valid" : "invalid")
-        && (cells[4] == "-" || (cells[4] == "muted" ? situation.Muted : situation.QuietHours))
+        && cells[4] switch
+        {
+            "-" => true,
+            "stale" => situation.IsStale,
+            "muted" => situation.Muted,
+            "unmentioned" => situation.LacksMention,
+            "quiet" => situation is { QuietHours: true, NoAlertsWhenQuiet: true },
+            _ => false,
+        }
         && Is(cells[5], situation.DeviceTied ? "yes" : "no")
         && Is(cells[6], situation.OwnSession == AccountState.Foreground ? "yes" : "no")
         && Is(cells[7], situation.Unacked ? "yes" : "no")

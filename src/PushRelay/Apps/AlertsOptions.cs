@@ -1,7 +1,7 @@
 using System.ComponentModel;
 using System.ComponentModel.DataAnnotations;
 
-namespace PushRelay.Ingest.Policy;
+namespace PushRelay.Apps;
 
 /// <summary>What a device gets while another device of the same account is in front.</summary>
 internal enum OtherDeviceForeground
@@ -30,6 +30,12 @@ internal sealed class AlertsOptions
     [Description("how long `Delay` waits for the message to be read or answered there")]
     [Range(typeof(TimeSpan), "00:00:00", "01:00:00")]
     public TimeSpan OtherDeviceDelay { get; set; } = TimeSpan.FromSeconds(30);
+
+    [Description("`true`: a session that shows `away` or `xa` is in front all the same")]
+    public bool AwayIsForeground { get; set; }
+
+    [Description("contact requests alert")]
+    public bool Subscriptions { get; set; } = true;
 
     [Description("after an alert, further messages of its conversation wait for the end of this window and show as one")]
     [Range(typeof(TimeSpan), "00:00:00", "00:01:00")]
