@@ -268,6 +268,111 @@ public abstract class MessageScenarios(ScenarioBed bed)
         await bob.NothingButAsync(alice, call);
     }
 
+    public static TheoryData<string, string?, string, string, string> Told =>
+        new()
+        {
+            // what, body, elements beside it, kind, text on the lock screen
+            {
+                "a picture by XEP-0447 and its link",
+                "https://files.example.com/secret/lake.jpg",
+                """
+                    <file-sharing xmlns='urn:xmpp:sfs:0' disposition='inline'><file xmlns='urn:xmpp:file:metadata:0'>
+                    <media-type>image/jpeg</media-type><name>lake.jpg</name></file><sources><url-data xmlns='http://jabber.org/protocol/url-data'
+                    target='https://files.example.com/secret/lake.jpg'/></sources></file-sharing>
+                    <x xmlns='jabber:x:oob'><url>https://files.example.com/secret/lake.jpg</url></x>
+                    """,
+                "image",
+                "Picture"
+            },
+            {
+                "a spoiler",
+                "the gardener did it",
+                "<spoiler xmlns='urn:xmpp:spoiler:0'>end of the film</spoiler>",
+                "spoiler",
+                "Spoiler: end of the film"
+            },
+            {
+                "a reply with a quotation",
+                "> secret question\nyes",
+                """
+                    <reply xmlns='urn:xmpp:reply:0' id='q1' to='alice@example.com'/><fallback xmlns='urn:xmpp:fallback:0'
+                    for='urn:xmpp:reply:0'><body start='0' end='18'/></fallback>
+                    """,
+                "message",
+                "yes"
+            },
+            { "a place", "geo:52.5,13.4", "", "location", "Location" },
+        };
+
+    [Theory]
+    [MemberData(nameof(Told))]
+    public async Task What_is_told_of(string what, string? body, string extra, string kind, string text)
+    {
+        await using var bob = await bed.PersonAsync();
+        await bob.HibernateAsync();
+        var id = bed.NextId();
+
+        await (await bed.AliceAsync()).MessageAsync(bob.Account, body, id, extra: extra.ReplaceLineEndings(" "));
+
+        var payload = await bob.AlertedAsync(id, "background");
+        Assert.Equal((what, kind, text), (what, (string?)payload["kind"], (string?)payload["aps"]!["alert"]!["body"]));
+        Assert.DoesNotContain("secret", payload.ToJsonString(), StringComparison.Ordinal);
+        Assert.DoesNotContain("gardener", payload.ToJsonString(), StringComparison.Ordinal);
+        Assert.DoesNotContain("52.5", payload.ToJsonString(), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_correction_and_a_withdrawal_take_the_place_of_the_alert_without_a_sound()
+    {
+        await using var bob = await bed.PersonAsync();
+        await bob.HibernateAsync();
+        var alice = await bed.AliceAsync();
+        var (first, second, third) = (bed.NextId(), bed.NextId(), bed.NextId());
+        await alice.MessageAsync(bob.Account, "hallo", first);
+        await bob.AlertedAsync(first, "background");
+
+        await alice.MessageAsync(bob.Account, "hello", second, extra: $"<replace xmlns='urn:xmpp:message-correct:0' id='{first}'/>");
+        await ShownAsync(bob, 2);
+        await alice.MessageAsync(
+            bob.Account,
+            "this client does not know withdrawals",
+            third,
+            extra: $"<retract xmlns='urn:xmpp:message-retract:1' id='{first}'/><fallback xmlns='urn:xmpp:fallback:0' "
+                + "for='urn:xmpp:message-retract:1'/><store xmlns='urn:xmpp:hints'/>"
+        );
+        await ShownAsync(bob, 3);
+
+        var shown = bob.Notifications.ToList();
+        Assert.Single(shown.Select(n => n.Headers["apns-collapse-id"]).Distinct());
+        var payloads = shown.Select(n => JsonNode.Parse(n.Payload)!).ToList();
+        Assert.Equal(["message", "message", "retracted"], payloads.Select(p => (string?)p["kind"]));
+        Assert.Equal(["hallo", "hello", "Message withdrawn"], payloads.Select(p => (string?)p["aps"]!["alert"]!["body"]));
+        Assert.Equal(["default", null, null], payloads.Select(p => (string?)p["aps"]!["sound"]));
+        Assert.Equal([1, 1, 0], payloads.Select(p => (int)p["aps"]!["badge"]!));
+        Assert.Equal([null, "passive", "passive"], payloads.Select(p => (string?)p["aps"]!["interruption-level"]));
+    }
+
+    [Fact]
+    public async Task A_call_that_its_caller_gives_up_becomes_a_missed_call()
+    {
+        await using var bob = await bed.PersonAsync();
+        await bob.HibernateAsync();
+        var alice = await bed.AliceAsync();
+        var call = bed.NextId();
+        await alice.MessageAsync(bob.Account, null, call, extra: Proposal.Replace("ID", call, StringComparison.Ordinal));
+        await ShownAsync(bob, 1);
+
+        await alice.MessageAsync(bob.Account, null, bed.NextId(), extra: $"<retract xmlns='urn:xmpp:jingle-message:0' id='{call}'/>");
+        await ShownAsync(bob, 2);
+
+        var shown = bob.Notifications.ToList();
+        Assert.Single(shown.Select(n => n.Headers["apns-collapse-id"]).Distinct());
+        Assert.Equal(["call", "missed-call"], shown.Select(n => (string?)JsonNode.Parse(n.Payload)!["kind"]));
+    }
+
+    private Task ShownAsync(Person bob, int count) =>
+        bed.Relay.UntilAsync(() => Task.FromResult(bob.Notifications.Count() == count), $"notification {count} came", Token);
+
     [Theory]
     [InlineData(false)]
     [InlineData(true)]
