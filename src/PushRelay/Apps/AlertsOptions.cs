@@ -17,6 +17,14 @@ internal enum OtherDeviceForeground
     Suppress,
 }
 
+/// <summary>What a device that was alerted gets when the conversation is read on another one.</summary>
+internal enum ReadElsewhere
+{
+    /// <summary>A push that shows nothing, with the badge.</summary>
+    Update,
+    None,
+}
+
 /// <summary>Settings <c>Alerts</c>: when an alert goes out.</summary>
 internal sealed class AlertsOptions
 {
@@ -36,6 +44,9 @@ internal sealed class AlertsOptions
 
     [Description("contact requests alert")]
     public bool Subscriptions { get; set; } = true;
+
+    [Description("what a phone is told, silently, of a conversation that was read elsewhere; `None`: nothing")]
+    public ReadElsewhere ReadElsewhere { get; set; } = ReadElsewhere.Update;
 
     [Description("after an alert, further messages of its conversation wait for the end of this window and show as one")]
     [Range(typeof(TimeSpan), "00:00:00", "00:01:00")]

@@ -144,6 +144,9 @@ internal static class BridgeProtocol
         return snapshot is not null;
     }
 
+    /// <summary>The module is being unloaded: this is the last stanza of the stream.</summary>
+    public static bool IsEnd(XElement child) => child.Name == Namespace + "end";
+
     /// <summary>The events that the module holds until they are acknowledged; their position among each other names them.</summary>
     public static bool IsHeld(XElement child) =>
         child.Name.Namespace == Namespace
@@ -217,6 +220,11 @@ internal static class BridgeProtocol
                 new RelayEvent.Displayed(account, with.ToString(), At(child)),
             "blocked" when Account(child, "account", server) is { } account && Jid.TryParse((string?)child.Attribute("jid"), out var jid) =>
                 new RelayEvent.Blocked(account, jid.ToString(), At(child)),
+            "account-disabled" or "account-enabled" when Account(child, "jid", server) is { } account => new RelayEvent.AccountDisabled(
+                account,
+                child.Name.LocalName == "account-disabled",
+                At(child)
+            ),
             "account-removed" when Account(child, "jid", server) is { } account => new RelayEvent.AccountRemoved(account, At(child)),
             _ => null,
         };

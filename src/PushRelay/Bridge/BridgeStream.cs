@@ -187,6 +187,12 @@ internal sealed partial class BridgeStream
                 var seq = events.Seq!.Value;
                 state = events.Replay ? live : live with { Seq = seq };
                 batch = new EventBatch(name, reader.Read(events, live.Numbering, seq), new StreamPoint(live.Numbering, seq));
+                if (events.Children.Any(BridgeProtocol.IsEnd))
+                {
+                    Ended(name.Server);
+                    MarkLost();
+                }
+
                 return true;
             default:
                 throw new System.Diagnostics.UnreachableException();
@@ -255,6 +261,12 @@ internal sealed partial class BridgeStream
         Message = "Server {Server} was silent for {Seconds:0} s: its sessions are unknown, and a new snapshot is asked for"
     )]
     private partial void Silent(string server, double seconds);
+
+    [LoggerMessage(
+        Level = LogLevel.Warning,
+        Message = "The module of server {Server} is being unloaded: its sessions are unknown until it is back"
+    )]
+    private partial void Ended(string server);
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "The module of server {Server} was restarted: a new snapshot is asked for")]
     private partial void NewEpoch(string server);

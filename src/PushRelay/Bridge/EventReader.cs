@@ -28,12 +28,12 @@ internal sealed partial class EventReader(StreamName name, PresenceTracker prese
                 if (BridgeProtocol.TryReadHeld(child, name.Server, $"{numbering}:{seq}:{position}", out var @event))
                 {
                     read.Add(
-                        @event is RelayEvent.Message message
-                            ? message with
-                            {
-                                Presence = presence.Get(name.Server, message.Account),
-                            }
-                            : @event
+                        @event switch
+                        {
+                            RelayEvent.Message message => message with { Presence = presence.Get(name.Server, message.Account) },
+                            RelayEvent.Displayed displayed => displayed with { Presence = presence.Get(name.Server, displayed.Account) },
+                            _ => @event,
+                        }
                     );
                 }
                 else

@@ -71,6 +71,9 @@ internal sealed class Device
     /// <summary>What the user wants of alerts here; null: nothing special. A registration leaves it alone.</summary>
     public DevicePreferences? Preferences { get; set; }
 
+    /// <summary>The server has disabled its account: nothing is sent until it is enabled again.</summary>
+    public bool AccountDisabled { get; set; }
+
     public DateTimeOffset? LastAcceptedAt { get; set; }
 
     public DateTimeOffset? LastReceivedAt { get; set; }

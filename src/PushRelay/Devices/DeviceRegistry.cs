@@ -211,6 +211,15 @@ internal sealed class DeviceRegistry(
         recent.Forget([sent.Key]);
     }
 
+    /// <summary>The account's devices get nothing while it is disabled; in the caller's transaction.</summary>
+    public async Task DisableAccountAsync(RelayDb db, string account, bool isDisabled, CancellationToken cancellationToken)
+    {
+        await db.Set<Device>()
+            .Where(d => d.Account == account && d.AccountDisabled != isDisabled)
+            .ExecuteUpdateAsync(set => set.SetProperty(d => d.AccountDisabled, isDisabled), cancellationToken);
+        recent.Forget(await db.Set<Device>().Where(d => d.Account == account).Select(d => d.Key).ToListAsync(cancellationToken));
+    }
+
     /// <summary>The push network has accepted an alert for this device before, as far as its newest deliveries or its record say.</summary>
     public async Task<bool> WasReachedAsync(Device device, CancellationToken cancellationToken)
     {

@@ -22,9 +22,9 @@ internal sealed partial class NotificationBuilder(MasterKey masterKey, AppCatalo
             Address = device.Address(masterKey),
             Lane = device.Lane,
             ExpiresAt = delivery.ExpiresAt,
-            // of a call the ordering key is the call's own
+            // of a call, and of what was read elsewhere, the ordering key is another
             ThreadId = Base64Url.EncodeToString(
-                delivery.Class == EventClass.Call
+                delivery.Class == EventClass.Call || content.FollowUp == FollowUpKind.Read
                     ? masterKey.Mac("conversation", delivery.Account, delivery.Conversation!)[..16]
                     : delivery.OrderingKey.ToByteArray()
             ),

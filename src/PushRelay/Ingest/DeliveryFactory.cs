@@ -11,6 +11,9 @@ namespace PushRelay.Ingest;
 /// <summary>Makes the rows of every event, whatever its source: no other place makes a <see cref="Delivery"/>.</summary>
 internal sealed class DeliveryFactory(MasterKey masterKey, IdSequence sequence, IOptions<AlertsOptions> options)
 {
+    /// <summary>How the event keys of rows that tell what was read end.</summary>
+    public const string ReadKey = ":read";
+
     /// <summary>An event that says it is older counts as this old: a server's module keeps its events for ten minutes by
     /// default.</summary>
     private static readonly TimeSpan EventAgeMax = TimeSpan.FromMinutes(15);
@@ -38,6 +41,18 @@ internal sealed class DeliveryFactory(MasterKey masterKey, IdSequence sequence, 
             ? System.Buffers.Text.Base64Url.EncodeToString(masterKey.Mac("author", account, conversation, nick).AsSpan(0, 9))
             : null;
 
+    /// <summary>A row that tells a device, without showing anything, that a conversation was read elsewhere.</summary>
+    /// <param name="alerted">The newest row of the conversation that it was alerted of.</param>
+    /// <param name="badge">The number on the app's icon; 0 clears it.</param>
+    /// <param name="now">By the database's clock.</param>
+    /// <param name="due">When it may go out.</param>
+    public Delivery Read(Delivery alerted, int badge, DateTimeOffset now, DateTimeOffset due)
+    {
+        var content = new AlertContent { FollowUp = FollowUpKind.Read };
+        var orderingKey = new Guid(masterKey.Mac("read", alerted.Account, alerted.DeviceKey.ToString()).AsSpan(0, 16));
+        return FollowUp(alerted, alerted.CollapseId, alerted.Id.ToString("N") + ReadKey, content, badge, now, orderingKey, due);
+    }
+
     /// <summary>A row that follows up an alert which the push network accepted, and takes its place on the phone.</summary>
     /// <param name="original">The row of the alert, or of one that it spoke for.</param>
     /// <param name="collapseKey">What the alert's collapse id is made of.</param>
@@ -45,7 +60,18 @@ internal sealed class DeliveryFactory(MasterKey masterKey, IdSequence sequence, 
     /// <param name="content">What it shows.</param>
     /// <param name="badge">The number on the app's icon; 0 clears it.</param>
     /// <param name="now">By the database's clock.</param>
-    public Delivery FollowUp(Delivery original, string collapseKey, string key, AlertContent content, int badge, DateTimeOffset now)
+    /// <param name="orderingKey">Null: the original's.</param>
+    /// <param name="due">Null: now.</param>
+    public Delivery FollowUp(
+        Delivery original,
+        string collapseKey,
+        string key,
+        AlertContent content,
+        int badge,
+        DateTimeOffset now,
+        Guid? orderingKey = null,
+        DateTimeOffset? due = null
+    )
     {
         var id = sequence.Next(now);
         return new Delivery
@@ -70,14 +96,14 @@ internal sealed class DeliveryFactory(MasterKey masterKey, IdSequence sequence, 
             MessageType = original.MessageType,
             CallId = original.CallId,
             CollapseKey = collapseKey,
-            OrderingKey = original.OrderingKey,
+            OrderingKey = orderingKey ?? original.OrderingKey,
             Content = content.Seal(masterKey, id),
             Clear = content,
             Badge = badge,
             State = DeliveryState.Pending,
             Reason = Reasons.Update,
             CreatedAt = now,
-            DueAt = now,
+            DueAt = due ?? now,
             ExpiresAt = now + options.Value.TimeToLive,
         };
     }

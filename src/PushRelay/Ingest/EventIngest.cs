@@ -23,6 +23,7 @@ internal sealed partial class EventIngest(
     AccountTokens tokens,
     DeliveryFactory factory,
     PushNetworks networks,
+    ReadPushes readPushes,
     DatabaseClock clock,
     LeaseTable leases,
     WriteGate gate,
@@ -129,7 +130,7 @@ internal sealed partial class EventIngest(
                 // :: Step 2: load what the events need, in few statements however many they are
                 var positions = await StreamPositions.OfAsync(db, batches, cancellationToken);
                 var pace = pacer.Begin();
-                var ingest = new IngestTransaction(db, now, outbox, registry, tokens, factory, networks, pace, options.Value);
+                var ingest = new IngestTransaction(db, now, outbox, registry, tokens, factory, networks, readPushes, pace, options.Value);
                 await ingest.LoadAsync([.. batches.SelectMany(b => b.Events)], cancellationToken);
 
                 // :: Step 3: apply each event in its order, but no stanza twice

@@ -13,6 +13,7 @@ internal sealed class FollowUps(RelayDb db, DateTimeOffset now, IReadOnlyList<De
     // per transaction: the newest rows with one of the ids, and looks into what an alert spoke for
     private const int RowsMax = 2000;
     private const int LooksMax = 200;
+    private const int RecentRowsMax = 200;
     private static readonly TimeSpan AgeMax = TimeSpan.FromDays(28);
 
     private readonly Dictionary<(string Account, string Id), List<Delivery>> byMessage = [];
@@ -121,6 +122,34 @@ internal sealed class FollowUps(RelayDb db, DateTimeOffset now, IReadOnlyList<De
                     .CountAsync(cancellationToken)
             : max;
     }
+
+    /// <summary>The newest delivery of this conversation for each device that was alerted of it lately.</summary>
+    public async Task<IReadOnlyList<Delivery>> AlertedAsync(string account, string conversation, CancellationToken cancellationToken) =>
+        looks++ >= LooksMax
+            ? []
+            :
+            [
+                .. (
+                    await db.Set<Delivery>()
+                        .AsNoTracking()
+                        .Where(d => d.Account == account)
+                        .OrderByDescending(d => d.Id)
+                        .Take(RecentRowsMax)
+                        .Where(d =>
+                            d.Conversation == conversation
+                            && d.Reason != Reasons.Update
+                            && (
+                                d.State == DeliveryState.Accepted
+                                || d.State == DeliveryState.Received
+                                || d.State == DeliveryState.Opened
+                                || d.State == DeliveryState.Coalesced
+                            )
+                        )
+                        .ToListAsync(cancellationToken)
+                )
+                    .GroupBy(d => d.DeviceKey)
+                    .Select(device => device.MaxBy(d => d.Id)!),
+            ];
 
     private static bool IsEndOfCall(RelayEvent.Message message) =>
         message is { Class: EventClass.CallEnded, CallId: not null, Ended: not null };

@@ -1,4 +1,5 @@
 using System.Linq.Expressions;
+using Microsoft.EntityFrameworkCore;
 using PushRelay.Access;
 using PushRelay.Apps;
 using PushRelay.Devices;
@@ -23,6 +24,7 @@ internal sealed class IngestTransaction(
     AccountTokens tokens,
     DeliveryFactory factory,
     PushNetworks networks,
+    ReadPushes readPushes,
     AlertPacer.Plan pace,
     AlertsOptions options
 )
@@ -80,14 +82,9 @@ internal sealed class IngestTransaction(
                     cancellationToken
                 );
             case RelayEvent.Displayed displayed:
-                unread.Clear(displayed.Account, displayed.With);
-                return CancelAsync(
-                    displayed.Account,
-                    row => row.Conversation == displayed.With,
-                    row => row.Account == displayed.Account && row.Conversation == displayed.With,
-                    Reasons.ReadElsewhere,
-                    cancellationToken
-                );
+                return ReadAsync(displayed, cancellationToken);
+            case RelayEvent.AccountDisabled disabled:
+                return DisableAsync(disabled, cancellationToken);
             case RelayEvent.PresenceChanged changed:
                 return ApplyPresenceAsync(changed.Change, cancellationToken);
             case RelayEvent.AccountRemoved removed:
@@ -131,6 +128,7 @@ internal sealed class IngestTransaction(
         @event
             is RelayEvent.Displayed
                 or RelayEvent.AccountRemoved
+                or RelayEvent.AccountDisabled { IsDisabled: true }
                 or RelayEvent.Retraction
                 or RelayEvent.Blocked
                 or RelayEvent.PresenceChanged { Change.CameToFront.IsEmpty: false }
@@ -157,10 +155,10 @@ internal sealed class IngestTransaction(
             unread.Add(message.Account, message.From);
         }
 
-        // 0 would clear the badge and all notifications
-        var badge = Math.Max(1, unread.Sum(message.Account));
         foreach (var device in to)
         {
+            // 0 would clear the badge and all notifications
+            var badge = Math.Max(1, unread.Sum(message.Account, device.Preferences?.Muted));
             var situation = PushSituation.Of(message, device, now, factory.TimeToLive(message.Class));
             var decision = PushPolicy.Decide(situation, options);
             var row = deliveries.To(device, decision, situation, Wait(message, device, decision, deliveries.OrderingKey), badge);
@@ -273,7 +271,7 @@ internal sealed class IngestTransaction(
             && await followUps.CollapseKeyOfShownAsync(original, cancellationToken) is { } collapseKey
         )
         {
-            rows.Add(factory.FollowUp(original, collapseKey, key, content, unread.Sum(original.Account), now));
+            rows.Add(factory.FollowUp(original, collapseKey, key, content, unread.Sum(original.Account, device.Preferences?.Muted), now));
         }
     }
 
@@ -340,6 +338,59 @@ internal sealed class IngestTransaction(
         if (change.LeftForeground)
         {
             unread.Clear(change.Account);
+        }
+    }
+
+    /// <summary>Nothing of it is alerted any more; a device that was alerted is told so, without showing anything.</summary>
+    private async Task ReadAsync(RelayEvent.Displayed displayed, CancellationToken cancellationToken)
+    {
+        var (account, with) = (displayed.Account, displayed.With);
+        var wasUnread = unread.Count(account, with) > 0;
+        unread.Clear(account, with);
+        await CancelAsync(
+            account,
+            // but not the push that says so
+            row => row.Conversation == with && !row.EventKey.EndsWith(DeliveryFactory.ReadKey, StringComparison.Ordinal),
+            row => row.Account == account && row.Conversation == with && !EF.Functions.Like(row.EventKey, "%" + DeliveryFactory.ReadKey),
+            Reasons.ReadElsewhere,
+            cancellationToken
+        );
+        if (!wasUnread || options.ReadElsewhere == ReadElsewhere.None)
+        {
+            return;
+        }
+
+        foreach (var alerted in await followUps.AlertedAsync(account, with, cancellationToken))
+        {
+            if (
+                DevicesOf(account).FirstOrDefault(d => d.Key == alerted.DeviceKey) is { Status: DeviceStatus.Active } device
+                && networks.TakesFollowUps(device.Platform, device.App)
+                // who reads here needs no push
+                && !(device.Resource is { } resource && displayed.Presence.InFront(resource))
+            )
+            {
+                rows.Add(factory.Read(alerted, unread.Sum(account, device.Preferences?.Muted), now, readPushes.Next(device.Key, now)));
+            }
+        }
+    }
+
+    private async Task DisableAsync(RelayEvent.AccountDisabled disabled, CancellationToken cancellationToken)
+    {
+        await registry.DisableAccountAsync(db, disabled.Account, disabled.IsDisabled, cancellationToken);
+        foreach (var device in DevicesOf(disabled.Account))
+        {
+            device.AccountDisabled = disabled.IsDisabled;
+        }
+
+        if (disabled.IsDisabled)
+        {
+            await CancelAsync(
+                disabled.Account,
+                _ => true,
+                row => row.Account == disabled.Account,
+                Reasons.AccountDisabled,
+                cancellationToken
+            );
         }
     }
 

@@ -80,7 +80,14 @@ internal abstract record RelayEvent(string Account, DateTimeOffset At)
     public sealed record Blocked(string Account, string Jid, DateTimeOffset At) : RelayEvent(Account, At);
 
     /// <summary>The account read, or answered, a conversation on some session.</summary>
-    public sealed record Displayed(string Account, string With, DateTimeOffset At) : RelayEvent(Account, At);
+    public sealed record Displayed(string Account, string With, DateTimeOffset At) : RelayEvent(Account, At)
+    {
+        /// <summary>The account as it was when the event came.</summary>
+        public AccountPresence Presence { get; init; } = AccountPresence.Unknown;
+    }
+
+    /// <summary>The server has disabled the account, or enabled it again.</summary>
+    public sealed record AccountDisabled(string Account, bool IsDisabled, DateTimeOffset At) : RelayEvent(Account, At);
 
     public sealed record AccountRemoved(string Account, DateTimeOffset At) : RelayEvent(Account, At);
 

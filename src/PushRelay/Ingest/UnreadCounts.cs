@@ -75,7 +75,12 @@ internal sealed class UnreadCounts
         return counts;
     }
 
-    public int Sum(string account) => accounts.TryGetValue(account, out var counts) ? counts.Values.Sum() : 0;
+    /// <param name="account">Whose.</param>
+    /// <param name="muted">Conversations that do not count; null: all count.</param>
+    public int Sum(string account, IReadOnlyList<string>? muted) =>
+        !accounts.TryGetValue(account, out var counts) ? 0
+        : muted is null or [] ? counts.Values.Sum()
+        : counts.Where(c => !muted.Contains(c.Key, StringComparer.Ordinal)).Sum(c => c.Value);
 
     public void Add(string account, string conversation)
     {

@@ -85,6 +85,7 @@ internal static class Reasons
     public const string DeviceRemoved = "device_removed";
     public const string DeviceMoved = "device_moved";
     public const string AccountRemoved = "account_removed";
+    public const string AccountDisabled = "account_disabled";
     public const string Ttl = "ttl";
     public const string AttemptsExhausted = "attempts_exhausted";
 }

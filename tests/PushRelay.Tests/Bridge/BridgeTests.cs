@@ -399,6 +399,23 @@ public sealed class BridgeTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task A_module_that_is_unloaded_leaves_its_sessions_unknown_at_once()
+    {
+        await GoLiveAsync();
+        await peer.SendEventsAsync(
+            "e1",
+            1,
+            "<session jid='bob@example.com/desk' sid='s1' state='active' available='true' priority='0' ts='1'/><end/>"
+        );
+        await peer.ExpectAckAsync("e1");
+
+        await TestRelay.UntilAsync(
+            () => Task.FromResult(relay.Get<PresenceTracker>().Get(TestRelay.Server, TestRelay.Bob).State == AccountState.Unknown),
+            () => "still known"
+        );
+    }
+
+    [Fact]
     public async Task A_server_without_the_module_is_asked_again_and_the_relay_says_so_in_its_health()
     {
         var request = await peer.ExpectSnapshotRequestAsync();

@@ -235,6 +235,79 @@ public abstract class FollowUpContract : IAsyncLifetime
         Assert.Equal(["blocked", "offline"], (await relay.RowsAsync()).Select(r => r.Reason));
     }
 
+    [Fact]
+    public async Task What_is_read_elsewhere_leaves_the_phone_without_showing_anything()
+    {
+        await MessageAsync("a1", "hello");
+        var first = await SendAsync(new Settlement.Accepted());
+        await MessageAsync("b1", "hello", m => m with { From = "carol@example.com" });
+        await SendAsync(new Settlement.Accepted());
+
+        await ReadAsync(TestRelay.Alice);
+        await ReadAsync(TestRelay.Alice);
+        await ReadAsync("nobody@example.com");
+
+        Assert.Equal(3, (await relay.RowsAsync()).Count);
+        var read = await SendAsync(new Settlement.Accepted());
+        Assert.Equal((PushKind.Read, first.ThreadId, 1), (read.Kind, read.ThreadId, read.Badge));
+        await ReadAsync("carol@example.com");
+        Assert.Equal(0, (await SendAsync(new Settlement.Accepted())).Badge);
+    }
+
+    [Fact]
+    public async Task Of_several_conversations_read_within_ten_seconds_the_phone_is_told_little()
+    {
+        foreach (var who in (string[])["a", "b", "c", "d"])
+        {
+            await MessageAsync(who, "hello", m => m with { From = $"{who}@example.com" });
+            await SendAsync(new Settlement.Accepted());
+        }
+
+        foreach (var who in (string[])["a", "b", "c", "d"])
+        {
+            await ReadAsync($"{who}@example.com");
+        }
+
+        // those that were due at once, and those ten seconds later: here together
+        var read = await SendAsync(new Settlement.Accepted());
+        Assert.Equal((PushKind.Read, 0), (read.Kind, read.Badge));
+        Assert.DoesNotContain(await relay.RowsAsync(), r => r.State == DeliveryState.Pending);
+    }
+
+    [Fact]
+    public async Task An_account_that_is_disabled_gets_nothing_until_it_is_enabled_again()
+    {
+        await MessageAsync("a1", "hello");
+        await CommitAsync(new RelayEvent.AccountDisabled(TestRelay.Bob, true, relay.Clock.GetUtcNow()));
+        await MessageAsync("a2", "hello");
+        await CommitAsync(new RelayEvent.AccountDisabled(TestRelay.Bob, false, relay.Clock.GetUtcNow()));
+        await MessageAsync("a3", "hello");
+
+        Assert.Equal(
+            [("Cancelled", "account_disabled"), ("Suppressed", "account_disabled"), ("Pending", "offline")],
+            (await relay.RowsAsync()).Select(r => (r.State.ToString(), r.Reason))
+        );
+    }
+
+    [Fact]
+    public async Task A_muted_conversation_does_not_count_on_the_device_that_muted_it()
+    {
+        await using (var db = relay.NewDb())
+        {
+            var device = await db.Set<PushRelay.Devices.Device>().SingleAsync(Token);
+            device.Preferences = new() { Muted = ["noise@example.com"] };
+            await db.SaveChangesAsync(Token);
+        }
+
+        await MessageAsync("n1", "x", m => m with { From = "noise@example.com" });
+        await MessageAsync("n2", "x", m => m with { From = "noise@example.com" });
+        await MessageAsync("a1", "hello");
+
+        Assert.Equal(1, (await relay.RowsAsync())[^1].Badge);
+    }
+
+    private Task ReadAsync(string with) => CommitAsync(new RelayEvent.Displayed(TestRelay.Bob, with, relay.Clock.GetUtcNow()));
+
     private static readonly AccountPresence InFront = new(
         AccountState.Foreground,
         [new Session("s1", "desk", SessionState.Active, true, 0, null, DateTimeOffset.UnixEpoch)]

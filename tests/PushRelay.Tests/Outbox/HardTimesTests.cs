@@ -389,6 +389,7 @@ public sealed class HardTimesTests(PostgreSqlServer server)
             relay.Get<AccountTokens>(),
             new DeliveryFactory(relay.MasterKey, new IdSequence(), relay.Get<IOptions<AlertsOptions>>()),
             relay.Get<PushNetworks>(),
+            relay.Get<ReadPushes>(),
             relay.Get<DatabaseClock>(),
             relay.Get<LeaseTable>(),
             relay.Get<WriteGate>(),

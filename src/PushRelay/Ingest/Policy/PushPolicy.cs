@@ -23,6 +23,11 @@ internal static class PushPolicy
             return new PushDecision.Suppress(Reasons.DeviceInvalid);
         }
 
+        if (situation.AccountDisabled)
+        {
+            return new PushDecision.Suppress(Reasons.AccountDisabled);
+        }
+
         if (situation.IsStale)
         {
             return new PushDecision.Suppress(Reasons.Stale);

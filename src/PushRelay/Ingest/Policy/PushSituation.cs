@@ -19,6 +19,9 @@ internal sealed record PushSituation
     /// <summary>The user wants alerts of this room only where they name the account, and this one does not.</summary>
     public bool LacksMention { get; init; }
 
+    /// <summary>The server has disabled the account.</summary>
+    public bool AccountDisabled { get; init; }
+
     /// <summary>Its own time stamp is older than an alert of it is worth sending.</summary>
     public bool IsStale { get; init; }
 
@@ -72,6 +75,7 @@ internal sealed record PushSituation
             DeviceValid = device?.Status == DeviceStatus.Active,
             Muted = device?.Preferences?.IsMuted(message.From, isGroup) == true,
             LacksMention = !message.Mention && device?.Preferences?.WantsMention(message.From, isGroup) == true,
+            AccountDisabled = device?.AccountDisabled == true,
             IsStale = message.Stamp is { } stamp && stamp < now - timeToLive,
             QuietHours = quiet?.Contains(now) == true && !(message.Class == EventClass.Call && quiet.Calls),
             NoAlertsWhenQuiet = quiet?.Alerts == QuietAlerts.None,

@@ -64,7 +64,7 @@ public sealed class PushPolicyTests
     private static IEnumerable<(PushSituation Situation, AlertsOptions Options)> Situations() =>
         from @class in (EventClass[])[EventClass.Text, EventClass.Encrypted, EventClass.Call, EventClass.Invite]
         from account in Enum.GetValues<AccountState>()
-        from valid in (bool[])[true, false]
+        from device in (string[])["valid", "invalid", "disabled"]
         from withheld in (string[])
             ["-", "stale", "muted", "unmentioned", "quiet", "silent", "stale muted unmentioned quiet", "unmentioned quiet"]
         from tied in (bool[])[true, false]
@@ -77,7 +77,8 @@ public sealed class PushPolicyTests
             {
                 Class = @class,
                 Account = account,
-                DeviceValid = valid,
+                DeviceValid = device != "invalid",
+                AccountDisabled = device == "disabled",
                 IsStale = withheld.Contains("stale", StringComparison.Ordinal),
                 Muted = withheld.Contains("muted", StringComparison.Ordinal),
                 LacksMention = withheld.Contains("unmentioned", StringComparison.Ordinal),
@@ -104,7 +105,12 @@ public sealed class PushPolicyTests
     private static bool Fits(string[] cells, PushSituation situation, AlertsOptions options) =>
         Is(cells[1], situation.Class.ToString().ToLowerInvariant())
         && Is(cells[2], situation.Account.ToString().ToLowerInvariant())
-        && Is(cells[3], situation.DeviceValid ? "valid" : "invalid")
+        && Is(
+            cells[3],
+            !situation.DeviceValid ? "invalid"
+                : situation.AccountDisabled ? "disabled"
+                : "valid"
+        )
         && cells[4] switch
         {
             "-" => true,

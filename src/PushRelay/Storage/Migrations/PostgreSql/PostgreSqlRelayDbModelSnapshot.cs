@@ -178,6 +178,10 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                         .HasColumnType("text")
                         .HasColumnName("account");
 
+                    b.Property<bool>("AccountDisabled")
+                        .HasColumnType("boolean")
+                        .HasColumnName("account_disabled");
+
                     b.Property<string>("App")
                         .IsRequired()
                         .HasColumnType("text")

@@ -173,6 +173,10 @@ namespace PushRelay.Storage.Migrations.Sqlite
                         .HasColumnType("TEXT")
                         .HasColumnName("account");
 
+                    b.Property<bool>("AccountDisabled")
+                        .HasColumnType("INTEGER")
+                        .HasColumnName("account_disabled");
+
                     b.Property<string>("App")
                         .IsRequired()
                         .HasColumnType("TEXT")

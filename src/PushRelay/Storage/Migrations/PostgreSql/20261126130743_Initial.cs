@@ -156,6 +156,7 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                     updated_at = table.Column<DateTimeOffset>(type: "timestamp with time zone", nullable: false),
                     revision = table.Column<int>(type: "integer", nullable: false),
                     preferences = table.Column<string>(type: "text", nullable: true),
+                    account_disabled = table.Column<bool>(type: "boolean", nullable: false),
                     last_accepted_at = table.Column<DateTimeOffset>(type: "timestamp with time zone", nullable: true),
                     last_received_at = table.Column<DateTimeOffset>(type: "timestamp with time zone", nullable: true)
                 },

@@ -156,6 +156,7 @@ namespace PushRelay.Storage.Migrations.Sqlite
                     updated_at = table.Column<long>(type: "INTEGER", nullable: false),
                     revision = table.Column<int>(type: "INTEGER", nullable: false),
                     preferences = table.Column<string>(type: "TEXT", nullable: true),
+                    account_disabled = table.Column<bool>(type: "INTEGER", nullable: false),
                     last_accepted_at = table.Column<long>(type: "INTEGER", nullable: true),
                     last_received_at = table.Column<long>(type: "INTEGER", nullable: true)
                 },

@@ -12,7 +12,7 @@ using PushRelay.Storage;
 namespace PushRelay.Storage.Migrations.PostgreSql
 {
     [DbContext(typeof(PostgreSqlRelayDb))]
-    [Migration("20261126124732_Initial")]
+    [Migration("20261126130743_Initial")]
     partial class Initial
     {
         /// <inheritdoc />
@@ -180,6 +180,10 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                         .IsRequired()
                         .HasColumnType("text")
                         .HasColumnName("account");
+
+                    b.Property<bool>("AccountDisabled")
+                        .HasColumnType("boolean")
+                        .HasColumnName("account_disabled");
 
                     b.Property<string>("App")
                         .IsRequired()

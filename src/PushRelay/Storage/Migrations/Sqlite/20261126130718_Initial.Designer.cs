@@ -11,7 +11,7 @@ using PushRelay.Storage;
 namespace PushRelay.Storage.Migrations.Sqlite
 {
     [DbContext(typeof(SqliteRelayDb))]
-    [Migration("20261126124719_Initial")]
+    [Migration("20261126130718_Initial")]
     partial class Initial
     {
         /// <inheritdoc />
@@ -175,6 +175,10 @@ namespace PushRelay.Storage.Migrations.Sqlite
                         .IsRequired()
                         .HasColumnType("TEXT")
                         .HasColumnName("account");
+
+                    b.Property<bool>("AccountDisabled")
+                        .HasColumnType("INTEGER")
+                        .HasColumnName("account_disabled");
 
                     b.Property<string>("App")
                         .IsRequired()
