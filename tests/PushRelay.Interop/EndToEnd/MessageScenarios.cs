@@ -278,7 +278,8 @@ public abstract class MessageScenarios(ScenarioBed bed)
                 """
                     <file-sharing xmlns='urn:xmpp:sfs:0' disposition='inline'><file xmlns='urn:xmpp:file:metadata:0'>
                     <media-type>image/jpeg</media-type><name>lake.jpg</name></file><sources>
-                    <url-data xmlns='http://jabber.org/protocol/url-data' target='https://files.example.com/secret/x'/></sources></file-sharing>
+                    <url-data xmlns='http://jabber.org/protocol/url-data' target='https://files.example.com/secret/x'/>
+                    </sources></file-sharing>
                     <x xmlns='jabber:x:oob'><url>https://files.example.com/secret/lake.jpg</url></x>
                     """,
                 "image",
