@@ -150,6 +150,8 @@ internal static class ApnsAnswers
             // points to.
             (404 or 405, null) => ApnsOutcome.Misconfigured,
             (408 or 425 or 429, _) => ApnsOutcome.Deferred,
+            (400 or 413, _) => ApnsOutcome.Refused,
+            (>= 400 and < 500, null) => ApnsOutcome.Deferred,
             (>= 400 and < 500, _) => ApnsOutcome.Refused,
             (>= 500, _) => ApnsOutcome.Deferred,
             _ => ApnsOutcome.Misconfigured,

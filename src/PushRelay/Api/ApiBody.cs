@@ -120,9 +120,17 @@ internal static class ApiBody
         var buffer = new byte[BytesMax + 1];
         var length = 0;
         int read;
-        while (length < buffer.Length && (read = await request.Body.ReadAsync(buffer.AsMemory(length), cancellationToken)) > 0)
+        try
         {
-            length += read;
+            while (length < buffer.Length && (read = await request.Body.ReadAsync(buffer.AsMemory(length), cancellationToken)) > 0)
+            {
+                length += read;
+            }
+        }
+        catch (IOException exception) when (exception is not BadHttpRequestException)
+        {
+            // such as a chunk whose size is none
+            throw new BadHttpRequestException("The request's body cannot be read.", StatusCodes.Status400BadRequest, exception);
         }
 
         return length > BytesMax ? null : buffer[..length];

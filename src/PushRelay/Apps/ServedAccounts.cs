@@ -24,6 +24,12 @@ internal sealed class ServedAccounts
             return false;
         }
 
+        if (jid.Local.EnumerateRunes().Any(IsUncertain))
+        {
+            problem = "has a character that servers may take for another or for none: private, unassigned, invisible or for direction";
+            return false;
+        }
+
         if (!componentByServer.ContainsKey(jid.Domain))
         {
             problem = "is no account of a server that this relay serves (setting Xmpp:Components:*:Servers)";
@@ -33,6 +39,12 @@ internal sealed class ServedAccounts
         (account, problem) = (jid.ToString(), null);
         return true;
     }
+
+    private static bool IsUncertain(System.Text.Rune rune) =>
+        System.Text.Rune.GetUnicodeCategory(rune)
+            is System.Globalization.UnicodeCategory.Format
+                or System.Globalization.UnicodeCategory.PrivateUse
+                or System.Globalization.UnicodeCategory.OtherNotAssigned;
 
     /// <summary>The component that pushes for this account's server.</summary>
     public string ComponentOf(string account) => componentByServer.GetValueOrDefault(ServerOf(account), "");

@@ -12,7 +12,25 @@ internal static partial class DeviceRules
     /// <summary>What a device can be called: by the app's installation id, or by an id of ours.</summary>
     public static bool IsId(string text) => InstallationId().IsMatch(text);
 
-    public static bool IsLocale(string text) => Locale().IsMatch(text);
+    /// <summary>
+    /// The language tag (BCP 47) in what an operating system calls a locale: <c>en_US@rg=gbzzzz</c> is <c>en-US</c>, <c>de_DE.UTF-8</c> is
+    /// <c>de-DE</c>. Null where there is none, as in <c>C</c>: a hint that cannot be used is no reason to refuse a device.
+    /// </summary>
+    public static string? NormaliseLocale(string? text)
+    {
+        var tag = text?.Split('@', '.')[0].Replace('_', '-').Trim() ?? "";
+        if (tag.IndexOf("-u-", StringComparison.OrdinalIgnoreCase) is > 0 and var extension)
+        {
+            tag = tag[..extension];
+        }
+
+        if (tag.IndexOf("-x-", StringComparison.OrdinalIgnoreCase) is > 0 and var own)
+        {
+            tag = tag[..own];
+        }
+
+        return Locale().IsMatch(tag) && !string.Equals(tag, "POSIX", StringComparison.OrdinalIgnoreCase) ? tag : null;
+    }
 
     // the form first: on Unix an id is looked up as a path
     public static bool IsTimeZone(string id) =>
@@ -33,7 +51,7 @@ internal static partial class DeviceRules
     [GeneratedRegex(@"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\z")]
     private static partial Regex InstallationId();
 
-    [GeneratedRegex(@"^[A-Za-z]{2,8}([-_][A-Za-z0-9]{1,8}){0,8}\z")]
+    [GeneratedRegex(@"^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,8}\z")]
     private static partial Regex Locale();
 
     [GeneratedRegex(@"^[A-Za-z0-9_+-]{1,32}(/[A-Za-z0-9_+-]{1,32}){0,2}\z")]

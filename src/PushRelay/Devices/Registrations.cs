@@ -114,6 +114,12 @@ internal sealed class Registrations(
                 return new DeviceResult.Invalid(errors);
             }
 
+            // nothing changed: no revision, and nothing to audit
+            if (preferences.ToJson() == (device.Preferences ?? new DevicePreferences()).ToJson())
+            {
+                return found;
+            }
+
             if (await TrySaveAsync(device, preferences, caller.Actor, cancellationToken))
             {
                 return found;
@@ -163,11 +169,7 @@ internal sealed class Registrations(
             "resource",
             "must be an XMPP resource: 1 to 1023 bytes without control characters"
         );
-        Require(
-            request.Locale is null || DeviceRules.IsLocale(request.Locale),
-            "locale",
-            "must be a language tag, such as zh-Hans-CN (BCP 47)"
-        );
+        Require(request.Locale is null || ApiBody.IsClean(request.Locale), "locale", "must not have control characters");
         Require(
             request.TimeZone is null || DeviceRules.IsTimeZone(request.TimeZone),
             "timeZone",
@@ -195,7 +197,7 @@ internal sealed class Registrations(
             Address = usable.Address,
             Lane = usable.Lane,
             Resource = resource,
-            Locale = request.Locale,
+            Locale = DeviceRules.NormaliseLocale(request.Locale),
             TimeZone = request.TimeZone,
             Exclusive = request.Exclusive,
             Actor = caller.Actor,

@@ -167,22 +167,17 @@ internal sealed partial class AlertSender(
         switch (result)
         {
             case PushResult.TokenDead { Channel: Channels.Alert } dead:
-                await settlements.RetryUntilLeaseEndsAsync(
-                    async () =>
-                        isDeviceInvalid = await registry.InvalidateAsync(
-                            device,
-                            PushCode.WordOf(dead.Code)!,
-                            dead.Since,
-                            CancellationToken.None
-                        ),
-                    alert
+                await settlements.RetryUntilStoredAsync(async () =>
+                    isDeviceInvalid = await registry.InvalidateAsync(
+                        device,
+                        PushCode.WordOf(dead.Code)!,
+                        dead.Since,
+                        CancellationToken.None
+                    )
                 );
                 break;
             case PushResult.TokenDead dead:
-                await settlements.RetryUntilLeaseEndsAsync(
-                    () => registry.ForgetTokenAsync(device, dead.Channel, CancellationToken.None),
-                    alert
-                );
+                await settlements.RetryUntilStoredAsync(() => registry.ForgetTokenAsync(device, dead.Channel, CancellationToken.None));
                 break;
         }
 

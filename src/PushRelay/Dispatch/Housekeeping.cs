@@ -11,6 +11,7 @@ namespace PushRelay.Dispatch;
 /// <summary>Brings back what a dead node held, ends what is stale, forgets what is old. Any number of nodes may do so at once.</summary>
 internal sealed partial class Housekeeping(
     OutboxUpkeep upkeep,
+    SettlementWriter settlements,
     IDbContextFactory<RelayDb> databases,
     WriteGate turns,
     DatabaseClock databaseClock,
@@ -79,7 +80,8 @@ internal sealed partial class Housekeeping(
 
     internal async Task SweepAsync(CancellationToken cancellationToken)
     {
-        var released = await upkeep.ReleaseExpiredAsync(dispatch.Value.MaxAttempts, cancellationToken);
+        // this process may still know what became of them: their settlements come first
+        var released = settlements.IsBehind ? 0 : await upkeep.ReleaseExpiredAsync(dispatch.Value.MaxAttempts, cancellationToken);
         int expired = 0,
             round;
         do

@@ -1,5 +1,4 @@
 using System.Threading.Channels;
-using Microsoft.Extensions.Options;
 using PushRelay.Outbox;
 using PushRelay.Storage;
 using PushRelay.Telemetry;
@@ -12,7 +11,6 @@ namespace PushRelay.Dispatch;
 /// </summary>
 internal sealed partial class SettlementWriter(
     OutboxQueue outbox,
-    IOptions<DispatchOptions> options,
     Conditions conditions,
     TimeProvider clock,
     ILogger<SettlementWriter> logger
@@ -21,6 +19,12 @@ internal sealed partial class SettlementWriter(
     private const string Work = "outcomes of attempts";
     private const int WrittenTogetherMax = 500;
     private static readonly TimeSpan Retry = TimeSpan.FromMilliseconds(500);
+
+    // after a stop
+    private static readonly TimeSpan LastTries = TimeSpan.FromSeconds(5);
+
+    private int retrying;
+    private long? stoppedAt;
 
     private readonly Channel<SettledAlert> inbox = Channel.CreateUnbounded<SettledAlert>(
         new UnboundedChannelOptions { SingleReader = true }
@@ -36,7 +40,15 @@ internal sealed partial class SettlementWriter(
         }
     }
 
-    public void Complete() => inbox.Writer.TryComplete();
+    /// <summary>An answer waits for a database that is away: leases that ran out meanwhile are not over.</summary>
+    public bool IsBehind => Volatile.Read(ref retrying) > 0;
+
+    /// <summary>No more come. What cannot be stored within a moment from now is left to its lease.</summary>
+    public void Complete()
+    {
+        stoppedAt = clock.GetTimestamp();
+        inbox.Writer.TryComplete();
+    }
 
     public async Task RunAsync()
     {
@@ -68,9 +80,11 @@ internal sealed partial class SettlementWriter(
         }
     }
 
-    /// <summary>An answer is not thrown away because the database is away for a moment: tried until the lease is over.</summary>
-    public async Task RetryUntilLeaseEndsAsync(Func<Task> store, ClaimedAlert youngest)
+    /// <summary>An answer is not thrown away because the database is away: it is tried until it is stored, or the process stops. The
+    /// permits that these alerts hold bound how many can wait.</summary>
+    public async Task RetryUntilStoredAsync(Func<Task> store)
     {
+        var waits = false;
         try
         {
             await DatabaseErrors.RetryAsync(
@@ -79,7 +93,17 @@ internal sealed partial class SettlementWriter(
                     await store();
                     return true;
                 },
-                (exception, _) => WaitAfter(exception, youngest),
+                (exception, _) =>
+                {
+                    var wait = WaitAfter(exception);
+                    if (wait is not null && !waits)
+                    {
+                        waits = true;
+                        Interlocked.Increment(ref retrying);
+                    }
+
+                    return wait;
+                },
                 clock,
                 CancellationToken.None
             );
@@ -87,14 +111,19 @@ internal sealed partial class SettlementWriter(
         finally
         {
             // stored, or given up: it does not wait any more
+            if (waits)
+            {
+                Interlocked.Decrement(ref retrying);
+            }
+
             conditions.Clear(ConditionKind.DatabaseDown, Work);
         }
     }
 
     /// <summary>How long to wait for a database that is away, which is a condition meanwhile; null: give up.</summary>
-    private TimeSpan? WaitAfter(Exception exception, ClaimedAlert youngest)
+    private TimeSpan? WaitAfter(Exception exception)
     {
-        if (!DatabaseErrors.IsOutage(exception) || clock.GetElapsedTime(youngest.ClaimedAt) + Retry >= options.Value.LeaseDuration)
+        if (!DatabaseErrors.IsOutage(exception) || (stoppedAt is { } stopped && clock.GetElapsedTime(stopped) >= LastTries))
         {
             return null;
         }
@@ -127,16 +156,13 @@ internal sealed partial class SettlementWriter(
     }
 
     private Task TryWriteAsync(List<SettledAlert> settled) =>
-        RetryUntilLeaseEndsAsync(
-            async () =>
+        RetryUntilStoredAsync(async () =>
+        {
+            foreach (var lost in await outbox.SettleAsync(settled, CancellationToken.None))
             {
-                foreach (var lost in await outbox.SettleAsync(settled, CancellationToken.None))
-                {
-                    LeaseLost(lost.Alert.Head.Id);
-                }
-            },
-            settled.MaxBy(s => s.Alert.ClaimedAt)!.Alert
-        );
+                LeaseLost(lost.Alert.Head.Id);
+            }
+        });
 
     [LoggerMessage(
         Level = LogLevel.Warning,

@@ -93,6 +93,23 @@ internal sealed partial class Migrator(IOptions<StorageOptions> options, IDbCont
 
     public void Dispose() => processLock?.Dispose();
 
+    /// <summary>A new database file is nobody else's to read; SQLite gives its log the same mode.</summary>
+    private static void MakeForThisUserOnly(string file)
+    {
+        if (!File.Exists(file) && !OperatingSystem.IsWindows())
+        {
+            new FileStream(
+                file,
+                new FileStreamOptions
+                {
+                    Mode = FileMode.OpenOrCreate,
+                    Access = FileAccess.Write,
+                    UnixCreateMode = UnixFileMode.UserRead | UnixFileMode.UserWrite,
+                }
+            ).Dispose();
+        }
+    }
+
     private async Task<IReadOnlyList<string>> MigrateAsync(RelayDb db, CancellationToken cancellationToken)
     {
         try
@@ -100,6 +117,7 @@ internal sealed partial class Migrator(IOptions<StorageOptions> options, IDbCont
             if (db.IsSqlite)
             {
                 Directory.CreateDirectory(Path.GetDirectoryName(Path.GetFullPath(DataSource(db)))!);
+                MakeForThisUserOnly(DataSource(db));
                 await DeleteAbandonedLockAsync(db, cancellationToken);
             }
 

@@ -18,7 +18,10 @@ internal sealed class ProcessLock : IDisposable
     /// <exception cref="SettingsException">Another process holds it, or the file cannot be made.</exception>
     public static ProcessLock Take(string dataSource)
     {
-        var path = Path.Combine(Path.GetDirectoryName(Path.GetFullPath(dataSource))!, "pushrelay.lock");
+        // a link to the file is another name for it, not another database
+        var target = File.Exists(dataSource) ? File.ResolveLinkTarget(dataSource, returnFinalTarget: true) : null;
+        var file = target?.FullName ?? Path.GetFullPath(dataSource);
+        var path = Path.Combine(Path.GetDirectoryName(file)!, "pushrelay.lock");
         try
         {
             Directory.CreateDirectory(Path.GetDirectoryName(path)!);
@@ -35,10 +38,10 @@ internal sealed class ProcessLock : IDisposable
 
         try
         {
-            var file = new FileStream(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
+            var held = new FileStream(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
             // a locked file cannot be read: the second process finds our number beside it
             File.WriteAllText(HolderFile(path), Environment.ProcessId.ToString(CultureInfo.InvariantCulture));
-            return new ProcessLock(file);
+            return new ProcessLock(held);
         }
         catch (IOException exception)
         {

@@ -2,11 +2,13 @@ using System.Data.Common;
 using Microsoft.EntityFrameworkCore;
 using Microsoft.Extensions.Diagnostics.HealthChecks;
 using PushRelay.Secrets;
+using PushRelay.Telemetry;
 
 namespace PushRelay.Storage;
 
-/// <summary>Unhealthy while the database does not answer: nothing can be committed then.</summary>
-internal sealed class StorageHealth(IDbContextFactory<RelayDb> databases) : IHealthCheck
+/// <summary>Unhealthy while nothing can be committed: the database does not answer, or the last commit of somebody's work failed, as on a
+/// full disk, and none has succeeded since.</summary>
+internal sealed class StorageHealth(IDbContextFactory<RelayDb> databases, Conditions conditions) : IHealthCheck
 {
     public async Task<HealthCheckResult> CheckHealthAsync(HealthCheckContext context, CancellationToken cancellationToken = default)
     {
@@ -14,7 +16,9 @@ internal sealed class StorageHealth(IDbContextFactory<RelayDb> databases) : IHea
         {
             await using var db = await databases.CreateDbContextAsync(cancellationToken);
             await db.Set<KnownKey>().AnyAsync(cancellationToken);
-            return HealthCheckResult.Healthy();
+            return conditions.Snapshot().FirstOrDefault(c => c.Kind == ConditionKind.DatabaseDown) is { } failing
+                ? HealthCheckResult.Unhealthy($"the database takes no changes: {failing.Text}")
+                : HealthCheckResult.Healthy();
         }
         catch (Exception exception) when (exception is DbException or InvalidOperationException or TimeoutException)
         {

@@ -16,6 +16,27 @@ public sealed class DatabaseFaultTests(FaultDatabase database)
     private static CancellationToken Token => TestContext.Current.CancellationToken;
 
     [Fact]
+    [Trait(FaultTestGroup.Pace, FaultTestGroup.Slow)]
+    public async Task F13_Away_for_longer_than_a_lease_no_answer_that_is_known_is_asked_for_again()
+    {
+        var cluster = await database.GetAsync();
+        await using var bed = await FaultBed.StartAsync(
+            new FaultBedOptions { Cluster = cluster, Simulator = simulator => simulator with { Latency = TimeSpan.FromMilliseconds(300) } }
+        );
+        var sending = bed.SendAsync(Events, 100);
+        await bed.UntilAlertsAsync(50);
+
+        await cluster.StopAtOnceAsync(Token);
+        var inFlight = bed.Accepted();
+        await Task.Delay(FaultBed.Lease + TimeSpan.FromSeconds(10), TimeProvider.System, Token);
+        await cluster.StartAsync(Token);
+
+        await ResumedAsync(bed, inFlight);
+        await sending;
+        await bed.JudgeAsync(new OracleTerms { RepeatedMax = 0 });
+    }
+
+    [Fact]
     public async Task F11_Restarted_at_once_under_load_nothing_is_lost_and_it_goes_on_within_ten_seconds()
     {
         var cluster = await database.GetAsync();

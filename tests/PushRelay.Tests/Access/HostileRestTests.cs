@@ -48,8 +48,6 @@ public sealed class HostileRestTests(HostileRestTests.Bed bed) : IClassFixture<H
     [InlineData(11, "{GOOD,\"resource\":\"a\\u202eb\"}")]
     [InlineData(11, "{GOOD,\"resource\":\"a\\nb\"}")]
     [InlineData(13, "{GOOD,\"endpoint\":\"https://a.example\",\"keys\":{}}")]
-    [InlineData(18, "{GOOD,\"locale\":\"../../etc/passwd\"}")]
-    [InlineData(18, "{GOOD,\"locale\":\"LOCALE\"}")]
     public async Task A_body_that_is_wrong_is_a_400(int line, string body)
     {
         var text = body.Replace("GOOD", Good, StringComparison.Ordinal)
@@ -313,12 +311,14 @@ public sealed class HostileRestTests(HostileRestTests.Bed bed) : IClassFixture<H
             await StatusAsync(line, $"POST /v1/devices HTTP/1.1\r\nHost: a\r\n{Operator}Content-Type: application/json\r\n{rest}")
         );
 
-    [Fact]
-    public async Task A_request_that_breaks_while_it_is_read_is_refused_with_what_every_answer_has()
+    [Theory]
+    [InlineData("Z")]
+    [InlineData("fffffffff")]
+    public async Task A_request_that_breaks_while_it_is_read_is_refused_with_what_every_answer_has(string size)
     {
         var answer = await SendAsync(
             $"POST /v1/devices HTTP/1.1\r\nHost: a\r\n{Operator}Content-Type: application/json\r\nTransfer-Encoding: "
-                + $"chunked\r\n\r\nZ\r\n\r\n"
+                + $"chunked\r\n\r\n{size}\r\n\r\n"
         );
 
         Assert.StartsWith("HTTP/1.1 400", answer, StringComparison.Ordinal);

@@ -112,6 +112,11 @@ public sealed class SendingTests
     [InlineData(599, "SomethingNewFromApple", ApnsOutcome.Deferred)]
     [InlineData(204, "SomebodyElse", ApnsOutcome.Misconfigured)]
     [InlineData(302, "SomebodyElse", ApnsOutcome.Misconfigured)]
+    [InlineData(402, "SomebodyElse", ApnsOutcome.Deferred)]
+    [InlineData(418, "SomebodyElse", ApnsOutcome.Deferred)]
+    [InlineData(421, "SomebodyElse", ApnsOutcome.Deferred)]
+    [InlineData(431, "SomebodyElse", ApnsOutcome.Deferred)]
+    [InlineData(451, "SomebodyElse", ApnsOutcome.Deferred)]
     public async Task Every_answer_has_its_outcome_and_keeps_its_reason(int status, string reason, ApnsOutcome outcome)
     {
         await using var bed = await ApnsBed.StartAsync();

@@ -158,10 +158,8 @@ public sealed class DeviceApiTests : IAsyncLifetime
         """{"account":"bob@example.com","app":"com.example.chat","platform":"apns","token":"$","resource":"a\u202eb"}""",
         "resource"
     )]
-    [InlineData(
-        """{"account":"bob@example.com","app":"com.example.chat","platform":"apns","token":"$","locale":"../../etc/passwd"}""",
-        "locale"
-    )]
+    [InlineData("""{"account":"b\u200bob@example.com","app":"com.example.chat","platform":"apns","token":"$"}""", "account")]
+    [InlineData("""{"account":"bob\ue000@example.com","app":"com.example.chat","platform":"apns","token":"$"}""", "account")]
     [InlineData(
         """{"account":"bob@example.com","app":"com.example.chat","platform":"apns","token":"$","timeZone":"../../../etc/passwd"}""",
         "timeZone"

@@ -3,6 +3,7 @@ using System.Net;
 using System.Net.Http.Json;
 using System.Text;
 using System.Text.Json.Nodes;
+using PushRelay.Audit;
 using PushRelay.Devices;
 using PushRelay.Outbox;
 
@@ -105,6 +106,18 @@ public sealed class PreferenceApiTests : IAsyncLifetime
         using var answer = await SendAsync("{}", type);
 
         Assert.Equal(status, (int)answer.StatusCode);
+    }
+
+    [Fact]
+    public async Task A_patch_that_changes_nothing_leaves_no_trace()
+    {
+        await PatchAsync("""{"muted":["x@y.example"]}""");
+        var before = (await relay.Get<AuditTrail>().ListAsync(null, null, 100, Token)).Count;
+
+        await PatchAsync("""{"muted":["x@y.example"]}""");
+        await PatchAsync("""{"preview":null}""");
+
+        Assert.Equal(before, (await relay.Get<AuditTrail>().ListAsync(null, null, 100, Token)).Count);
     }
 
     [Fact]

@@ -44,10 +44,30 @@ public sealed class RegistrationsTests : IAsyncLifetime
             { "unknown environment", "account", "environment" },
             { "bad id", "account", "deviceId" },
             { "bad resource", "account", "resource" },
-            { "bad locale", "account", "locale" },
             { "bad time zone", "account", "timeZone" },
-            { "everything wrong", "operator", "account app deviceId environment locale resource timeZone token voipToken" },
+            { "everything wrong", "operator", "account app deviceId environment resource timeZone token voipToken" },
         };
+
+    [Theory]
+    [InlineData("en_US@rg=gbzzzz", "en-US")]
+    [InlineData("en_DE@calendar=japanese", "en-DE")]
+    [InlineData("de_DE.UTF-8", "de-DE")]
+    [InlineData("de_DE_POSIX", "de-DE-POSIX")]
+    [InlineData("en-US-u-ca-gregory", "en-US")]
+    [InlineData("en-US-x-lvariant-POSIX", "en-US")]
+    [InlineData("zh-Hans-CN", "zh-Hans-CN")]
+    [InlineData("C.UTF-8", null)]
+    [InlineData("", null)]
+    [InlineData("x-klingon", null)]
+    [InlineData("../../etc/passwd", null)]
+    [InlineData(null, null)]
+    public void A_locale_is_reduced_to_a_language_tag_or_dropped(string? locale, string? tag)
+    {
+        var taken = Registrations.Check(Ask("all there") with { Locale = locale }, Bob, out var refusal);
+
+        Assert.Null(refusal);
+        Assert.Equal(tag, taken!.Locale);
+    }
 
     [Theory]
     [MemberData(nameof(Requests))]
@@ -228,7 +248,6 @@ public sealed class RegistrationsTests : IAsyncLifetime
             "unknown environment" => good with { Environment = "moon" },
             "bad id" => good with { Id = ".." },
             "bad resource" => good with { Resource = "a\u0000" },
-            "bad locale" => good with { Locale = "?" },
             "bad time zone" => good with { TimeZone = "Mars/Olympus" },
             "everything wrong" => new RegistrationRequest
             {

@@ -56,7 +56,8 @@ public abstract class PushDispatcherContract : IAsyncLifetime
         Assert.Equal(row.ExpiresAt.ToUnixTimeSeconds().ToString(CultureInfo.InvariantCulture), sent.Headers["apns-expiration"]);
         var payload = JsonNode.Parse(sent.Payload)!;
         Assert.Equal(22, sent.Headers["apns-collapse-id"].Length);
-        Assert.Equal(sent.Headers["apns-collapse-id"], (string?)payload["aps"]!["thread-id"]);
+        Assert.Equal(22, ((string)payload["aps"]!["thread-id"]!).Length);
+        Assert.NotEqual(sent.Headers["apns-collapse-id"], (string?)payload["aps"]!["thread-id"]);
         Assert.Equal(("hello", "1795"), ((string?)payload["aps"]!["alert"]!["body"], (string?)payload["id"]));
         Assert.Equal(Receipts.For(relay.MasterKey, row.Id), (string?)payload["receipt"]);
         var attempt = Assert.Single(await relay.AttemptsAsync(row.Id));
@@ -64,7 +65,7 @@ public abstract class PushDispatcherContract : IAsyncLifetime
     }
 
     [Fact]
-    public async Task Two_conversations_have_two_collapse_ids_and_one_conversation_has_one()
+    public async Task A_message_has_a_collapse_id_of_its_own_and_a_conversation_a_thread()
     {
         await relay.RegisterAsync();
 
@@ -76,12 +77,13 @@ public abstract class PushDispatcherContract : IAsyncLifetime
         relay.Advance(TimeSpan.FromSeconds(3));
 
         await relay.WaitForRowsAsync(rows => rows.Count == 3 && rows.All(r => r.State == DeliveryState.Accepted));
-        var byBody = apns.Received.ToDictionary(
+        Assert.Equal(3, apns.Received.Select(r => r.Headers["apns-collapse-id"]).Distinct().Count());
+        var threads = apns.Received.ToDictionary(
             r => (string)JsonNode.Parse(r.Payload)!["aps"]!["alert"]!["body"]!,
-            r => r.Headers["apns-collapse-id"]
+            r => (string?)JsonNode.Parse(r.Payload)!["aps"]!["thread-id"]
         );
-        Assert.Equal(byBody["1"], byBody["2"]);
-        Assert.NotEqual(byBody["1"], byBody["3"]);
+        Assert.Equal(threads["1"], threads["2"]);
+        Assert.NotEqual(threads["1"], threads["3"]);
     }
 
     [Fact]
