@@ -149,7 +149,9 @@ public abstract class MainJobTests(string kind) : IAsyncLifetime
         var alert = Assert.Single(apns.Received);
         var payload = JsonNode.Parse(alert.Payload)!;
         Assert.Equal(Alice, (string?)payload["aps"]!["alert"]!["title"]);
-        Assert.Equal(alert.Headers["apns-collapse-id"], (string?)payload["aps"]!["thread-id"]);
+        // of the message, and of the conversation
+        Assert.Equal((22, 22), (alert.Headers["apns-collapse-id"].Length, ((string)payload["aps"]!["thread-id"]!).Length));
+        Assert.NotEqual(alert.Headers["apns-collapse-id"], (string?)payload["aps"]!["thread-id"]);
         Assert.Equal((Bob, Alice, "chat"), ((string?)payload["account"], (string?)payload["from"], (string?)payload["type"]));
         Assert.InRange(Encoding.UTF8.GetByteCount(alert.Payload), 1, 4096);
         if (times == 1)
