@@ -11,6 +11,7 @@ namespace PushRelay.Tests.Hostile;
 public abstract class BadTokenAttacks : IAsyncLifetime
 {
     private const int Honest = 40;
+
     // on a quiet machine it is below half a second; an open circuit would hold them for half a minute
     private static readonly TimeSpan WaitMax = TimeSpan.FromSeconds(10);
 
