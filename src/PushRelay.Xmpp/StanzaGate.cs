@@ -101,9 +101,9 @@ internal sealed class StanzaGate(XmppComponentOptions options)
             : verdict switch
             {
                 StanzaVerdict.Ping => XmppStanza.IqResult(stanza, null),
-                StanzaVerdict.Unhandled => XmppStanza.IqError(stanza, "cancel", "service-unavailable", null),
-                StanzaVerdict.TooMany or StanzaVerdict.TooManyNames => XmppStanza.IqError(stanza, "wait", "resource-constraint", null),
-                StanzaVerdict.Failed => XmppStanza.IqError(stanza, "wait", "internal-server-error", null),
+                StanzaVerdict.Unhandled => XmppStanza.ErrorReply(stanza, "cancel", "service-unavailable", null),
+                StanzaVerdict.TooMany or StanzaVerdict.TooManyNames => XmppStanza.ErrorReply(stanza, "wait", "resource-constraint", null),
+                StanzaVerdict.Failed => XmppStanza.ErrorReply(stanza, "wait", "internal-server-error", null),
                 StanzaVerdict.HandOver or StanzaVerdict.Done or StanzaVerdict.Pong or StanzaVerdict.Misaddressed or StanzaVerdict.Flood =>
                     null,
             };

@@ -92,13 +92,13 @@ public static class XmppStanza
     /// <summary>The result for a request: its id byte for byte, its addresses swapped, with the child if there is one.</summary>
     public static XElement IqResult(XElement request, XElement? child) => Reply(request, "result", child);
 
-    /// <summary>The error for a request (RFC 6120 section 8.3): its id byte for byte, its addresses swapped; the request is not
-    /// repeated.</summary>
-    /// <param name="request">The IQ get or set.</param>
+    /// <summary>The error for a request or a message (RFC 6120 section 8.3): its id byte for byte, its addresses swapped; what it answers
+    /// is not repeated.</summary>
+    /// <param name="request">The IQ get or set, or the message.</param>
     /// <param name="type"><c>auth</c>, <c>cancel</c>, <c>continue</c>, <c>modify</c> or <c>wait</c>.</param>
     /// <param name="condition">Such as <c>item-not-found</c>.</param>
     /// <param name="text">For a human reader, in English.</param>
-    public static XElement IqError(XElement request, string type, string condition, string? text)
+    public static XElement ErrorReply(XElement request, string type, string condition, string? text = null)
     {
         var error = new XElement(Error, new XAttribute("type", type), new XElement(StanzaErrors + condition));
         if (text is not null)
@@ -124,7 +124,7 @@ public static class XmppStanza
     private static XElement Reply(XElement request, string type, XElement? child)
     {
         ArgumentNullException.ThrowIfNull(request);
-        var reply = new XElement(Iq, new XAttribute("type", type));
+        var reply = new XElement(request.Name, new XAttribute("type", type));
         Copy("id", "id");
         Copy("to", "from");
         Copy("from", "to");

@@ -13,6 +13,7 @@ using PushRelay.Links;
 using PushRelay.Outbox;
 using PushRelay.Presence;
 using PushRelay.Push;
+using PushRelay.PushService;
 using PushRelay.Secrets;
 using PushRelay.Settings;
 using PushRelay.Storage;
@@ -141,6 +142,7 @@ internal static class RelayApp
             .AddPresence()
             .AddLinks()
             .AddBridge()
+            .AddPushService()
             .AddCommands()
             .AddIngest()
             .AddOutbox()
@@ -188,6 +190,7 @@ internal static class RelayApp
         AuditEndpoints.Map(app);
         DeviceEndpoints.Map(app);
         AppEndpoints.Map(app);
+        DialectEndpoints.Map(app);
         DeliveryEndpoints.Map(app);
         AccountEndpoints.Map(app);
         ApiDocument.Map(app);

@@ -28,6 +28,12 @@ internal static class DeviceFill
     {
         var masterKey = new MasterKey(Convert.FromHexString((await File.ReadAllTextAsync(masterKeyFile, cancellationToken)).Trim()));
         await using var connection = await ledger.OpenAsync(cancellationToken);
+        await using (var known = connection.CreateCommand())
+        {
+            known.CommandText = "SELECT naming FROM known_keys";
+            masterKey.UseNaming((byte[])(await known.ExecuteScalarAsync(cancellationToken))!);
+        }
+
         await using var transaction = await connection.BeginTransactionAsync(cancellationToken);
         await using var insert = connection.CreateCommand();
         insert.Transaction = transaction;
@@ -73,7 +79,7 @@ internal static class DeviceFill
             key,
             string.Create(CultureInfo.InvariantCulture, $"d{device}"),
             Rehearsal.Account(device),
-            DeviceTokens.IndexesOf(Rehearsal.App, token, masterKey)[0],
+            DeviceTokens.IndexOf(Rehearsal.App, token, masterKey),
             DeviceTokens.Seal(new Dictionary<string, string> { [Channels.Alert] = token }, key, masterKey).ToJson(),
             Convert.ToHexStringLower(RandomNumberGenerator.GetBytes(16)),
         ];

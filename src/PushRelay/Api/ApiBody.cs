@@ -45,7 +45,7 @@ internal static class ApiBody
         var body = await ReadBoundedAsync(request, cancellationToken);
         if (body is null)
         {
-            return (null, ApiProblem.Of(413, "too_large", "The request is too large.", $"A body has at most {BytesMax} bytes."));
+            return (null, TooLarge());
         }
 
         try
@@ -75,6 +75,32 @@ internal static class ApiBody
             return (null, ApiProblem.Validation("$", "has a text that is no Unicode"));
         }
     }
+
+    /// <summary>A form as browsers send it: the first value of each field.</summary>
+    public static async Task<(IReadOnlyDictionary<string, string>? Fields, ProblemHttpResult? Problem)> ReadFormAsync(
+        HttpRequest request,
+        CancellationToken cancellationToken
+    )
+    {
+        if (
+            !MediaTypeHeaderValue.TryParse(request.ContentType, out var type)
+            || !type.MediaType.Equals("application/x-www-form-urlencoded", StringComparison.OrdinalIgnoreCase)
+        )
+        {
+            return (null, ApiProblem.Of(415, "unsupported_media_type", "The request must be application/x-www-form-urlencoded.", null));
+        }
+
+        if (await ReadBoundedAsync(request, cancellationToken) is not { } body)
+        {
+            return (null, TooLarge());
+        }
+
+        var fields = Microsoft.AspNetCore.WebUtilities.QueryHelpers.ParseQuery(System.Text.Encoding.UTF8.GetString(body));
+        return (fields.ToDictionary(f => f.Key, f => f.Value[0] ?? "", StringComparer.Ordinal), null);
+    }
+
+    private static ProblemHttpResult TooLarge() =>
+        ApiProblem.Of(413, "too_large", "The request is too large.", $"A body has at most {BytesMax} bytes.");
 
     /// <exception cref="InvalidOperationException">A name or text is no Unicode.</exception>
     private static void ReadTexts(JsonElement element)

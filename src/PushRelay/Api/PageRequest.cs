@@ -114,14 +114,7 @@ internal sealed class ListPages(MasterKey masterKey)
         }
 
         var row = new Guid(bytes[..RowBytes], bigEndian: true);
-        foreach (var mac in masterKey.Macs("cursor", [row.ToString("N"), .. shown]))
-        {
-            if (CryptographicOperations.FixedTimeEquals(mac.AsSpan(0, MacBytes), bytes[RowBytes..]))
-            {
-                return row;
-            }
-        }
-
-        return null;
+        var mac = masterKey.Mac("cursor", [row.ToString("N"), .. shown]);
+        return CryptographicOperations.FixedTimeEquals(mac.AsSpan(0, MacBytes), bytes[RowBytes..]) ? row : null;
     }
 }

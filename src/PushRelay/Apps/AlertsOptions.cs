@@ -48,6 +48,10 @@ internal sealed class AlertsOptions
     [Description("what a phone is told, silently, of a conversation that was read elsewhere; `None`: nothing")]
     public ReadElsewhere ReadElsewhere { get; set; } = ReadElsewhere.Update;
 
+    [Description("a device gets at most one push that only wakes its app in this time")]
+    [Range(typeof(TimeSpan), "00:00:01", "1.00:00:00")]
+    public TimeSpan WakeInterval { get; set; } = TimeSpan.FromMinutes(20);
+
     [Description("after an alert, further messages of its conversation wait for the end of this window and show as one")]
     [Range(typeof(TimeSpan), "00:00:00", "00:01:00")]
     public TimeSpan CoalesceWindow { get; set; } = TimeSpan.FromSeconds(2);

@@ -21,9 +21,15 @@ internal sealed class AppsOptions : List<App>, ISettings
 {
     public void Check(SettingsCheck check)
     {
-        foreach (var twice in this.GroupBy(app => app.Id, StringComparer.Ordinal).Where(same => same.Count() > 1))
+        ReportTwice(check, nameof(App.Id), app => app.Id);
+        ReportTwice(check, "Push:Provider", app => app.Push.Provider);
+    }
+
+    private void ReportTwice(SettingsCheck check, string what, Func<App, string?> name)
+    {
+        foreach (var twice in this.Select(name).OfType<string>().GroupBy(n => n, StringComparer.Ordinal).Where(same => same.Count() > 1))
         {
-            check.Report("", $"has '{twice.Key}' twice; each Id must be there once.");
+            check.Report("", $"has '{twice.Key}' twice; each {what} must be there once.");
         }
     }
 }
@@ -38,6 +44,8 @@ internal sealed class App : ISettings, IExtensibleSettings
     public string Id { get; set; } = "";
 
     public AlertOptions Alert { get; set; } = new();
+
+    public PushOptions Push { get; set; } = new();
 
     /// <summary>The push networks that reach it, at least one, as devices name them (<c>apns</c>).</summary>
     public IReadOnlyCollection<string> Platforms => networks.Keys;
@@ -93,6 +101,30 @@ internal sealed class AlertOptions
 
     [Description("what a later alert replaces on the phone: `Message`, the alert of the same message; `Conversation`, the last one of it")]
     public AlertCollapse Collapse { get; set; } = AlertCollapse.Message;
+
+    [Description("what a publish without text becomes: `Background`, the app is woken; `Alert`, an alert without text; `None`, nothing")]
+    public Wakeups Wakeups { get; set; } = Wakeups.Background;
+}
+
+/// <summary>What becomes of a publish that only says that there is something.</summary>
+internal enum Wakeups
+{
+    /// <summary>A push that shows nothing, at most one for a device in each <see cref="AlertsOptions.WakeInterval"/>.</summary>
+    Background,
+
+    /// <summary>An alert without text, for an app whose extension fetches it.</summary>
+    Alert,
+    None,
+}
+
+/// <summary>Settings <c>Apps:N:Push</c>: how XEP-0357's registration dialects name the app.</summary>
+internal sealed class PushOptions
+{
+    [Description("`true`: the app of commands that name none, where several apps have their push network")]
+    public bool Default { get; set; }
+
+    [Description("the provider that apps of the Tigase family name")]
+    public string? Provider { get; set; }
 }
 
 /// <summary>Who writes the words that are not the sender's.</summary>

@@ -46,6 +46,9 @@ internal sealed class ServedAccounts
                 or System.Globalization.UnicodeCategory.PrivateUse
                 or System.Globalization.UnicodeCategory.OtherNotAssigned;
 
+    /// <summary>The domain is a configured server.</summary>
+    public bool Serves(string domain) => componentByServer.ContainsKey(domain);
+
     /// <summary>The component that pushes for this account's server.</summary>
     public string ComponentOf(string account) => componentByServer.GetValueOrDefault(ServerOf(account), "");
 

@@ -10,8 +10,24 @@ internal sealed class XmppOptions : ISettings
 {
     public List<ComponentOptions> Components { get; set; } = [];
 
+    [Description("how accounts may register over XMPP, see docs/xmpp-push.md; empty: `pushrelay`, `p2`, `appserver`, `tigase`")]
+    public List<string> Dialects { get; set; } = [];
+
     public void Check(SettingsCheck check)
     {
+        foreach (var (number, dialect) in Dialects.Index())
+        {
+            if (!Apps.Dialects.All.Contains(dialect))
+            {
+                check.Wrong(SettingNode.Combine(nameof(Dialects), $"{number}"), dialect, $"one of {string.Join(", ", Apps.Dialects.All)}");
+            }
+        }
+
+        if (Dialects.Count == 0)
+        {
+            Dialects = [.. Apps.Dialects.All];
+        }
+
         foreach (var server in Twice(Components.SelectMany(c => c.Servers)))
         {
             check.Report(nameof(Components), $"names the server '{server}' twice; a virtual host is behind one link.");

@@ -58,10 +58,10 @@ internal sealed class SettingsAudit(
                 .OrderBy(s => s.Key, StringComparer.Ordinal)
                 .SelectMany(s => new[] { s.Key, s.Value! })
                 .ToArray();
-            var hashes = Hashes("settings", [section, .. values]).Select(hash => $"{section} {hash}{suffix}").ToList();
-            if (last is null ? values.Length > 0 : !hashes.Contains(last.Target!))
+            var target = $"{section} {Hash("settings", [section, .. values])}{suffix}";
+            if (last is null ? values.Length > 0 : target != last.Target)
             {
-                changes.Add((AuditActions.SettingsChanged, hashes[0]));
+                changes.Add((AuditActions.SettingsChanged, target));
             }
         }
 
@@ -72,10 +72,10 @@ internal sealed class SettingsAudit(
             .ToHashSet(StringComparer.Ordinal);
         foreach (var (name, hash) in operatorKeys)
         {
-            var names = Hashes("operator key", [name, Convert.ToHexString(hash)]).Select(mac => $"{name} {mac}{suffix}").ToList();
-            if (held.RemoveWhere(names.Contains) == 0)
+            var target = $"{name} {Hash("operator key", [name, Convert.ToHexString(hash)])}{suffix}";
+            if (!held.Remove(target))
             {
-                changes.Add((AuditActions.OperatorKeyAdded, names[0]));
+                changes.Add((AuditActions.OperatorKeyAdded, target));
             }
         }
 
@@ -85,7 +85,5 @@ internal sealed class SettingsAudit(
         records.ForEach(audit.Log);
     }
 
-    /// <summary>Under each master key: one that was replaced since changes nothing here.</summary>
-    private IEnumerable<string> Hashes(string purpose, string[] words) =>
-        masterKey.Macs(purpose, words).Select(mac => Convert.ToHexStringLower(mac.AsSpan(0, 6)));
+    private string Hash(string purpose, string[] words) => Convert.ToHexStringLower(masterKey.Mac(purpose, words).AsSpan(0, 6));
 }

@@ -12,6 +12,9 @@ internal sealed partial class BridgeStream
     /// <summary>An unanswered request is repeated after this: a server without the module never answers.</summary>
     public static readonly TimeSpan SnapshotTimeout = TimeSpan.FromSeconds(15);
 
+    /// <summary>So long what comes beside the bridge waits for the snapshot.</summary>
+    private static readonly TimeSpan AwaitedFor = TimeSpan.FromSeconds(5);
+
     private const int SilentHeartbeatsMax = 3;
 
     /// <summary>A node that is silent for this long, while others of its server are not, has left the cluster.</summary>
@@ -62,14 +65,32 @@ internal sealed partial class BridgeStream
     /// <summary>A snapshot is asked for: until the answer to <paramref name="id"/> the states are unknown.</summary>
     public void MarkAsked(string id, StreamPoint? position)
     {
+        // a request that is repeated was not answered: nobody waits for it again
+        if (state is not StreamState.Asked)
+        {
+            presence.MarkAwaited(name, clock.GetUtcNow() + AwaitedFor);
+        }
+
         state = new StreamState.Asked(clock.GetTimestamp(), id);
         committed = position;
         presence.MarkUnknown(name);
     }
 
-    /// <summary>The link is lost.</summary>
+    /// <summary>The server answered the request with an error, and never had a module: it publishes (XEP-0357), or nothing.</summary>
+    public bool HasNoModule { get; private set; }
+
+    /// <summary>The server answers the request with an error.</summary>
+    public void MarkRefused()
+    {
+        HasNoModule = committed is null;
+        presence.MarkAwaited(name, null);
+    }
+
+    /// <summary>The link is lost, or the module is gone.</summary>
     public void MarkLost()
     {
+        HasNoModule = false;
+        presence.MarkAwaited(name, null);
         state = new StreamState.Idle(clock.GetTimestamp());
         presence.MarkUnknown(name);
     }
@@ -117,6 +138,7 @@ internal sealed partial class BridgeStream
         }
 
         MarkHeard();
+        HasNoModule = false;
         state = new StreamState.Live(result.Epoch, ResumeNumbering(result), result.Seq);
         if (result.Dropped > 0)
         {
@@ -224,7 +246,7 @@ internal sealed partial class BridgeStream
     private void MarkHeard()
     {
         lastHeard = clock.GetTimestamp();
-        presence.MarkHeard(name, clock.GetUtcNow());
+        presence.MarkHeard(name, clock.GetUtcNow(), reader.Heartbeat);
     }
 
     private void CollectPage(StreamState.Asked asked, BridgeEvents events)

@@ -78,7 +78,17 @@ internal sealed partial class BridgeWorker(
     {
         foreach (var server in link.Servers)
         {
-            if (link.IsConnected && !presence.Knows(server))
+            var publishes = link.IsConnected && streams.Find(new StreamName(server, "")) is { HasNoModule: true };
+            if (publishes)
+            {
+                link.Publishing.TryAdd(server, true);
+            }
+            else
+            {
+                link.Publishing.TryRemove(server, out _);
+            }
+
+            if (link.IsConnected && !presence.Knows(server) && !publishes)
             {
                 conditions.Raise(ConditionKind.ServerUnknown, server);
             }
@@ -191,12 +201,16 @@ internal sealed partial class BridgeWorker(
         {
             if (asked is not null)
             {
-                // it has no module, or forbids it
-                conditions.Raise(
-                    ConditionKind.ServerUnknown,
-                    name.Server,
-                    $"it answers the bridge with {XmppStanza.ConditionOf(stanza) ?? "error"}"
-                );
+                asked.MarkRefused();
+                if (!asked.HasNoModule)
+                {
+                    // it had one
+                    conditions.Raise(
+                        ConditionKind.ServerUnknown,
+                        name.Server,
+                        $"it answers the bridge with {XmppStanza.ConditionOf(stanza) ?? "error"}"
+                    );
+                }
             }
 
             return;

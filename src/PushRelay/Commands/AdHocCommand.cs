@@ -9,6 +9,9 @@ namespace PushRelay.Commands;
 /// </summary>
 internal abstract class AdHocCommand
 {
+    /// <summary>The registration dialect that it belongs to (<see cref="Apps.Dialects"/>): it is there where the dialect is on.</summary>
+    public virtual string Dialect => Apps.Dialects.PushRelay;
+
     public abstract string Node { get; }
 
     /// <summary>For a person.</summary>

@@ -11,7 +11,7 @@ namespace PushRelay.Commands;
 /// </summary>
 internal sealed partial class AdHocProtocol(
     CommandSessions sessions,
-    IEnumerable<AdHocCommand> commands,
+    CommandList commands,
     DeniedAudit denied,
     ILogger<AdHocProtocol> logger
 ) : IIqHandler
@@ -20,8 +20,6 @@ internal sealed partial class AdHocProtocol(
     internal const int AtOncePerAccountMax = 4;
 
     public static readonly XNamespace Namespace = "http://jabber.org/protocol/commands";
-
-    private readonly Dictionary<string, AdHocCommand> byNode = commands.ToDictionary(c => c.Node, StringComparer.Ordinal);
 
     public IReadOnlyCollection<XName> Names { get; } =
     [
@@ -125,8 +123,7 @@ internal sealed partial class AdHocProtocol(
         string NewSession() => sessions.NewId(request.From, command.Node);
     }
 
-    private AdHocCommand? CommandOf(IqRequest request) =>
-        (string?)request.Payload.Attribute("node") is { } node ? byNode.GetValueOrDefault(node) : null;
+    private AdHocCommand? CommandOf(IqRequest request) => commands.Find((string?)request.Payload.Attribute("node"));
 
     private static XElement Command(AdHocCommand command, string session, string status, params XElement?[] children) =>
         new(

@@ -19,8 +19,25 @@ internal static class CommandServices
         services.AddSingleton<AdHocCommand, IssueTokenCommand>();
         services.AddSingleton<AdHocCommand, ListTokensCommand>();
         services.AddSingleton<AdHocCommand, RevokeTokenCommand>();
+        services.AddSingleton<DeviceDoor>().AddSingleton<CommandList>();
+        services.AddSingleton<AdHocCommand, RegisterDeviceCommand>();
+        services.AddSingleton<AdHocCommand, UnregisterDeviceCommand>();
+        foreach (var platform in (string[])["apns", "fcm"])
+        {
+            AddCommand(services, door => new P2RegisterCommand(door, platform));
+            AddCommand(services, door => new P2UnregisterCommand(door, platform));
+        }
+
+        services.AddSingleton<AdHocCommand, P2ListCommand>();
+        services.AddSingleton<AdHocCommand, AppServerRegisterCommand>();
+        services.AddSingleton<AdHocCommand, AppServerUnregisterCommand>();
+        services.AddSingleton<AdHocCommand, TigaseRegisterCommand>();
+        services.AddSingleton<AdHocCommand, TigaseUnregisterCommand>();
         return services;
     }
+
+    private static void AddCommand(IServiceCollection services, Func<DeviceDoor, AdHocCommand> make) =>
+        services.AddSingleton(provider => make(provider.GetRequiredService<DeviceDoor>()));
 }
 
 /// <summary>What the commands on tokens share.</summary>

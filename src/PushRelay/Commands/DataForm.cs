@@ -47,11 +47,11 @@ internal static class DataForm
     public static XElement ToFill(string title, params IEnumerable<XElement> content) => Form("form", title, content);
 
     /// <summary>A field of a result.</summary>
-    public static XElement Field(string name, string label, string value) =>
+    public static XElement Field(string name, string label, string value, string type = "text-single") =>
         new(
             Namespace + "field",
             new XAttribute("var", name),
-            new XAttribute("type", "text-single"),
+            new XAttribute("type", type),
             new XAttribute("label", label),
             new XElement(Namespace + "value", value)
         );

@@ -1,10 +1,11 @@
 using System.Xml.Linq;
+using PushRelay.Apps;
 using PushRelay.Links;
 
 namespace PushRelay.Commands;
 
 /// <summary>Service discovery (XEP-0030): what the component is, the features that modules registered, and the commands.</summary>
-internal sealed class Disco(IEnumerable<DiscoFeature> features, IEnumerable<AdHocCommand> commands) : IIqHandler
+internal sealed class Disco(IEnumerable<DiscoFeature> features, CommandList commands, AppCatalog apps) : IIqHandler
 {
     private static readonly XNamespace Info = "http://jabber.org/protocol/disco#info";
     private static readonly XNamespace Items = "http://jabber.org/protocol/disco#items";
@@ -14,10 +15,11 @@ internal sealed class Disco(IEnumerable<DiscoFeature> features, IEnumerable<AdHo
     [
         Info.NamespaceName,
         Items.NamespaceName,
-        "urn:xmpp:push:0",
+        "urn:xmpp:ping",
         .. features.Select(f => f.Var),
+        // by it apps of the Tigase family find the service that is theirs
+        .. apps.Apps.Select(app => app.Push.Provider).OfType<string>(),
     ];
-    private readonly IReadOnlyList<AdHocCommand> commandList = [.. commands];
 
     public IReadOnlyCollection<XName> Names { get; } = [Info + "query", Items + "query", "node"];
 
@@ -37,14 +39,16 @@ internal sealed class Disco(IEnumerable<DiscoFeature> features, IEnumerable<AdHo
         var node = request.Payload.Attribute("node");
         var items =
             node?.Value == Commands
-                ? commandList.Select(c => new XElement(
+                ? commands.All.Select(c => new XElement(
                     Items + "item",
                     new XAttribute("jid", request.To.ToString()),
                     new XAttribute("node", c.Node),
                     new XAttribute("name", c.Name)
                 ))
                 : [];
-        return node is null || node.Value == Commands || Find(node.Value) is not null ? new XElement(Items + "query", node, items) : null;
+        return node is null || node.Value == Commands || commands.Find(node.Value) is not null
+            ? new XElement(Items + "query", node, items)
+            : null;
     }
 
     private XElement? FindInfo(XElement query)
@@ -52,12 +56,10 @@ internal sealed class Disco(IEnumerable<DiscoFeature> features, IEnumerable<AdHo
         var node = query.Attribute("node");
         return node is null ? Describe(node, ("pubsub", "push", "PushRelay"), featureVars)
             : node.Value == Commands ? Describe(node, ("automation", "command-list", "Commands"), [])
-            : Find(node.Value) is { } command
+            : commands.Find(node.Value) is { } command
                 ? Describe(node, ("automation", "command-node", command.Name), [Commands, DataForm.Namespace.NamespaceName])
             : null;
     }
-
-    private AdHocCommand? Find(string node) => commandList.FirstOrDefault(c => c.Node == node);
 
     private static XElement Describe(
         XAttribute? node,

@@ -52,6 +52,9 @@ internal sealed class Device
     /// <summary>XEP-0357 node: 128 random bits.</summary>
     public required string Node { get; init; }
 
+    /// <summary>The dialect that it was registered in over XMPP (<see cref="Apps.Dialects"/>); null: over REST.</summary>
+    public string? Dialect { get; set; }
+
     public DeviceStatus Status { get; set; }
 
     public string? StatusReason { get; set; }

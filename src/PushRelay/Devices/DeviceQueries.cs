@@ -1,4 +1,3 @@
-using System.Buffers.Text;
 using Microsoft.EntityFrameworkCore;
 using PushRelay.Access;
 using PushRelay.Api;
@@ -6,7 +5,6 @@ using PushRelay.Apps;
 using PushRelay.Outbox;
 using PushRelay.Push;
 using PushRelay.Push.WebPush;
-using PushRelay.Secrets;
 using PushRelay.Storage;
 
 namespace PushRelay.Devices;
@@ -15,12 +13,10 @@ namespace PushRelay.Devices;
 internal sealed class DeviceQueries(
     DeviceRegistry registry,
     ServedAccounts accounts,
-    MasterKey masterKey,
+    NodeSecrets secrets,
     IDbContextFactory<RelayDb> databases
 )
 {
-    private const int SecretBytes = 18;
-
     /// <summary>The device that a caller means.</summary>
     /// <param name="account">Whose; null: the caller's own, for an operator the only account with such a device.</param>
     /// <param name="id">As the outside knows it.</param>
@@ -46,6 +42,27 @@ internal sealed class DeviceQueries(
             ),
         };
     }
+
+    /// <summary>The caller's device with this XEP-0357 node.</summary>
+    /// <returns>Done or NotFound.</returns>
+    public async Task<DeviceResult> FindNodeAsync(string node, Caller caller, CancellationToken cancellationToken) =>
+        ToResult((await registry.OfNodesAsync([node], cancellationToken)).Values.FirstOrDefault(d => d.Account == caller.Account));
+
+    /// <summary>The caller's device with this alert token.</summary>
+    /// <param name="app">Its app.</param>
+    /// <param name="token">As it is kept.</param>
+    /// <param name="caller">An account.</param>
+    /// <param name="cancellationToken">Stops the query.</param>
+    /// <returns>Done or NotFound.</returns>
+    public async Task<DeviceResult> FindTokenAsync(string app, string token, Caller caller, CancellationToken cancellationToken) =>
+        ToResult(await registry.FindTokenAsync(caller.Account!, app, token, cancellationToken));
+
+    /// <summary>An account's devices, newest first, for the account itself.</summary>
+    public Task<IReadOnlyList<Device>> OfAsync(string account, CancellationToken cancellationToken) =>
+        registry.ListAsync(account, null, DeviceRegistry.DevicesPerAccountMax, cancellationToken);
+
+    private static DeviceResult ToResult(Device? device) =>
+        device is null ? new DeviceResult.NotFound() : new DeviceResult.Done(device, Created: false);
 
     /// <summary>Newest first.</summary>
     /// <param name="account">Whose; null: the caller's own, for an operator everybody's.</param>
@@ -79,6 +96,9 @@ internal sealed class DeviceQueries(
 
     /// <summary>A device that is new: nothing was ever sent to it.</summary>
     public DeviceResponse ShowNew(Device device) => Show(device, new Dictionary<Guid, DateTimeOffset>());
+
+    /// <summary>What the client puts into XEP-0357 <c>&lt;enable/&gt;</c>.</summary>
+    public DevicePush PushOf(Device device) => new(accounts.ComponentOf(device.Account), device.Node, secrets.Of(device.Node));
 
     private async Task<IReadOnlyDictionary<Guid, DateTimeOffset>> LastAcceptedAsync(
         IReadOnlyList<Device> devices,
@@ -118,7 +138,7 @@ internal sealed class DeviceQueries(
             Show(device.Preferences?.QuietHours),
             EnumName.Of(device.Status),
             device.StatusReason,
-            new DevicePush(accounts.ComponentOf(device.Account), device.Node, SecretOf(device.Node)),
+            PushOf(device),
             device.CreatedAt,
             device.UpdatedAt,
             accepted.TryGetValue(device.Key, out var at) ? at : device.LastAcceptedAt,
@@ -139,7 +159,4 @@ internal sealed class DeviceQueries(
                 EnumName.Of(hours.Alerts),
                 hours.Calls
             );
-
-    /// <summary>The XEP-0357 publish option <c>secret</c> of a node; known to whoever holds the master key, stored nowhere.</summary>
-    private string SecretOf(string node) => Base64Url.EncodeToString(masterKey.Mac("node secret", node).AsSpan(0, SecretBytes));
 }

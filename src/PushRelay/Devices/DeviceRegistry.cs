@@ -72,6 +72,36 @@ internal sealed class DeviceRegistry(
         return devices.ToLookup(d => d.Account, StringComparer.Ordinal);
     }
 
+    /// <summary>By alert token; null: there is none.</summary>
+    public async Task<Device?> FindTokenAsync(string account, string app, string token, CancellationToken cancellationToken)
+    {
+        var index = DeviceTokens.IndexOf(app, token, masterKey);
+        await using var db = await databases.CreateDbContextAsync(cancellationToken);
+        return await db.Set<Device>()
+            .AsNoTracking()
+            .SingleOrDefaultAsync(d => d.Account == account && d.TokenIndex == index, cancellationToken);
+    }
+
+    /// <summary>By XEP-0357 node; without those that are not there.</summary>
+    public async Task<IReadOnlyDictionary<string, Device>> OfNodesAsync(
+        IReadOnlyCollection<string> nodes,
+        CancellationToken cancellationToken
+    )
+    {
+        var found = new Dictionary<string, Device>(nodes.Count, StringComparer.Ordinal);
+        await using var db = await databases.CreateDbContextAsync(cancellationToken);
+        foreach (var some in nodes.Chunk(RelayDb.ParametersMax))
+        {
+            var devices = db.Set<Device>().AsNoTracking().Where(d => some.Contains(d.Node));
+            await foreach (var device in devices.AsAsyncEnumerable().WithCancellation(cancellationToken))
+            {
+                found[device.Node] = device;
+            }
+        }
+
+        return found;
+    }
+
     /// <summary>By key; without those that are gone. Changes of other processes may show two seconds late.</summary>
     public async Task<IReadOnlyDictionary<Guid, Device>> GetAsync(IReadOnlyCollection<Guid> keys, CancellationToken cancellationToken)
     {
@@ -240,7 +270,7 @@ internal sealed class DeviceRegistry(
             .Where(d => d.device.LastAcceptedAt == null || d.device.LastAcceptedAt < d.At)
             .ExecuteUpdateAsync(set => set.SetProperty(d => d.device.LastAcceptedAt, d => d.At), cancellationToken);
 
-    /// <summary>Seals and indexes a page of devices with the first master key, beside running relays.</summary>
+    /// <summary>Seals a page of devices with the first master key, beside running relays.</summary>
     public async Task<ResealedPage> ResealAsync(Guid after, CancellationToken cancellationToken)
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
@@ -273,12 +303,10 @@ internal sealed class DeviceRegistry(
             return false;
         }
 
-        var index = DeviceTokens.IndexesOf(device.App, device.Address(masterKey).Tokens[Channels.Alert], masterKey)[0];
         // only what it was read as: a registration in between has written its own
         return await db.Set<Device>()
                 .Where(d => d.Key == device.Key && d.Tokens == device.Tokens)
-                .ExecuteUpdateAsync(set => set.SetProperty(d => d.Tokens, tokens).SetProperty(d => d.TokenIndex, index), cancellationToken)
-            > 0;
+                .ExecuteUpdateAsync(set => set.SetProperty(d => d.Tokens, tokens), cancellationToken) > 0;
     }
 
     private async Task<List<AuditRecord>> RemoveAsync(

@@ -7,6 +7,7 @@ internal static class DeviceServices
         services.AddSingleton<RecentDevices>();
         services.AddSingleton<RegistrationWriter>();
         services.AddSingleton<DeviceRegistry>();
+        services.AddSingleton<NodeSecrets>();
         services.AddSingleton<DeviceQueries>();
         services.AddSingleton<Registrations>();
         return services;

@@ -38,9 +38,8 @@ internal sealed class DeviceTokens
             )
         );
 
-    /// <summary>What a device is found by. The first is written; the others are of older master keys, while those are being
-    /// replaced.</summary>
-    public static IReadOnlyList<byte[]> IndexesOf(string app, string token, MasterKey masterKey) => masterKey.Macs("token", app, token);
+    /// <summary>What a device is found by.</summary>
+    public static byte[] IndexOf(string app, string token, MasterKey masterKey) => masterKey.Mac("token", app, token);
 
     /// <summary>All that is ever shown: first and last four characters, of a URL its host and the last eight, of keys nothing; null where
     /// there is no such channel.</summary>

@@ -27,6 +27,9 @@ internal sealed record Registration
     /// <summary>The token leaves every other account: a phone that changed hands.</summary>
     public bool Exclusive { get; init; } = true;
 
+    /// <summary>The dialect in which it came over XMPP; null: over REST.</summary>
+    public string? Dialect { get; init; }
+
     public required Actor Actor { get; init; }
 
     /// <summary>Asked of the device as it is, in the transaction that changes it.</summary>

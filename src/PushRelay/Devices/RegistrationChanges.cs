@@ -32,8 +32,8 @@ internal sealed class RegistrationChanges(
     public List<AuditRecord> Records { get; } = [];
 
     /// <param name="registration">Sees the devices as the earlier ones of this transaction left them.</param>
-    /// <param name="indexes">Of its alert token, under each master key.</param>
-    public DeviceResult Register(Registration registration, IReadOnlyList<byte[]> indexes)
+    /// <param name="index">Of its alert token.</param>
+    public DeviceResult Register(Registration registration, byte[] index)
     {
         var own = devices.Where(d => d.Account == registration.Account).ToList();
         var sameToken = own.Find(HasToken);
@@ -73,11 +73,11 @@ internal sealed class RegistrationChanges(
 
         if (device is null)
         {
-            device = NewDevice(registration, indexes[0]);
+            device = NewDevice(registration, index);
             db.Add(device);
         }
 
-        Replace(device, registration, indexes[0]);
+        Replace(device, registration, index);
         if (db.Entry(device) is { State: not EntityState.Added } entry)
         {
             // written even where they look unchanged: a refusal of the old token may be committed at this moment
@@ -89,7 +89,7 @@ internal sealed class RegistrationChanges(
         Records.Add(audit.Record(db, now, registration.Actor, AuditActions.DeviceRegistered, device.Account, device.Id));
         return new DeviceResult.Done(device, sameId is null);
 
-        bool HasToken(Device device) => indexes.Any(index => device.TokenIndex.AsSpan().SequenceEqual(index));
+        bool HasToken(Device device) => device.TokenIndex.AsSpan().SequenceEqual(index);
     }
 
     /// <summary>Writes everything; to be called once, before the commit.</summary>
@@ -148,6 +148,7 @@ internal sealed class RegistrationChanges(
         device.Resource = registration.Resource;
         device.Locale = registration.Locale;
         device.TimeZone = registration.TimeZone;
+        device.Dialect = registration.Dialect;
         device.Status = DeviceStatus.Active;
         device.StatusReason = null;
         device.RegisteredAt = now;

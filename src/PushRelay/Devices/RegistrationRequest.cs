@@ -33,6 +33,9 @@ internal sealed record RegistrationRequest
     /// <summary>The token leaves every other account: a phone that changed hands. False: an app with several accounts.</summary>
     public bool Exclusive { get; init; } = true;
 
+    /// <summary>The dialect in which it came over XMPP (<see cref="Apps.Dialects"/>); null: over REST.</summary>
+    public string? Dialect { get; init; }
+
     /// <summary>Of the device with <see cref="Id"/> or, without one, with the token.</summary>
     public ExpectedRevision Expected { get; init; } = ExpectedRevision.Any;
 }

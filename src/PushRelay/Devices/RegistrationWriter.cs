@@ -38,8 +38,8 @@ internal sealed class RegistrationWriter(
     public async Task<DeviceResult> RegisterAsync(Registration registration, CancellationToken cancellationToken)
     {
         var address = registration.Address;
-        var indexes = DeviceTokens.IndexesOf(address.App, address.Tokens[Channels.Alert], masterKey);
-        var waiting = new Waiting(registration, indexes, cancellationToken);
+        var index = DeviceTokens.IndexOf(address.App, address.Tokens[Channels.Alert], masterKey);
+        var waiting = new Waiting(registration, index, cancellationToken);
         await inbox.Writer.WriteAsync(waiting, cancellationToken);
         if (Interlocked.CompareExchange(ref writing, 1, 0) == 0)
         {
@@ -96,7 +96,7 @@ internal sealed class RegistrationWriter(
             {
                 // the names of what is put off count as taken too: what comes later waits behind it
                 var accountIsFree = taken.Add(next.Registration.Account);
-                var tokenIsFree = taken.Add(Convert.ToHexString(next.Indexes[0]));
+                var tokenIsFree = taken.Add(Convert.ToHexString(next.Index));
                 (batch.Count < TogetherMax && accountIsFree && tokenIsFree ? batch : postponed).Add(next);
             }
         }
@@ -142,7 +142,7 @@ internal sealed class RegistrationWriter(
             // order on all nodes: no deadlock. Without statistics, as of a table that grows fast, the planner would scan the whole table
             // for a hundred accounts.
             var locks = batch
-                .SelectMany(w => w.Indexes.Append(SHA256.HashData(System.Text.Encoding.UTF8.GetBytes(w.Registration.Account))))
+                .SelectMany(w => new[] { w.Index, SHA256.HashData(System.Text.Encoding.UTF8.GetBytes(w.Registration.Account)) })
                 .Select(hash => BitConverter.ToInt64(hash))
                 .Distinct()
                 .Order()
@@ -155,13 +155,13 @@ internal sealed class RegistrationWriter(
 
         var now = await clock.NowAsync(db, none);
         var accounts = batch.Select(w => w.Registration.Account).ToList();
-        var indexes = batch.SelectMany(w => w.Indexes).ToList();
+        var indexes = batch.Select(w => w.Index).ToList();
         var devices = await db.Set<Device>()
             .Where(d => accounts.Contains(d.Account) || indexes.Contains(d.TokenIndex))
             .OrderBy(d => d.Key)
             .ToListAsync(none);
         var changes = new RegistrationChanges(db, devices, now, masterKey, sequence, audit);
-        var results = batch.Select(w => changes.Register(w.Registration, w.Indexes)).ToList();
+        var results = batch.Select(w => changes.Register(w.Registration, w.Index)).ToList();
         await changes.SaveAsync(outbox, none);
         await transaction.CommitAsync(none);
         recent.Forget(changes.Touched);
@@ -170,7 +170,7 @@ internal sealed class RegistrationWriter(
     }
 
     /// <summary>A registration that waits to be written, and its result.</summary>
-    private sealed record Waiting(Registration Registration, IReadOnlyList<byte[]> Indexes, CancellationToken Stop)
+    private sealed record Waiting(Registration Registration, byte[] Index, CancellationToken Stop)
     {
         public TaskCompletionSource<DeviceResult> Result { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);
     }

@@ -50,9 +50,46 @@ internal sealed class Registrations(
     /// <param name="expected">Of the device.</param>
     /// <param name="caller">Who asks.</param>
     /// <param name="cancellationToken">Stops the statements.</param>
-    public async Task<DeviceResult> UnregisterAsync(
+    public Task<DeviceResult> UnregisterAsync(
         string? account,
         string id,
+        ExpectedRevision expected,
+        Caller caller,
+        CancellationToken cancellationToken
+    ) => UnregisterAsync(() => queries.FindAsync(account, id, caller, cancellationToken), expected, caller, cancellationToken);
+
+    /// <summary>Removes an account's device by its XEP-0357 node.</summary>
+    public Task<DeviceResult> UnregisterNodeAsync(string node, Caller caller, CancellationToken cancellationToken) =>
+        UnregisterAsync(() => queries.FindNodeAsync(node, caller, cancellationToken), ExpectedRevision.Any, caller, cancellationToken);
+
+    /// <summary>Removes an account's device by its alert token, which may be written as the app likes.</summary>
+    public Task<DeviceResult> UnregisterTokenAsync(string app, string token, Caller caller, CancellationToken cancellationToken) =>
+        UnregisterAsync(() => FindTokenAsync(app, token, caller, cancellationToken), ExpectedRevision.Any, caller, cancellationToken);
+
+    private async Task<DeviceResult> FindTokenAsync(string app, string token, Caller caller, CancellationToken cancellationToken)
+    {
+        var asked = new PushAddress
+        {
+            App = app,
+            Tokens = new Dictionary<string, string> { [Channels.Alert] = token },
+        };
+        foreach (var platform in networks.Platforms)
+        {
+            if (
+                networks.TryGet(platform, out var network)
+                && network.Check(asked) is TokenCheck.Usable(var address, _)
+                && await queries.FindTokenAsync(app, address.Tokens[Channels.Alert], caller, cancellationToken) is DeviceResult.Done found
+            )
+            {
+                return found;
+            }
+        }
+
+        return new DeviceResult.NotFound();
+    }
+
+    private async Task<DeviceResult> UnregisterAsync(
+        Func<Task<DeviceResult>> findAsync,
         ExpectedRevision expected,
         Caller caller,
         CancellationToken cancellationToken
@@ -60,7 +97,7 @@ internal sealed class Registrations(
     {
         while (true)
         {
-            var found = await queries.FindAsync(account, id, caller, cancellationToken);
+            var found = await findAsync();
             if (found is not DeviceResult.Done(var device, _))
             {
                 return found;
@@ -200,6 +237,7 @@ internal sealed class Registrations(
             Locale = DeviceRules.NormaliseLocale(request.Locale),
             TimeZone = request.TimeZone,
             Exclusive = request.Exclusive,
+            Dialect = request.Dialect,
             Actor = caller.Actor,
             Expected = request.Expected,
         };

@@ -35,6 +35,10 @@ internal sealed partial class NotificationBuilder(MasterKey masterKey, AppCatalo
             Account = delivery.Account,
             From = delivery.Sender!,
             Type = delivery.MessageType ?? "chat",
+            Anonymous = content.Anonymous,
+            Encrypted = content.Encrypted,
+            Iv = content.Iv,
+            Tigase = device.Dialect == Dialects.Tigase,
             Nick = content.Nick,
             Name = content.Name,
             Body = content.Body,
@@ -71,6 +75,8 @@ internal sealed partial class NotificationBuilder(MasterKey masterKey, AppCatalo
                 EventClass.Invite => PushKind.Invite,
                 EventClass.Subscribe => PushKind.Subscribe,
                 EventClass.Attention => PushKind.Attention,
+                EventClass.Wakeup => PushKind.Wakeup,
+                EventClass.Badge => PushKind.Badge,
             },
         };
 

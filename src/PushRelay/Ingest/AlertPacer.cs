@@ -1,4 +1,3 @@
-using Microsoft.Extensions.Options;
 using PushRelay.Apps;
 using PushRelay.Limits;
 
@@ -11,12 +10,15 @@ namespace PushRelay.Ingest;
 /// device and drops nothing. A flood from very many senders delays no alert of its device by more than 40 intervals.
 /// Kept in memory for as long as it matters: after a restart one alert more may go out, never one less. Thread-safe.
 /// </summary>
-internal sealed class AlertPacer(IOptions<AlertsOptions> settings, TimeProvider clock)
+/// <param name="window">Within so long after an alert its ordering key waits.</param>
+/// <param name="rate">Of each device.</param>
+/// <param name="clock">The time it goes by.</param>
+internal sealed class AlertPacer(TimeSpan window, CellRate rate, TimeProvider clock)
 {
     private const int DelayIntervalsMax = 40;
 
-    private readonly TimeSpan window = settings.Value.CoalesceWindow;
-    private readonly CellRate rate = new(settings.Value.DeviceInterval, settings.Value.DeviceBurst);
+    private readonly TimeSpan window = window;
+    private readonly CellRate rate = rate;
 
     // times are since the start of the process: a clock that is set back delays nothing
     private readonly long start = clock.GetTimestamp();
@@ -30,6 +32,14 @@ internal sealed class AlertPacer(IOptions<AlertsOptions> settings, TimeProvider 
     /// <param name="At">The key's next alert, or the end of the window after its last.</param>
     /// <param name="Planned">An alert waits for <paramref name="At"/>; false: only the window ends there.</param>
     internal readonly record struct KeyPace(TimeSpan At, bool Planned);
+
+    /// <summary>Paces alerts as the settings say.</summary>
+    public static AlertPacer OfAlerts(AlertsOptions settings, TimeProvider clock) =>
+        new(settings.CoalesceWindow, new CellRate(settings.DeviceInterval, settings.DeviceBurst), clock);
+
+    /// <summary>Paces what only wakes an app: one for a device in each <c>Alerts:WakeInterval</c>.</summary>
+    public static AlertPacer OfWakeups(AlertsOptions settings, TimeProvider clock) =>
+        new(settings.WakeInterval, new CellRate(settings.WakeInterval, 1), clock);
 
     /// <summary>What a transaction plans; it counts once that is committed.</summary>
     public Plan Begin() => new(this, clock.GetElapsedTime(start));
@@ -74,13 +84,16 @@ internal sealed class AlertPacer(IOptions<AlertsOptions> settings, TimeProvider 
         internal Dictionary<Guid, TimeSpan> Devices { get; } = [];
 
         /// <returns>How long an alert of this ordering key, due now, waits.</returns>
-        public TimeSpan Next(Guid device, Guid orderingKey)
+        public TimeSpan Next(Guid device, Guid orderingKey) => NextOrWaiting(device, orderingKey).Wait;
+
+        /// <returns>The same, and whether another one waits until then already.</returns>
+        public (TimeSpan Wait, bool IsWaiting) NextOrWaiting(Guid device, Guid orderingKey)
         {
             var key = (device, orderingKey);
             var known = Keys.TryGetValue(key, out var pace) || Find(pacer.keys, key, out pace);
             if (known && pace.Planned && now <= pace.At)
             {
-                return pace.At - now;
+                return (pace.At - now, true);
             }
 
             // a planned alert has gone out by now, and its window began then
@@ -92,7 +105,7 @@ internal sealed class AlertPacer(IOptions<AlertsOptions> settings, TimeProvider 
             };
             var at = Reserve(device, free > now ? free : now);
             Keys[key] = at > now ? new KeyPace(at, Planned: true) : new KeyPace(now + pacer.window, Planned: false);
-            return at - now;
+            return (at - now, false);
         }
 
         public void Commit() => pacer.Keep(this, now);

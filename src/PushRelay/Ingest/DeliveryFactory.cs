@@ -120,6 +120,9 @@ internal sealed class DeliveryFactory(MasterKey masterKey, IdSequence sequence, 
             message switch
             {
                 { Source: EventSource.Test } => masterKey.Mac("test", message.Account, message.Key).AsSpan(0, 16),
+                { Class: EventClass.Wakeup or EventClass.Badge } => masterKey
+                    .Mac("wake-up", message.Account, Names.Of(message.Class))
+                    .AsSpan(0, 16),
                 { Class: EventClass.Subscribe or EventClass.Invite } => masterKey
                     .Mac("request", message.Account, message.From, Names.Of(message.Class))
                     .AsSpan(0, 16),

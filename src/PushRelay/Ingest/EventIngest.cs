@@ -27,12 +27,16 @@ internal sealed partial class EventIngest(
     DatabaseClock clock,
     LeaseTable leases,
     WriteGate gate,
-    AlertPacer pacer,
+    AppCatalog apps,
     IOptions<AlertsOptions> options,
+    TimeProvider timers,
     ILogger<EventIngest> logger
 )
 {
     private const int TriesMax = 5;
+
+    private readonly AlertPacer pacer = AlertPacer.OfAlerts(options.Value, timers);
+    private readonly AlertPacer wakePacer = AlertPacer.OfWakeups(options.Value, timers);
 
     /// <summary>How far a stream is committed; null where nothing of it is.</summary>
     public async Task<StreamPoint?> PositionAsync(StreamName stream, CancellationToken cancellationToken)
@@ -129,8 +133,21 @@ internal sealed partial class EventIngest(
 
                 // :: Step 2: load what the events need, in few statements however many they are
                 var positions = await StreamPositions.OfAsync(db, batches, cancellationToken);
-                var pace = pacer.Begin();
-                var ingest = new IngestTransaction(db, now, outbox, registry, tokens, factory, networks, readPushes, pace, options.Value);
+                var (pace, wakes) = (pacer.Begin(), wakePacer.Begin());
+                var ingest = new IngestTransaction(
+                    db,
+                    now,
+                    outbox,
+                    registry,
+                    tokens,
+                    factory,
+                    networks,
+                    readPushes,
+                    apps,
+                    pace,
+                    wakes,
+                    options.Value
+                );
                 await ingest.LoadAsync([.. batches.SelectMany(b => b.Events)], cancellationToken);
 
                 // :: Step 3: apply each event in its order, but no stanza twice
@@ -151,6 +168,7 @@ internal sealed partial class EventIngest(
                 // :: Step 5: commit
                 await transaction.CommitAsync(cancellationToken);
                 pace.Commit();
+                wakes.Commit();
             }
 
             // :: Step 6: publish. Not cut short: what is committed is sent or handed back

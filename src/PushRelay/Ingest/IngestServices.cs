@@ -4,7 +4,7 @@ internal static class IngestServices
 {
     public static IServiceCollection AddIngest(this IServiceCollection services)
     {
-        services.AddSingleton<AlertPacer>().AddSingleton<DeliveryFactory>().AddSingleton<ReadPushes>();
+        services.AddSingleton<DeliveryFactory>().AddSingleton<ReadPushes>();
         services.AddSingleton<EventIngest>();
         return services;
     }

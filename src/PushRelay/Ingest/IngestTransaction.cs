@@ -25,7 +25,9 @@ internal sealed class IngestTransaction(
     DeliveryFactory factory,
     PushNetworks networks,
     ReadPushes readPushes,
+    AppCatalog apps,
     AlertPacer.Plan pace,
+    AlertPacer.Plan wakes,
     AlertsOptions options
 )
 {
@@ -149,8 +151,8 @@ internal sealed class IngestTransaction(
             return;
         }
 
-        // said again, it was counted the first time
-        if (!message.Unacked)
+        // said again, it was counted the first time; what a server publishes nothing takes back here
+        if (!message.Unacked && message.Source != EventSource.Xep0357)
         {
             unread.Add(message.Account, message.From);
         }
@@ -158,10 +160,22 @@ internal sealed class IngestTransaction(
         foreach (var device in to)
         {
             // 0 would clear the badge and all notifications
-            var badge = Math.Max(1, unread.Sum(message.Account, device.Preferences?.Muted));
-            var situation = PushSituation.Of(message, device, now, factory.TimeToLive(message.Class));
+            var badge =
+                message.Class is EventClass.Badge
+                    ? message.Badge ?? 0
+                    : Math.Max(1, message.Badge ?? unread.Sum(message.Account, device.Preferences?.Muted));
+            var situation = PushSituation.Of(message, device, now, factory.TimeToLive(message.Class)) with
+            {
+                WakeupsOff = message.Class is EventClass.Wakeup or EventClass.Badge && !MayBeWoken(device, message.Class),
+            };
             var decision = PushPolicy.Decide(situation, options);
-            var row = deliveries.To(device, decision, situation, Wait(message, device, decision, deliveries.OrderingKey), badge);
+            if (Wait(message, device, decision, deliveries.OrderingKey) is not { } wait)
+            {
+                // a wake-up that waits already says as much
+                continue;
+            }
+
+            var row = deliveries.To(device, decision, situation, wait, badge);
             rows.Add(row);
             withheld.Add(message, row);
             if (MayHaveWaiting(device))
@@ -171,9 +185,29 @@ internal sealed class IngestTransaction(
         }
     }
 
-    private TimeSpan Wait(RelayEvent.Message message, Device device, PushDecision decision, Guid orderingKey) =>
+    private bool MayBeWoken(Device device, EventClass @class) =>
+        @class == EventClass.Badge
+            ? networks.TakesWakeups(device.Platform)
+            : WakeupsOf(device) switch
+            {
+                Wakeups.Alert => true,
+                Wakeups.Background => networks.TakesWakeups(device.Platform),
+                Wakeups.None => false,
+            };
+
+    private Wakeups WakeupsOf(Device device) => apps.Find(device.App)?.Alert.Wakeups ?? Wakeups.None;
+
+    /// <summary>How long from now the alert is due; null: one that waits already says as much.</summary>
+    private TimeSpan? Wait(RelayEvent.Message message, Device device, PushDecision decision, Guid orderingKey) =>
         decision switch
         {
+            PushDecision.Alert when message.Class == EventClass.Wakeup && WakeupsOf(device) == Wakeups.Background => wakes.NextOrWaiting(
+                device.Key,
+                orderingKey
+            )
+                is (var wait, false)
+                ? wait
+                : null,
             PushDecision.Alert { Delay.Ticks: > 0 } alert => alert.Delay,
             // a call rings now or never
             PushDecision.Alert when message.Class != EventClass.Call => pace.Next(device.Key, orderingKey),

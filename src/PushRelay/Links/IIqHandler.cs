@@ -39,7 +39,7 @@ internal abstract record IqAnswer
         }
 
         var refused = (Error)this;
-        var stanza = XmppStanza.IqError(request, refused.Type, refused.Condition, refused.Text);
+        var stanza = XmppStanza.ErrorReply(request, refused.Type, refused.Condition, refused.Text);
         if (refused.Specific is { } specific)
         {
             stanza.Element(XmppStanza.Component + "error")!.Add(new XElement(specific));
@@ -61,6 +61,13 @@ internal interface IIqHandler
     /// <summary>How many of its requests run at once, beside the link's reading. Null: it answers from memory, and the link reads on
     /// when the answer is sent.</summary>
     RequestPermits? Permits { get; }
+
+    /// <summary>The answer where no permit is free.</summary>
+    IqAnswer Busy => new IqAnswer.Error("wait", "resource-constraint", "Too many requests at once; try again.");
+
+    /// <summary>It may work, as some databases do, before its first await. False: it runs on the link's reading until then, so its requests
+    /// come in their order.</summary>
+    bool BlocksBeforeFirstAwait => true;
 
     bool Takes(IqType type, XElement payload);
 

@@ -32,6 +32,9 @@ internal sealed partial class LinkHolder(
 
     public string Domain => domain;
 
+    /// <summary>Servers behind the link that publish: they have no module.</summary>
+    public IEnumerable<string> Publishing => link?.Publishing.Keys ?? [];
+
     public static string LeaseOf(string component) => $"link:{component}";
 
     /// <summary>Another node holds the lease, as the database last said.</summary>

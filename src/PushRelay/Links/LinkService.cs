@@ -37,12 +37,14 @@ internal sealed partial class LinkService(
     public Task<HealthCheckResult> CheckHealthAsync(HealthCheckContext context, CancellationToken cancellationToken = default)
     {
         var standby = links.Where(l => l.StandsBy).Select(l => l.Domain).ToList();
+        var publishing = links.SelectMany(l => l.Publishing).Order(StringComparer.Ordinal).ToList();
+        string[] notes =
+        [
+            .. standby.Count == 0 ? (string[])[] : [$"another node has the link of {string.Join(", ", standby)}"],
+            .. publishing.Count == 0 ? (string[])[] : [$"publishes, without the module: {string.Join(", ", publishing)}"],
+        ];
         return Task.FromResult(
-            conditions.Health(
-                standby.Count == 0 ? null : $"another node has the link of {string.Join(", ", standby)}",
-                ConditionKind.LinkDown,
-                ConditionKind.ServerUnknown
-            )
+            conditions.Health(notes.Length == 0 ? null : string.Join("; ", notes), ConditionKind.LinkDown, ConditionKind.ServerUnknown)
         );
     }
 

@@ -7,8 +7,8 @@ namespace PushRelay.Links;
 /// <summary>
 /// Limits how often each sender may ask over a link, whatever it asks. Within the rate requests are answered; the next as many are refused
 /// with <c>wait</c>; beyond that they are dropped, so that a flood makes no second flood. A sender is an account of the link's servers; of
-/// other domains, whose addresses can be invented, the whole domain. The link's servers themselves have the limit of all senders only: they
-/// ask for all their accounts.
+/// other domains, whose addresses can be invented, the whole domain. The link's servers themselves, which speak for all their accounts,
+/// have a rate of their own, and beyond it are passed over: an error could end registrations (XEP-0357).
 /// </summary>
 /// <param name="servers">The virtual hosts behind the link.</param>
 /// <param name="rates">An account's requests over XMPP have the rate of those over REST, and are counted by themselves.</param>
@@ -19,15 +19,24 @@ internal sealed class RequestLimits(IReadOnlyList<string> servers, RateLimitOpti
     internal const int OfAllPerSecond = 1_000;
     internal const int OfAllAtOnce = 10_000;
 
+    /// <summary>Of the link's servers together.</summary>
+    internal const int OfServersPerSecond = 10_000;
+    internal const int OfServersAtOnce = 50_000;
+
+    private readonly RateLimit ofServers = new(OfServersPerSecond, TimeSpan.FromSeconds(1), OfServersAtOnce, clock);
+
     private readonly Bucket answers = new(rates, clock);
     private readonly Bucket refusals = new(rates, clock);
 
     public XmppAdmission Admit(Jid from)
     {
-        var sender =
-            !servers.Contains(from.Domain) ? from.Domain
-            : from.Local is null ? null
-            : from.Bare.ToString();
+        var isServed = servers.Contains(from.Domain);
+        if (isServed && from.Local is null)
+        {
+            return ofServers.TryTake("all", out _) ? XmppAdmission.Answer : XmppAdmission.Ignore;
+        }
+
+        var sender = isServed ? from.Bare.ToString() : from.Domain;
         return answers.TryTake(sender) ? XmppAdmission.Answer
             : refusals.TryTake(sender) ? XmppAdmission.Refuse
             : XmppAdmission.Ignore;
@@ -39,6 +48,6 @@ internal sealed class RequestLimits(IReadOnlyList<string> servers, RateLimitOpti
         private readonly RateLimit ofAll = new(OfAllPerSecond, TimeSpan.FromSeconds(1), OfAllAtOnce, clock);
 
         // the sender's own first: what it asks in vain takes nothing from others
-        public bool TryTake(string? sender) => (sender is null || ofSender.TryTake(sender, out _)) && ofAll.TryTake("all", out _);
+        public bool TryTake(string sender) => ofSender.TryTake(sender, out _) && ofAll.TryTake("all", out _);
     }
 }

@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Xml.Linq;
 using PushRelay.Access;
 using PushRelay.Apps;
@@ -58,6 +59,9 @@ internal sealed class ServerLink : IXmppComponentHandler, IAsyncDisposable
     public LeaseTerm Term { get; }
 
     public bool IsConnected => component.IsConnected;
+
+    /// <summary>Servers that have no module, as their answer says: they publish (XEP-0357), or say nothing. For health.</summary>
+    public ConcurrentDictionary<string, bool> Publishing { get; } = new(StringComparer.Ordinal);
 
     /// <summary>Until stopped, or until a worker ends.</summary>
     public Task RunAsync(CancellationToken stoppingToken) =>

@@ -64,8 +64,7 @@ internal sealed partial class StanzaRouter(
         // senders whom no server behind this link vouches for can invent addresses: together they are one sender
         if (permits.TryTake(isServed ? from.Bare.ToString() : "") is not { } permit)
         {
-            var busy = new IqAnswer.Error("wait", "resource-constraint", "Too many requests at once; try again.");
-            await send(busy.ToStanza(stanza), cancellationToken);
+            await send(handler.Busy.ToStanza(stanza), cancellationToken);
             return true;
         }
 
@@ -103,8 +102,12 @@ internal sealed partial class StanzaRouter(
     )
     {
         using var _ = permit;
-        // not on the link's reading: a database may work before its first await
-        await Task.Yield();
+        if (handler.BlocksBeforeFirstAwait)
+        {
+            // not on the link's reading
+            await Task.Yield();
+        }
+
         await AnswerAsync(handler, request, stanza, stoppingToken);
     }
 

@@ -58,6 +58,15 @@ internal sealed record AlertContent
     /// <summary>Who invites, bare.</summary>
     public string? Inviter { get; init; }
 
+    /// <summary>Nobody is named as its sender.</summary>
+    public bool Anonymous { get; init; }
+
+    /// <summary>Encrypted by the server to the app (<c>tigase:push:encrypt:0</c>): passed on as it is, in base64.</summary>
+    public string? Encrypted { get; init; }
+
+    /// <summary>The initialisation vector of <see cref="Encrypted"/>, in base64.</summary>
+    public string? Iv { get; init; }
+
     /// <summary>The device's quiet hours: no sound.</summary>
     public bool Silent { get; init; }
 

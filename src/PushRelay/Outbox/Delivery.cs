@@ -52,6 +52,12 @@ internal enum EventClass : short
 
     /// <summary>XEP-0224.</summary>
     Attention = 6,
+
+    /// <summary>A publish (XEP-0357) that only says that there is something.</summary>
+    Wakeup = 7,
+
+    /// <summary>A publish that only says how many messages are unread: none.</summary>
+    Badge = 8,
 }
 
 /// <summary>Stable codes: why a delivery is sent, or why it ended otherwise. Listed in docs/decision.md and docs/outbox.md.</summary>
@@ -66,6 +72,9 @@ internal static class Reasons
     public const string Call = "call";
     public const string Test = "test";
     public const string Operator = "operator";
+
+    /// <summary>The server published it (XEP-0357), and what the account does is not known.</summary>
+    public const string Published = "published";
 
     /// <summary>It follows an alert: a correction, a withdrawal, the end of a call.</summary>
     public const string Update = "update";
@@ -82,6 +91,7 @@ internal static class Reasons
     public const string Retracted = "retracted";
     public const string Blocked = "blocked";
     public const string Stale = "stale";
+    public const string WakeupsOff = "wakeups_off";
     public const string DeviceRemoved = "device_removed";
     public const string DeviceMoved = "device_moved";
     public const string AccountRemoved = "account_removed";

@@ -2,6 +2,19 @@ using System.Collections.Immutable;
 
 namespace PushRelay.Presence;
 
+/// <summary>Whether a server's module reports what happens.</summary>
+internal enum BridgeCoverage
+{
+    /// <summary>There is none, or it is silent.</summary>
+    None,
+
+    /// <summary>It was asked a moment ago, and has not answered yet.</summary>
+    Awaited,
+
+    /// <summary>It is heard.</summary>
+    Live,
+}
+
 /// <summary>
 /// Knows every session of every server whose stream is live, keyed by session id, never by JID: a resource that is replaced
 /// has two sessions for a moment. Thread-safe; the truth is the server's, what is kept on disk is a copy for other nodes.
@@ -11,6 +24,8 @@ internal sealed class PresenceTracker(int sessionsMax = PresenceTracker.Sessions
 {
     /// <summary>Of all streams together.</summary>
     public const int SessionsMax = 1_000_000;
+
+    private static readonly TimeSpan HeartbeatMargin = TimeSpan.FromSeconds(5);
 
     /// <summary>A session that shows <c>away</c> or <c>xa</c> is in front all the same.</summary>
     public bool AwayIsForeground => awayIsForeground;
@@ -35,6 +50,37 @@ internal sealed class PresenceTracker(int sessionsMax = PresenceTracker.Sessions
         lock (sync)
         {
             return IsKnown_NeedsLock(server);
+        }
+    }
+
+    /// <summary>What the server's module tells at this moment, and so what needs no telling by XEP-0357.</summary>
+    public BridgeCoverage CoverageOf(string server, DateTimeOffset now)
+    {
+        lock (sync)
+        {
+            var covered = false;
+            foreach (var (_, stream) in streams.Where(s => s.Key.Server == server))
+            {
+                if (stream.Live && now - stream.HeardAt <= stream.Heartbeat + HeartbeatMargin)
+                {
+                    covered = true;
+                }
+                else if (!stream.Live && now < stream.AwaitedUntil)
+                {
+                    return BridgeCoverage.Awaited;
+                }
+            }
+
+            return covered ? BridgeCoverage.Live : BridgeCoverage.None;
+        }
+    }
+
+    /// <summary>The stream's module has been asked for a snapshot; its answer is awaited for so long. Null: it is not awaited.</summary>
+    public void MarkAwaited(StreamName stream, DateTimeOffset? until)
+    {
+        lock (sync)
+        {
+            (streams.TryGetValue(stream, out var known) ? known : streams[stream] = new StreamSessions()).AwaitedUntil = until ?? default;
         }
     }
 
@@ -130,13 +176,13 @@ internal sealed class PresenceTracker(int sessionsMax = PresenceTracker.Sessions
     }
 
     /// <summary>The stream's server said something.</summary>
-    public void MarkHeard(StreamName stream, DateTimeOffset at)
+    public void MarkHeard(StreamName stream, DateTimeOffset at, TimeSpan heartbeat = default)
     {
         lock (sync)
         {
             if (streams.TryGetValue(stream, out var known))
             {
-                known.HeardAt = at;
+                (known.HeardAt, known.Heartbeat) = (at, heartbeat);
             }
         }
     }

@@ -19,6 +19,12 @@ internal sealed class StreamSessions
     public StreamSource Source { get; set; } = StreamSource.Unknown;
 
     public DateTimeOffset HeardAt { get; set; }
+
+    /// <summary>How often its module says something at least.</summary>
+    public TimeSpan Heartbeat { get; set; }
+
+    /// <summary>Until then an answer to the request for its snapshot may come.</summary>
+    public DateTimeOffset AwaitedUntil { get; set; }
 }
 
 /// <summary>The sessions of all streams by account, bounded in their number; each change goes into its stream's journal. Not

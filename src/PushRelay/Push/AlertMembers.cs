@@ -53,6 +53,11 @@ internal sealed record AlertMembers
     /// <summary>Shows nothing.</summary>
     public bool Background { get; init; }
 
+    /// <summary>What the server encrypted to the app, in base64.</summary>
+    public string? Encrypted { get; init; }
+
+    public string? Iv { get; init; }
+
     public CallMember? Call { get; init; }
 
     public InviteMember? Invite { get; init; }
@@ -82,13 +87,15 @@ internal sealed record AlertMembers
             Thread = notification.ThreadId,
             Collapse = notification.CollapseId ?? notification.ThreadId,
             Account = notification.Account,
-            From = names && notification.From.Length <= NameCharsMax ? notification.From : null,
+            From = names && !notification.Anonymous && notification.From.Length <= NameCharsMax ? notification.From : null,
             Id = notification.MessageId is { Length: <= NameCharsMax } id ? PayloadText.WellFormed(id) : null,
             Type = notification.Type,
             Receipt = notification.Receipt,
             Count = notification.Count,
             Silent = notification.Silent || notification.Update,
-            Background = notification.Kind == PushKind.Read,
+            Background = AlertText.IsBackground(notification, alert),
+            Encrypted = notification.Encrypted,
+            Iv = notification.Iv,
             Call = notification.Kind is PushKind.Call or PushKind.MissedCall
                 ? new CallMember(Short(notification.CallId), names ? Short(notification.Caller) : null, notification.Media)
                 : null,
@@ -129,6 +136,8 @@ internal sealed record AlertMembers
             json.WriteBoolean("silent"u8, true);
         }
 
+        WriteIf(json, "encrypted"u8, Encrypted);
+        WriteIf(json, "iv"u8, Iv);
         if (Call is not null)
         {
             json.WritePropertyName("call"u8);

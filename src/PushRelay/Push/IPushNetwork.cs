@@ -139,6 +139,9 @@ internal interface IPushNetwork
     /// <summary>An alert of this app can be followed by one that takes its place.</summary>
     bool TakesFollowUps(string app) => true;
 
+    /// <summary>An app can be woken without showing anything.</summary>
+    bool TakesWakeups => true;
+
     /// <summary>
     /// Says whether these can be tokens of this network, without asking it. Of an app that is not configured it checks the form alone.
     /// </summary>

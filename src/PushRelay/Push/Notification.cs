@@ -21,6 +21,12 @@ internal enum PushKind
 
     /// <summary>Shows nothing: a conversation was read elsewhere.</summary>
     Read,
+
+    /// <summary>There is something, and nobody knows what: the app fetches it.</summary>
+    Wakeup,
+
+    /// <summary>Shows nothing but the number on the icon.</summary>
+    Badge,
 }
 
 /// <summary>One alert for one device, before any push network's words are used.</summary>
@@ -50,6 +56,18 @@ internal sealed record Notification
 
     /// <summary><c>chat</c>, <c>groupchat</c>, <c>normal</c>.</summary>
     public required string Type { get; init; }
+
+    /// <summary>Nobody is named: <see cref="From"/> only stands for the server.</summary>
+    public bool Anonymous { get; init; }
+
+    /// <summary>Encrypted by the server to the app, in base64: passed on as it is.</summary>
+    public string? Encrypted { get; init; }
+
+    /// <summary>The initialisation vector of <see cref="Encrypted"/>, in base64.</summary>
+    public string? Iv { get; init; }
+
+    /// <summary>The app reads the members that apps of the Tigase family know, too.</summary>
+    public bool Tigase { get; init; }
 
     /// <summary>Of who writes in a room.</summary>
     public string? Nick { get; init; }

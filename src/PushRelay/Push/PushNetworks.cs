@@ -28,5 +28,8 @@ internal sealed class PushNetworks(IEnumerable<IPushNetwork> networks)
     public bool TakesFollowUps(string platform, string app) =>
         byPlatform.TryGetValue(platform, out var network) && network.TakesFollowUps(app);
 
+    /// <summary><see cref="IPushNetwork.TakesWakeups"/>.</summary>
+    public bool TakesWakeups(string platform) => byPlatform.TryGetValue(platform, out var network) && network.TakesWakeups;
+
     public bool TryGet(string platform, [NotNullWhen(true)] out IPushNetwork? network) => byPlatform.TryGetValue(platform, out network);
 }

@@ -12,6 +12,9 @@ internal sealed class KnownKey
 
     public required string Fingerprint { get; init; }
 
+    /// <summary>The naming key, sealed with the master key (<see cref="MasterKey.UseNaming"/>).</summary>
+    public required byte[] Naming { get; init; }
+
     public required DateTimeOffset CreatedAt { get; init; }
 
     internal sealed class Table : IEntityTypeConfiguration<KnownKey>

@@ -7,8 +7,9 @@ namespace PushRelay.Secrets;
 
 /// <summary>
 /// The key outside the database, without which a copy of the database does not show tokens and texts. HKDF derives two keys from its 32
-/// bytes: one seals tokens and message texts (AES-256-GCM, random nonce, bound to row and column), one makes HMAC-SHA256 names, by which
-/// tokens are found and conversations are named. During a rotation there are several master keys: the first seals, all of them open.
+/// bytes: one seals tokens and message texts (AES-256-GCM, random nonce, bound to row and column), one makes its fingerprint. During a
+/// rotation there are several master keys: the first seals, all of them open. Names (HMAC-SHA256), by which tokens are found and
+/// conversations, receipts and secrets are made, have a key of their own, which the database keeps, sealed: a rotation never changes it.
 /// Thread-safe.
 /// </summary>
 internal sealed class MasterKey
@@ -19,7 +20,13 @@ internal sealed class MasterKey
     private const int TagBytes = 16;
     private const int StackMax = 512;
 
+    private const string NamingTable = "known_keys";
+    private const string NamingColumn = "naming";
+
     private readonly Derived[] keys;
+
+    // null: no database has told it yet, and the first master key's own names stand in for it
+    private Derived? naming;
 
     /// <param name="keys">The one that seals, then older ones.</param>
     public MasterKey(params IReadOnlyList<byte[]> keys)
@@ -36,7 +43,22 @@ internal sealed class MasterKey
     public string Fingerprint => Fingerprints[0];
 
     /// <summary>Of each key, in order.</summary>
-    public IReadOnlyList<string> Fingerprints => [.. Macs("fingerprint").Select(Convert.ToHexStringLower)];
+    public IReadOnlyList<string> Fingerprints => [.. keys.Select(key => Convert.ToHexStringLower(Mac(key, "fingerprint", [])))];
+
+    /// <summary>A new naming key, as the database keeps it.</summary>
+    public byte[] NewNaming() =>
+        Seal(Convert.ToHexStringLower(RandomNumberGenerator.GetBytes(KeyBytes)), NamingTable, Guid.Empty, NamingColumn);
+
+    /// <summary>Names are made with the database's naming key from here on.</summary>
+    /// <exception cref="CryptographicException">No key opens it.</exception>
+    public void UseNaming(byte[] sealedNaming)
+    {
+        var key = Convert.FromHexString(Open(sealedNaming, NamingTable, Guid.Empty, NamingColumn));
+        naming = new Derived(key, key);
+    }
+
+    /// <summary>The same naming key sealed with the first master key.</summary>
+    public byte[] ResealNaming(byte[] sealedNaming) => Reseal(sealedNaming, NamingTable, Guid.Empty, NamingColumn) ?? sealedNaming;
 
     /// <summary>Seals a text for one row and column: copied to another row or column it cannot be opened.</summary>
     public byte[] Seal(string text, string table, Guid row, string column)
@@ -66,20 +88,8 @@ internal sealed class MasterKey
         return opener == 0 ? null : Seal(text, table, row, column);
     }
 
-    /// <summary>32 bytes that only a holder of the key can make from these words; ("a","bc") and ("ab","c") differ.</summary>
-    public byte[] Mac(string purpose, params ReadOnlySpan<string> words) => Mac(keys[0], purpose, words);
-
-    /// <summary><see cref="Mac(string, ReadOnlySpan{string})"/> under each key: also finds what was made before a rotation.</summary>
-    public IReadOnlyList<byte[]> Macs(string purpose, params ReadOnlySpan<string> words)
-    {
-        var macs = new byte[keys.Length][];
-        for (var i = 0; i < keys.Length; i++)
-        {
-            macs[i] = Mac(keys[i], purpose, words);
-        }
-
-        return macs;
-    }
+    /// <summary>32 bytes that only a holder of the naming key can make from these words; ("a","bc") and ("ab","c") differ.</summary>
+    public byte[] Mac(string purpose, params ReadOnlySpan<string> words) => Mac(naming ?? keys[0], purpose, words);
 
     private string Open(ReadOnlySpan<byte> sealedText, string table, Guid row, string column, out int opener)
     {

@@ -54,11 +54,15 @@ internal sealed partial class MasterKeyFile(
     public async Task<bool> AdoptAsync(CancellationToken cancellationToken)
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
-        var (fingerprint, now) = (Key.Fingerprint, clock.GetUtcNow());
+        var known = await db.Set<KnownKey>().AsNoTracking().SingleAsync(cancellationToken);
+        var (fingerprint, naming, now) = (Key.Fingerprint, Key.ResealNaming(known.Naming), clock.GetUtcNow());
         return await db.Set<KnownKey>()
                 .Where(k => k.Fingerprint != fingerprint)
                 .ExecuteUpdateAsync(
-                    set => set.SetProperty(k => k.Fingerprint, fingerprint).SetProperty(k => k.CreatedAt, now),
+                    set =>
+                        set.SetProperty(k => k.Fingerprint, fingerprint)
+                            .SetProperty(k => k.Naming, naming)
+                            .SetProperty(k => k.CreatedAt, now),
                     cancellationToken
                 ) > 0;
     }
@@ -97,13 +101,19 @@ internal sealed partial class MasterKeyFile(
             KeyIsNew(path);
         }
 
+        key.UseNaming(known.Naming);
         return key;
     }
 
     /// <returns>What the database knows now: another node's key where that one was first.</returns>
     private async Task<KnownKey> RememberAsync(RelayDb db, MasterKey key, CancellationToken cancellationToken)
     {
-        var made = new KnownKey { Fingerprint = key.Fingerprint, CreatedAt = clock.GetUtcNow() };
+        var made = new KnownKey
+        {
+            Fingerprint = key.Fingerprint,
+            Naming = key.NewNaming(),
+            CreatedAt = clock.GetUtcNow(),
+        };
         db.Add(made);
         try
         {

@@ -23,6 +23,7 @@ internal sealed class EjabberdServer : XmppServer
     private Process? process;
     private int adminPort;
     private int reloads;
+    private bool hasModule = true;
 
     private EjabberdServer() { }
 
@@ -43,9 +44,9 @@ internal sealed class EjabberdServer : XmppServer
 
     /// <summary>Compiles the module of that folder, and returns when the ports are open and the accounts exist.</summary>
     /// <exception cref="InvalidOperationException">It ended or did not open its ports; the message holds its log.</exception>
-    public static async Task<EjabberdServer> StartAsync(string modulePath, CancellationToken cancellationToken)
+    public static async Task<EjabberdServer> StartAsync(string modulePath, CancellationToken cancellationToken, bool hasModule = true)
     {
-        var server = new EjabberdServer();
+        var server = new EjabberdServer { hasModule = hasModule };
         try
         {
             (server.C2sPort, server.ComponentPort) = FreePorts();
@@ -202,7 +203,9 @@ internal sealed class EjabberdServer : XmppServer
               mod_stream_mgmt: {resend_on_timeout: if_offline, ack_timeout: 3}
               mod_http_api: {}
               mod_admin_extra: {}
-              mod_push_relay: {component: {{{Component}}}, queue_time: {{{600 + reloads}}}, ack_timeout: 1}
+              {{{(
+                hasModule ? $"mod_push_relay: {{component: {Component}, queue_time: {600 + reloads}, ack_timeout: 1}}" : "mod_version: {}"
+            )}}}
 
             """,
             cancellationToken

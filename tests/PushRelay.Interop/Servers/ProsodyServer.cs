@@ -68,7 +68,10 @@ internal sealed class ProsodyServer : XmppServer
     private string ConfigurationFile => Path.Combine(folder, "prosody.cfg.lua");
 
     /// <summary>Starts one with the module of that folder, ready for the relay.</summary>
-    public static Task<ProsodyServer> StartAsync(string modulePath, CancellationToken cancellationToken) =>
+    /// <param name="modulePath">The folder.</param>
+    /// <param name="cancellationToken">Stops the wait.</param>
+    /// <param name="hasModule">False: the module is not loaded.</param>
+    public static Task<ProsodyServer> StartAsync(string modulePath, CancellationToken cancellationToken, bool hasModule = true) =>
         StartAsync(
             new ProsodyOptions
             {
@@ -92,9 +95,11 @@ internal sealed class ProsodyServer : XmppServer
                     "admin_shell",
                     "admin_socket",
                     "cloud_notify",
-                    "push_relay",
+                    .. hasModule ? (string[])["push_relay"] : [],
                 ],
-                Configuration = $"push_relay_component = \"{Component}\"\npush_relay_ack_timeout = 1\nsmacks_max_ack_delay = 3",
+                Configuration =
+                    $"push_relay_component = \"{Component}\"\npush_relay_ack_timeout = 1\nsmacks_max_ack_delay = 3\n"
+                    + "push_notification_with_body = true\npush_notification_with_sender = true",
             },
             cancellationToken
         );

@@ -33,10 +33,11 @@ internal abstract class XmppServer : IAsyncDisposable
     /// <summary>Starts one with the module, ready for the relay.</summary>
     /// <param name="kind">Prosody or ejabberd.</param>
     /// <param name="cancellationToken">Stops the wait.</param>
-    public static async Task<XmppServer> OfKindAsync(string kind, CancellationToken cancellationToken) =>
+    /// <param name="hasModule">False: it has only its own push module (XEP-0357).</param>
+    public static async Task<XmppServer> OfKindAsync(string kind, CancellationToken cancellationToken, bool hasModule = true) =>
         kind == "Prosody"
-            ? await ProsodyServer.StartAsync(Path.Combine(AppContext.BaseDirectory, "modules", "prosody"), cancellationToken)
-            : await EjabberdServer.StartAsync(Path.Combine(AppContext.BaseDirectory, "modules", "ejabberd"), cancellationToken);
+            ? await ProsodyServer.StartAsync(Path.Combine(AppContext.BaseDirectory, "modules", "prosody"), cancellationToken, hasModule)
+            : await EjabberdServer.StartAsync(Path.Combine(AppContext.BaseDirectory, "modules", "ejabberd"), cancellationToken, hasModule);
 
     /// <summary>As a crash does (SIGKILL).</summary>
     public abstract Task KillAsync();

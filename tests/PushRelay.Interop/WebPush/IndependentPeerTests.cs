@@ -47,7 +47,7 @@ public sealed class IndependentPeerTests
     [InlineData("Ntfy", "200")]
     public async Task Another_implementation_gets_through_to_each_simulated_service(string service, string status)
     {
-        await using var simulator = new WebPushSimulator(Enum.Parse<PushService>(service));
+        await using var simulator = new WebPushSimulator(Enum.Parse<SubscriptionService>(service));
         await simulator.StartAsync(Token);
         using var subscription = simulator.Subscribe();
         var pem = VapidKey.CreatePem();

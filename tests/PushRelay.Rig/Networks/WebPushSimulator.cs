@@ -9,7 +9,7 @@ using Microsoft.AspNetCore.Http;
 namespace PushRelay.Rig.Networks;
 
 /// <summary>Whose ways a push service has.</summary>
-public enum PushService
+public enum SubscriptionService
 {
     Mozilla,
     Google,
@@ -54,8 +54,11 @@ internal sealed class PushSubscription(string id, Uri endpoint, string? serverKe
 /// A push service with the ways of one of those in the field: checks TTL, urgency, topic, coding, size and VAPID as it does, in its words,
 /// and decrypts what it takes.
 /// </summary>
-internal sealed partial class WebPushSimulator(PushService service, TimeProvider? clock = null, params IEnumerable<string> hostNames)
-    : NetworkServer(clock ?? TimeProvider.System, hostNames)
+internal sealed partial class WebPushSimulator(
+    SubscriptionService service,
+    TimeProvider? clock = null,
+    params IEnumerable<string> hostNames
+) : NetworkServer(clock ?? TimeProvider.System, hostNames)
 {
     private const int BodyBytesMax = 4096;
     private const int TopicCharsMax = 32;
@@ -114,7 +117,7 @@ internal sealed partial class WebPushSimulator(PushService service, TimeProvider
 
         // ntfy knows no VAPID and no TTL
         var vapid = VapidCheck.Read(headers.Authorization, ServiceOrigin, Clock.GetUtcNow());
-        if (service != PushService.Ntfy)
+        if (service != SubscriptionService.Ntfy)
         {
             if (vapid.Fault is not null)
             {
@@ -128,12 +131,15 @@ internal sealed partial class WebPushSimulator(PushService service, TimeProvider
             }
         }
 
-        if (!int.TryParse(headers["TTL"], NumberStyles.None, CultureInfo.InvariantCulture, out var ttl) && service != PushService.Ntfy)
+        if (
+            !int.TryParse(headers["TTL"], NumberStyles.None, CultureInfo.InvariantCulture, out var ttl)
+            && service != SubscriptionService.Ntfy
+        )
         {
             return Refusal.BadTtl;
         }
 
-        if ((service == PushService.Microsoft && ttl == 0) || (service == PushService.Apple && ttl is 0 or > TtlMax))
+        if ((service == SubscriptionService.Microsoft && ttl == 0) || (service == SubscriptionService.Apple && ttl is 0 or > TtlMax))
         {
             return Refusal.BadTtl;
         }
@@ -179,7 +185,7 @@ internal sealed partial class WebPushSimulator(PushService service, TimeProvider
     }
 
     /// <summary>Apple decodes it as base64.</summary>
-    private bool IsTopic(string topic) => service != PushService.Apple || Base64Url.IsValid(topic);
+    private bool IsTopic(string topic) => service != SubscriptionService.Apple || Base64Url.IsValid(topic);
 
     private Task TakeAsync(HttpContext context, WebPushReceived message)
     {
@@ -187,12 +193,12 @@ internal sealed partial class WebPushSimulator(PushService service, TimeProvider
         var id = Guid.NewGuid().ToString("D");
         switch (service)
         {
-            case PushService.Ntfy:
+            case SubscriptionService.Ntfy:
                 return AnswerAsync(context, 200, new JsonObject { ["id"] = id[..12], ["event"] = "message" }.ToJsonString());
-            case PushService.Apple:
+            case SubscriptionService.Apple:
                 headers["apns-id"] = id;
                 return AnswerAsync(context, 201);
-            case PushService.Microsoft:
+            case SubscriptionService.Microsoft:
                 headers["X-WNS-STATUS"] = headers["X-WNS-NOTIFICATIONSTATUS"] = "received";
                 return AnswerAsync(context, 201);
             default:
@@ -206,15 +212,15 @@ internal sealed partial class WebPushSimulator(PushService service, TimeProvider
     {
         var (status, word) = service switch
         {
-            PushService.Mozilla => Mozilla(refusal),
-            PushService.Google => Google(refusal),
-            PushService.Microsoft => Microsoft(refusal),
-            PushService.Apple => Apple(refusal),
-            PushService.Ntfy => Ntfy(refusal),
+            SubscriptionService.Mozilla => Mozilla(refusal),
+            SubscriptionService.Google => Google(refusal),
+            SubscriptionService.Microsoft => Microsoft(refusal),
+            SubscriptionService.Apple => Apple(refusal),
+            SubscriptionService.Ntfy => Ntfy(refusal),
         };
         switch (service)
         {
-            case PushService.Mozilla:
+            case SubscriptionService.Mozilla:
                 return AnswerAsync(
                     context,
                     status,
@@ -226,13 +232,13 @@ internal sealed partial class WebPushSimulator(PushService service, TimeProvider
                         ["message"] = "refused",
                     }.ToJsonString()
                 );
-            case PushService.Google:
+            case SubscriptionService.Google:
                 return AnswerAsync(context, status, word + "\n", "text/plain; charset=utf-8");
-            case PushService.Microsoft:
+            case SubscriptionService.Microsoft:
                 context.Response.Headers["X-WNS-STATUS"] = "dropped";
                 context.Response.Headers["X-WNS-ERROR-DESCRIPTION"] = word;
                 return AnswerAsync(context, status);
-            case PushService.Apple:
+            case SubscriptionService.Apple:
                 return AnswerAsync(context, status, new JsonObject { ["reason"] = word }.ToJsonString());
             default:
                 return AnswerAsync(

@@ -23,7 +23,8 @@ public sealed class DependencyTests
         var result = Types
             .InAssembly(typeof(RelayDb).Assembly)
             .That()
-            .ResideInNamespace($"PushRelay.{module}")
+            // whole names: PushService is not part of Push
+            .ResideInNamespaceMatching($@"^PushRelay\.{module}(\.|$)")
             .ShouldNot()
             .HaveDependencyOnAny([.. forbidden])
             .GetResult();
@@ -62,6 +63,8 @@ public sealed class DependencyTests
             .DoNotResideInNamespace("PushRelay.Bridge")
             .And()
             .DoNotResideInNamespace("PushRelay.Commands")
+            .And()
+            .DoNotResideInNamespace("PushRelay.PushService")
             .ShouldNot()
             .HaveDependencyOnAny("PushRelay.Xmpp.XmppComponent", "PushRelay.Xmpp.XmppStanza")
             .GetResult();

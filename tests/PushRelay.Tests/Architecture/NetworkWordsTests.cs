@@ -17,6 +17,10 @@ public sealed partial class NetworkWordsTests
         "Push/AlertMembers.cs",
         // registers the networks
         "Push/PushServices.cs",
+        // the names that other push services gave their commands and fields
+        "Commands/RegisterCommands.cs",
+        "Commands/CommandServices.cs",
+        "Commands/DialectEndpoints.cs",
         // runs the simulator
         "Cli/SimulatorCommand.cs",
         // written by a tool

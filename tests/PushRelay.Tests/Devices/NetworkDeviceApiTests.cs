@@ -15,7 +15,7 @@ public sealed class NetworkDeviceApiTests : IAsyncLifetime
     private const string RegistrationId = "1a0018970aa8f0d2a1b";
 
     private readonly string folder = Directory.CreateTempSubdirectory("pushrelay-network-api-").FullName;
-    private readonly WebPushSimulator webPush = new(PushService.Google);
+    private readonly WebPushSimulator webPush = new(SubscriptionService.Google);
     private readonly FcmSimulator fcm = new();
     private readonly JPushSimulator jpush = new();
     private TestRelay relay = null!;

@@ -259,7 +259,7 @@ public sealed class WebPushDispatchTests : NetworkDispatchContract
 {
     protected override bool RecognisesRepetitions => false;
 
-    private protected override NetworkServer NewServer() => new WebPushSimulator(PushService.Apple);
+    private protected override NetworkServer NewServer() => new WebPushSimulator(SubscriptionService.Apple);
 
     private protected override RegistrationRequest NewDevice(NetworkServer server, string account)
     {
@@ -343,8 +343,8 @@ public sealed class PushServiceLaneTests : IAsyncLifetime
     private const string Carol = "carol@example.com";
 
     private readonly string folder = Directory.CreateTempSubdirectory("pushrelay-lanes-").FullName;
-    private readonly WebPushSimulator stalled = new(PushService.Ntfy);
-    private readonly WebPushSimulator well = new(PushService.Ntfy);
+    private readonly WebPushSimulator stalled = new(SubscriptionService.Ntfy);
+    private readonly WebPushSimulator well = new(SubscriptionService.Ntfy);
     private TestRelay relay = null!;
 
     private static CancellationToken Token => TestContext.Current.CancellationToken;

@@ -1,4 +1,3 @@
-using Microsoft.Extensions.Options;
 using Microsoft.Extensions.Time.Testing;
 using PushRelay.Apps;
 using PushRelay.Ingest;
@@ -97,7 +96,7 @@ public sealed class AlertPacerTests
             DeviceBurst = 3,
             DeviceInterval = TimeSpan.FromSeconds(10),
         };
-        var pacer = new AlertPacer(Options.Create(options), clock);
+        var pacer = AlertPacer.OfAlerts(options, clock);
         return (pacer, clock);
     }
 

@@ -393,8 +393,9 @@ public sealed class HardTimesTests(PostgreSqlServer server)
             relay.Get<DatabaseClock>(),
             relay.Get<LeaseTable>(),
             relay.Get<WriteGate>(),
-            relay.Get<AlertPacer>(),
+            relay.Get<AppCatalog>(),
             relay.Get<IOptions<AlertsOptions>>(),
+            relay.Clock,
             logger
         );
 

@@ -33,7 +33,7 @@ public sealed class XmppStanzaTests
     [Fact]
     public void An_error_names_type_condition_and_text()
     {
-        var error = XmppStanza.IqError(Iq("get", "1"), "cancel", "item-not-found", "No such node.");
+        var error = XmppStanza.ErrorReply(Iq("get", "1"), "cancel", "item-not-found", "No such node.");
 
         Assert.Equal(
             "<iq type='error' id='1' from='push.example.com' to='example.com'><error type='cancel'>"

@@ -28,6 +28,11 @@ internal static class PushPolicy
             return new PushDecision.Suppress(Reasons.AccountDisabled);
         }
 
+        if (situation.WakeupsOff)
+        {
+            return new PushDecision.Suppress(Reasons.WakeupsOff);
+        }
+
         if (situation.IsStale)
         {
             return new PushDecision.Suppress(Reasons.Stale);
@@ -56,7 +61,7 @@ internal static class PushPolicy
         // a call rings on every phone that is not in front itself, and does not wait
         if (situation.Class == EventClass.Call)
         {
-            return new PushDecision.Alert(Reasons.Call, TimeSpan.Zero);
+            return new PushDecision.Alert(situation.Published ? Reasons.Published : Reasons.Call, TimeSpan.Zero);
         }
 
         // so it is another device that is in front
@@ -68,6 +73,11 @@ internal static class PushPolicy
                 OtherDeviceForeground.Delay => new PushDecision.Alert(Reasons.OtherDeviceForeground, options.OtherDeviceDelay),
                 OtherDeviceForeground.Suppress => new PushDecision.Suppress(Reasons.Foreground),
             };
+        }
+
+        if (situation.Published)
+        {
+            return new PushDecision.Alert(Reasons.Published, TimeSpan.Zero);
         }
 
         // it was written to a dead connection before: it has waited long enough

@@ -50,6 +50,12 @@ internal sealed record PushSituation
     /// <summary>The server reports again what a client never acknowledged.</summary>
     public required bool Unacked { get; init; }
 
+    /// <summary>The server published it (XEP-0357).</summary>
+    public bool Published { get; init; }
+
+    /// <summary>It only wakes the app, and the app is not to be woken so.</summary>
+    public bool WakeupsOff { get; init; }
+
     /// <param name="message">The event.</param>
     /// <param name="device">Null: the account has none.</param>
     /// <param name="now">For the quiet hours.</param>
@@ -89,6 +95,7 @@ internal sealed record PushSituation
             OtherInFront = otherInFront,
             Mention = message.Mention,
             Unacked = message.Unacked,
+            Published = message.Source == EventSource.Xep0357,
         };
     }
 }

@@ -60,6 +60,15 @@ internal static class ApnsAlert
             payload.Custom["count"] = members.Count;
         }
 
+        if (members is { Encrypted: not null, Iv: not null })
+        {
+            (payload.Custom["encrypted"], payload.Custom["iv"]) = (members.Encrypted, members.Iv);
+        }
+        else if (notification.Tigase)
+        {
+            AddTigase(payload, members, notification);
+        }
+
         if (members.Call is not null)
         {
             payload.Custom["call"] = members.CallJson();
@@ -71,6 +80,27 @@ internal static class ApnsAlert
         }
 
         return payload;
+    }
+
+    /// <summary>What the extensions of Siskin, Snikket and BeagleIM read beside <c>account</c>, of a plain alert.</summary>
+    private static void AddTigase(ApnsPayload payload, AlertMembers members, Notification notification)
+    {
+        if (members.From is not null)
+        {
+            payload.Custom["sender"] = members.From;
+        }
+
+        if (members.Body is not null)
+        {
+            payload.Custom["body"] = members.Body;
+        }
+
+        if (members.From is not null && notification.Nick is not null)
+        {
+            payload.Custom["nickname"] = notification.Nick;
+        }
+
+        payload.Custom["unread-messages"] = members.Badge;
     }
 
     /// <summary>Apple sees that there is something; the app's notification service extension opens what it is.</summary>
@@ -103,7 +133,7 @@ internal static class ApnsAlert
 
     private static ApnsPayload New(AlertMembers members, AlertOptions options) =>
         members.Background
-            ? new() { Badge = members.Badge, ContentAvailable = true }
+            ? new() { Badge = members.Kind == "wakeup" ? null : members.Badge, ContentAvailable = true }
             : new()
             {
                 Badge = members.Badge,

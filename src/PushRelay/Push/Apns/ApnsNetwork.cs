@@ -1,6 +1,7 @@
 using PushRelay.Apns;
 using PushRelay.Apps;
 using PushRelay.Push.Connections;
+using PushRelay.Push.Texts;
 
 namespace PushRelay.Push.Apns;
 
@@ -117,7 +118,7 @@ internal sealed class ApnsNetwork : IPushNetwork, IAsyncDisposable
                 ? Channels.Call
                 : Channels.Alert;
         var isCall = channel == Channels.Call;
-        var isBackground = notification.Kind == PushKind.Read;
+        var isBackground = AlertText.IsBackground(notification, lane.Alert);
         if (ApnsAlert.Write(notification, lane.Alert, isCall ? VoipBytesMax : AlertBytesMax) is not { } payload)
         {
             // what Apple would say

@@ -39,6 +39,8 @@ internal sealed class JPushNetwork : IPushNetwork, IDisposable
     /// <summary>A text that says nothing needs no correction.</summary>
     public bool TakesFollowUps(string app) => senders.TryGetValue(app, out var sender) && sender.Preview != AlertPreview.None;
 
+    public bool TakesWakeups => false;
+
     public TokenCheck Check(PushAddress address)
     {
         var errors = NetworkFields.Refusals(address, mayHaveCalls: false, mayHaveEnvironment: true);

@@ -19,12 +19,12 @@ internal sealed record AlertText(string? Title, string? Body, AlertWording? Word
 {
     public static AlertText Of(Notification notification, AlertPreview preview, AlertOptions alert)
     {
-        if (notification.Kind == PushKind.Read)
+        if (IsBackground(notification, alert))
         {
             return new AlertText(null, null, null, null);
         }
 
-        var title = preview == AlertPreview.None ? null : TitleOf(notification);
+        var title = preview == AlertPreview.None || notification.Anonymous ? null : TitleOf(notification);
         var text = preview == AlertPreview.Full ? TextOf(notification) : null;
         var words = WordsOf(notification, preview, text);
         var nick = preview != AlertPreview.None && NamesWriter(notification) ? CleanText.Name(notification.Nick!) : null;
@@ -43,6 +43,11 @@ internal sealed record AlertText(string? Title, string? Body, AlertWording? Word
         return new AlertText(title, Prefixed(nick, text is null ? ours : $"{ours}: {text}"), words, null);
     }
 
+    /// <summary>It shows nothing.</summary>
+    public static bool IsBackground(Notification notification, AlertOptions alert) =>
+        notification.Kind is PushKind.Read or PushKind.Badge
+        || (notification.Kind == PushKind.Wakeup && alert.Wakeups == Wakeups.Background);
+
     /// <summary>Payload member <c>kind</c>. A preview that shows no text does not tell a picture from a text either.</summary>
     public static string KindOf(Notification notification, AlertPreview preview) =>
         notification.Kind switch
@@ -56,7 +61,8 @@ internal sealed record AlertText(string? Title, string? Body, AlertWording? Word
             PushKind.Subscribe => "subscribe",
             PushKind.Attention => "attention",
             PushKind.Retracted => "retracted",
-            PushKind.Read => "read",
+            PushKind.Read or PushKind.Badge => "read",
+            PushKind.Wakeup => "wakeup",
         };
 
     /// <summary>The word that shows where everything else is hidden, such as beside a sealed alert.</summary>
@@ -77,7 +83,7 @@ internal sealed record AlertText(string? Title, string? Body, AlertWording? Word
 
     private static AlertWording? WordsOf(Notification notification, AlertPreview preview, string? text)
     {
-        var named = preview != AlertPreview.None;
+        var named = preview != AlertPreview.None && !notification.Anonymous;
         var sender = named ? SenderOf(notification) : null;
         AlertWording With(string key, params ReadOnlySpan<string?> arguments) =>
             new(key, named ? [.. arguments.ToArray().OfType<string>()] : []);
@@ -102,9 +108,11 @@ internal sealed record AlertText(string? Title, string? Body, AlertWording? Word
                 return With("PR_ATTENTION", sender);
             case PushKind.Retracted:
                 return With("PR_RETRACTED");
-            case PushKind.Message when preview == AlertPreview.None && notification.Count > 1:
+            case PushKind.Wakeup:
+                return With("PR_MESSAGE");
+            case PushKind.Message when !named && text is null && notification.Count > 1:
                 return new AlertWording("PR_MESSAGES_N", notification.Count.ToString(CultureInfo.InvariantCulture));
-            case PushKind.Message when preview == AlertPreview.None:
+            case PushKind.Message when !named && text is null:
                 return With("PR_MESSAGE");
             case PushKind.Message when preview == AlertPreview.Full && notification.Hidden:
                 return With("PR_SPOILER");

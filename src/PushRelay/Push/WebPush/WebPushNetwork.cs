@@ -232,6 +232,11 @@ internal sealed class WebPushNetwork : IPushNetwork, IDisposable
             Key.Dispose();
         }
 
+        private static string UrgencyOf(Notification notification, AlertMembers members) =>
+            members.Background && notification.Kind == PushKind.Wakeup ? "low"
+            : notification.Update || members.Background ? "normal"
+            : "high";
+
         private Task<PushExchange> AskAsync(
             Notification notification,
             AlertMembers members,
@@ -248,7 +253,7 @@ internal sealed class WebPushNetwork : IPushNetwork, IDisposable
             var headers = request.Headers;
             headers.TryAddWithoutValidation("Authorization", Key.Authorization(endpoint.Origin, now));
             headers.TryAddWithoutValidation("TTL", ttl.ToString(CultureInfo.InvariantCulture));
-            headers.TryAddWithoutValidation("Urgency", notification.Update || members.Background ? "normal" : "high");
+            headers.TryAddWithoutValidation("Urgency", UrgencyOf(notification, members));
             // Apple decodes it as base64: 32 letters are 24 bytes and have no padding
             headers.TryAddWithoutValidation(
                 "Topic",

@@ -39,8 +39,8 @@ public sealed class PushPolicyTests
             matched++;
             var decision = PushPolicy.Decide(situation, options);
 
-            Assert.Equal(row[10], decision.Reason);
-            var expected = row[11] switch
+            Assert.Equal(row[11], decision.Reason);
+            var expected = row[12] switch
             {
                 "" => (TimeSpan?)null,
                 "0" => TimeSpan.Zero,
@@ -48,7 +48,7 @@ public sealed class PushPolicyTests
                 _ => options.OtherDeviceDelay,
             };
             Assert.Equal(expected, (decision as PushDecision.Alert)?.Delay);
-            Assert.Equal(row[9], decision is PushDecision.Alert ? "alert" : "suppress");
+            Assert.Equal(row[10], decision is PushDecision.Alert ? "alert" : "suppress");
         }
 
         Assert.NotEqual(0, matched);
@@ -66,7 +66,8 @@ public sealed class PushPolicyTests
         from account in Enum.GetValues<AccountState>()
         from device in (string[])["valid", "invalid", "disabled"]
         from withheld in (string[])
-            ["-", "stale", "muted", "unmentioned", "quiet", "silent", "stale muted unmentioned quiet", "unmentioned quiet"]
+            ["-", "wakeups off", "stale", "muted", "unmentioned", "quiet", "silent", "stale muted unmentioned quiet", "unmentioned quiet"]
+        from published in (bool[])[true, false]
         from tied in (bool[])[true, false]
         from own in (bool[])[true, false]
         from unacked in (bool[])[true, false]
@@ -79,6 +80,8 @@ public sealed class PushPolicyTests
                 Account = account,
                 DeviceValid = device != "invalid",
                 AccountDisabled = device == "disabled",
+                Published = published,
+                WakeupsOff = withheld == "wakeups off",
                 IsStale = withheld.Contains("stale", StringComparison.Ordinal),
                 Muted = withheld.Contains("muted", StringComparison.Ordinal),
                 LacksMention = withheld.Contains("unmentioned", StringComparison.Ordinal),
@@ -104,26 +107,28 @@ public sealed class PushPolicyTests
 
     private static bool Fits(string[] cells, PushSituation situation, AlertsOptions options) =>
         Is(cells[1], situation.Class.ToString().ToLowerInvariant())
-        && Is(cells[2], situation.Account.ToString().ToLowerInvariant())
+        && Is(cells[2], situation.Published ? "yes" : "no")
+        && Is(cells[3], situation.Account.ToString().ToLowerInvariant())
         && Is(
-            cells[3],
+            cells[4],
             !situation.DeviceValid ? "invalid"
                 : situation.AccountDisabled ? "disabled"
                 : "valid"
         )
-        && cells[4] switch
+        && cells[5] switch
         {
             "-" => true,
+            "wakeups off" => situation.WakeupsOff,
             "stale" => situation.IsStale,
             "muted" => situation.Muted,
             "unmentioned" => situation.LacksMention,
             "quiet" => situation is { QuietHours: true, NoAlertsWhenQuiet: true },
             _ => false,
         }
-        && Is(cells[5], situation.DeviceTied ? "yes" : "no")
-        && Is(cells[6], situation.OwnSession == AccountState.Foreground ? "yes" : "no")
-        && Is(cells[7], situation.Unacked ? "yes" : "no")
-        && Is(cells[8], options.OtherDeviceForeground.ToString());
+        && Is(cells[6], situation.DeviceTied ? "yes" : "no")
+        && Is(cells[7], situation.OwnSession == AccountState.Foreground ? "yes" : "no")
+        && Is(cells[8], situation.Unacked ? "yes" : "no")
+        && Is(cells[9], options.OtherDeviceForeground.ToString());
 
     private static bool Is(string cell, string value) => cell == "-" || cell == value;
 }

@@ -13,12 +13,12 @@ public sealed class WebPushNetworkTests
     private static CancellationToken Token => TestContext.Current.CancellationToken;
 
     [Theory]
-    [InlineData(PushService.Mozilla)]
-    [InlineData(PushService.Google)]
-    [InlineData(PushService.Microsoft)]
-    [InlineData(PushService.Apple)]
-    [InlineData(PushService.Ntfy)]
-    public async Task An_alert_gets_through_to_each_service(PushService service)
+    [InlineData(SubscriptionService.Mozilla)]
+    [InlineData(SubscriptionService.Google)]
+    [InlineData(SubscriptionService.Microsoft)]
+    [InlineData(SubscriptionService.Apple)]
+    [InlineData(SubscriptionService.Ntfy)]
+    public async Task An_alert_gets_through_to_each_service(SubscriptionService service)
     {
         await using var simulator = await StartAsync(service);
         await using var bed = await RigBed.OpenAsync(simulator);
@@ -36,12 +36,12 @@ public sealed class WebPushNetworkTests
     }
 
     [Theory]
-    [InlineData(PushService.Mozilla, "dead webpush_410")]
-    [InlineData(PushService.Google, "dead webpush_410")]
-    [InlineData(PushService.Microsoft, "dead webpush_410")]
-    [InlineData(PushService.Apple, "dead webpush_410")]
-    [InlineData(PushService.Ntfy, "dead webpush_404")]
-    public async Task A_subscription_that_has_ended_is_dead(PushService service, string result)
+    [InlineData(SubscriptionService.Mozilla, "dead webpush_410")]
+    [InlineData(SubscriptionService.Google, "dead webpush_410")]
+    [InlineData(SubscriptionService.Microsoft, "dead webpush_410")]
+    [InlineData(SubscriptionService.Apple, "dead webpush_410")]
+    [InlineData(SubscriptionService.Ntfy, "dead webpush_404")]
+    public async Task A_subscription_that_has_ended_is_dead(SubscriptionService service, string result)
     {
         await using var simulator = await StartAsync(service);
         await using var bed = await RigBed.OpenAsync(simulator);
@@ -52,10 +52,13 @@ public sealed class WebPushNetworkTests
     }
 
     [Theory]
-    [InlineData(PushService.Google, "dead webpush_403")]
-    [InlineData(PushService.Apple, "dead webpush_400")]
-    [InlineData(PushService.Microsoft, "later Credentials -1 webpush_403")]
-    public async Task A_subscription_of_another_key_is_told_from_a_bad_key_where_the_service_says_so(PushService service, string result)
+    [InlineData(SubscriptionService.Google, "dead webpush_403")]
+    [InlineData(SubscriptionService.Apple, "dead webpush_400")]
+    [InlineData(SubscriptionService.Microsoft, "later Credentials -1 webpush_403")]
+    public async Task A_subscription_of_another_key_is_told_from_a_bad_key_where_the_service_says_so(
+        SubscriptionService service,
+        string result
+    )
     {
         await using var simulator = await StartAsync(service);
         await using var bed = await RigBed.OpenAsync(simulator);
@@ -68,7 +71,7 @@ public sealed class WebPushNetworkTests
     [Fact]
     public async Task An_alert_that_lives_no_longer_is_no_fault_at_a_service_that_takes_no_zero()
     {
-        await using var simulator = await StartAsync(PushService.Microsoft);
+        await using var simulator = await StartAsync(SubscriptionService.Microsoft);
         await using var bed = await RigBed.OpenAsync(simulator);
         using var subscription = simulator.Subscribe();
         var address = Address(subscription);
@@ -86,7 +89,7 @@ public sealed class WebPushNetworkTests
     [InlineData("👩‍👩‍👧‍👦")]
     public async Task A_text_of_any_length_fits(string character)
     {
-        await using var simulator = await StartAsync(PushService.Apple);
+        await using var simulator = await StartAsync(SubscriptionService.Apple);
         await using var bed = await RigBed.OpenAsync(simulator);
         using var subscription = simulator.Subscribe();
 
@@ -101,7 +104,7 @@ public sealed class WebPushNetworkTests
     [Fact]
     public async Task What_is_too_long_for_a_bridged_browser_is_shortened_once()
     {
-        await using var simulator = await StartAsync(PushService.Mozilla);
+        await using var simulator = await StartAsync(SubscriptionService.Mozilla);
         await using var bed = await RigBed.OpenAsync(simulator);
         using var subscription = simulator.Subscribe();
         simulator.AnswerNext(413);
@@ -121,8 +124,8 @@ public sealed class WebPushNetworkTests
     [InlineData(true)]
     public async Task An_endpoint_that_leads_inside_is_never_connected_to(bool redirects)
     {
-        await using var simulator = await StartAsync(PushService.Google);
-        await using var canary = await StartAsync(PushService.Google);
+        await using var simulator = await StartAsync(SubscriptionService.Google);
+        await using var canary = await StartAsync(SubscriptionService.Google);
         await using var bed = await RigBed.OpenAsync(simulator, $"--Apps:0:WebPush:AllowPrivateNetworks={redirects}");
         using var subscription = simulator.Subscribe();
         using var inside = canary.Subscribe();
@@ -143,7 +146,7 @@ public sealed class WebPushNetworkTests
     [Fact]
     public async Task Only_listed_push_services_may_be_named_and_are_asked()
     {
-        await using var simulator = await StartAsync(PushService.Google);
+        await using var simulator = await StartAsync(SubscriptionService.Google);
         await using var bed = await RigBed.OpenAsync(simulator, "--Apps:0:WebPush:AllowedHosts:0=*.push.apple.com");
         using var subscription = simulator.Subscribe();
         var address = Address(subscription);
@@ -169,7 +172,7 @@ public sealed class WebPushNetworkTests
     [Fact]
     public async Task A_subscription_past_its_own_time_is_over()
     {
-        await using var simulator = await StartAsync(PushService.Google);
+        await using var simulator = await StartAsync(SubscriptionService.Google);
         await using var bed = await RigBed.OpenAsync(simulator);
         using var subscription = simulator.Subscribe();
         var now = bed.Relay.Clock.GetUtcNow();
@@ -181,7 +184,7 @@ public sealed class WebPushNetworkTests
     [Fact]
     public async Task Each_service_is_a_lane()
     {
-        await using var simulator = await StartAsync(PushService.Google);
+        await using var simulator = await StartAsync(SubscriptionService.Google);
         await using var bed = await RigBed.OpenAsync(simulator);
         string Lane(string endpoint) => Assert.IsType<TokenCheck.Usable>(bed.Network("webpush").Check(Address(endpoint))).Lane.Id;
 
@@ -207,7 +210,7 @@ public sealed class WebPushNetworkTests
     [InlineData("99999999999999999", "subscription.expirationTime")]
     public async Task A_subscription_that_is_none_is_refused_by_its_field(string? value, string field)
     {
-        await using var simulator = await StartAsync(PushService.Google);
+        await using var simulator = await StartAsync(SubscriptionService.Google);
         await using var bed = await RigBed.OpenAsync(simulator);
         using var subscription = simulator.Subscribe();
         var tokens = new Dictionary<string, string>(Address(subscription).Tokens);
@@ -228,7 +231,7 @@ public sealed class WebPushNetworkTests
     [Fact]
     public async Task A_certificate_that_is_not_trusted_defers()
     {
-        await using var simulator = await StartAsync(PushService.Ntfy);
+        await using var simulator = await StartAsync(SubscriptionService.Ntfy);
         await using var bed = await RigBed.OpenAsync(simulator, "--Apps:0:WebPush:TrustedCertificateFile=");
         using var subscription = simulator.Subscribe();
 
@@ -238,7 +241,7 @@ public sealed class WebPushNetworkTests
     [Fact]
     public async Task A_name_that_is_not_there_defers()
     {
-        await using var simulator = await StartAsync(PushService.Ntfy);
+        await using var simulator = await StartAsync(SubscriptionService.Ntfy);
         await using var bed = await RigBed.OpenAsync(simulator);
 
         var result = await bed.SendAsync("webpush", Message() with { Address = Address("https://ntfy.invalid/upAbc") });
@@ -246,7 +249,7 @@ public sealed class WebPushNetworkTests
         Assert.Equal("later Outage -1 webpush_name_unknown", Exchanges.Show(result));
     }
 
-    private static async Task<WebPushSimulator> StartAsync(PushService service)
+    private static async Task<WebPushSimulator> StartAsync(SubscriptionService service)
     {
         var simulator = new WebPushSimulator(service);
         await simulator.StartAsync(Token);

@@ -191,6 +191,10 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                         .HasColumnType("timestamp with time zone")
                         .HasColumnName("created_at");
 
+                    b.Property<string>("Dialect")
+                        .HasColumnType("text")
+                        .HasColumnName("dialect");
+
                     b.Property<string>("Environment")
                         .HasColumnType("text")
                         .HasColumnName("environment");
@@ -815,6 +819,11 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                         .HasMaxLength(64)
                         .HasColumnType("character varying(64)")
                         .HasColumnName("fingerprint");
+
+                    b.Property<byte[]>("Naming")
+                        .IsRequired()
+                        .HasColumnType("bytea")
+                        .HasColumnName("naming");
 
                     b.HasKey("Id")
                         .HasName("pk_known_keys");

@@ -186,6 +186,10 @@ namespace PushRelay.Storage.Migrations.Sqlite
                         .HasColumnType("INTEGER")
                         .HasColumnName("created_at");
 
+                    b.Property<string>("Dialect")
+                        .HasColumnType("TEXT")
+                        .HasColumnName("dialect");
+
                     b.Property<string>("Environment")
                         .HasColumnType("TEXT")
                         .HasColumnName("environment");
@@ -810,6 +814,11 @@ namespace PushRelay.Storage.Migrations.Sqlite
                         .HasMaxLength(64)
                         .HasColumnType("TEXT")
                         .HasColumnName("fingerprint");
+
+                    b.Property<byte[]>("Naming")
+                        .IsRequired()
+                        .HasColumnType("BLOB")
+                        .HasColumnName("naming");
 
                     b.HasKey("Id")
                         .HasName("pk_known_keys");

@@ -12,7 +12,7 @@ using PushRelay.Storage;
 namespace PushRelay.Storage.Migrations.PostgreSql
 {
     [DbContext(typeof(PostgreSqlRelayDb))]
-    [Migration("20261126130743_Initial")]
+    [Migration("20261126171030_Initial")]
     partial class Initial
     {
         /// <inheritdoc />
@@ -193,6 +193,10 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                     b.Property<DateTimeOffset>("CreatedAt")
                         .HasColumnType("timestamp with time zone")
                         .HasColumnName("created_at");
+
+                    b.Property<string>("Dialect")
+                        .HasColumnType("text")
+                        .HasColumnName("dialect");
 
                     b.Property<string>("Environment")
                         .HasColumnType("text")
@@ -818,6 +822,11 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                         .HasMaxLength(64)
                         .HasColumnType("character varying(64)")
                         .HasColumnName("fingerprint");
+
+                    b.Property<byte[]>("Naming")
+                        .IsRequired()
+                        .HasColumnType("bytea")
+                        .HasColumnName("naming");
 
                     b.HasKey("Id")
                         .HasName("pk_known_keys");

@@ -11,7 +11,7 @@ using PushRelay.Storage;
 namespace PushRelay.Storage.Migrations.Sqlite
 {
     [DbContext(typeof(SqliteRelayDb))]
-    [Migration("20261126130718_Initial")]
+    [Migration("20261126171026_Initial")]
     partial class Initial
     {
         /// <inheritdoc />
@@ -188,6 +188,10 @@ namespace PushRelay.Storage.Migrations.Sqlite
                     b.Property<long>("CreatedAt")
                         .HasColumnType("INTEGER")
                         .HasColumnName("created_at");
+
+                    b.Property<string>("Dialect")
+                        .HasColumnType("TEXT")
+                        .HasColumnName("dialect");
 
                     b.Property<string>("Environment")
                         .HasColumnType("TEXT")
@@ -813,6 +817,11 @@ namespace PushRelay.Storage.Migrations.Sqlite
                         .HasMaxLength(64)
                         .HasColumnType("TEXT")
                         .HasColumnName("fingerprint");
+
+                    b.Property<byte[]>("Naming")
+                        .IsRequired()
+                        .HasColumnType("BLOB")
+                        .HasColumnName("naming");
 
                     b.HasKey("Id")
                         .HasName("pk_known_keys");

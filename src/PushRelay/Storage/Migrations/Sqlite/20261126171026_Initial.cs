@@ -149,6 +149,7 @@ namespace PushRelay.Storage.Migrations.Sqlite
                     locale = table.Column<string>(type: "TEXT", nullable: true),
                     time_zone = table.Column<string>(type: "TEXT", nullable: true),
                     node = table.Column<string>(type: "TEXT", nullable: false),
+                    dialect = table.Column<string>(type: "TEXT", nullable: true),
                     status = table.Column<short>(type: "INTEGER", nullable: false),
                     status_reason = table.Column<string>(type: "TEXT", nullable: true),
                     created_at = table.Column<long>(type: "INTEGER", nullable: false),
@@ -171,6 +172,7 @@ namespace PushRelay.Storage.Migrations.Sqlite
                 {
                     id = table.Column<int>(type: "INTEGER", nullable: false),
                     fingerprint = table.Column<string>(type: "TEXT", maxLength: 64, nullable: false),
+                    naming = table.Column<byte[]>(type: "BLOB", nullable: false),
                     created_at = table.Column<long>(type: "INTEGER", nullable: false)
                 },
                 constraints: table =>
