@@ -192,6 +192,7 @@ internal static class RelayApp
         AppEndpoints.Map(app);
         DialectEndpoints.Map(app);
         DeliveryEndpoints.Map(app);
+        ReceiptEndpoints.Map(app);
         AccountEndpoints.Map(app);
         ApiDocument.Map(app);
     }

@@ -19,6 +19,9 @@ internal sealed class Device
 {
     public const string TableName = "devices";
 
+    private static readonly TimeSpan ReceiptWait = TimeSpan.FromMinutes(10);
+    private static readonly TimeSpan SilentAfter = TimeSpan.FromDays(1);
+
     /// <summary>The relay's own key: stays the same when the app's installation id changes hands.</summary>
     public required Guid Key { get; init; }
 
@@ -80,6 +83,16 @@ internal sealed class Device
     public DateTimeOffset? LastAcceptedAt { get; set; }
 
     public DateTimeOffset? LastReceivedAt { get; set; }
+
+    /// <summary>
+    /// The app says what it receives (<c>POST /v1/receipts</c>). One that did, and says nothing for a day while alerts are accepted for it,
+    /// is silent.
+    /// </summary>
+    /// <param name="lastAccepted">The newest alert that the push network accepted for it.</param>
+    /// <param name="now">The time.</param>
+    public bool Confirms(DateTimeOffset? lastAccepted, DateTimeOffset now) =>
+        LastReceivedAt is { } received
+        && !(lastAccepted is { } accepted && accepted < now - ReceiptWait && accepted > received && received < now - SilentAfter);
 
     /// <summary>Names what a request can have seen of it: changes with every change that a request or a refusal makes, not with what is
     /// merely observed.</summary>

@@ -132,6 +132,7 @@ public sealed record DeviceResponse(
     DevicePush Push,
     DateTimeOffset CreatedAt,
     DateTimeOffset UpdatedAt,
+    bool Confirms,
     DateTimeOffset? LastAcceptedAt,
     DateTimeOffset? LastReceivedAt
 )

@@ -23,7 +23,8 @@ internal static class DeviceEndpoints
          "environment":"production","voipToken":null,"resource":"phone","locale":null,"timeZone":"Asia/Shanghai",
          "preview":null,"muted":null,"mentionsOnly":null,"groups":null,"quietHours":null,"status":"active","statusReason":null,
          "push":{"jid":"push.example.com","node":"b1e0fbdbae48ade888ee47eabd788809","secret":"OTN7QLieqBtHVV1YLwWerdph"},
-         "createdAt":"2026-11-23T02:56:29.398Z","updatedAt":"2026-11-23T02:56:29.398Z","lastAcceptedAt":null,"lastReceivedAt":null}
+         "createdAt":"2026-11-23T02:56:29.398Z","updatedAt":"2026-11-23T02:56:29.398Z",
+         "confirms":false,"lastAcceptedAt":null,"lastReceivedAt":null}
         """;
 
     public static void Map(IEndpointRouteBuilder routes)

@@ -14,7 +14,8 @@ internal sealed class DeviceQueries(
     DeviceRegistry registry,
     ServedAccounts accounts,
     NodeSecrets secrets,
-    IDbContextFactory<RelayDb> databases
+    IDbContextFactory<RelayDb> databases,
+    TimeProvider timers
 )
 {
     /// <summary>The device that a caller means.</summary>
@@ -117,6 +118,7 @@ internal sealed class DeviceQueries(
     private DeviceResponse Show(Device device, IReadOnlyDictionary<Guid, DateTimeOffset> accepted)
     {
         var hint = device.Tokens.Hint(Channels.Alert)!;
+        var lastAccepted = accepted.TryGetValue(device.Key, out var at) ? at : device.LastAcceptedAt;
         var isSubscription = device.Platform == WebPushNetwork.Name;
         return new(
             device.Id,
@@ -141,7 +143,8 @@ internal sealed class DeviceQueries(
             PushOf(device),
             device.CreatedAt,
             device.UpdatedAt,
-            accepted.TryGetValue(device.Key, out var at) ? at : device.LastAcceptedAt,
+            device.Confirms(lastAccepted, timers.GetUtcNow()),
+            lastAccepted,
             device.LastReceivedAt
         )
         {

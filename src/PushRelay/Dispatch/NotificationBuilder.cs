@@ -36,6 +36,8 @@ internal sealed partial class NotificationBuilder(MasterKey masterKey, AppCatalo
             From = delivery.Sender!,
             Type = delivery.MessageType ?? "chat",
             Anonymous = content.Anonymous,
+            Calm = content.Calm,
+            Data = content.Data,
             Encrypted = content.Encrypted,
             Iv = content.Iv,
             Tigase = device.Dialect == Dialects.Tigase,

@@ -139,7 +139,10 @@ internal sealed class IngestTransaction(
     private IEnumerable<Device> DevicesOf(string account) => removedAccounts.Contains(account) ? [] : devices[account];
 
     private IEnumerable<Device> DevicesOf(RelayEvent.Message message) =>
-        DevicesOf(message.Account).Where(d => message.OnlyDevice is null || d.Key == message.OnlyDevice);
+        DevicesOf(message.Account)
+            .Where(d =>
+                (message.OnlyDevice is null || d.Key == message.OnlyDevice) && (message.OnlyApp is null || d.App == message.OnlyApp)
+            );
 
     /// <summary>A row for each of these devices; where there is none, one that says so.</summary>
     private void Alert(RelayEvent.Message message, List<Device> to)
@@ -151,8 +154,8 @@ internal sealed class IngestTransaction(
             return;
         }
 
-        // said again, it was counted the first time; what a server publishes nothing takes back here
-        if (!message.Unacked && message.Source != EventSource.Xep0357)
+        // said again, it was counted the first time; what nobody here can read is not counted
+        if (!message.Unacked && message.Source == EventSource.Bridge)
         {
             unread.Add(message.Account, message.From);
         }

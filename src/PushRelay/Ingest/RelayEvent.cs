@@ -51,6 +51,9 @@ internal abstract record RelayEvent(string Account, DateTimeOffset At)
         /// <summary>The key of the one device that this is for; null: all of the account's.</summary>
         public Guid? OnlyDevice { get; init; }
 
+        /// <summary>Only the account's devices of this app; null: of any.</summary>
+        public string? OnlyApp { get; init; }
+
         /// <summary>The unread messages that the server counts; null: the relay counts itself.</summary>
         public int? Badge { get; init; }
 

@@ -2,6 +2,7 @@ using System.Diagnostics.CodeAnalysis;
 using System.Globalization;
 using System.Text.RegularExpressions;
 using Microsoft.AspNetCore.Http.HttpResults;
+using Microsoft.AspNetCore.Mvc;
 using PushRelay.Access;
 using PushRelay.Api;
 using PushRelay.Apps;
@@ -50,6 +51,16 @@ internal static partial class DeliveryEndpoints
             .RequireAuthorization(AccessServices.OperatorOnly)
             .WithExample(null, Example);
         routes
+            .MapApi("/v1/alerts", "alerts")
+            .MapPost("", SendAsync)
+            .WithSummary("An operator's own alert, by the same rules as a message")
+            .RequireAuthorization(AccessServices.OperatorOnly)
+            .Takes<AlertRequest>()
+            .WithExample(
+                """{"account":"bob@example.com","title":"Maintenance","body":"Tonight from 2 to 3","timeToLive":"01:00:00"}""",
+                $$"""{"items":[{{Example}}]}"""
+            );
+        routes
             .MapApi("/v1/devices", "devices")
             .MapPost("{deviceId}/test", TestAsync)
             .WithSummary("Sends a test alert")
@@ -82,6 +93,27 @@ internal static partial class DeliveryEndpoints
         return TypedResults.Accepted($"/v1/deliveries/{delivery.Id:D}", delivery);
     }
 
+    private static async Task<Results<Accepted<AlertResponse>, ProblemHttpResult>> SendAsync(
+        HttpContext http,
+        Caller caller,
+        OwnAlerts alerts,
+        CancellationToken cancellationToken
+    )
+    {
+        var (body, problem) = await ApiBody.ReadAsync<AlertRequest>(http.Request, cancellationToken);
+        if (body is null)
+        {
+            return problem!;
+        }
+
+        return await alerts.SendAsync(body, Idempotency.KeyOf(http), caller.Actor, cancellationToken) switch
+        {
+            OwnAlertResult.Made made => TypedResults.Accepted((string?)null, new AlertResponse(made.Deliveries)),
+            OwnAlertResult.Invalid invalid => ApiProblem.Validation(invalid.Errors),
+            _ => ApiProblem.NotFound(),
+        };
+    }
+
     private static async Task<Results<Accepted<DeliverySummary>, ProblemHttpResult>> RetryAsync(
         string id,
         Caller caller,
@@ -105,7 +137,11 @@ internal static partial class DeliveryEndpoints
     private static async Task<Results<Ok<Page<DeliverySummary>>, ProblemHttpResult>> ListAsync(
         string? account,
         string? device,
+        string? app,
+        string? platform,
         string? state,
+        string? reason,
+        [FromQuery(Name = "class")] string? kind,
         string? from,
         string? to,
         string? cursor,
@@ -136,6 +172,17 @@ internal static partial class DeliveryEndpoints
             wanted = parsed;
         }
 
+        EventClass? wantedClass = null;
+        if (kind is not null)
+        {
+            if (!Names.TryParse(kind, out EventClass parsed))
+            {
+                return ApiProblem.Validation("class", $"must be one of {string.Join(", ", Enum.GetValues<EventClass>().Select(Names.Of))}");
+            }
+
+            wantedClass = parsed;
+        }
+
         if (!TryParseTime(from, "from", out var earliest, out var problem) || !TryParseTime(to, "to", out var end, out problem))
         {
             return problem;
@@ -150,7 +197,11 @@ internal static partial class DeliveryEndpoints
         {
             Account = owner,
             Device = device,
+            App = app,
+            Platform = platform,
             State = wanted,
+            Reason = reason,
+            Class = wantedClass,
             From = earliest,
             To = end,
         };

@@ -13,7 +13,15 @@ internal sealed record DeliveryFilter
 
     public string? Device { get; init; }
 
+    public string? App { get; init; }
+
+    public string? Platform { get; init; }
+
     public DeliveryState? State { get; init; }
+
+    public string? Reason { get; init; }
+
+    public EventClass? Class { get; init; }
 
     /// <summary>Created at or after.</summary>
     public DateTimeOffset? From { get; init; }
@@ -37,6 +45,10 @@ internal sealed class DeliveryQueries(IDbContextFactory<RelayDb> databases)
         var found = db.Set<Delivery>().AsNoTracking();
         found = filter.Account is { } account ? found.Where(d => d.Account == account) : found;
         found = filter.Device is { } device ? found.Where(d => d.Device == device) : found;
+        found = filter.App is { } app ? found.Where(d => d.App == app) : found;
+        found = filter.Platform is { } platform ? found.Where(d => d.Platform == platform) : found;
+        found = filter.Reason is { } reason ? found.Where(d => d.Reason == reason) : found;
+        found = filter.Class is { } @class ? found.Where(d => d.Class == @class) : found;
         found = filter.State is { } state ? found.Where(d => d.State == state) : found;
         found = filter.From is { } from ? found.Where(d => d.CreatedAt >= from) : found;
         found = filter.To is { } to ? found.Where(d => d.CreatedAt < to) : found;

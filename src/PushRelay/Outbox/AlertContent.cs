@@ -67,6 +67,12 @@ internal sealed record AlertContent
     /// <summary>The initialisation vector of <see cref="Encrypted"/>, in base64.</summary>
     public string? Iv { get; init; }
 
+    /// <summary>An operator's alert that may wait until the phone is used.</summary>
+    public bool Calm { get; init; }
+
+    /// <summary>Payload member <c>data</c> of an operator's alert.</summary>
+    public IReadOnlyDictionary<string, string>? Data { get; init; }
+
     /// <summary>The device's quiet hours: no sound.</summary>
     public bool Silent { get; init; }
 

@@ -29,6 +29,8 @@ internal static class States
     public const string Received = "3";
     public const string Opened = "4";
     public const string Coalesced = "6";
+    public const string Expired = "8";
+    public const string Dead = "10";
 }
 
 internal enum EventSource : short

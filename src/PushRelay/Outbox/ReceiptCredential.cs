@@ -1,4 +1,5 @@
 using System.Buffers.Text;
+using System.Security.Cryptography;
 using PushRelay.Secrets;
 
 namespace PushRelay.Outbox;
@@ -16,5 +17,30 @@ internal static class Receipts
         delivery.TryWriteBytes(receipt, bigEndian: true, out _);
         masterKey.Mac("receipt", delivery.ToString("D")).AsSpan(0, MacBytes).CopyTo(receipt[IdBytes..]);
         return Base64Url.EncodeToString(receipt);
+    }
+
+    /// <returns>False: we never made it.</returns>
+    public static bool TryRead(MasterKey masterKey, string receipt, out Guid delivery)
+    {
+        delivery = Guid.Empty;
+        Span<byte> bytes = stackalloc byte[IdBytes + MacBytes];
+        if (
+            receipt.Length != Base64Url.GetEncodedLength(bytes.Length)
+            || !Base64Url.IsValid(receipt)
+            || !Base64Url.TryDecodeFromChars(receipt, bytes, out var length)
+            || length != bytes.Length
+        )
+        {
+            return false;
+        }
+
+        var id = new Guid(bytes[..IdBytes], bigEndian: true);
+        if (!CryptographicOperations.FixedTimeEquals(masterKey.Mac("receipt", id.ToString("D")).AsSpan(0, MacBytes), bytes[IdBytes..]))
+        {
+            return false;
+        }
+
+        delivery = id;
+        return true;
     }
 }

@@ -58,6 +58,9 @@ internal sealed record AlertMembers
 
     public string? Iv { get; init; }
 
+    /// <summary>What an operator gives the app.</summary>
+    public IReadOnlyDictionary<string, string>? Data { get; init; }
+
     public CallMember? Call { get; init; }
 
     public InviteMember? Invite { get; init; }
@@ -96,6 +99,7 @@ internal sealed record AlertMembers
             Background = AlertText.IsBackground(notification, alert),
             Encrypted = notification.Encrypted,
             Iv = notification.Iv,
+            Data = notification.Data,
             Call = notification.Kind is PushKind.Call or PushKind.MissedCall
                 ? new CallMember(Short(notification.CallId), names ? Short(notification.Caller) : null, notification.Media)
                 : null,
@@ -138,6 +142,12 @@ internal sealed record AlertMembers
 
         WriteIf(json, "encrypted"u8, Encrypted);
         WriteIf(json, "iv"u8, Iv);
+        if (Data is not null)
+        {
+            json.WritePropertyName("data"u8);
+            DataJson().WriteTo(json);
+        }
+
         if (Call is not null)
         {
             json.WritePropertyName("call"u8);
@@ -150,6 +160,9 @@ internal sealed record AlertMembers
             InviteJson().WriteTo(json);
         }
     }
+
+    /// <summary>Member <c>data</c>.</summary>
+    public JsonObject DataJson() => new(Data!.Select(d => KeyValuePair.Create(d.Key, (JsonNode?)JsonValue.Create(d.Value))));
 
     /// <summary>Member <c>call</c>.</summary>
     public JsonObject CallJson()

@@ -69,6 +69,12 @@ internal sealed record Notification
     /// <summary>The app reads the members that apps of the Tigase family know, too.</summary>
     public bool Tigase { get; init; }
 
+    /// <summary>It may wait until the phone is used.</summary>
+    public bool Calm { get; init; }
+
+    /// <summary>What an operator gives the app with it.</summary>
+    public IReadOnlyDictionary<string, string>? Data { get; init; }
+
     /// <summary>Of who writes in a room.</summary>
     public string? Nick { get; init; }
 

@@ -6,8 +6,6 @@ namespace PushRelay.Settings;
 /// <summary>Makes the options of all sections from what was given, and reports everything that cannot be read or is out of range.</summary>
 internal sealed class SettingsBinder(IConfiguration configuration, SettingsFile file, SettingsProblems problems)
 {
-    private const string DurationForm = "(days.hours:minutes:seconds)";
-
     public void BindAll(SettingNode root)
     {
         foreach (var top in root.Tops)
@@ -23,7 +21,7 @@ internal sealed class SettingsBinder(IConfiguration configuration, SettingsFile 
 
     public static string OutOfRange(string setting, object value, object min, object max) =>
         value is TimeSpan
-            ? string.Create(CultureInfo.InvariantCulture, $"{setting} is {value:c}; it must be from {min:c} to {max:c} {DurationForm}.")
+            ? string.Create(CultureInfo.InvariantCulture, $"{setting} is {value:c}; it must be from {min:c} to {max:c} {Durations.Form}.")
             : string.Create(CultureInfo.InvariantCulture, $"{setting} is {value}; it must be from {min} to {max}.");
 
     private object Group(SettingNode node, string path)
@@ -93,7 +91,8 @@ internal sealed class SettingsBinder(IConfiguration configuration, SettingsFile 
 
         if (!TryConvert(node, text, out value))
         {
-            problems.AddUnreadable(path, $"{path} is '{text}'; it must be {Expected(node.Type)}.");
+            var advice = node.Type == typeof(TimeSpan) ? Durations.Advice(text) : null;
+            problems.AddUnreadable(path, $"{path} is '{text}'; {advice ?? $"it must be {Expected(node.Type)}"}.");
             return false;
         }
 
@@ -123,7 +122,7 @@ internal sealed class SettingsBinder(IConfiguration configuration, SettingsFile 
         }
         else if (node.Type == typeof(TimeSpan))
         {
-            value = TimeSpan.TryParse(text, CultureInfo.InvariantCulture, out var duration) ? duration : null;
+            value = Durations.TryParse(text, out var duration) ? duration : null;
         }
         else if (node.Type.IsEnum)
         {
@@ -136,7 +135,7 @@ internal sealed class SettingsBinder(IConfiguration configuration, SettingsFile 
     private static string Expected(Type type) =>
         type == typeof(int) ? "a whole number"
         : type == typeof(bool) ? "true or false"
-        : type == typeof(TimeSpan) ? $"a duration such as 00:00:30 {DurationForm}"
+        : type == typeof(TimeSpan) ? $"a duration such as 00:00:30 {Durations.Form}"
         : string.Join(" or ", Enum.GetNames(type));
 
     private SettingsCheck Check(SettingNode node, string path) =>

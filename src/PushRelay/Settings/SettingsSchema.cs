@@ -5,8 +5,8 @@ namespace PushRelay.Settings;
 /// <summary>A JSON Schema (2020-12) of every setting, for editors and for checks before a roll-out.</summary>
 internal static class SettingsSchema
 {
-    // days.hours:minutes:seconds, as TimeSpan reads it
-    private const string Duration = @"^(\d+\.)?([01]?\d|2[0-3]):[0-5]?\d(:[0-5]?\d(\.\d{1,7})?)?$";
+    // as Durations reads it
+    private const string Duration = @"^((\d+\.)?([01]?\d|2[0-3]):[0-5]?\d(:[0-5]?\d(\.\d{1,7})?)?|\d+(\.\d+)?(ms|s|m|h|d))$";
 
     public static JsonObject Of(SettingNode root)
     {

@@ -48,6 +48,8 @@ public sealed partial class RouteTableTests(RouteTableTests.Bed bed) : IClassFix
         new("POST /push_appserver/v1/register", null, 401, 401, 415, 415, 415),
         new("POST /unregister-device/{domain}", null, 415, 415, 415, 415, 415),
         new("POST /rest/push/unregister-device/{domain}", null, 415, 415, 415, 415, 415),
+        new("POST /v1/receipts", """{"receipt":"x","event":"received"}""", 400, 400, 400, 400, 400),
+        new("POST /v1/alerts", """{"account":"$BOB","body":"hello"}""", 401, 401, 403, 403, 202),
         new("GET /v1/audit", null, 401, 401, 403, 403, 200),
     ];
 

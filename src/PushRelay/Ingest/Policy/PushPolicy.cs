@@ -75,9 +75,9 @@ internal static class PushPolicy
             };
         }
 
-        if (situation.Published)
+        if (situation.Published || situation.Operator)
         {
-            return new PushDecision.Alert(Reasons.Published, TimeSpan.Zero);
+            return new PushDecision.Alert(situation.Published ? Reasons.Published : Reasons.Operator, TimeSpan.Zero);
         }
 
         // it was written to a dead connection before: it has waited long enough

@@ -53,6 +53,9 @@ internal sealed record PushSituation
     /// <summary>The server published it (XEP-0357).</summary>
     public bool Published { get; init; }
 
+    /// <summary>An operator sends it.</summary>
+    public bool Operator { get; init; }
+
     /// <summary>It only wakes the app, and the app is not to be woken so.</summary>
     public bool WakeupsOff { get; init; }
 
@@ -96,6 +99,7 @@ internal sealed record PushSituation
             Mention = message.Mention,
             Unacked = message.Unacked,
             Published = message.Source == EventSource.Xep0357,
+            Operator = message.Source == EventSource.Api,
         };
     }
 }

@@ -69,6 +69,11 @@ internal static class ApnsAlert
             AddTigase(payload, members, notification);
         }
 
+        if (members.Data is not null)
+        {
+            payload.Custom["data"] = members.DataJson();
+        }
+
         if (members.Call is not null)
         {
             payload.Custom["call"] = members.CallJson();

@@ -135,7 +135,7 @@ internal sealed class ApnsNetwork : IPushNetwork, IAsyncDisposable
                     : isBackground ? ApnsPushType.Background
                     : ApnsPushType.Alert,
                 // Apple takes no other of a background push
-                Priority = isBackground ? 5 : 10,
+                Priority = isBackground || notification.Calm ? 5 : 10,
                 Expiration = notification.ExpiresAt,
                 CollapseId = isBackground ? null : notification.CollapseId ?? notification.ThreadId,
                 Id = notification.Id,

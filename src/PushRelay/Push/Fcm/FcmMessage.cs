@@ -51,7 +51,7 @@ internal static class FcmMessage
                 json.WriteRawValue(data, skipInputValidation: true);
                 json.WriteStartObject("android"u8);
                 var isUpdate = notification.Update || members.Background;
-                json.WriteString("priority"u8, isUpdate ? "normal"u8 : "high"u8);
+                json.WriteString("priority"u8, isUpdate || notification.Calm ? "normal"u8 : "high"u8);
                 if (isUpdate)
                 {
                     json.WriteString("collapse_key"u8, members.Collapse);

@@ -234,7 +234,7 @@ internal sealed class WebPushNetwork : IPushNetwork, IDisposable
 
         private static string UrgencyOf(Notification notification, AlertMembers members) =>
             members.Background && notification.Kind == PushKind.Wakeup ? "low"
-            : notification.Update || members.Background ? "normal"
+            : notification.Update || notification.Calm || members.Background ? "normal"
             : "high";
 
         private Task<PushExchange> AskAsync(
