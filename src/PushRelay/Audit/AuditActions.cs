@@ -9,6 +9,7 @@ internal static class AuditActions
     public const string DeviceRemoved = "device.removed";
     public const string DeviceInvalidated = "device.invalidated";
     public const string DeviceTested = "device.tested";
+    public const string AccountErased = "account.erased";
     public const string AccountRemoved = "account.removed";
     public const string TokenIssued = "token.issued";
     public const string TokenRenewed = "token.renewed";

@@ -108,6 +108,8 @@ internal sealed class DeliveryFactory(MasterKey masterKey, IdSequence sequence, 
         };
     }
 
+    public Guid NewId(DateTimeOffset now) => sequence.Next(now);
+
     /// <summary>Another text for a row that was not sent yet.</summary>
     public byte[]? Seal(AlertContent content, Guid delivery) => content.Seal(masterKey, delivery);
 

@@ -382,6 +382,17 @@ internal sealed class IngestTransaction(
     private async Task ReadAsync(RelayEvent.Displayed displayed, CancellationToken cancellationToken)
     {
         var (account, with) = (displayed.Account, displayed.With);
+        db.Add(
+            new HistoryEntry
+            {
+                Id = factory.NewId(now),
+                Server = ServedAccounts.ServerOf(account),
+                Account = account,
+                Kind = HistoryKind.Displayed,
+                At = now,
+                Data = new HistoryData { With = with }.ToJson(),
+            }
+        );
         var wasUnread = unread.Count(account, with) > 0;
         unread.Clear(account, with);
         await CancelAsync(

@@ -1,6 +1,3 @@
-using System.Diagnostics.CodeAnalysis;
-using System.Globalization;
-using System.Text.RegularExpressions;
 using Microsoft.AspNetCore.Http.HttpResults;
 using Microsoft.AspNetCore.Mvc;
 using PushRelay.Access;
@@ -12,7 +9,7 @@ using PushRelay.Outbox;
 namespace PushRelay.Ledger;
 
 /// <summary><c>/v1/deliveries</c>: why an alert came, or did not.</summary>
-internal static partial class DeliveryEndpoints
+internal static class DeliveryEndpoints
 {
     private const string Example = """
         {"id":"01a20655-59a4-7000-827e-9b3efa90293d","account":"bob@example.com","device":"3F2A-91",
@@ -183,9 +180,14 @@ internal static partial class DeliveryEndpoints
             wantedClass = parsed;
         }
 
-        if (!TryParseTime(from, "from", out var earliest, out var problem) || !TryParseTime(to, "to", out var end, out problem))
+        if (!ApiTime.TryParse(from, out var earliest))
         {
-            return problem;
+            return ApiProblem.Validation("from", ApiTime.Form);
+        }
+
+        if (!ApiTime.TryParse(to, out var end))
+        {
+            return ApiProblem.Validation("to", ApiTime.Form);
         }
 
         if (!caller.TryNarrow(accounts, account, out var owner) || (device is not null && !DeviceRules.IsId(device)))
@@ -224,35 +226,4 @@ internal static partial class DeliveryEndpoints
 
         return TypedResults.Ok(found);
     }
-
-    private static bool TryParseTime(
-        string? text,
-        string field,
-        out DateTimeOffset? time,
-        [NotNullWhen(false)] out ProblemHttpResult? problem
-    )
-    {
-        (time, problem) = (null, null);
-        if (text is null)
-        {
-            return true;
-        }
-
-        // an unescaped + of an offset is a space by now
-        var written = text.Replace(' ', '+');
-        if (
-            !Rfc3339().IsMatch(written)
-            || !DateTimeOffset.TryParse(written, CultureInfo.InvariantCulture, DateTimeStyles.AdjustToUniversal, out var parsed)
-        )
-        {
-            problem = ApiProblem.Validation(field, "must be a time such as 2026-01-31T08:00:00Z (RFC 3339)");
-            return false;
-        }
-
-        time = parsed;
-        return true;
-    }
-
-    [GeneratedRegex(@"^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)\z")]
-    private static partial Regex Rfc3339();
 }

@@ -79,7 +79,7 @@ internal sealed class DeliveryQueries(IDbContextFactory<RelayDb> databases)
 
     /// <summary>The attempts that have rows of their own, and a first one that was accepted, of which the delivery's row says
     /// all.</summary>
-    private static List<DeliveryAttempt> Log(Delivery row, List<Attempt> attempts)
+    internal static List<DeliveryAttempt> Log(Delivery row, List<Attempt> attempts)
     {
         var log = attempts
             .Select(a => new DeliveryAttempt(a.Number, a.At, a.DurationMs, a.Status, PushCode.WordOf(a.Code), a.Outcome, a.ProviderId))

@@ -9,5 +9,7 @@ internal static class LedgerServices
             .AddSingleton<DeliveryRetries>()
             .AddSingleton<TestAlerts>()
             .AddSingleton<OwnAlerts>()
-            .AddSingleton<ReceiptWriter>();
+            .AddSingleton<ReceiptWriter>()
+            .AddSingleton<TimeLine>()
+            .AddSingleton<AccountData>();
 }

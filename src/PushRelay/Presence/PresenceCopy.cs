@@ -1,5 +1,6 @@
 using System.Collections.Concurrent;
 using Microsoft.EntityFrameworkCore;
+using Microsoft.Extensions.Options;
 using PushRelay.Cluster;
 using PushRelay.Storage;
 using PushRelay.Telemetry;
@@ -16,6 +17,8 @@ internal sealed class PresenceCopy(
     LeaseTable leases,
     DatabaseClock databaseClock,
     Conditions conditions,
+    IdSequence sequence,
+    IOptions<RetentionOptions> retention,
     TimeProvider clock
 )
 {
@@ -31,7 +34,17 @@ internal sealed class PresenceCopy(
     /// <param name="term">Of the link's lease: each write shows it.</param>
     public PresenceCopyWriter Begin(IReadOnlyList<string> servers, LeaseTerm term)
     {
-        var writer = new PresenceCopyWriter(databases, tracker, leases, conditions, clock, servers, term);
+        var writer = new PresenceCopyWriter(
+            databases,
+            tracker,
+            leases,
+            conditions,
+            sequence,
+            retention.Value.Presence,
+            clock,
+            servers,
+            term
+        );
         foreach (var server in servers)
         {
             writers[server] = writer;

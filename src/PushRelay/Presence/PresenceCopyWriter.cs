@@ -15,6 +15,8 @@ internal sealed class PresenceCopyWriter(
     PresenceTracker tracker,
     LeaseTable leases,
     Conditions conditions,
+    IdSequence sequence,
+    TimeSpan historyKept,
     TimeProvider clock,
     IReadOnlyList<string> servers,
     LeaseTerm term
@@ -28,6 +30,17 @@ internal sealed class PresenceCopyWriter(
 
     /// <summary>Between the parts of a large snapshot, for the other users of the database.</summary>
     private static readonly TimeSpan Pause = TimeSpan.FromMilliseconds(100);
+
+    private static readonly TimeSpan PruneEvery = TimeSpan.FromMinutes(10);
+    private const int PruneMax = 5_000;
+
+    /// <summary>A copy that is older was not being written: nobody knows what happened since.</summary>
+    private static readonly TimeSpan GapMin = PresenceCopy.AgeMax;
+
+    private long? pruned;
+
+    /// <summary>Since when each of these servers is unknown.</summary>
+    private readonly Dictionary<string, DateTimeOffset> downSince = new(StringComparer.Ordinal);
 
     /// <summary>The streams in the table, as far as this node knows, and which of them were live; null before the first write.</summary>
     private (long At, HashSet<StreamName> Streams, HashSet<StreamName> Live)? written;
@@ -90,11 +103,19 @@ internal sealed class PresenceCopyWriter(
                 await DeleteOthersAsync(db, streams, cancellationToken);
             }
 
+            if (written is null)
+            {
+                await RecordGapsAsync(db, now, cancellationToken);
+            }
+
             foreach (var stream in changes)
             {
                 await WriteStreamAsync(db, stream, now, cancellationToken);
             }
 
+            RecordLinks(db, live, now);
+            await db.SaveChangesAsync(cancellationToken);
+            await PruneAsync(db, now, cancellationToken);
             await transaction.CommitAsync(cancellationToken);
             written = (clock.GetTimestamp(), streams, live);
         }
@@ -140,7 +161,132 @@ internal sealed class PresenceCopyWriter(
         }
     }
 
-    private static async Task WriteStreamAsync(RelayDb db, StreamChanges changes, DateTimeOffset now, CancellationToken cancellationToken)
+    /// <summary>Between the last write of any node and this first one of ours nobody looked.</summary>
+    private async Task RecordGapsAsync(RelayDb db, DateTimeOffset now, CancellationToken cancellationToken)
+    {
+        foreach (var server in servers)
+        {
+            var last = await db.Set<StoredStream>()
+                .Where(s => s.Server == server)
+                .MaxAsync(s => (DateTimeOffset?)s.AsOf, cancellationToken);
+            if (last is { } from && now - from > GapMin)
+            {
+                Record(
+                    db,
+                    now,
+                    server,
+                    null,
+                    HistoryKind.Gap,
+                    new HistoryData
+                    {
+                        From = from,
+                        To = now,
+                        Cause = "relay_down",
+                    }
+                );
+            }
+        }
+    }
+
+    /// <summary>Servers whose sessions became known, or unknown, since the last write.</summary>
+    private void RecordLinks(RelayDb db, HashSet<StreamName> live, DateTimeOffset now)
+    {
+        foreach (var server in servers)
+        {
+            var (was, isLive) = (written?.Live.Any(s => s.Server == server) ?? false, live.Any(s => s.Server == server));
+            if (was == isLive)
+            {
+                continue;
+            }
+
+            Record(db, now, server, null, HistoryKind.Link, new HistoryData { State = isLive ? "up" : "down" });
+            if (!isLive)
+            {
+                downSince[server] = now;
+            }
+            else if (downSince.Remove(server, out var from))
+            {
+                Record(
+                    db,
+                    now,
+                    server,
+                    null,
+                    HistoryKind.Gap,
+                    new HistoryData
+                    {
+                        From = from,
+                        To = now,
+                        Cause = "link_down",
+                    }
+                );
+            }
+        }
+    }
+
+    private void Record(RelayDb db, DateTimeOffset now, string server, string? account, HistoryKind kind, HistoryData data) =>
+        db.Add(
+            new HistoryEntry
+            {
+                Id = sequence.Next(now),
+                Server = server,
+                Account = account,
+                Kind = kind,
+                At = now,
+                Data = data.ToJson(),
+            }
+        );
+
+    private async Task PruneAsync(RelayDb db, DateTimeOffset now, CancellationToken cancellationToken)
+    {
+        if (pruned is { } last && clock.GetElapsedTime(last) < PruneEvery)
+        {
+            return;
+        }
+
+        var first = IdSequence.First(now - historyKept);
+        var old = db.Set<HistoryEntry>().Where(h => h.Id.CompareTo(first) < 0).OrderBy(h => h.Id).Take(PruneMax).Select(h => h.Id);
+        var count = await db.Set<HistoryEntry>().Where(h => old.Contains(h.Id)).ExecuteDeleteAsync(cancellationToken);
+        // while there is more, go on with the next write
+        pruned = count == PruneMax ? null : clock.GetTimestamp();
+    }
+
+    /// <summary>Each session that changed since the last write; of a whole snapshot none, for nobody knows what changed when.</summary>
+    private async Task RecordSessionsAsync(
+        RelayDb db,
+        StreamChanges changes,
+        IQueryable<StoredSession> sessions,
+        List<string> gone,
+        DateTimeOffset now,
+        CancellationToken cancellationToken
+    )
+    {
+        var server = changes.Name.Server;
+        foreach (var some in gone.Chunk(RelayDb.ParametersMax))
+        {
+            var ended = await sessions
+                .Where(s => some.Contains(s.Sid))
+                .Select(s => new { s.Account, s.Resource })
+                .ToListAsync(cancellationToken);
+            foreach (var session in ended)
+            {
+                Record(
+                    db,
+                    now,
+                    server,
+                    session.Account,
+                    HistoryKind.Session,
+                    new HistoryData { Resource = session.Resource, State = "closed" }
+                );
+            }
+        }
+
+        foreach (var (_, account, session) in changes.Changed.Where(c => c.Session is not null))
+        {
+            Record(db, now, server, account, HistoryKind.Session, HistoryData.Of(session!));
+        }
+    }
+
+    private async Task WriteStreamAsync(RelayDb db, StreamChanges changes, DateTimeOffset now, CancellationToken cancellationToken)
     {
         var sessions = db.Set<StoredSession>().Where(s => s.Server == changes.Name.Server && s.Node == changes.Name.Node);
         if (changes.Whole)
@@ -149,6 +295,11 @@ internal sealed class PresenceCopyWriter(
         }
 
         var gone = changes.Changed.Where(c => c.Session is null).Select(c => c.Sid).ToList();
+        if (!changes.Whole)
+        {
+            await RecordSessionsAsync(db, changes, sessions, gone, now, cancellationToken);
+        }
+
         if (gone.Count > 0 && !changes.Whole)
         {
             await sessions.Where(s => gone.Contains(s.Sid)).ExecuteDeleteAsync(cancellationToken);

@@ -86,6 +86,10 @@ internal sealed class RetentionOptions
     [Range(typeof(TimeSpan), "01:00:00", "3650.00:00:00")]
     public TimeSpan Deliveries { get; set; } = TimeSpan.FromDays(30);
 
+    [Description("session changes older than this are deleted; the time line of an account reaches back so far")]
+    [Range(typeof(TimeSpan), "01:00:00", "365.00:00:00")]
+    public TimeSpan Presence { get; set; } = TimeSpan.FromDays(1);
+
     [Description("audit records older than this are deleted")]
     [Range(typeof(TimeSpan), "1.00:00:00", "36500.00:00:00")]
     public TimeSpan Audit { get; set; } = TimeSpan.FromDays(365);

@@ -50,6 +50,9 @@ public sealed partial class RouteTableTests(RouteTableTests.Bed bed) : IClassFix
         new("POST /rest/push/unregister-device/{domain}", null, 415, 415, 415, 415, 415),
         new("POST /v1/receipts", """{"receipt":"x","event":"received"}""", 400, 400, 400, 400, 400),
         new("POST /v1/alerts", """{"account":"$BOB","body":"hello"}""", 401, 401, 403, 403, 202),
+        new("GET /v1/accounts/{account}/explain", null, 401, 401, 403, 403, 200),
+        new("GET /v1/accounts/{account}/export", null, 401, 401, 403, 403, 200),
+        new("DELETE /v1/accounts/{account}", null, 401, 401, 403, 403, 204),
         new("GET /v1/audit", null, 401, 401, 403, 403, 200),
     ];
 

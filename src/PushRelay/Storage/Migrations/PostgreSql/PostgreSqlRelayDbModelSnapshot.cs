@@ -678,6 +678,48 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                         });
                 });
 
+            modelBuilder.Entity("PushRelay.Presence.HistoryEntry", b =>
+                {
+                    b.Property<Guid>("Id")
+                        .HasColumnType("uuid")
+                        .HasColumnName("id");
+
+                    b.Property<string>("Account")
+                        .HasColumnType("text")
+                        .HasColumnName("account");
+
+                    b.Property<DateTimeOffset>("At")
+                        .HasColumnType("timestamp with time zone")
+                        .HasColumnName("at");
+
+                    b.Property<string>("Data")
+                        .IsRequired()
+                        .HasColumnType("text")
+                        .HasColumnName("data");
+
+                    b.Property<short>("Kind")
+                        .HasColumnType("smallint")
+                        .HasColumnName("kind");
+
+                    b.Property<string>("Server")
+                        .IsRequired()
+                        .HasColumnType("text")
+                        .HasColumnName("server");
+
+                    b.HasKey("Id")
+                        .HasName("pk_history");
+
+                    b.HasIndex("Account", "Id")
+                        .HasDatabaseName("ix_history_account_id")
+                        .HasFilter("account IS NOT NULL");
+
+                    b.HasIndex("Server", "Id")
+                        .HasDatabaseName("ix_history_server_id")
+                        .HasFilter("account IS NULL");
+
+                    b.ToTable("history", (string)null);
+                });
+
             modelBuilder.Entity("PushRelay.Presence.StoredSession", b =>
                 {
                     b.Property<string>("Server")

@@ -673,6 +673,48 @@ namespace PushRelay.Storage.Migrations.Sqlite
                         });
                 });
 
+            modelBuilder.Entity("PushRelay.Presence.HistoryEntry", b =>
+                {
+                    b.Property<Guid>("Id")
+                        .HasColumnType("TEXT")
+                        .HasColumnName("id");
+
+                    b.Property<string>("Account")
+                        .HasColumnType("TEXT")
+                        .HasColumnName("account");
+
+                    b.Property<long>("At")
+                        .HasColumnType("INTEGER")
+                        .HasColumnName("at");
+
+                    b.Property<string>("Data")
+                        .IsRequired()
+                        .HasColumnType("TEXT")
+                        .HasColumnName("data");
+
+                    b.Property<short>("Kind")
+                        .HasColumnType("INTEGER")
+                        .HasColumnName("kind");
+
+                    b.Property<string>("Server")
+                        .IsRequired()
+                        .HasColumnType("TEXT")
+                        .HasColumnName("server");
+
+                    b.HasKey("Id")
+                        .HasName("pk_history");
+
+                    b.HasIndex("Account", "Id")
+                        .HasDatabaseName("ix_history_account_id")
+                        .HasFilter("account IS NOT NULL");
+
+                    b.HasIndex("Server", "Id")
+                        .HasDatabaseName("ix_history_server_id")
+                        .HasFilter("account IS NULL");
+
+                    b.ToTable("history", (string)null);
+                });
+
             modelBuilder.Entity("PushRelay.Presence.StoredSession", b =>
                 {
                     b.Property<string>("Server")

@@ -12,7 +12,7 @@ using PushRelay.Storage;
 namespace PushRelay.Storage.Migrations.PostgreSql
 {
     [DbContext(typeof(PostgreSqlRelayDb))]
-    [Migration("20261126171030_Initial")]
+    [Migration("20261126180229_Initial")]
     partial class Initial
     {
         /// <inheritdoc />
@@ -679,6 +679,48 @@ namespace PushRelay.Storage.Migrations.PostgreSql
 
                             t.HasCheckConstraint("deliveries_settled_iff_final", "(state IN (0, 1)) = (settled_at IS NULL)");
                         });
+                });
+
+            modelBuilder.Entity("PushRelay.Presence.HistoryEntry", b =>
+                {
+                    b.Property<Guid>("Id")
+                        .HasColumnType("uuid")
+                        .HasColumnName("id");
+
+                    b.Property<string>("Account")
+                        .HasColumnType("text")
+                        .HasColumnName("account");
+
+                    b.Property<DateTimeOffset>("At")
+                        .HasColumnType("timestamp with time zone")
+                        .HasColumnName("at");
+
+                    b.Property<string>("Data")
+                        .IsRequired()
+                        .HasColumnType("text")
+                        .HasColumnName("data");
+
+                    b.Property<short>("Kind")
+                        .HasColumnType("smallint")
+                        .HasColumnName("kind");
+
+                    b.Property<string>("Server")
+                        .IsRequired()
+                        .HasColumnType("text")
+                        .HasColumnName("server");
+
+                    b.HasKey("Id")
+                        .HasName("pk_history");
+
+                    b.HasIndex("Account", "Id")
+                        .HasDatabaseName("ix_history_account_id")
+                        .HasFilter("account IS NOT NULL");
+
+                    b.HasIndex("Server", "Id")
+                        .HasDatabaseName("ix_history_server_id")
+                        .HasFilter("account IS NULL");
+
+                    b.ToTable("history", (string)null);
                 });
 
             modelBuilder.Entity("PushRelay.Presence.StoredSession", b =>

@@ -167,6 +167,22 @@ namespace PushRelay.Storage.Migrations.Sqlite
                 });
 
             migrationBuilder.CreateTable(
+                name: "history",
+                columns: table => new
+                {
+                    id = table.Column<Guid>(type: "TEXT", nullable: false),
+                    server = table.Column<string>(type: "TEXT", nullable: false),
+                    account = table.Column<string>(type: "TEXT", nullable: true),
+                    kind = table.Column<short>(type: "INTEGER", nullable: false),
+                    at = table.Column<long>(type: "INTEGER", nullable: false),
+                    data = table.Column<string>(type: "TEXT", nullable: false)
+                },
+                constraints: table =>
+                {
+                    table.PrimaryKey("pk_history", x => x.id);
+                });
+
+            migrationBuilder.CreateTable(
                 name: "known_keys",
                 columns: table => new
                 {
@@ -424,6 +440,18 @@ namespace PushRelay.Storage.Migrations.Sqlite
                 column: "token_index");
 
             migrationBuilder.CreateIndex(
+                name: "ix_history_account_id",
+                table: "history",
+                columns: new[] { "account", "id" },
+                filter: "account IS NOT NULL");
+
+            migrationBuilder.CreateIndex(
+                name: "ix_history_server_id",
+                table: "history",
+                columns: new[] { "server", "id" },
+                filter: "account IS NULL");
+
+            migrationBuilder.CreateIndex(
                 name: "ix_sessions_account",
                 table: "sessions",
                 column: "account");
@@ -454,6 +482,9 @@ namespace PushRelay.Storage.Migrations.Sqlite
 
             migrationBuilder.DropTable(
                 name: "devices");
+
+            migrationBuilder.DropTable(
+                name: "history");
 
             migrationBuilder.DropTable(
                 name: "known_keys");

@@ -167,6 +167,22 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                 });
 
             migrationBuilder.CreateTable(
+                name: "history",
+                columns: table => new
+                {
+                    id = table.Column<Guid>(type: "uuid", nullable: false),
+                    server = table.Column<string>(type: "text", nullable: false),
+                    account = table.Column<string>(type: "text", nullable: true),
+                    kind = table.Column<short>(type: "smallint", nullable: false),
+                    at = table.Column<DateTimeOffset>(type: "timestamp with time zone", nullable: false),
+                    data = table.Column<string>(type: "text", nullable: false)
+                },
+                constraints: table =>
+                {
+                    table.PrimaryKey("pk_history", x => x.id);
+                });
+
+            migrationBuilder.CreateTable(
                 name: "known_keys",
                 columns: table => new
                 {
@@ -424,6 +440,18 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                 column: "token_index");
 
             migrationBuilder.CreateIndex(
+                name: "ix_history_account_id",
+                table: "history",
+                columns: new[] { "account", "id" },
+                filter: "account IS NOT NULL");
+
+            migrationBuilder.CreateIndex(
+                name: "ix_history_server_id",
+                table: "history",
+                columns: new[] { "server", "id" },
+                filter: "account IS NULL");
+
+            migrationBuilder.CreateIndex(
                 name: "ix_sessions_account",
                 table: "sessions",
                 column: "account");
@@ -454,6 +482,9 @@ namespace PushRelay.Storage.Migrations.PostgreSql
 
             migrationBuilder.DropTable(
                 name: "devices");
+
+            migrationBuilder.DropTable(
+                name: "history");
 
             migrationBuilder.DropTable(
                 name: "known_keys");
