@@ -193,6 +193,7 @@ internal static class RelayApp
         DialectEndpoints.Map(app);
         DeliveryEndpoints.Map(app);
         ReceiptEndpoints.Map(app);
+        OperatorEndpoints.Map(app);
         AccountEndpoints.Map(app);
         ApiDocument.Map(app);
     }

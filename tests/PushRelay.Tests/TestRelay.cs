@@ -41,6 +41,9 @@ internal sealed class TestRelay : IAsyncDisposable
 
     public string Folder => folder;
 
+    /// <summary>The settings that it runs with, for a command beside it.</summary>
+    public string[] Arguments { get; private init; } = [];
+
     public OutboxQueue Outbox => Get<OutboxQueue>();
 
     public DeviceRegistry Devices => Get<DeviceRegistry>();
@@ -68,7 +71,10 @@ internal sealed class TestRelay : IAsyncDisposable
         string[] all = [.. Settings(folder, postgreSql), .. settings];
         try
         {
-            return new TestRelay(folder, await RelayApp.OpenAsync(null, all, clock, TestContext.Current.CancellationToken, more), clock);
+            return new TestRelay(folder, await RelayApp.OpenAsync(null, all, clock, TestContext.Current.CancellationToken, more), clock)
+            {
+                Arguments = all,
+            };
         }
         catch
         {

@@ -94,6 +94,7 @@ internal static class AccessServices
         app.UseAuthentication();
         app.Use(LimitAsync);
         app.UseAuthorization();
+        app.Use(KeepViewersOutAsync);
         app.Use((context, next) => context.RequestServices.GetRequiredService<Idempotency>().ApplyAsync(context, next));
     }
 
@@ -106,6 +107,15 @@ internal static class AccessServices
                     && context.RequestServices.GetRequiredService<IOptions<ApiOptions>>().Value.Jwt.IsOn => JwtAuthentication.SchemeName,
             _ => OperatorKeyHandler.SchemeName,
         };
+
+    /// <summary>A viewer reads; on every route that changes something it is forbidden, whatever the route itself asks for.</summary>
+    private static Task KeepViewersOutAsync(HttpContext context, RequestDelegate next) =>
+        Caller.IsViewer(context.User)
+        && !HttpMethods.IsGet(context.Request.Method)
+        && !HttpMethods.IsHead(context.Request.Method)
+        && context.GetEndpoint()?.Metadata.GetMetadata<Microsoft.AspNetCore.Authorization.IAllowAnonymous>() is null
+            ? context.ForbidAsync(OperatorKeyHandler.SchemeName)
+            : next(context);
 
     private static Task LimitAsync(HttpContext context, RequestDelegate next)
     {

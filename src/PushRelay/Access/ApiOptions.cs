@@ -82,6 +82,16 @@ internal sealed class AccountTokenOptions
     public int Max { get; set; } = 20;
 }
 
+/// <summary>What an operator key may do.</summary>
+internal enum OperatorRole
+{
+    /// <summary>Everything.</summary>
+    Operator,
+
+    /// <summary>Reads everything, changes nothing.</summary>
+    Viewer,
+}
+
 /// <summary>Settings <c>Api:RateLimits</c>.</summary>
 internal sealed class RateLimitOptions
 {
@@ -136,6 +146,9 @@ internal sealed class OperatorKey : ISettings
     [Secret]
     [Description("instead of `Key`: its SHA-256, 64 hex digits: `printf %s \"$KEY\" | sha256sum`")]
     public string? KeySha256 { get; set; }
+
+    [Description("what the key may do; `Viewer`: read everything, change nothing")]
+    public OperatorRole Role { get; set; } = OperatorRole.Operator;
 
     /// <summary>32 bytes, to compare in constant time.</summary>
     public byte[] Hash() => hash ??= string.IsNullOrEmpty(KeySha256) ? Hash(Key!) : Convert.FromHexString(KeySha256);

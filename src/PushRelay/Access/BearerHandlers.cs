@@ -44,19 +44,24 @@ internal sealed class OperatorKeyHandler(
         }
 
         var presented = OperatorKey.Hash(credential);
-        string? name = null;
+        OperatorKey? known = null;
         foreach (var key in api.Value.OperatorKeys)
         {
             if (CryptographicOperations.FixedTimeEquals(presented, key.Hash()))
             {
-                name = key.Name;
+                known = key;
             }
         }
 
         return Task.FromResult(
-            name is null
+            known is null
                 ? AuthenticateResult.Fail("unknown key")
-                : AuthenticateResult.Success(new AuthenticationTicket(Caller.Principal(SchemeName, name, account: null), SchemeName))
+                : AuthenticateResult.Success(
+                    new AuthenticationTicket(
+                        Caller.Principal(SchemeName, known.Name, account: null, isViewer: known.Role == OperatorRole.Viewer),
+                        SchemeName
+                    )
+                )
         );
     }
 

@@ -11,6 +11,7 @@ namespace PushRelay.Access;
 internal sealed record Caller(string Name, string? Account, string? Address)
 {
     private const string AccountClaim = "pushrelay:account";
+    private const string ViewerClaim = "pushrelay:viewer";
 
     public bool IsOperator => Account is null;
 
@@ -26,12 +27,20 @@ internal sealed record Caller(string Name, string? Account, string? Address)
     /// <returns>Null: an operator's.</returns>
     public static string? AccountOf(ClaimsPrincipal user) => user.FindFirstValue(AccountClaim);
 
-    public static ClaimsPrincipal Principal(string scheme, string name, string? account)
+    /// <summary>It reads everything and changes nothing.</summary>
+    public static bool IsViewer(ClaimsPrincipal user) => user.HasClaim(claim => claim.Type == ViewerClaim);
+
+    public static ClaimsPrincipal Principal(string scheme, string name, string? account, bool isViewer = false)
     {
         var identity = new ClaimsIdentity([new Claim(ClaimTypes.Name, name)], scheme);
         if (account is not null)
         {
             identity.AddClaim(new Claim(AccountClaim, account));
+        }
+
+        if (isViewer)
+        {
+            identity.AddClaim(new Claim(ViewerClaim, "true"));
         }
 
         return new ClaimsPrincipal(identity);

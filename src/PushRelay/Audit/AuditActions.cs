@@ -14,6 +14,7 @@ internal static class AuditActions
     public const string TokenIssued = "token.issued";
     public const string TokenRenewed = "token.renewed";
     public const string TokenRevoked = "token.revoked";
+    public const string AppResumed = "app.resumed";
     public const string AlertSent = "alert.sent";
     public const string DeliveryRetried = "delivery.retried";
     public const string CredentialRefused = "credential.refused";

@@ -40,6 +40,11 @@ internal static class RelayCommands
         root.Add(KeysCommand.Create(Config, Settings));
         root.Add(WebPushCommand.Create());
         root.Add(SimulatorCommand.Create());
+        foreach (var command in LedgerCommands.All(Config, Settings))
+        {
+            root.Add(command);
+        }
+
         var parsed = root.Parse(arguments);
         try
         {
@@ -55,6 +60,7 @@ internal static class RelayCommands
                     EnableDefaultExceptionHandler = false,
                     ProcessTerminationTimeout = null,
                     Output = output ?? Console.Out,
+                    Error = errors,
                 }
             );
         }

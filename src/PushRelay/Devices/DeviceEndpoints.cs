@@ -117,16 +117,41 @@ internal static class DeviceEndpoints
 
     private static async Task<Results<Ok<Page<DeviceResponse>>, ProblemHttpResult>> ListAsync(
         string? account,
+        string? app,
+        string? platform,
+        string? status,
         string? cursor,
         string? limit,
         Caller caller,
         DeviceQueries queries,
         ListPages pages,
         CancellationToken cancellationToken
-    ) =>
-        pages.TryRead("devices", caller.Account, cursor, limit, out var page, out var error)
-            ? TypedResults.Ok(await queries.ListAsync(account, caller, page, cancellationToken))
-            : ApiProblem.Of(error);
+    )
+    {
+        if (!pages.TryRead("devices", caller.Account, cursor, limit, out var page, out var error))
+        {
+            return ApiProblem.Of(error);
+        }
+
+        if (status is not (null or "active" or "invalid"))
+        {
+            return ApiProblem.Validation("status", "must be \"active\" or \"invalid\"");
+        }
+
+        var filter = new DeviceFilter
+        {
+            Account = account,
+            App = app,
+            Platform = platform,
+            Status = status switch
+            {
+                "active" => DeviceStatus.Active,
+                "invalid" => DeviceStatus.Invalid,
+                _ => null,
+            },
+        };
+        return TypedResults.Ok(await queries.ListAsync(filter, caller, page, cancellationToken));
+    }
 
     private static async Task<Results<Ok<DeviceResponse>, ProblemHttpResult>> ShowAsync(
         string deviceId,

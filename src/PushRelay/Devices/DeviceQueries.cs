@@ -9,6 +9,18 @@ using PushRelay.Storage;
 
 namespace PushRelay.Devices;
 
+/// <summary>Which devices are asked for; what is null does not count.</summary>
+internal sealed record DeviceFilter
+{
+    public string? Account { get; init; }
+
+    public string? App { get; init; }
+
+    public string? Platform { get; init; }
+
+    public DeviceStatus? Status { get; init; }
+}
+
 /// <summary>Finds devices and shows them, to REST, the command line and pages alike; whoever asks sees only what is theirs.</summary>
 internal sealed class DeviceQueries(
     DeviceRegistry registry,
@@ -66,19 +78,24 @@ internal sealed class DeviceQueries(
         device is null ? new DeviceResult.NotFound() : new DeviceResult.Done(device, Created: false);
 
     /// <summary>Newest first.</summary>
-    /// <param name="account">Whose; null: the caller's own, for an operator everybody's.</param>
+    /// <param name="filter">Which; without an account the caller's own, for an operator everybody's.</param>
     /// <param name="caller">Who asks.</param>
     /// <param name="page">Which part.</param>
     /// <param name="cancellationToken">Stops the query.</param>
     /// <returns>Empty for an account that this caller cannot see.</returns>
-    public async Task<Page<DeviceResponse>> ListAsync(string? account, Caller caller, PageRequest page, CancellationToken cancellationToken)
+    public async Task<Page<DeviceResponse>> ListAsync(
+        DeviceFilter filter,
+        Caller caller,
+        PageRequest page,
+        CancellationToken cancellationToken
+    )
     {
-        if (!caller.TryNarrow(accounts, account, out var owner))
+        if (!caller.TryNarrow(accounts, filter.Account, out var owner))
         {
             return new Page<DeviceResponse>([], null);
         }
 
-        var devices = await registry.ListAsync(owner, page.Before, page.RowsToRead, cancellationToken);
+        var devices = await registry.ListAsync(filter with { Account = owner }, page.Before, page.RowsToRead, cancellationToken);
         var accepted = await LastAcceptedAsync(devices, cancellationToken);
         return page.Cut(devices, d => d.Key, d => Show(d, accepted));
     }

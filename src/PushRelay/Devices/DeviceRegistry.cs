@@ -39,11 +39,18 @@ internal sealed class DeviceRegistry(
     }
 
     /// <summary>Newest first; from below <paramref name="before"/> on.</summary>
-    public async Task<IReadOnlyList<Device>> ListAsync(string? account, Guid? before, int limit, CancellationToken cancellationToken)
+    public Task<IReadOnlyList<Device>> ListAsync(string? account, Guid? before, int limit, CancellationToken cancellationToken) =>
+        ListAsync(new DeviceFilter { Account = account }, before, limit, cancellationToken);
+
+    /// <summary>Newest first; from below <paramref name="before"/> on.</summary>
+    public async Task<IReadOnlyList<Device>> ListAsync(DeviceFilter filter, Guid? before, int limit, CancellationToken cancellationToken)
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
         var devices = db.Set<Device>().AsNoTracking();
-        devices = account is null ? devices : devices.Where(d => d.Account == account);
+        devices = filter.Account is { } account ? devices.Where(d => d.Account == account) : devices;
+        devices = filter.App is { } app ? devices.Where(d => d.App == app) : devices;
+        devices = filter.Platform is { } platform ? devices.Where(d => d.Platform == platform) : devices;
+        devices = filter.Status is { } status ? devices.Where(d => d.Status == status) : devices;
         devices = before is { } key ? devices.Where(d => d.Key.CompareTo(key) < 0) : devices;
         return await devices.OrderByDescending(d => d.Key).Take(limit).ToListAsync(cancellationToken);
     }

@@ -138,6 +138,13 @@ internal static class CircuitTable
     public static Task CloseAsync(RelayDb db, Lane lane, CancellationToken cancellationToken) =>
         db.Set<OpenCircuit>().Where(c => c.Lane == lane).ExecuteDeleteAsync(cancellationToken);
 
+    /// <summary>The app's open circuits are probed with the next look of whichever node.</summary>
+    /// <returns>How many.</returns>
+    public static Task<int> ProbeNowAsync(RelayDb db, string app, DateTimeOffset now, CancellationToken cancellationToken) =>
+        db.Set<OpenCircuit>()
+            .Where(c => c.App == app && c.ProbeAt > now)
+            .ExecuteUpdateAsync(set => set.SetProperty(c => c.ProbeAt, now), cancellationToken);
+
     /// <summary>Asks for the probe that is due.</summary>
     /// <returns>It is this node's; false: it is not due, or another was faster.</returns>
     public static async Task<bool> TryTakeProbeAsync(

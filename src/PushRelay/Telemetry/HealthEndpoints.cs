@@ -5,7 +5,8 @@ namespace PushRelay.Telemetry;
 
 /// <summary>
 /// <c>/health/live</c>: the process answers. <c>/health/ready</c>: 200 with <c>ready</c>, or <c>degraded</c> where a link is down;
-/// 503 with <c>unready</c> only where the database fails, else a load balancer would take away every node at once.
+/// 503 with <c>unready</c> only where the database fails, else a load balancer would take away every node at once; with
+/// <c>?strict=true</c> also where it is <c>degraded</c>.
 /// </summary>
 internal static class HealthEndpoints
 {
@@ -20,7 +21,13 @@ internal static class HealthEndpoints
         {
             Predicate = which,
             ResponseWriter = (context, report) =>
-                context.Response.WriteAsJsonAsync(
+            {
+                if (report.Status == HealthStatus.Degraded && context.Request.Query["strict"] == "true")
+                {
+                    context.Response.StatusCode = StatusCodes.Status503ServiceUnavailable;
+                }
+
+                return context.Response.WriteAsJsonAsync(
                     new
                     {
                         status = Name(report.Status),
@@ -30,7 +37,8 @@ internal static class HealthEndpoints
                         ),
                     },
                     context.RequestAborted
-                ),
+                );
+            },
         };
 
     private static string Name(HealthStatus status) =>

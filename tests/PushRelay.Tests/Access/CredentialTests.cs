@@ -207,7 +207,7 @@ public abstract class CredentialContract : IAsyncLifetime
         Assert.Equal(201, await PostAsync(first));
         Assert.Equal(200, await PostAsync(first));
         Assert.Equal(422, await PostAsync(first with { token = TestRelay.NewToken() }));
-        Assert.Single(await relay.Devices.ListAsync(null, null, 10, Token));
+        Assert.Single(await relay.Devices.ListAsync((string?)null, null, 10, Token));
 
         async Task<int> PostAsync(object body)
         {

@@ -53,6 +53,9 @@ public sealed partial class RouteTableTests(RouteTableTests.Bed bed) : IClassFix
         new("GET /v1/accounts/{account}/explain", null, 401, 401, 403, 403, 200),
         new("GET /v1/accounts/{account}/export", null, 401, 401, 403, 403, 200),
         new("DELETE /v1/accounts/{account}", null, 401, 401, 403, 403, 204),
+        new("GET /v1/conditions", null, 401, 401, 403, 403, 200),
+        new("GET /v1/apps", null, 401, 401, 403, 403, 200),
+        new("POST /v1/apps/{app}/resume", null, 401, 401, 403, 403, 202),
         new("GET /v1/audit", null, 401, 401, 403, 403, 200),
     ];
 
@@ -106,6 +109,26 @@ public sealed partial class RouteTableTests(RouteTableTests.Bed bed) : IClassFix
             .Order(StringComparer.Ordinal);
 
         Assert.Equal(Table.Select(row => row.Route).Order(StringComparer.Ordinal), routes);
+    }
+
+    [Fact]
+    public async Task A_viewer_reads_every_route_of_the_operator_and_changes_nothing()
+    {
+        using var client = relay.NewClient(Bed.ViewerKey);
+        foreach (var row in Table.Where(r => r.Statuses[0] == 401))
+        {
+            var (method, path) = (row.Route.Split(' ')[0], row.Route.Split(' ')[1]);
+            using var request = new HttpRequestMessage(
+                new HttpMethod(method),
+                path.Replace("{account}", bob, StringComparison.Ordinal).Replace("{app}", TestRelay.App, StringComparison.Ordinal)
+            );
+            using var answer = await client.SendAsync(request, Token);
+
+            Assert.True(
+                method == "GET" ? (int)answer.StatusCode is 200 or 404 : answer.StatusCode == HttpStatusCode.Forbidden,
+                $"{row.Route}: {answer.StatusCode}"
+            );
+        }
     }
 
     [Theory]
@@ -316,6 +339,8 @@ public sealed partial class RouteTableTests(RouteTableTests.Bed bed) : IClassFix
     {
         internal const string JwtKey = "what is shared with the identity provider, long enough";
 
+        internal const string ViewerKey = "a viewer's key, long enough";
+
         internal TestRelay Relay { get; private set; } = null!;
 
         public async ValueTask InitializeAsync()
@@ -323,6 +348,9 @@ public sealed partial class RouteTableTests(RouteTableTests.Bed bed) : IClassFix
             Relay = await TestRelay.OpenAsync(
                 null,
                 $"--Api:Jwt:SigningKey={JwtKey}",
+                "--Api:OperatorKeys:1:Name=viewer",
+                $"--Api:OperatorKeys:1:Key={ViewerKey}",
+                "--Api:OperatorKeys:1:Role=Viewer",
                 "--Api:RateLimits:AnonymousPerSecond=0",
                 "--Api:RateLimits:FailuresPerMinute=0"
             );

@@ -182,7 +182,7 @@ public sealed class DeviceApiTests : IAsyncLifetime
         using var answer = await PostAsync(body.Replace("$", DeviceToken, StringComparison.Ordinal));
 
         await AssertProblemAsync(answer, 400, "validation", field);
-        Assert.Empty(await relay.Devices.ListAsync(null, null, 10, Token));
+        Assert.Empty(await relay.Devices.ListAsync((string?)null, null, 10, Token));
     }
 
     [Fact]
@@ -208,7 +208,7 @@ public sealed class DeviceApiTests : IAsyncLifetime
             answer.StatusCode,
             (HttpStatusCode[])[HttpStatusCode.BadRequest, HttpStatusCode.NotFound, HttpStatusCode.MethodNotAllowed]
         );
-        Assert.Empty(await relay.Devices.ListAsync(null, null, 10, Token));
+        Assert.Empty(await relay.Devices.ListAsync((string?)null, null, 10, Token));
     }
 
     [Fact]

@@ -94,7 +94,7 @@ public sealed class PreferenceApiTests : IAsyncLifetime
         Assert.Equal(HttpStatusCode.BadRequest, answer.StatusCode);
         var problem = JsonNode.Parse(await answer.Content.ReadAsStringAsync(Token))!;
         Assert.Contains(field, problem["errors"]!.AsObject().Select(e => e.Key));
-        Assert.Null(Assert.Single(await relay.Devices.ListAsync(null, null, 10, Token)).Preferences);
+        Assert.Null(Assert.Single(await relay.Devices.ListAsync((string?)null, null, 10, Token)).Preferences);
     }
 
     [Theory]
@@ -112,12 +112,12 @@ public sealed class PreferenceApiTests : IAsyncLifetime
     public async Task A_patch_that_changes_nothing_leaves_no_trace()
     {
         await PatchAsync("""{"muted":["x@y.example"]}""");
-        var before = (await relay.Get<AuditTrail>().ListAsync(null, null, 100, Token)).Count;
+        var before = (await relay.Get<AuditTrail>().ListAsync((string?)null, null, 100, Token)).Count;
 
         await PatchAsync("""{"muted":["x@y.example"]}""");
         await PatchAsync("""{"preview":null}""");
 
-        Assert.Equal(before, (await relay.Get<AuditTrail>().ListAsync(null, null, 100, Token)).Count);
+        Assert.Equal(before, (await relay.Get<AuditTrail>().ListAsync((string?)null, null, 100, Token)).Count);
     }
 
     [Fact]

@@ -62,7 +62,7 @@ public abstract class KeyRotationContract : IDisposable
             Assert.Equal(bob.Key, (await after.RegisterAsync(token: bobs)).Key);
             Assert.Equal("hello", AlertContent.Open(after.MasterKey, Assert.Single(await after.RowsAsync())).Body);
             var record = Assert.Single(
-                await after.Get<AuditTrail>().ListAsync(null, null, 100, Token),
+                await after.Get<AuditTrail>().ListAsync((string?)null, null, 100, Token),
                 r => r.Action == AuditActions.KeyRotated
             );
             Assert.Equal(
@@ -100,7 +100,10 @@ public abstract class KeyRotationContract : IDisposable
         }
 
         Assert.Equal(1, await RotateAsync("node"));
-        Assert.DoesNotContain(await relay.Get<AuditTrail>().ListAsync(null, null, 100, Token), r => r.Action == AuditActions.KeyRotated);
+        Assert.DoesNotContain(
+            await relay.Get<AuditTrail>().ListAsync((string?)null, null, 100, Token),
+            r => r.Action == AuditActions.KeyRotated
+        );
     }
 
     private protected abstract Task<string?> DatabaseAsync();
@@ -159,7 +162,7 @@ public sealed class PostgreSqlKeyRotationTests(PostgreSqlServer server) : KeyRot
             await Task.WhenAll(early.RegisterAsync(token: token), late.RegisterAsync("carol@example.com", token));
 
             Assert.Single(
-                await early.Devices.ListAsync(null, null, 100, Token),
+                await early.Devices.ListAsync((string?)null, null, 100, Token),
                 device => device.Address(early.MasterKey).Tokens[Channels.Alert] == token
             );
         }
