@@ -104,6 +104,7 @@ internal sealed class TestRelay : IAsyncDisposable
             $"--Apps:0:Apns:KeyFile={key}",
             $"--Apps:0:Apns:BundleId={App}",
             "--Apps:0:Apns:Endpoint=https://127.0.0.1:1",
+            "--Apps:0:Apns:SandboxEndpoint=https://127.0.0.1:1",
             "--Api:OperatorKeys:0:Name=tests",
             $"--Api:OperatorKeys:0:Key={OperatorKey}",
             "--Serilog:MinimumLevel:Default=Fatal",

@@ -126,6 +126,7 @@ internal sealed class Device
             builder.HasIndex(d => d.TokenIndex);
             builder.HasIndex(d => d.Id);
             builder.HasIndex(d => d.Node).IsUnique();
+            builder.HasIndex(d => d.RegisteredAt).HasFilter("status = 0");
         }
     }
 }

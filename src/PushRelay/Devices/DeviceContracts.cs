@@ -137,6 +137,10 @@ public sealed record DeviceResponse(
     DateTimeOffset? LastReceivedAt
 )
 {
+    /// <summary>Of a registration what looks wrong; left out where nothing does.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public IReadOnlyList<string>? Warnings { get; init; }
+
     /// <summary>Its entity tag; no member of the body.</summary>
     internal string Revision { get; init; } = "";
 }

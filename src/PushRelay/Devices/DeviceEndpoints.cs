@@ -104,13 +104,14 @@ internal static class DeviceEndpoints
 
         var request = body.ToRegistration(deviceId, ApiETag.ExpectedBy(http.Request));
         var result = await registrations.RegisterAsync(request, caller, cancellationToken);
-        if (result is not DeviceResult.Done(var device, var created))
+        if (result is not DeviceResult.Done(var device, var created) done)
         {
             return Problem(result, http.Response);
         }
 
         http.Response.Headers.Location = $"/v1/devices/{Uri.EscapeDataString(device.Id)}";
         var shown = created ? queries.ShowNew(device) : await queries.ShowAsync(device, cancellationToken);
+        shown = done.Warnings.Count > 0 ? shown with { Warnings = done.Warnings } : shown;
         ApiETag.Set(http.Response, shown.Revision);
         return created ? TypedResults.Created((string?)null, shown) : TypedResults.Ok(shown);
     }

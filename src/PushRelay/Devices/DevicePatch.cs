@@ -111,6 +111,7 @@ internal static class DevicePatch
         var zone = patch.TryGetPropertyValue("timeZone", out var named)
             ? Text(named) ?? (named is null ? deviceZone : "")
             : before?.TimeZone ?? deviceZone;
+        zone = DeviceRules.NormaliseTimeZone(zone);
         if (zone is null || !DeviceRules.IsTimeZone(zone))
         {
             Refuse(0, "quietHours.timeZone", "must be a time zone of the IANA database, such as Asia/Shanghai", errors);

@@ -21,6 +21,8 @@ internal sealed class DeviceRegistry(
     RecentDevices recent
 )
 {
+    private const string NotRenewed = "not_renewed";
+
     /// <summary>Valid ones; one more takes the place of an invalid one, or is refused.</summary>
     public const int DevicesPerAccountMax = 20;
 
@@ -225,6 +227,26 @@ internal sealed class DeviceRegistry(
         }
 
         return marked > 0;
+    }
+
+    /// <summary>Devices that did not register for so long are invalid, at most so many at a time.</summary>
+    /// <returns>How many.</returns>
+    public async Task<int> InvalidateOldAsync(TimeSpan age, int most, CancellationToken cancellationToken)
+    {
+        await using var db = await databases.CreateDbContextAsync(cancellationToken);
+        var before = await clock.NowAsync(db, cancellationToken) - age;
+        var old = await db.Set<Device>()
+            .AsNoTracking()
+            .Where(d => d.Status == DeviceStatus.Active && d.RegisteredAt < before)
+            .OrderBy(d => d.RegisteredAt)
+            .Take(most)
+            .ToListAsync(cancellationToken);
+        foreach (var device in old)
+        {
+            await InvalidateAsync(device, NotRenewed, before, cancellationToken);
+        }
+
+        return old.Count;
     }
 
     /// <summary>The push network refused the token of one channel, which the device has no more; its other tokens stay.</summary>

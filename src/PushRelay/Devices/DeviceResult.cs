@@ -7,7 +7,11 @@ internal abstract record DeviceResult
 
     /// <param name="Device">As it is now; after its removal, as it was.</param>
     /// <param name="Created">The account had no device of this id before.</param>
-    public sealed record Done(Device Device, bool Created) : DeviceResult;
+    public sealed record Done(Device Device, bool Created) : DeviceResult
+    {
+        /// <summary>Sentences for the app's developer: it was done, and something about it looks wrong.</summary>
+        public IReadOnlyList<string> Warnings { get; init; } = [];
+    }
 
     /// <param name="Errors">What is wrong with each field, by its name in the REST interface.</param>
     public sealed record Invalid(IReadOnlyDictionary<string, string> Errors) : DeviceResult;

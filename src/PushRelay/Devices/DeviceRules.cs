@@ -1,5 +1,6 @@
 using System.Text;
 using System.Text.RegularExpressions;
+using NodaTime.TimeZones;
 using PushRelay.Api;
 
 namespace PushRelay.Devices;
@@ -35,6 +36,12 @@ internal static partial class DeviceRules
     // the form first: on Unix an id is looked up as a path
     public static bool IsTimeZone(string id) =>
         TimeZoneName().IsMatch(id) && TimeZoneInfo.TryFindSystemTimeZoneById(id, out var zone) && zone.HasIanaId;
+
+    /// <summary>The present name of a time zone: phones still say <c>Asia/Calcutta</c>.</summary>
+    public static string? NormaliseTimeZone(string? id) =>
+        id is not null && TzdbDateTimeZoneSource.Default.CanonicalIdMap.TryGetValue(id, out var present) && IsTimeZone(present)
+            ? present
+            : id;
 
     /// <summary>An XMPP resource as it is compared; null where it is none.</summary>
     public static string? NormaliseResource(string? text)

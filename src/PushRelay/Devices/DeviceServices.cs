@@ -1,9 +1,12 @@
+using PushRelay.Settings;
+
 namespace PushRelay.Devices;
 
 internal static class DeviceServices
 {
     public static IServiceCollection AddDevices(this IServiceCollection services)
     {
+        services.AddSettings<DevicesOptions>("Devices", "Devices that are registered.");
         services.AddSingleton<RecentDevices>();
         services.AddSingleton<RegistrationWriter>();
         services.AddSingleton<DeviceRegistry>();

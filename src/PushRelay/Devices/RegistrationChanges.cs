@@ -87,7 +87,17 @@ internal sealed class RegistrationChanges(
 
         Touched.Add(device.Key);
         Records.Add(audit.Record(db, now, registration.Actor, AuditActions.DeviceRegistered, device.Account, device.Id));
-        return new DeviceResult.Done(device, sameId is null);
+        var sharing = device.Resource is null ? null : own.Find(d => d != device && d.Resource == device.Resource && devices.Contains(d));
+        return new DeviceResult.Done(device, sameId is null)
+        {
+            Warnings = sharing is null
+                ? []
+                :
+                [
+                    $"Device {sharing.Id} of this account has the same resource: both are alerted, unless that session is in front. "
+                        + "Remove the one that is gone.",
+                ],
+        };
 
         bool HasToken(Device device) => device.TokenIndex.AsSpan().SequenceEqual(index);
     }

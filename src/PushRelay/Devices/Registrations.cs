@@ -235,7 +235,7 @@ internal sealed class Registrations(
             Lane = usable.Lane,
             Resource = resource,
             Locale = DeviceRules.NormaliseLocale(request.Locale),
-            TimeZone = request.TimeZone,
+            TimeZone = DeviceRules.NormaliseTimeZone(request.TimeZone),
             Exclusive = request.Exclusive,
             Dialect = request.Dialect,
             Actor = caller.Actor,

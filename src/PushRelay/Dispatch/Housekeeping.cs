@@ -12,6 +12,8 @@ namespace PushRelay.Dispatch;
 internal sealed partial class Housekeeping(
     OutboxUpkeep upkeep,
     SettlementWriter settlements,
+    DeviceRegistry registry,
+    IOptions<DevicesOptions> devices,
     IDbContextFactory<RelayDb> databases,
     WriteGate turns,
     DatabaseClock databaseClock,
@@ -46,6 +48,11 @@ internal sealed partial class Housekeeping(
                     foreach (var ((app, platform), count) in await OrphansAsync(stoppingToken))
                     {
                         Orphaned(count, app, platform);
+                    }
+
+                    while (await registry.InvalidateOldAsync(devices.Value.MaxAge, PruneMax, stoppingToken) == PruneMax)
+                    {
+                        // each device its own transaction
                     }
 
                     var rounds = 0;

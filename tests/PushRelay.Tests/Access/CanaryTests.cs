@@ -47,6 +47,7 @@ public abstract class CanaryContract : IAsyncLifetime
             $"--Xmpp:Components:0:Port={server.Port.ToString(CultureInfo.InvariantCulture)}",
             $"--Xmpp:Components:0:Secret={ComponentSecret}",
             $"--Apps:0:Apns:Endpoint={apns.Endpoint.GetLeftPart(UriPartial.Authority)}",
+            $"--Apps:0:Apns:SandboxEndpoint={apns.Endpoint.GetLeftPart(UriPartial.Authority)}",
             $"--Apps:0:Apns:TrustedCertificateFile={folder}/ca.pem",
             $"--Api:Jwt:SigningKey={JwtKey}",
             "--Serilog:MinimumLevel:Default=Verbose",

@@ -378,6 +378,7 @@ public sealed class DoctorTests(PostgreSqlServer postgreSql) : IDisposable
         [
             .. settings,
             $"--Apps:0:Apns:Endpoint={apns.Endpoint.GetLeftPart(UriPartial.Authority)}",
+            $"--Apps:0:Apns:SandboxEndpoint={apns.Endpoint.GetLeftPart(UriPartial.Authority)}",
             $"--Apps:0:Apns:TrustedCertificateFile={folder}/ca.pem",
             .. wrong is null ? (string[])[] : [wrong],
         ];

@@ -251,6 +251,7 @@ public abstract class LaneCircuitsContract : IAsyncLifetime
             database,
             masterKeyFile is null ? "--Dispatch:Concurrency=500" : $"--Storage:MasterKeyFile={masterKeyFile}",
             $"--Apps:0:Apns:Endpoint={endpoint}",
+            $"--Apps:0:Apns:SandboxEndpoint={endpoint}",
             $"--Apps:0:Apns:TrustedCertificateFile={folder}/ca.pem",
             $"--Apps:1:Id={OtherApp}",
             "--Apps:1:Apns:TeamId=ABCDE12345",
@@ -258,6 +259,7 @@ public abstract class LaneCircuitsContract : IAsyncLifetime
             $"--Apps:1:Apns:KeyFile={folder}/other.p8",
             $"--Apps:1:Apns:BundleId={OtherApp}",
             $"--Apps:1:Apns:Endpoint={endpoint}",
+            $"--Apps:1:Apns:SandboxEndpoint={endpoint}",
             $"--Apps:1:Apns:TrustedCertificateFile={folder}/ca.pem"
         );
     }

@@ -446,6 +446,7 @@ public abstract class PushDispatcherContract : IAsyncLifetime
         await TestRelay.OpenAsync(
             await NewDatabaseAsync(),
             $"--Apps:0:Apns:Endpoint={endpoint.GetLeftPart(UriPartial.Authority)}",
+            $"--Apps:0:Apns:SandboxEndpoint={endpoint.GetLeftPart(UriPartial.Authority)}",
             ca is null ? "--Apps:0:Alert:Sound=default" : $"--Apps:0:Apns:TrustedCertificateFile={ca}"
         );
 }

@@ -28,6 +28,7 @@ public abstract class BadTokenAttacks : IAsyncLifetime
         relay = await TestRelay.OpenAsync(
             await NewDatabaseAsync(),
             $"--Apps:0:Apns:Endpoint={apns.Endpoint.GetLeftPart(UriPartial.Authority)}",
+            $"--Apps:0:Apns:SandboxEndpoint={apns.Endpoint.GetLeftPart(UriPartial.Authority)}",
             $"--Apps:0:Apns:TrustedCertificateFile={folder}/ca.pem"
         );
         // the simulator judges the age of a provider token by the real time

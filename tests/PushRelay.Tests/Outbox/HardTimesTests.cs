@@ -422,6 +422,7 @@ public sealed class HardTimesTests(PostgreSqlServer server)
             null,
             [
                 $"--Apps:0:Apns:Endpoint={apns.Endpoint.GetLeftPart(UriPartial.Authority)}",
+                $"--Apps:0:Apns:SandboxEndpoint={apns.Endpoint.GetLeftPart(UriPartial.Authority)}",
                 $"--Apps:0:Apns:TrustedCertificateFile={ca}",
                 .. settings,
             ]

@@ -42,6 +42,7 @@ public abstract class PushServiceBed : IAsyncLifetime
             [
                 $"--Xmpp:Components:0:Port={server.Port.ToString(CultureInfo.InvariantCulture)}",
                 $"--Apps:0:Apns:Endpoint={Apple.Endpoint}",
+                $"--Apps:0:Apns:SandboxEndpoint={Apple.Endpoint}",
                 $"--Apps:0:Apns:TrustedCertificateFile={authority}",
                 $"--Apps:0:Push:Provider={Provider}",
                 .. Settings,

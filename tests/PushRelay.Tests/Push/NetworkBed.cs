@@ -96,6 +96,7 @@ internal sealed class AppleBed : NetworkBed
         var relay = await TestRelay.OpenAsync(
             database,
             $"--Apps:0:Apns:Endpoint={apns.Endpoint.GetLeftPart(UriPartial.Authority)}",
+            $"--Apps:0:Apns:SandboxEndpoint={apns.Endpoint.GetLeftPart(UriPartial.Authority)}",
             $"--Apps:0:Apns:TrustedCertificateFile={ca}"
         );
         // the simulator judges the age of a provider token by the real time

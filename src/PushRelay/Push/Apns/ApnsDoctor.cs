@@ -26,7 +26,7 @@ internal sealed class ApnsDoctor(AppCatalog apps, PushNetworks networks, TimePro
     {
         var name = $"apns {app}";
         var sandbox = options.Environment == ApnsEnvironment.Sandbox;
-        var where = options.EndpointUri?.GetLeftPart(UriPartial.Authority) ?? (sandbox ? "Apple's sandbox" : "Apple");
+        var where = options.EndpointOf(options.Environment)?.GetLeftPart(UriPartial.Authority) ?? (sandbox ? "Apple's sandbox" : "Apple");
         networks.TryGet(ApnsNetwork.Name, out var network);
         var nobody = new PushAddress
         {
@@ -92,7 +92,7 @@ internal sealed class ApnsDoctor(AppCatalog apps, PushNetworks networks, TimePro
     }
 
     private static string Reach(ApnsOptions options) =>
-        options.EndpointUri is null
+        options.EndpointOf(options.Environment) is null
             ? "Cure: let this machine reach port 443 of api.push.apple.com and api.sandbox.push.apple.com."
             : "Cure: check Endpoint, and TrustedCertificateFile for its certificate.";
 }

@@ -40,7 +40,7 @@ internal sealed class ApnsNetwork : IPushNetwork, IAsyncDisposable
                     {
                         Key = key,
                         Environment = environment,
-                        Endpoint = options.EndpointUri,
+                        Endpoint = options.EndpointOf(environment),
                         TrustedCertificates = options.OpenTrustedCertificates(),
                         RequestTimeout = PushNetworks.AnswerMax,
                         TokenStore = tokens,

@@ -10,6 +10,8 @@ namespace PushRelay.Push.Apns;
 internal sealed class ApnsOptions : ISettings
 {
     private const string AnyAppleId = "0000000000";
+    private const string AppleHost = "api.push.apple.com";
+    private const string AppleSandboxHost = "api.sandbox.push.apple.com";
 
     [Description("10 letters and digits: the developer team")]
     public string TeamId { get; set; } = "";
@@ -27,13 +29,28 @@ internal sealed class ApnsOptions : ISettings
     [Description("the environment of devices that do not say theirs")]
     public ApnsEnvironment Environment { get; set; } = ApnsEnvironment.Production;
 
-    [Description("`https://host:port` instead of Apple's host")]
+    [Description("`https://host:port` instead of Apple's production host")]
     public string? Endpoint { get; set; }
+
+    [Description("the same instead of Apple's sandbox host; without it Apple's, on the port of `Endpoint` if that is Apple's own host")]
+    public string? SandboxEndpoint { get; set; }
 
     [Description("a PEM file with a private authority for `Endpoint`")]
     public string? TrustedCertificateFile { get; set; }
 
-    public Uri? EndpointUri => string.IsNullOrEmpty(Endpoint) ? null : new Uri(Endpoint);
+    /// <summary>Null: Apple's.</summary>
+    public Uri? EndpointOf(ApnsEnvironment environment)
+    {
+        var text = environment == ApnsEnvironment.Production ? Endpoint : SandboxEndpoint;
+        if (!string.IsNullOrEmpty(text))
+        {
+            return new Uri(text);
+        }
+
+        return environment == ApnsEnvironment.Sandbox && !string.IsNullOrEmpty(Endpoint) && new Uri(Endpoint) is { Host: AppleHost } own
+            ? new UriBuilder("https", AppleSandboxHost, own.Port).Uri
+            : null;
+    }
 
     public void Check(SettingsCheck check)
     {
@@ -52,12 +69,15 @@ internal sealed class ApnsOptions : ISettings
             check.Wrong(nameof(BundleId), BundleId, "the app's bundle id, such as com.example.chat");
         }
 
-        if (
-            !string.IsNullOrEmpty(Endpoint)
-            && !(Uri.TryCreate(Endpoint, UriKind.Absolute, out var uri) && uri is { Scheme: "https", PathAndQuery: "/", UserInfo: "" })
-        )
+        foreach (var (name, text) in ((string, string?)[])[(nameof(Endpoint), Endpoint), (nameof(SandboxEndpoint), SandboxEndpoint)])
         {
-            check.Wrong(nameof(Endpoint), Endpoint, "https://host:port, or null for Apple's");
+            if (
+                !string.IsNullOrEmpty(text)
+                && !(Uri.TryCreate(text, UriKind.Absolute, out var uri) && uri is { Scheme: "https", PathAndQuery: "/", UserInfo: "" })
+            )
+            {
+                check.Wrong(name, text, "https://host:port, or null for Apple's");
+            }
         }
 
         CheckKey(check);

@@ -284,6 +284,10 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                         .IsUnique()
                         .HasDatabaseName("ix_devices_node");
 
+                    b.HasIndex("RegisteredAt")
+                        .HasDatabaseName("ix_devices_registered_at")
+                        .HasFilter("status = 0");
+
                     b.HasIndex("TokenIndex")
                         .HasDatabaseName("ix_devices_token_index");
 

@@ -435,6 +435,12 @@ namespace PushRelay.Storage.Migrations.PostgreSql
                 unique: true);
 
             migrationBuilder.CreateIndex(
+                name: "ix_devices_registered_at",
+                table: "devices",
+                column: "registered_at",
+                filter: "status = 0");
+
+            migrationBuilder.CreateIndex(
                 name: "ix_devices_token_index",
                 table: "devices",
                 column: "token_index");
