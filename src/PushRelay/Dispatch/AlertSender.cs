@@ -14,6 +14,7 @@ namespace PushRelay.Dispatch;
 /// </summary>
 internal sealed partial class AlertSender(
     DeviceRegistry registry,
+    OutboxQueue outbox,
     PushNetworks networks,
     LaneCircuits circuits,
     SettlementWriter settlements,
@@ -60,6 +61,11 @@ internal sealed partial class AlertSender(
             return new SettledAlert(alert, new Settlement.Cancelled(Reasons.DeviceInvalid), null);
         }
 
+        if (alert.Newest.Reason == Reasons.Update && await FollowsNothingAsync(alert) is { } ended)
+        {
+            return new SettledAlert(alert, new Settlement.Cancelled(ended), null);
+        }
+
         try
         {
             await requests.WaitAsync(sending);
@@ -77,6 +83,32 @@ internal sealed partial class AlertSender(
         {
             requests.Release();
         }
+    }
+
+    /// <summary>
+    /// The alert withdraws, or ends, one that was on its way when that happened and was not accepted: neither is needed any more.
+    /// </summary>
+    /// <returns>Why; null: it is to be sent.</returns>
+    private async Task<string?> FollowsNothingAsync(ClaimedAlert alert)
+    {
+        var content = notifications.ContentOf(alert.Newest);
+        if (
+            content.After is not { } original
+            // among others' messages it only says what became of one of them
+            || alert.Rows.Any(row => row.Id != original && row.Reason != Reasons.Update)
+            || await outbox.IsShownAsync(original, CancellationToken.None)
+        )
+        {
+            return null;
+        }
+
+        return content.FollowUp switch
+        {
+            // a corrected text is the message's text
+            null when alert.Rows.Any(row => row.Id == original) => null,
+            FollowUpKind.MissedCall or FollowUpKind.Read => Reasons.CallEnded,
+            _ => Reasons.Retracted,
+        };
     }
 
     private async Task<SettledAlert> RequestAsync(ClaimedAlert alert, Device device, CancellationToken sending)

@@ -15,7 +15,7 @@ internal sealed partial class NotificationBuilder(MasterKey masterKey, AppCatalo
     public Notification Build(ClaimedAlert alert, Device device)
     {
         var delivery = alert.Newest;
-        var content = delivery.Clear ?? Open(delivery);
+        var content = ContentOf(delivery);
         return new Notification
         {
             Id = alert.Head.Id,
@@ -62,6 +62,9 @@ internal sealed partial class NotificationBuilder(MasterKey masterKey, AppCatalo
             Count = Math.Max(1, alert.Rows.Count(r => r.Reason != Reasons.Update)),
         };
     }
+
+    /// <summary>What a row's alert shows; empty where no key opens it.</summary>
+    public AlertContent ContentOf(Delivery delivery) => delivery.Clear ?? Open(delivery);
 
     private static PushKind KindOf(Delivery delivery, AlertContent content) =>
         content.FollowUp switch

@@ -308,6 +308,8 @@ internal sealed class IngestTransaction(
             && await followUps.CollapseKeyOfShownAsync(original, cancellationToken) is { } collapseKey
         )
         {
+            // what is on its way may not arrive: then there is nothing to follow
+            content = original.State == DeliveryState.Sending ? content with { After = original.Id } : content;
             rows.Add(factory.FollowUp(original, collapseKey, key, content, unread.Sum(original.Account, device.Preferences?.Muted), now));
         }
     }

@@ -79,6 +79,9 @@ internal sealed record AlertContent
     /// <summary>Of a row that follows up an alert what the alert becomes; null: its corrected text.</summary>
     public FollowUpKind? FollowUp { get; init; }
 
+    /// <summary>Of a row that follows up an alert which was being sent: the alert's row. It follows only where that was accepted.</summary>
+    public Guid? After { get; init; }
+
     public byte[]? Seal(MasterKey key, Guid delivery) => this == Empty ? null : key.Seal(ToJson(), Delivery.TableName, delivery, Column);
 
     /// <summary>As it is sealed: without what is not there.</summary>

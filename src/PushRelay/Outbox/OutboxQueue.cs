@@ -20,6 +20,24 @@ internal sealed class OutboxQueue(
 {
     private const int ReachedRowsMax = 1000;
 
+    /// <summary>The push network has accepted this row's alert, or one that spoke for it.</summary>
+    public async Task<bool> IsShownAsync(Guid delivery, CancellationToken cancellationToken)
+    {
+        await using var db = await databases.CreateDbContextAsync(cancellationToken);
+        return await db.Set<Delivery>()
+            .AnyAsync(
+                d =>
+                    d.Id == delivery
+                    && (
+                        d.State == DeliveryState.Accepted
+                        || d.State == DeliveryState.Received
+                        || d.State == DeliveryState.Opened
+                        || d.State == DeliveryState.Coalesced
+                    ),
+                cancellationToken
+            );
+    }
+
     // nothing waits for so long
     private static readonly TimeSpan FirstBy = TimeSpan.FromDays(365);
 

@@ -1,6 +1,7 @@
 using System.Xml.Linq;
 using PushRelay.Apps;
 using PushRelay.Links;
+using PushRelay.Storage;
 
 namespace PushRelay.PushService;
 
@@ -47,9 +48,17 @@ internal sealed partial class PublishHandler(PublishWriter writer, ServedAccount
             return new IqAnswer.Error("wait", "bad-request", "No publish of a notification (XEP-0357 section 7).");
         }
 
-        return await writer.WriteAsync(publish, request.From, cancellationToken) == PublishResult.Refused
-            ? new IqAnswer.Error("cancel", "item-not-found")
-            : new IqAnswer.Result(null);
+        try
+        {
+            return await writer.WriteAsync(publish, request.From, cancellationToken) == PublishResult.Refused
+                ? new IqAnswer.Error("cancel", "item-not-found")
+                : new IqAnswer.Result(null);
+        }
+        catch (Exception exception) when (exception is OperationCanceledException || DatabaseErrors.IsOutage(exception))
+        {
+            // said once, by the condition: a server may publish thousands of times a second
+            return Later;
+        }
     }
 
     // the domain only, and a bounded number of them

@@ -4,6 +4,8 @@ using PushRelay.Devices;
 using PushRelay.Ingest;
 using PushRelay.Outbox;
 using PushRelay.Presence;
+using PushRelay.Storage;
+using PushRelay.Telemetry;
 using PushRelay.Xmpp;
 
 namespace PushRelay.PushService;
@@ -31,6 +33,7 @@ internal sealed class PublishWriter(
     NodeSecrets secrets,
     PresenceTracker presence,
     ServedAccounts accounts,
+    Conditions conditions,
     TimeProvider clock
 )
 {
@@ -39,6 +42,9 @@ internal sealed class PublishWriter(
 
     /// <summary>A node of ours has 32 characters.</summary>
     private const int NodeCharsMax = 64;
+
+    /// <summary>The subject of a database that does not take them.</summary>
+    private const string Work = "publishes";
 
     /// <summary>How often it is looked whether a server's module has answered.</summary>
     private static readonly TimeSpan Look = TimeSpan.FromMilliseconds(50);
@@ -65,7 +71,8 @@ internal sealed class PublishWriter(
             _ = Task.Run(WriteAllAsync, CancellationToken.None);
         }
 
-        return await waiting.Result.Task;
+        // a database that hangs must not hold the answer: what is stored after it is only told twice, if the server repeats it
+        return await waiting.Result.Task.WaitAsync(cancellationToken);
     }
 
     private async Task WriteAllAsync()
@@ -118,6 +125,7 @@ internal sealed class PublishWriter(
                 await ingest.CommitAsync(groups, null, CancellationToken.None);
             }
 
+            conditions.Clear(ConditionKind.DatabaseDown, Work);
             foreach (var (waiting, device) in results)
             {
                 waiting.Result.TrySetResult(
@@ -129,6 +137,11 @@ internal sealed class PublishWriter(
         }
         catch (Exception exception)
         {
+            if (DatabaseErrors.IsOutage(exception))
+            {
+                conditions.Raise(ConditionKind.DatabaseDown, Work, exception.GetBaseException().Message);
+            }
+
             foreach (var waiting in batch)
             {
                 waiting.Result.TrySetException(exception);

@@ -1,5 +1,6 @@
 using System.Xml.Linq;
 using PushRelay.Links;
+using PushRelay.Storage;
 using PushRelay.Xmpp;
 
 namespace PushRelay.PushService;
@@ -63,7 +64,11 @@ internal sealed partial class Push2Service(PublishWriter writer, TimeProvider cl
             }
             catch (Exception exception) when (!stoppingToken.IsCancellationRequested)
             {
-                NotStored(exception);
+                if (exception is not OperationCanceledException && !DatabaseErrors.IsOutage(exception))
+                {
+                    NotStored(exception);
+                }
+
                 error = XmppStanza.ErrorReply(stanza, "wait", "internal-server-error");
             }
         }

@@ -1,56 +1,40 @@
 using System.Text.Json.Nodes;
 using System.Xml.Linq;
-using PushRelay.Apns.Simulator;
 using PushRelay.Interop.Servers;
 
 namespace PushRelay.Interop.EndToEnd;
 
-public sealed class PublishesOnProsodyTests() : PublishScenarios("Prosody");
+[Collection(nameof(ProsodyBed))]
+public sealed class PublishesOnProsodyTests(PublishesOnProsodyTests.Bed bed)
+    : PublishScenarios(bed, killable: true),
+        IClassFixture<PublishesOnProsodyTests.Bed>
+{
+    public sealed class Bed() : ScenarioBed("Prosody", hasModule: false, Provided);
+}
 
-public sealed class PublishesOnEjabberdTests() : PublishScenarios("ejabberd");
+// ejabberd answers itself where no component is connected, and ends the registration for its own answer
+[Collection(nameof(EjabberdBed))]
+public sealed class PublishesOnEjabberdTests(PublishesOnEjabberdTests.Bed bed)
+    : PublishScenarios(bed, killable: false),
+        IClassFixture<PublishesOnEjabberdTests.Bed>
+{
+    public sealed class Bed() : ScenarioBed("ejabberd", hasModule: false, Provided);
+}
 
 /// <summary>
 /// A server without our module, whose own push module publishes to the relay (XEP-0357); clients that register and enable as the apps of
 /// each dialect do.
 /// </summary>
-public abstract class PublishScenarios(string kind) : IAsyncLifetime
+public abstract class PublishScenarios(ScenarioBed bed, bool killable)
 {
     private const string Provider = "tigase:messenger:apns:1";
+    internal const string Provided = $"--Apps:0:Push:Provider={Provider}";
     private static readonly XNamespace Data = "jabber:x:data";
 
     private readonly string token = Convert.ToHexStringLower(System.Security.Cryptography.RandomNumberGenerator.GetBytes(32));
-    private ApnsSimulator apns = null!;
-    private XmppServer server = null!;
-    private RelayProcess relay = null!;
-    private WireClient alice = null!;
+    private readonly string account = bed.NextAccount();
 
     private static CancellationToken Token => TestContext.Current.CancellationToken;
-
-    private static string Bob => "bob@" + XmppServer.Host;
-
-    public async ValueTask InitializeAsync()
-    {
-        apns = await ApnsSimulator.StartAsync(new ApnsSimulatorOptions { Topics = [RelayProcess.App] }, Token);
-        server = await XmppServer.OfKindAsync(kind, Token, hasModule: false);
-        relay = await RelayProcess.StartAsync(
-            apns,
-            server.ComponentPort,
-            XmppServer.Host,
-            XmppServer.Component,
-            Token,
-            [$"--Apps:0:Push:Provider={Provider}"]
-        );
-        alice = await WireClient.LoginAsync($"alice@{XmppServer.Host}/desk", server.C2sPort);
-    }
-
-    public async ValueTask DisposeAsync()
-    {
-        GC.SuppressFinalize(this);
-        await alice.DisposeAsync();
-        await relay.DisposeAsync();
-        await server.DisposeAsync();
-        await apns.DisposeAsync();
-    }
 
     [Theory]
     [InlineData("register-push-apns", "device-id=dev-1")]
@@ -59,22 +43,23 @@ public abstract class PublishScenarios(string kind) : IAsyncLifetime
     [InlineData("pushrelay:register", "app=" + RelayProcess.App, "platform=apns")]
     public async Task An_app_of_each_dialect_is_alerted_offline_and_hibernated(string command, params string[] fields)
     {
-        var bob = await (await WireClient.LoginAsync(Bob + "/phone", server.C2sPort)).EnableSmAsync(300);
+        var alice = await bed.AliceAsync();
+        var bob = await (await WireClient.LoginAsync(account + "/phone", bed.Server.C2sPort)).EnableSmAsync(300);
         await RegisterAndEnableAsync(bob, command, fields);
 
         // hibernated: the link dies, the session could be resumed
         bob.Cut();
-        await alice.MessageAsync(Bob, "while hibernated", "m1");
+        await alice.MessageAsync(account, "while hibernated", "m1");
         var hibernated = await AlertAsync("while hibernated");
         Assert.Equal("alice@" + XmppServer.Host, (string?)hibernated["aps"]!["alert"]!["title"]);
 
         // offline
-        var again = await WireClient.LoginAsync(Bob + "/phone", server.C2sPort);
+        var again = await WireClient.LoginAsync(account + "/phone", bed.Server.C2sPort);
         await again.LogoutAsync();
-        await alice.MessageAsync(Bob, "while offline", "m2");
+        await alice.MessageAsync(account, "while offline", "m2");
         await AlertAsync("while offline");
 
-        var rows = await relay.DeliveriesAsync(Bob);
+        var rows = await bed.Relay.DeliveriesAsync(account);
         Assert.All(
             rows.Where(r => (string?)r["event"]!["class"] == "text"),
             row => Assert.Equal(("xep0357", "published"), ((string?)row["event"]!["source"], (string?)row["reason"]))
@@ -84,45 +69,46 @@ public abstract class PublishScenarios(string kind) : IAsyncLifetime
     [Fact]
     public async Task A_dead_device_ends_at_the_server_by_its_own_rule_and_an_outage_ends_none()
     {
-        var bob = await WireClient.LoginAsync(Bob + "/phone", server.C2sPort);
+        var alice = await bed.AliceAsync();
+        var bob = await WireClient.LoginAsync(account + "/phone", bed.Server.C2sPort);
         await RegisterAndEnableAsync(bob, "register-push-apns", "device-id=dev-1");
         await bob.LogoutAsync();
 
         // the relay stands still: its link lives, and nobody answers
-        await relay.PauseAsync(Token);
-        await alice.MessageAsync(Bob, "nobody there", "m0");
-        await relay.ContinueAsync(Token);
+        await bed.Relay.PauseAsync(Token);
+        await alice.MessageAsync(account, "nobody there", "m0");
+        await bed.Relay.ContinueAsync(Token);
         await AlertAsync("nobody there");
 
-        if (kind == "Prosody")
+        if (killable)
         {
-            // ejabberd answers itself where no component is connected, and ends the registration for its own answer
-            await relay.KillAsync();
-            await alice.MessageAsync(Bob, "nobody at all", "m0b");
-            await relay.StartAsync(Token);
+            await bed.Relay.KillAsync();
+            await alice.MessageAsync(account, "nobody at all", "m0b");
+            await bed.Relay.StartAsync(Token);
         }
 
-        await alice.MessageAsync(Bob, "back again", "m1");
+        await alice.MessageAsync(account, "back again", "m1");
         await AlertAsync("back again");
 
         // Apple says that the token is dead: the next publish is refused
-        apns.AnswerNext(410, "Unregistered");
-        await alice.MessageAsync(Bob, "to a dead phone", "m2");
-        await relay.UntilAsync(
+        bed.Apns.AnswerNext(410, "Unregistered");
+        await alice.MessageAsync(account, "to a dead phone", "m2");
+        await bed.Relay.UntilAsync(
             async () =>
-                (string?)(await relay.GetAsync($"/v1/devices?account={Uri.EscapeDataString(Bob)}"))["items"]![0]!["status"] == "invalid",
+                (string?)(await bed.Relay.GetAsync($"/v1/devices?account={Uri.EscapeDataString(account)}"))["items"]![0]!["status"]
+                == "invalid",
             "the device is invalid",
             Token
         );
-        var before = (await relay.DeliveriesAsync(Bob)).Length;
-        await alice.MessageAsync(Bob, "refused", "m3");
-        await alice.MessageAsync(Bob, "refused too", "m4");
-        Assert.Equal(before, (await relay.DeliveriesAsync(Bob)).Length);
+        var before = (await bed.Relay.DeliveriesAsync(account)).Length;
+        await alice.MessageAsync(account, "refused", "m3");
+        await alice.MessageAsync(account, "refused too", "m4");
+        Assert.Equal(before, (await bed.Relay.DeliveriesAsync(account)).Length);
     }
 
     [Fact]
     public async Task A_server_without_the_module_is_no_fault() =>
-        Assert.Equal("ready", (string?)(await relay.GetAsync("/health/ready"))["status"]);
+        Assert.Equal("ready", (string?)(await bed.Relay.GetAsync("/health/ready"))["status"]);
 
     private async Task RegisterAndEnableAsync(WireClient client, string command, params string[] fields)
     {
@@ -161,15 +147,15 @@ public abstract class PublishScenarios(string kind) : IAsyncLifetime
     private async Task<JsonNode> AlertAsync(string body)
     {
         JsonNode? found = null;
-        await relay.UntilAsync(
+        await bed.Relay.UntilAsync(
             () =>
             {
-                found = apns
-                    .Received.Select(r => JsonNode.Parse(r.Payload)!)
+                found = bed
+                    .Apns.Received.Select(r => JsonNode.Parse(r.Payload)!)
                     .FirstOrDefault(p => (string?)p["aps"]!["alert"]?["body"] == body);
                 return Task.FromResult(found is not null);
             },
-            $"the alert '{body}' comes; there came {string.Join(", ", apns.Received.Select(r => r.Payload))}",
+            $"the alert '{body}' comes; there came {string.Join(", ", bed.Apns.Received.Select(r => r.Payload))}",
             Token
         );
         return found!;

@@ -16,7 +16,7 @@ public sealed class ProsodyScenarios : ICollectionFixture<ProsodyBed>;
 public sealed class EjabberdScenarios : ICollectionFixture<EjabberdBed>;
 
 /// <summary>One server, one relay and one APNs for many cases, each of which takes an account of its own.</summary>
-public abstract class ScenarioBed(string kind) : IAsyncLifetime
+public abstract class ScenarioBed(string kind, bool hasModule = true, params string[] settings) : IAsyncLifetime
 {
     private WireClient? alice;
     private int used;
@@ -33,14 +33,14 @@ public abstract class ScenarioBed(string kind) : IAsyncLifetime
     public async ValueTask InitializeAsync()
     {
         Apns = await ApnsSimulator.StartAsync(new ApnsSimulatorOptions { Topics = [RelayProcess.App] }, Token);
-        Server = await XmppServer.OfKindAsync(kind, Token);
+        Server = await XmppServer.OfKindAsync(kind, Token, hasModule);
         Relay = await RelayProcess.StartAsync(
             Apns,
             Server.ComponentPort,
             XmppServer.Host,
             XmppServer.Component,
             Token,
-            [$"--Xmpp:Components:0:Servers:1={XmppServer.BriefHost}"]
+            [$"--Xmpp:Components:0:Servers:1={XmppServer.BriefHost}", .. settings]
         );
     }
 
@@ -67,12 +67,15 @@ public abstract class ScenarioBed(string kind) : IAsyncLifetime
         alice = null;
     }
 
+    /// <summary>One that no other case has had.</summary>
+    internal string NextAccount() => string.Create(CultureInfo.InvariantCulture, $"u{used++}@{XmppServer.Host}");
+
     /// <summary>Somebody with a phone that is registered, and no session yet.</summary>
     /// <param name="resource">Of the session that the phone is tied to.</param>
     /// <param name="account">Null: one that no other case has had.</param>
     internal async Task<Person> PersonAsync(string? resource = null, string? account = null)
     {
-        account ??= string.Create(CultureInfo.InvariantCulture, $"u{used++}@{XmppServer.Host}");
+        account ??= NextAccount();
         var token = Convert.ToHexStringLower(System.Security.Cryptography.RandomNumberGenerator.GetBytes(32));
         return new Person(this, account, token, await Relay.RegisterAsync(account, token, resource));
     }
