@@ -12,9 +12,6 @@ internal sealed partial class BridgeStream
     /// <summary>An unanswered request is repeated after this: a server without the module never answers.</summary>
     public static readonly TimeSpan SnapshotTimeout = TimeSpan.FromSeconds(15);
 
-    /// <summary>So long what comes beside the bridge waits for the snapshot.</summary>
-    private static readonly TimeSpan AwaitedFor = TimeSpan.FromSeconds(5);
-
     private const int SilentHeartbeatsMax = 3;
 
     /// <summary>A node that is silent for this long, while others of its server are not, has left the cluster.</summary>
@@ -68,7 +65,7 @@ internal sealed partial class BridgeStream
         // a request that is repeated was not answered: nobody waits for it again
         if (state is not StreamState.Asked)
         {
-            presence.MarkAwaited(name, clock.GetUtcNow() + AwaitedFor);
+            presence.MarkAwaited(name, clock.GetUtcNow() + PresenceTracker.AwaitedMax);
         }
 
         state = new StreamState.Asked(clock.GetTimestamp(), id);

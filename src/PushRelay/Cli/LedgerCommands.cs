@@ -42,7 +42,7 @@ internal static class LedgerCommands
     private static readonly Argument<string> Id = new("ID") { Description = "Its id." };
     private static readonly Argument<string> Whom = new("ACCOUNT") { Description = "The account, such as bob@example.com." };
 
-    /// <summary>Who acts, for the audit: whoever runs the command.</summary>
+    /// <summary>Who acts, for the audit: the user who runs the command.</summary>
     private static readonly Caller Operator = new(Actor.Command.Name, null, Actor.Command.Address);
 
     /// <param name="config">The option that names the settings file.</param>

@@ -5,7 +5,7 @@ using PushRelay.Secrets;
 
 namespace PushRelay.Devices;
 
-/// <summary>The XEP-0357 publish option <c>secret</c> of each node: known to whoever holds the naming key, stored nowhere.</summary>
+/// <summary>The XEP-0357 publish option <c>secret</c> of each node: made with the naming key, stored nowhere.</summary>
 internal sealed class NodeSecrets(MasterKey masterKey)
 {
     private const int SecretBytes = 18;

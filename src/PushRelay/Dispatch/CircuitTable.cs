@@ -138,7 +138,7 @@ internal static class CircuitTable
     public static Task CloseAsync(RelayDb db, Lane lane, CancellationToken cancellationToken) =>
         db.Set<OpenCircuit>().Where(c => c.Lane == lane).ExecuteDeleteAsync(cancellationToken);
 
-    /// <summary>The app's open circuits are probed with the next look of whichever node.</summary>
+    /// <summary>The app's open circuits are probed when the next node looks.</summary>
     /// <returns>How many.</returns>
     public static Task<int> ProbeNowAsync(RelayDb db, string app, DateTimeOffset now, CancellationToken cancellationToken) =>
         db.Set<OpenCircuit>()

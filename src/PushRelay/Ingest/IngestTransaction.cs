@@ -384,18 +384,23 @@ internal sealed class IngestTransaction(
     private async Task ReadAsync(RelayEvent.Displayed displayed, CancellationToken cancellationToken)
     {
         var (account, with) = (displayed.Account, displayed.With);
-        db.Add(
-            new HistoryEntry
-            {
-                Id = factory.NewId(now),
-                Server = ServedAccounts.ServerOf(account),
-                Account = account,
-                Kind = HistoryKind.Displayed,
-                At = now,
-                Data = new HistoryData { With = with }.ToJson(),
-            }
-        );
         var wasUnread = unread.Count(account, with) > 0;
+        if (wasUnread)
+        {
+            // bounded by the messages: a client can repeat its marks as often as it likes
+            db.Add(
+                new HistoryEntry
+                {
+                    Id = factory.NewId(now),
+                    Server = ServedAccounts.ServerOf(account),
+                    Account = account,
+                    Kind = HistoryKind.Displayed,
+                    At = now,
+                    Data = new HistoryData { With = with }.ToJson(),
+                }
+            );
+        }
+
         unread.Clear(account, with);
         await CancelAsync(
             account,

@@ -133,15 +133,22 @@ internal sealed class AccountData(
         await WriteAllAsync(
             json,
             "deliveries",
-            after =>
-                db.Set<Delivery>()
+            async after =>
+            {
+                var rows = await db.Set<Delivery>()
                     .AsNoTracking()
                     .Where(d => d.Account == account && d.Id.CompareTo(after) > 0)
                     .OrderBy(d => d.Id)
                     .Take(RowsAtOnce)
-                    .ToListAsync(cancellationToken),
+                    .ToListAsync(cancellationToken);
+                var ids = rows.ConvertAll(d => d.Id);
+                var attempts = (
+                    await db.Set<Attempt>().AsNoTracking().Where(a => ids.Contains(a.DeliveryId)).ToListAsync(cancellationToken)
+                ).ToLookup(a => a.DeliveryId);
+                return rows.ConvertAll(d => new DeliveryDetail(d, DeliveryQueries.Log(d, [.. attempts[d.Id]])));
+            },
             d => d.Id,
-            d => new DeliveryDetail(d, DeliveryQueries.Log(d, [.. db.Set<Attempt>().AsNoTracking().Where(a => a.DeliveryId == d.Id)])),
+            d => d,
             FlushAsync
         );
         json.WriteEndObject();

@@ -79,9 +79,13 @@ internal static class AccountEndpoints
             : ApiProblem.NotFound();
     }
 
-    private static Results<PushStreamHttpResult, ProblemHttpResult> ExportAsync(string account, AccountData data) =>
+    private static Results<PushStreamHttpResult, ProblemHttpResult> ExportAsync(
+        string account,
+        AccountData data,
+        CancellationToken cancellationToken
+    ) =>
         data.NameOf(account) is { } name
-            ? TypedResults.Stream(output => data.ExportAsync(name, output, CancellationToken.None), "application/json")
+            ? TypedResults.Stream(output => data.ExportAsync(name, output, cancellationToken), "application/json")
             : ApiProblem.NotFound();
 
     private static async Task<Results<NoContent, ProblemHttpResult>> EraseAsync(

@@ -172,8 +172,10 @@ internal sealed class OwnAlerts(
             "must be a JID, such as news@example.com"
         );
         Require(request.Priority is null or "high" or "normal", "priority", "must be \"high\" or \"normal\"");
+        Require(request.Data?.Values.Any(text => text is null) != true, "data", "must have texts only");
         Require(
             request.Data is null
+                || request.Data.Values.Any(text => text is null)
                 || request.Data.Sum(d => Encoding.UTF8.GetByteCount(d.Key) + Encoding.UTF8.GetByteCount(d.Value)) <= DataBytesMax,
             "data",
             $"must have at most {DataBytesMax} bytes"

@@ -119,7 +119,6 @@ internal static class Sentences
                 or Reasons.Test
                 or Reasons.Operator
                 or Reasons.Published
-                or Reasons.Unconfirmed
                 or Reasons.Update;
 
     private static string Why(string reason, DeliverySituation? situation) =>
@@ -134,7 +133,6 @@ internal static class Sentences
             Reasons.Test => "a test goes out whatever the account does",
             Reasons.Operator => "an operator wants it",
             Reasons.Published => "the server published it",
-            Reasons.Unconfirmed => "the phone did not confirm the first alert",
             Reasons.Update => "it changes an alert that is on the phone",
             _ => situation is null ? "nothing stood against it" : $"the account was {situation.Account}",
         };

@@ -78,9 +78,6 @@ internal static class Reasons
     /// <summary>The server published it (XEP-0357), and what the account does is not known.</summary>
     public const string Published = "published";
 
-    /// <summary>The phone did not confirm the first alert in time.</summary>
-    public const string Unconfirmed = "unconfirmed";
-
     /// <summary>It follows an alert: a correction, a withdrawal, the end of a call.</summary>
     public const string Update = "update";
 

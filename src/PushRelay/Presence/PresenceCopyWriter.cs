@@ -39,6 +39,9 @@ internal sealed class PresenceCopyWriter(
 
     private long? pruned;
 
+    /// <summary>Streams of which a whole snapshot is being written, part by part.</summary>
+    private readonly HashSet<StreamName> partly = [];
+
     /// <summary>Since when each of these servers is unknown.</summary>
     private readonly Dictionary<string, DateTimeOffset> downSince = new(StringComparer.Ordinal);
 
@@ -97,15 +100,15 @@ internal sealed class PresenceCopyWriter(
             await using var db = await databases.CreateDbContextAsync(cancellationToken);
             await using var transaction = await db.Database.BeginTransactionAsync(cancellationToken);
             var now = await leases.FenceAsync(db, term, cancellationToken);
+            if (written is null)
+            {
+                await RecordGapsAsync(db, now, cancellationToken);
+            }
+
             HashSet<StreamName> streams = [.. changes.Select(c => c.Name)];
             if (written is not { Streams: var before } || !before.SetEquals(streams))
             {
                 await DeleteOthersAsync(db, streams, cancellationToken);
-            }
-
-            if (written is null)
-            {
-                await RecordGapsAsync(db, now, cancellationToken);
             }
 
             foreach (var stream in changes)
@@ -250,7 +253,7 @@ internal sealed class PresenceCopyWriter(
         pruned = count == PruneMax ? null : clock.GetTimestamp();
     }
 
-    /// <summary>Each session that changed since the last write; of a whole snapshot none, for nobody knows what changed when.</summary>
+    /// <summary>Each session that changed since the last write.</summary>
     private async Task RecordSessionsAsync(
         RelayDb db,
         StreamChanges changes,
@@ -295,9 +298,18 @@ internal sealed class PresenceCopyWriter(
         }
 
         var gone = changes.Changed.Where(c => c.Session is null).Select(c => c.Sid).ToList();
-        if (!changes.Whole)
+        if (changes.Whole)
+        {
+            partly.Add(changes.Name);
+        }
+
+        if (!partly.Contains(changes.Name))
         {
             await RecordSessionsAsync(db, changes, sessions, gone, now, cancellationToken);
+        }
+        else if (!changes.Rest)
+        {
+            partly.Remove(changes.Name);
         }
 
         if (gone.Count > 0 && !changes.Whole)

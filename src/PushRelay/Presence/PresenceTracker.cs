@@ -25,6 +25,9 @@ internal sealed class PresenceTracker(int sessionsMax = PresenceTracker.Sessions
     /// <summary>Of all streams together.</summary>
     public const int SessionsMax = 1_000_000;
 
+    /// <summary>So long publishes wait for the answer to a snapshot request; a wait that seems longer is a clock that was set.</summary>
+    public static readonly TimeSpan AwaitedMax = TimeSpan.FromSeconds(5);
+
     private static readonly TimeSpan HeartbeatMargin = TimeSpan.FromSeconds(5);
 
     /// <summary>A session that shows <c>away</c> or <c>xa</c> is in front all the same.</summary>
@@ -65,7 +68,7 @@ internal sealed class PresenceTracker(int sessionsMax = PresenceTracker.Sessions
                 {
                     covered = true;
                 }
-                else if (!stream.Live && now < stream.AwaitedUntil)
+                else if (!stream.Live && now < stream.AwaitedUntil && stream.AwaitedUntil - now <= AwaitedMax)
                 {
                     return BridgeCoverage.Awaited;
                 }

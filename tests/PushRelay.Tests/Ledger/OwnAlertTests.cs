@@ -130,6 +130,7 @@ public sealed class OwnAlertTests : PushServiceBed
     [InlineData("""{"account":"bob@example.com","body":"hi","priority":"urgent"}""", 400, "priority")]
     [InlineData("""{"account":"bob@example.com","body":"hi","timeToLive":"24:00:00"}""", 400, "timeToLive")]
     [InlineData("""{"account":"bob@example.com","body":"hi","timeToLive":"1s"}""", 400, "timeToLive")]
+    [InlineData("""{"account":"bob@example.com","body":"hi","data":{"a":null}}""", 400, "data")]
     [InlineData("""{"account":"bob@example.com","body":"hi","more":1}""", 400, "more")]
     [InlineData("""{"account":"bob@elsewhere.example","body":"hi"}""", 404, null)]
     [InlineData("""{"account":"bob@example.com","body":"hi","device":"unknown"}""", 404, null)]

@@ -176,6 +176,9 @@ public abstract class TimeLineContract : IAsyncLifetime
         await relay.IssueTokenAsync(TestRelay.Bob);
         await relay.CommitMessageAsync("hello");
         await relay.CommitMessageAsync("hello", m => m with { Account = TestRelay.Alice });
+        await relay.CommitMessageAsync("hello", m => m with { From = "carol@example.com" });
+        // the first reads it; a client that repeats its mark leaves nothing more
+        await CommitAsync(new RelayEvent.Displayed(TestRelay.Bob, "carol@example.com", relay.Clock.GetUtcNow()));
         await CommitAsync(new RelayEvent.Displayed(TestRelay.Bob, "carol@example.com", relay.Clock.GetUtcNow()));
         var data = relay.Get<AccountData>();
         using var output = new MemoryStream();
@@ -185,7 +188,7 @@ public abstract class TimeLineContract : IAsyncLifetime
 
         var export = JsonNode.Parse(Encoding.UTF8.GetString(output.ToArray()))!;
         Assert.Equal(
-            (1, 1, 1, 1, "alice@example.com"),
+            (1, 1, 2, 1, "alice@example.com"),
             (
                 export["devices"]!.AsArray().Count,
                 export["tokens"]!.AsArray().Count,

@@ -1,4 +1,5 @@
 using System.Globalization;
+using Microsoft.EntityFrameworkCore;
 using PushRelay.Cluster;
 using PushRelay.Presence;
 using PushRelay.Tests.Storage;
@@ -109,6 +110,48 @@ public abstract class PresenceCopyContract : IAsyncLifetime
 
         Assert.Equal(AccountState.Foreground, (await StoredAsync("u1@example.com")).State);
         Assert.Equal(AccountState.Foreground, (await StoredAsync("u4999@example.com")).State);
+    }
+
+    [Fact]
+    public async Task Changes_lost_links_and_times_without_a_relay_are_history_and_a_snapshot_is_not()
+    {
+        var many = Enumerable.Range(0, 5000).Select(i => ($"u{i}@example.com", Session($"s{i}"))).ToList();
+        Tracker.Replace(Stream, [.. many, (TestRelay.Bob, Session("phone"))]);
+        while (await writer.WriteAsync(Token)) { }
+
+        Tracker.Apply(Stream, TestRelay.Bob, "phone", Session("phone", SessionState.Inactive));
+        await writer.WriteAsync(Token);
+        Tracker.Apply(Stream, TestRelay.Bob, "phone", null);
+        await writer.WriteAsync(Token);
+        Tracker.MarkUnknown(Stream);
+        await writer.WriteAsync(Token);
+        relay.Advance(TimeSpan.FromSeconds(20));
+        // what ended meanwhile would be told
+        Tracker.Replace(Stream, [.. many]);
+        await writer.WriteAsync(Token);
+        Copy.End(writer);
+        relay.Advance(TimeSpan.FromMinutes(10));
+        await BeginAsync();
+        await writer.WriteAsync(Token);
+
+        await using var db = relay.NewDb();
+        var history = await db.Set<HistoryEntry>().AsNoTracking().OrderBy(h => h.Id).ToListAsync(Token);
+        Assert.Equal(
+            [
+                "Link  up",
+                "Session bob@example.com inactive",
+                "Session bob@example.com closed",
+                "Link  down",
+                "Link  up",
+                "Gap  link_down",
+                "Gap  relay_down",
+            ],
+            history
+                .Where(h => h.Server == TestRelay.Server)
+                .Select(h => (Entry: h, Data: HistoryData.FromJson(h.Data)))
+                .Select(h => $"{h.Entry.Kind} {h.Entry.Account} {h.Data.Cause ?? h.Data.State}")
+                .Take(7)
+        );
     }
 
     [Fact]

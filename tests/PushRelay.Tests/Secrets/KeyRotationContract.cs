@@ -32,10 +32,12 @@ public abstract class KeyRotationContract : IDisposable
         var (bobs, carols) = (TestRelay.NewToken(), TestRelay.NewToken());
         Device bob,
             carol;
+        string secret;
         await using (var before = await OpenAsync("node", Old))
         {
             bob = await before.RegisterAsync(token: bobs);
             carol = await before.RegisterAsync("carol@example.com", carols);
+            secret = before.Get<NodeSecrets>().Of(bob.Node);
             await before.CommitMessageAsync("hello");
         }
 
@@ -60,6 +62,8 @@ public abstract class KeyRotationContract : IDisposable
         await using (var after = await OpenAsync("node", New))
         {
             Assert.Equal(bob.Key, (await after.RegisterAsync(token: bobs)).Key);
+            // servers hold it for as long as the app stays registered
+            Assert.Equal(secret, after.Get<NodeSecrets>().Of(bob.Node));
             Assert.Equal("hello", AlertContent.Open(after.MasterKey, Assert.Single(await after.RowsAsync())).Body);
             var record = Assert.Single(
                 await after.Get<AuditTrail>().ListAsync((string?)null, null, 100, Token),
