@@ -82,6 +82,8 @@ public abstract class PublishScenarios(ScenarioBed bed, bool killable)
 
         if (killable)
         {
+            // what is not settled when the process dies is sent again, when its lease has ended
+            await SettledAsync();
             await bed.Relay.KillAsync();
             await alice.MessageAsync(account, "nobody at all", "m0b");
             await bed.Relay.StartAsync(Token);
@@ -91,6 +93,7 @@ public abstract class PublishScenarios(ScenarioBed bed, bool killable)
         await AlertAsync("back again");
 
         // Apple says that the token is dead: the next publish is refused
+        await SettledAsync();
         bed.Apns.AnswerNext(410, "Unregistered");
         await alice.MessageAsync(account, "to a dead phone", "m2");
         await bed.Relay.UntilAsync(
@@ -143,6 +146,13 @@ public abstract class PublishScenarios(ScenarioBed bed, bool killable)
         );
         Assert.True((string?)enabled.Attribute("type") == "result", enabled.ToString());
     }
+
+    private Task SettledAsync() =>
+        bed.Relay.UntilAsync(
+            async () => (await bed.Relay.DeliveriesAsync(account)).All(r => (string?)r["state"] is not ("pending" or "sending")),
+            "no alert is on its way",
+            Token
+        );
 
     private async Task<JsonNode> AlertAsync(string body)
     {
