@@ -852,8 +852,7 @@ content(Raw, Message, Meanings) ->
                                                        true -> {<<"sticker">>, <<>>, <<>>, []};
                                                        false -> file(Default, Meanings)
                                                    end,
-            Ranges = ranges(<<"body">>, Meanings),
-            Cut = [{Lang, cleaned(without(Addresses, Sticker, cut_ranges(Body, Ranges)))} || {Lang, Body} <- Raw],
+            Cut = [{Lang, cleaned(without(Addresses, Sticker, Body))} || {Lang, Body} <- without_ranges(<<"body">>, Raw, Message, Meanings)],
             Bodies = with_subject(subject(Message, Meanings), [Body || {_, Text} = Body <- Cut, Text /= <<>>]),
             {Html, HasPicture} = html(Raw, Meanings),
             {if Kind == none, HasPicture, Html == <<>> -> <<"image">>; true -> Kind end, Name,
@@ -891,8 +890,8 @@ others(_, _, _) -> [].
 %% The topic of a room is no text.
 subject(#message{type = groupchat}, _) -> <<>>;
 subject(#message{subject = []}, _) -> <<>>;
-subject(#message{subject = Texts, lang = Lang}, Meanings) ->
-    cut(cleaned(without_keys(cut_ranges(default(languages(Texts, Lang)), ranges(<<"subject">>, Meanings)))), ?BODY_MAX).
+subject(#message{subject = Texts, lang = Lang} = Message, Meanings) ->
+    cut(cleaned(without_keys(default(without_ranges(<<"subject">>, languages(Texts, Lang), Message, Meanings)))), ?BODY_MAX).
 
 with_subject(<<>>, Bodies) -> Bodies;
 with_subject(Subject, []) -> [{<<>>, Subject}];
@@ -1080,18 +1079,34 @@ media(Offered, _) ->
 
 %%% Texts --------------------------------------------------------------------------------------------------------------
 
-%% XEP-0428, for what an alert does not show: {Start, End} or all.
-ranges(Part, #{fallback := Els}) -> lists:sublist(lists:flatmap(fun(El) -> fallback(Part, El) end, Els), ?RANGES_MAX);
-ranges(_, _) -> [].
+%% XEP-0428, for what an alert does not show. A range that names no language is of the text that names none, if there is one.
+without_ranges(Part, Texts, #message{lang = Lang}, #{fallback := Els}) ->
+    Ranges = lists:sublist(lists:flatmap(fun(El) -> fallback(Part, El) end, Els), ?RANGES_MAX),
+    Keys = [language_key(Of, Lang) || {Of, _} <- Texts],
+    HasDefault = lists:member(<<>>, Keys),
+    [{Of, cut_ranges(Text, [Range || {Range, For} <- Ranges,
+                                     Range == all andalso For == <<>> orelse For == <<>> andalso not HasDefault
+                                         orelse language_key(For, Lang) == Key])}
+     || {Key, {Of, Text}} <- lists:zip(Keys, Texts)];
+without_ranges(_, Texts, _, _) -> Texts.
 
+%% A language as it is compared: <<>> for none and for that of the stanza.
+language_key(Of, Lang) ->
+    case {string:lowercase(Of), string:lowercase(Lang)} of
+        {Key, Key} -> <<>>;
+        {Key, _} -> Key
+    end.
+
+%% {Range, Language} each; a range is {Start, End} or all.
 fallback(Part, #xmlel{children = Children} = El) ->
     case is_cut(attribute(<<"for">>, El)) of
         false -> [];
         true ->
             case [Child || #xmlel{} = Child <- Children] of
-                [] -> [all];
-                Parts -> [Range || #xmlel{name = Name} = Child <- Parts, Name == Part,
-                                   Range <- [range(attribute(<<"start">>, Child), attribute(<<"end">>, Child))], Range /= none]
+                [] -> [{all, <<>>}];
+                Parts -> [{Range, case attribute(<<"xml:lang">>, Child) of <<>> -> attribute(<<"xml:lang">>, El); Lang -> Lang end}
+                          || #xmlel{name = Name} = Child <- Parts, Name == Part,
+                             Range <- [range(attribute(<<"start">>, Child), attribute(<<"end">>, Child))], Range /= none]
             end
     end.
 

@@ -436,9 +436,15 @@ do
 		["urn:xmpp:message-correct"] = true, ["urn:xmpp:sfs"] = true, ["jabber:x:oob"] = true;
 	};
 
-	-- The ranges that a message marks as such fallback, by characters: { from, to, of a reply, language }; and whether one of
-	-- them is about a file's address. `true` for all of the body.
-	function ranges_of(stanza)
+	-- A language as it is compared: "" for none and for that of the stanza.
+	local function language_key(language, stanza)
+		local key, of_stanza = (language or ""):lower(), (stanza.attr["xml:lang"] or ""):lower();
+		return key ~= of_stanza and key or "";
+	end
+
+	-- The ranges that a message marks as such fallback in its bodies or subjects, by characters: { from, to, of a reply, language,
+	-- whether it names that language }; and whether one of them is about a file's address. `true` for all of them.
+	function ranges_of(stanza, name)
 		local ranges, address = {}, false;
 		for _, fallback in all(stanza, "fallback") do
 			local about = fallback.attr["for"] and gsub(fallback.attr["for"], ":%d+$", "");
@@ -447,12 +453,13 @@ do
 				if #fallback.tags == 0 then return true, address; end
 				for _, part in ipairs(fallback.tags) do
 					local from, to = part.attr.start, part.attr["end"];
-					if part.name == "body" and #ranges < limits.ranges then
-						if not from and not to and not part.attr["xml:lang"] then return true, address; end
+					local language = part.attr["xml:lang"] or fallback.attr["xml:lang"];
+					if part.name == name and #ranges < limits.ranges then
+						if not from and not to and not language then return true, address; end
 						from = not from and not to and 0 or tonumber(match(from or "", "^%d+$"));
 						to = not part.attr.start and not to and math.huge or tonumber(match(to or "", "^%d+$"));
 						if from and to and from < to then
-							ranges[#ranges + 1] = { from, to, about == "urn:xmpp:reply", part.attr["xml:lang"] };
+							ranges[#ranges + 1] = { from, to, about == "urn:xmpp:reply", language_key(language, stanza), language ~= nil };
 						end
 					end
 				end
@@ -500,9 +507,17 @@ do
 		return to;
 	end
 
+	-- The ranges of a text in that language. One that names no language is of the text that names none, if there is one.
+	local function of_language(all_ranges, key, has_default)
+		local ranges = {};
+		for _, range in ipairs(all_ranges) do
+			if range[4] == key or not range[5] and not has_default then ranges[#ranges + 1] = range; end
+		end
+		return ranges;
+	end
+
 	-- A text without those ranges.
-	local function without_ranges(text, ranges, language)
-		if ranges == true then return ""; end
+	local function without_ranges(text, ranges)
 		local total, narrow, wide, spans = length(text), {}, {}, {};
 		local surplus = above_ffff(text);
 		for _, range in ipairs(ranges) do
@@ -511,12 +526,10 @@ do
 		end
 		local narrow_places, wide_places = places_of(text, narrow), places_of(text, wide, true);
 		for _, range in ipairs(ranges) do
-			if not range[4] or range[4] == language then
-				local places = range[2] > total and range[2] <= total + surplus and wide_places or narrow_places;
-				local from, to = places[math.min(range[1], total + surplus)], places[math.min(range[2], total + surplus)];
-				if range[3] and from == 1 then to = without_surplus(text, to); end
-				if from < to then spans[#spans + 1] = { from, to }; end
-			end
+			local places = range[2] > total and range[2] <= total + surplus and wide_places or narrow_places;
+			local from, to = places[math.min(range[1], total + surplus)], places[math.min(range[2], total + surplus)];
+			if range[3] and from == 1 then to = without_surplus(text, to); end
+			if from < to then spans[#spans + 1] = { from, to }; end
 		end
 		if #spans == 0 then return text; end
 		table.sort(spans, function (one, other) return one[1] < other[1]; end);
@@ -532,7 +545,11 @@ do
 	-- The texts of those elements, one a language, as { language, text }; the one for all readers comes first: that without a
 	-- language or in that of the stanza, else the first.
 	function in_languages(stanza, meaning, ranges)
-		local texts, languages, default, looked = {}, {}, nil, 0;
+		local texts, languages, default, looked, has_default = {}, {}, nil, 0, false;
+		if ranges == true then return texts; end
+		if ranges then
+			for _, tag in all(stanza, meaning) do has_default = has_default or language_key(tag.attr["xml:lang"], stanza) == ""; end
+		end
 		for _, tag in all(stanza, meaning) do
 			local language = tag.attr["xml:lang"];
 			local key = language or stanza.attr["xml:lang"] or "";
@@ -540,7 +557,9 @@ do
 			if not languages[key] and looked <= limits.bodies then
 				languages[key] = true;
 				local text = tag:get_text();
-				if text and ranges then text = without_ranges(text, ranges, language); end
+				if text and ranges then
+					text = without_ranges(text, of_language(ranges, language_key(language, stanza), has_default));
+				end
 				text = text and clean(text);
 				if text and not is_blank(text) then
 					texts[#texts + 1] = { language, text };
@@ -969,7 +988,7 @@ do
 	local function read_text(message, stanza, group)
 		local body = found.body and found.body:get_text() or "";
 		local ranges, address_left_out;
-		if found.fallback then ranges, address_left_out = ranges_of(stanza); end
+		if found.fallback then ranges, address_left_out = ranges_of(stanza, "body"); end
 		local texts;
 		if ranges or more.body or found.body and found.body.attr["xml:lang"] then
 			texts = in_languages(stanza, "body", ranges);
@@ -996,8 +1015,8 @@ do
 		end
 		if picture and body == "" and not kind then kind = "image"; end
 		if texts then remove_keys(texts, 2); end
-		if found.subject and not group and ranges ~= true then
-			local subject = in_languages(stanza, "subject")[1];
+		if found.subject and not group then
+			local subject = in_languages(stanza, "subject", found.fallback and ranges_of(stanza, "subject"))[1];
 			local title = subject and without_keys(cut(subject[2], limits.text)) or "";
 			if not is_blank(title) then body, texts = body == "" and title or title .. " — " .. body, nil; end
 		end

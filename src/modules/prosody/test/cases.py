@@ -1050,6 +1050,9 @@ def is_of_the_wire(event):
     return event
 
 
+MUTANTS_MAX, MEASURED_AGAIN = 3, 3  # seconds of the server's processors for MUTANTS stanzas; how often more than that is measured again
+
+
 @case
 def vectors_with_an_element_broken_nested_repeated_or_oversized_harm_nothing(w):
     seed = w.seed or random.getrandbits(32)
@@ -1064,12 +1067,27 @@ def vectors_with_an_element_broken_nested_repeated_or_oversized_harm_nothing(w):
         stage.drain()
         return processor_time(w.server.process.pid) - begun
 
+    def again(stanza):
+        """The same under another id: else it is the same stanza again."""
+        root = ET.fromstring(stanza)
+        root.set('id', uuid.uuid4().hex)
+        return ET.tostring(root, encoding='unicode')
+
+    def cost(vector, stanzas):
+        """A busy machine may make a server's own work long, but not each time."""
+        seconds = send(vector, stanzas)
+        for _ in range(MEASURED_AGAIN):
+            if seconds < MUTANTS_MAX:
+                break
+            seconds = min(seconds, send(vector, [again(stanza) for stanza in stanzas]))
+        return seconds
+
     while time.monotonic() < end:
         stage, vector = w.stage(), VECTORS[count % len(VECTORS)]
         stanzas = [mutator.stanza(vector, {**stage.names(), 'alice': stage.alice.full}) for _ in range(MUTANTS)]
         count += 1
         try:
-            slowest = max(slowest, send(vector, stanzas))
+            slowest = max(slowest, cost(vector, stanzas))
         except Exception as e:
             ended = stage.was_ended()
             w.close_stage()
@@ -1078,20 +1096,18 @@ def vectors_with_an_element_broken_nested_repeated_or_oversized_harm_nothing(w):
             if ended:  # the server itself does not take such a stanza
                 refused += 1
                 continue
-            for stanza in stanzas:  # which of them it was, under another id: else it is the same stanza again
-                root = ET.fromstring(stanza)
-                root.set('id', uuid.uuid4().hex)
+            for stanza in stanzas:  # which of them it was
                 try:
-                    send(vector, [ET.tostring(root, encoding='unicode')])
-                except Exception as again:
-                    raise AssertionError(f'{told}: {vector.name}: {e}: {stanza[:1000]}: {again}') from again
+                    send(vector, [again(stanza)])
+                except Exception as alone:
+                    raise AssertionError(f'{told}: {vector.name}: {e}: {stanza[:1000]}: {alone}') from alone
             raise AssertionError(f'{told}: {vector.name}: {e}; but not with one alone') from e
     w.close_stage()
     faults = [line for line in w.server.log().splitlines() if w.server.is_fault(line)]
     print(f'      {count * MUTANTS} stanzas, {refused} times the server ended a client, '
           f'{MUTANTS} took the server {slowest:.2f} s at most ({told})', flush=True)
     assert not faults, faults[:3]
-    assert refused <= count / 5 and slowest < 3, f'{told}: {refused} of {count}, {slowest}'
+    assert refused <= count / 5 and slowest < MUTANTS_MAX, f'{told}: {refused} of {count}, {slowest}'
 
 
 @case

@@ -195,6 +195,35 @@ vector('reply with a long quotation', f'''
     <fallback xmlns='urn:xmpp:fallback:0' for='urn:xmpp:reply:0'><body start='0' end='3003'/></fallback></message>''',
        text('yes'),
        differs='The range is cut before the body is cut to 8 KiB.')
+vector('ranges of two languages', f'''
+    <message type='chat' to='{{bob}}' id='{{id}}'><body>&gt; Tea or coffee?&#10;tea please</body><body xml:lang='de'>&gt; Tee?&#10;Tee
+    bitte</body>{REPLY}<fallback xmlns='urn:xmpp:fallback:0' for='urn:xmpp:reply:0'><body start='0' end='17'/><body xml:lang='de'
+    start='0' end='7'/></fallback></message>''',
+       text(bodies=[(None, 'tea please'), ('de', 'Tee bitte')]))
+vector('range of the fallback\'s own language', f'''
+    <message type='chat' to='{{bob}}' id='{{id}}'><body>tea please</body><body xml:lang='de'>&gt; Tee?&#10;Tee bitte</body>{REPLY}
+    <fallback xmlns='urn:xmpp:fallback:0' for='urn:xmpp:reply:0' xml:lang='DE'><body start='0' end='7'/></fallback></message>''',
+       text(bodies=[(None, 'tea please'), ('de', 'Tee bitte')]))
+vector('all of the text in one language is fallback', f'''
+    <message type='chat' to='{{bob}}' id='{{id}}'><body>tea please</body><body xml:lang='de'>&gt; Tee?</body>{REPLY}
+    <fallback xmlns='urn:xmpp:fallback:0' for='urn:xmpp:reply:0'><body xml:lang='de'/></fallback></message>''',
+       text('tea please'))
+vector('range without a language, and no text without one', f'''
+    <message type='chat' to='{{bob}}' id='{{id}}'><body xml:lang='de'>&gt; Tee?&#10;Tee bitte</body>{REPLY}
+    <fallback xmlns='urn:xmpp:fallback:0' for='urn:xmpp:reply:0'><body start='0' end='7'/></fallback></message>''',
+       text(bodies=[('de', 'Tee bitte')]))
+vector('range in a language that no text has', f'''
+    <message type='chat' to='{{bob}}' id='{{id}}'><body>tea please</body>{REPLY}
+    <fallback xmlns='urn:xmpp:fallback:0' for='urn:xmpp:reply:0'><body xml:lang='fr' start='0' end='4'/></fallback></message>''',
+       text('tea please'))
+vector('range in the language of the stanza', f'''
+    <message type='chat' to='{{bob}}' id='{{id}}' xml:lang='en'><body>&gt; Tea?&#10;tea please</body>{REPLY}
+    <fallback xmlns='urn:xmpp:fallback:0' for='urn:xmpp:reply:0'><body xml:lang='en' start='0' end='7'/></fallback></message>''',
+       text('tea please'))
+vector('range of a subject', '''
+    <message from='{gateway}' to='{bob}' id='{id}'><subject>Re: Bill</subject><body>due today</body>
+    <fallback xmlns='urn:xmpp:fallback:0' for='urn:xmpp:reply:0'><subject start='0' end='4'/></fallback></message>''',
+       text('Bill — due today', type='normal'), way='gateway')
 vector('fallback for something unknown stays', '''
     <message type='groupchat' to='{room}' id='{id}'><body>Poll: tea or coffee?</body><poll xmlns='urn:fluux:poll:0'/>
     <fallback xmlns='urn:xmpp:fallback:0' for='urn:fluux:poll:0'><body/></fallback></message>''',
