@@ -65,6 +65,7 @@
 -define(BAN_CHECK, 5000).     % ms between two looks whether a ban is over
 -define(BANS_AT_ONCE, 50).    % suspended accounts that are looked up at once
 -define(ROOMS_MAX, 1000).     % rooms of a session, and JIDs to which it sent presence
+-define(LAST_PLACES_MAX, 5000).  % nicknames that accounts had in rooms, twice
 -define(HISTORY_TIME, 60).    % s after which the history of a room is over, without its subject too
 -define(RINGING_MAX, 1000).   % calls by IQ that are remembered until they end
 -define(BLOCKED_MAX, 100).    % JIDs of one request to block
@@ -91,6 +92,7 @@
                 sessions = #{} :: #{binary() => #session{}}, refs = #{} :: #{reference() => binary()},
                 hibernating = #{} :: #{{binary(), binary()} => true},              % resources of accounts
                 rooms = #{} :: #{binary() => #{binary() => #{binary() => #occupant{}}}},  % user => resource => room
+                places = #{} :: #{{binary(), binary()} => #occupant{}}, places_before = #{} :: map(),  % {user, room}: the last there
                 directed = #{} :: #{binary() => #{binary() => #{jid:ljid() => true}}},    % user => resource => to
                 ringing = #{} :: #{{binary(), binary()} => jid:jid()},             % {user, session id}: who calls by IQ
                 seen = #{} :: map(), seen_before = #{} :: map(),
@@ -852,7 +854,8 @@ content(Raw, Message, Meanings) ->
                                                        true -> {<<"sticker">>, <<>>, <<>>, []};
                                                        false -> file(Default, Meanings)
                                                    end,
-            Cut = [{Lang, cleaned(without(Addresses, Sticker, Body))} || {Lang, Body} <- without_ranges(<<"body">>, Raw, Message, Meanings)],
+            Cut = [{Lang, cleaned(without(Addresses, Sticker, Body))}
+                   || {Lang, Body} <- without_ranges(<<"body">>, Raw, Message, Meanings)],
             Bodies = with_subject(subject(Message, Meanings), [Body || {_, Text} = Body <- Cut, Text /= <<>>]),
             {Html, HasPicture} = html(Raw, Meanings),
             {if Kind == none, HasPicture, Html == <<>> -> <<"image">>; true -> Kind end, Name,
@@ -1693,11 +1696,12 @@ handle({enters, User, Room}, State) -> in_rooms(User, Room, fun(none) -> #occupa
 handle({occupant, User, Room, none}, State) -> in_rooms(User, Room, fun(_) -> none end, State);
 handle({occupant, User, Room, #occupant{} = New}, #state{node = Node} = State) ->
     %% Anybody can say that this is you: what was not asked is no room. In a cluster another node may have heard the asking.
-    in_rooms(User, Room,
-             fun(none) when Node == [] -> none;
-                (#occupant{nick = Nick, history = History}) when Nick /= none -> New#occupant{history = History};
-                (_) -> New#occupant{history = seconds() + ?HISTORY_TIME}
-             end, State);
+    was_in_room(User, Room, New,
+                in_rooms(User, Room,
+                         fun(none) when Node == [] -> none;
+                            (#occupant{nick = Nick, history = History}) when Nick /= none -> New#occupant{history = History};
+                            (_) -> New#occupant{history = seconds() + ?HISTORY_TIME}
+                         end, State));
 handle({history_over, User, Room}, State) ->
     in_rooms(User, Room, fun(none) -> none; (Occupant) -> Occupant#occupant{history = over} end, State);
 handle({directed, User, To, IsAvailable}, State) -> directed(User, To, IsAvailable, State);
@@ -1804,6 +1808,23 @@ session_child(#session{attr = Attrs, since = Since}) -> child(<<"session">>, [{<
 %% The rooms of a session: no nickname, as long as the room has not said it.
 in_rooms(User, Room, Change, #state{rooms = Rooms} = State) ->
     State#state{rooms = of_session(User, fun(Of) -> changed(Room, Change(maps:get(Room, Of, none)), Of) end, Rooms)}.
+
+%% What an account was in a room is known when it is there no more: a room may write to it all the same (MUC/Sub, offline delivery).
+was_in_room({User, Resource}, Room, Occupant, #state{rooms = Rooms, places = Places, places_before = Before} = State) ->
+    Key = {User, Room},
+    case Rooms of
+        #{User := #{Resource := #{Room := _}}} when is_map_key(Key, Places); map_size(Places) < ?LAST_PLACES_MAX ->
+            State#state{places = Places#{Key => Occupant}, places_before = maps:remove(Key, Before)};
+        #{User := #{Resource := #{Room := _}}} -> State#state{places = #{Key => Occupant}, places_before = maps:remove(Key, Places)};
+        _ -> State
+    end.
+
+%% The nickname may be another's now: whoever has it is not the account.
+last_place(User, Room, #state{places = Places, places_before = Before}) ->
+    case maps:get({User, Room}, Places, maps:get({User, Room}, Before, none)) of
+        none -> [];
+        Occupant -> [Occupant]
+    end.
 
 directed(User, To, IsAvailable, #state{directed = Directed} = State) ->
     State#state{directed = of_session(User, fun(Of) -> changed(To, IsAvailable andalso true, Of) end, Directed)}.
@@ -2027,8 +2048,13 @@ give_unacked(JID, Messages, State) ->
 %% message of a room, and the name that the account knows.
 give_message(groupchat, From, #jid{luser = User} = To, Found, State) ->
     Room = bare(From),
-    Occupants = [Occupant || #occupant{nick = Nick} = Occupant <- occupants(User, Room, State), Nick /= none],
-    case is_own(From, To, Room, Occupants, Found, State) of
+    {Occupants, Own} = case [Occupant || #occupant{nick = Nick} = Occupant <- occupants(User, Room, State), Nick /= none] of
+                           [] ->
+                               Last = last_place(User, Room, State),
+                               {Last, [Occupant#occupant{nick = none} || Occupant <- Last]};
+                           Present -> {Present, Present}
+                       end,
+    case is_own(From, To, Room, Own, Found, State) of
         true -> State;
         false when Found#found.event == retraction -> give_event(groupchat, From, To, [], Found, State);
         false ->
@@ -2224,10 +2250,12 @@ answer(Key, Answer, #state{answers = Answers} = State) ->
         _ -> State
     end.
 
-forget_account(User, #state{suspended = Suspended, answers = Answers} = State) ->
+forget_account(User, #state{suspended = Suspended, answers = Answers, places = Places, places_before = Before} = State) ->
+    IsOther = fun({Of, _}, _) -> Of /= User end,
     ets:match_delete(Answers, {{'_', User, '_'}, '_', '_'}),
     ets:delete(Answers, {ban, User}),
-    State#state{suspended = maps:remove(User, Suspended)}.
+    State#state{suspended = maps:remove(User, Suspended), places = maps:filter(IsOther, Places),
+                places_before = maps:filter(IsOther, Before)}.
 
 %% ejabberd 24.06 and later keep a ban with the account; before, a ban is nothing but another password.
 check_ban_first(User, State) ->

@@ -69,6 +69,7 @@ local limits = {
 	text = 16384; -- bytes of a text in which addresses and nicknames are looked for
 	place = 256; -- bytes of an address of a place
 	places = 10; -- sessions of an account whose nicknames in a room are looked at
+	last_places = 10000; -- of accounts that are in a room no more, or still
 	depth = 32; -- of XHTML
 	blocked = 100; -- addresses blocked at once that are reported
 	blocklists = 256, blocklist_time = 60; -- block lists remembered, for inviters, and for how many seconds
@@ -100,6 +101,9 @@ local expecting = {}; -- sessions that were inactive when a message came for the
 
 local ending = setmetatable({}, { __mode = "k" }); -- session → the events for what it leaves unacknowledged
 local read, read_count = {}, 0; -- by account and other: conversations in which nothing has come since the account read them
+local memories = { -- what was seen before; more below
+	places = new_cache(limits.last_places); -- account and room → its last nickname there, and its occupant-id
+};
 local copies = new_cache(1000); -- hash of a message → when, and to which JIDs of the account it came
 
 local function bare(address) return address and match(address, "^[^/]+"); end -- of an address that is prepared already
@@ -784,21 +788,27 @@ do
 		return false;
 	end
 
-	-- Where the account is in a room: what its sessions are called there, and what the room said of them.
+	-- Where the account is in a room: what its sessions are called there, and what the room said of them. For an account without a
+	-- session there what is known of the last one, if `absent` names it: a room may write to it all the same (MUC/Sub, offline delivery).
 	local places, place_count = {}, 0; -- one for all
 
-	function places_in(user, room)
+	function places_in(user, room, absent)
 		for i = 1, place_count do places[i] = nil; end
 		place_count = 0;
-		if not user then return false; end
-		for _, session in pairs(user.sessions) do
+		for _, session in pairs(user and user.sessions or {}) do
 			local place = notes(session).rooms[room];
 			if place and place_count < limits.places then
 				place_count = place_count + 1;
 				places[place_count] = place;
 			end
 		end
-		return place_count > 0;
+		if place_count > 0 then return true; end
+		local last = absent and memories.places:get(absent .. "\0" .. room);
+		if last then
+			local nick, occupant = match(last, "^(%Z*)%z(.*)$");
+			place_count, places[1] = 1, { nick = nick, occupant = occupant ~= "" and occupant or nil };
+		end
+		return false;
 	end
 
 	-- Whether one of them has that value there.
@@ -1255,7 +1265,7 @@ end
 
 -- Messages: reporting them --------------------------------------------------------------------------------------------
 
-local memories, blocklists, remembered, remember, once, written_key, told_before, read_message;
+local blocklists, remembered, remember, once, written_key, told_before, read_message;
 do
 	-- A number for a text, of 48 bits: what is remembered as numbers costs the garbage collector next to nothing.
 	local function hash(text)
@@ -1289,6 +1299,7 @@ do
 	end
 
 	memories = {
+		places = memories.places;
 		stanzas = new_memory(limits.repeats, limits.repeat_time); -- hashes of what was reported
 		written = new_memory(limits.written, limits.repeat_time); -- hashes of what sessions of this host wrote to rooms
 		begun = new_memory(limits.calls, limits.repeat_time), over = new_memory(limits.calls, limits.repeat_time); -- account and call id
@@ -1397,9 +1408,10 @@ do
 		return place.history_until ~= nil and time.monotonic() < place.history_until;
 	end
 
-	-- The account's own words, which a room reflects to each of its sessions, under whichever nick.
-	local function is_own_word(message, stanza, nick, is_channel)
-		if is_own("nick", nick) or found["occupant-id"] and is_own("occupant", found["occupant-id"].attr.id) then return true; end
+	-- The account's own words, which a room reflects to each of its sessions, under whichever nick. The nickname of who is absent may be
+	-- another's now.
+	local function is_own_word(message, stanza, nick, in_room, is_channel)
+		if in_room and is_own("nick", nick) or found["occupant-id"] and is_own("occupant", found["occupant-id"].attr.id) then return true; end
 		local mix = is_channel and found.mix:get_child_text("jid");
 		if mix and bare(jid.prep(mix)) == message.to then return true; end
 		local id = message["origin-id"] or message.id;
@@ -1437,12 +1449,12 @@ do
 		message["origin-id"] = found["origin-id"] and found["origin-id"].attr.id;
 
 		local group, nick, private, by_room = kind == "groupchat", nil, false, false;
-		local in_room = places_in(user, with);
+		local in_room = places_in(user, with, kind == "groupchat" and account);
 		if group then
 			nick = jid.resource(from);
 			if is_history(session, with) then return nil; end
 			local is_channel = found.mix and not session and not in_room and not room_of_this_server(with); -- in a room anybody can say so
-			if nick and is_own_word(message, stanza, nick, is_channel) then return nil; end
+			if nick and is_own_word(message, stanza, nick, in_room, is_channel) then return nil; end
 			message["stanza-id"] = stanza_id(stanza, with);
 			message.room, message.nick = with, is_channel and found.mix:get_child_text("nick") or nick;
 		else
@@ -1576,6 +1588,11 @@ local function forget_account(account)
 		if known_next == account then known_next = next(known, account); end
 		known[account], known_count = nil, known_count - 1;
 	end
+	local gone = {};
+	for key in memories.places:items() do
+		if sub(key, 1, #account + 1) == account .. "\0" then gone[#gone + 1] = key; end
+	end
+	for _, key in ipairs(gone) do memories.places:set(key, nil); end
 	account_event("account-removed", account);
 end
 
@@ -1770,6 +1787,8 @@ local function occupant_presence(event)
 		place.nick, place.occupant = jid.resource(stanza.attr.from) or "", occupant and occupant.attr.id;
 		place.role, place.affiliation = item and item.attr.role, item and item.attr.affiliation;
 		rooms[room] = place;
+		local id = place.occupant and #place.occupant <= id_max and place.occupant or "";
+		memories.places:set(session.username .. "@" .. host .. "\0" .. room, place.nick .. "\0" .. id);
 	elseif not x:get_child_with_attr("status", nil, "code", "303") then -- not to return under another nick
 		rooms[room] = nil;
 	end
@@ -2033,6 +2052,7 @@ function module.restore(saved)
 	dropped, dropped_seq, reported = saved.dropped, saved.dropped_seq, saved.reported;
 	link, in_flight, sizes, acked = saved.link, saved.in_flight, saved.sizes, saved.acked;
 	if saved.memories then -- a version before this had none
+		saved.memories.places = saved.memories.places or memories.places;
 		memories, known, known_count = saved.memories, saved.known, saved.known_count;
 	end
 	each_session(function (session)

@@ -695,6 +695,43 @@ def a_group_message_to_an_account_that_is_away_comes_once_and_may_name_it(w):
 
 
 @case
+def an_account_that_left_a_room_is_named_there_by_its_last_nickname(w):
+    bob, alice, hall, other = w.account(), w.sender(), f'left@{COMPONENT}', f'never@{COMPONENT}'
+    name = bob.split('@')[0]
+    numbers = iter(range(100))
+
+    def write(text, nick='alice', extra='', room=hall):
+        w.bridge.send(f"<message type='groupchat' from='{room}/{nick}' to='{bob}' id='left{next(numbers)}'><body>{text}</body>"
+                      f"{extra}</message>")
+
+    def named(text, mention, **more):
+        write(text, **more)
+        same(w.bridge.next(bob), body=text, mention=mention)
+
+    for nick, before in (('first', None), ('night owl', 'first')):
+        client, _ = w.online(bob)
+        enter_hall(w, client, hall, nick, 'Ox')
+        client.cut()
+        same(w.bridge.next(bob), state='closed')
+        named(f'{nick}: tea?', 'true')
+        named(f'{name}: tea?', None)
+        named(f'{nick}: tea?', None, room=other)  # in another room it has no nickname yet
+        named(f'{name}: tea?', 'true', room=other)
+        if before:
+            named(f'{before}: tea?', None)
+    named('yes', 'true', extra=f"<reply xmlns='urn:xmpp:reply:0' to='{hall}/night owl' id='1'/>")
+    named('the nickname is mine now', None, nick='night owl', extra="<occupant-id xmlns='urn:xmpp:occupant-id:0' id='Oy'/>")
+    write('my own words', nick='night owl', extra="<occupant-id xmlns='urn:xmpp:occupant-id:0' id='Ox'/>")
+    assert w.nothing_but(bob, alice) == []
+
+    w.server.delete_user(bob)
+    same(w.bridge.next(bob), kind='account-removed')
+    w.server.create_user(bob)
+    named('night owl: tea?', None)  # the next of that name is somebody else
+    named(f'{name}: tea?', 'true')
+
+
+@case
 def a_retraction_in_a_room_comes_once_for_all_sessions(w):
     bob, alice = w.account(), w.sender()
     room = join(alice, 'alice')

@@ -178,6 +178,9 @@ push_relay_ack_timeout = {ACK_TIMEOUT}
     def delete_user(self, account):
         self.shell(f'user:delete("{account}")')
 
+    def create_user(self, account):
+        self.shell(f'user:create("{account}", "pw")')
+
     def delete_user_beside(self, account):
         subprocess.run(['prosodyctl', '--config', str(self.dir / 'prosody.cfg.lua'), 'deluser', account],
                        capture_output=True, timeout=TIMEOUT, check=True)
@@ -326,6 +329,9 @@ host_config:
     def make_account(self, account):
         user, host = account.split('@')
         self.api('register', user=user, host=host, password='pw')
+
+    def create_user(self, account):
+        self.make_account(account)
 
     def reload_module(self, host):
         self.reloads += 1
