@@ -115,7 +115,8 @@ local function allowed(text)
 	return (gsub(gsub(text, "[%z\1-\8\11\12\14-\31]", " "), "\239\191[\190\191]", " ")); -- control characters, U+FFFE, U+FFFF
 end
 
-local function escape(text) return find(text, "[&<>'\"%c\239]") and xml_escape(allowed(text)) or text; end
+-- An anchored pattern is matched in one go, another from each place anew.
+local function escape(text) return find(text, "^[^&<>'\"%c\239]*$") and text or xml_escape(allowed(text)); end
 
 local end_gathering; -- sends the stanza and asks who was expected to answer; below
 
@@ -418,8 +419,8 @@ do
 
 	-- A text without what breaks a line of an alert, and without blanks at its end.
 	function clean(text)
-		if find(text, "\194[\128-\159]") then text = gsub(text, "\194[\128-\159]", " "); end -- C1
-		if find(text, "\226\128[\168\169]") then text = gsub(text, "\226\128[\168\169]", " "); end -- line and paragraph separator
+		if find(text, "\194", 1, true) then text = gsub(text, "\194[\128-\159]", " "); end -- C1
+		if find(text, "\226\128", 1, true) then text = gsub(text, "\226\128[\168\169]", " "); end -- line and paragraph separator
 		return find(text, "^%s", #text) and trim_end(text) or text;
 	end
 
@@ -995,8 +996,7 @@ do
 	end
 
 	-- What is there to read or to see, written into the message; nil if nothing.
-	local function read_text(message, stanza, group)
-		local body = found.body and found.body:get_text() or "";
+	local function read_text(message, stanza, group, body)
 		local ranges, address_left_out;
 		if found.fallback then ranges, address_left_out = ranges_of(stanza, "body"); end
 		local texts;
@@ -1076,7 +1076,7 @@ do
 		if found.captcha or trimmed_child(form, "value") == "http://jabber.org/protocol/muc#request" then return nil; end
 		if found.muc and (found.muc:get_child("status") or found.muc:get_child("decline")) then return nil; end
 		local late = found.delay;
-		local text = read_text(message, stanza, group);
+		local text = read_text(message, stanza, group, body);
 		message.replaces = replaces;
 		if found.attention and not group and not late then
 			message.class = "attention";
