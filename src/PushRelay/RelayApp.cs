@@ -184,8 +184,10 @@ internal static class RelayApp
 
     private static void MapEndpoints(WebApplication app)
     {
+        app.UseMetricsListener();
         app.UseAccess();
         HealthEndpoints.Map(app);
+        MetricsEndpoint.Map(app);
         TokenEndpoints.Map(app);
         AuditEndpoints.Map(app);
         DeviceEndpoints.Map(app);

@@ -6,6 +6,7 @@ using PushRelay.Apps;
 using PushRelay.Audit;
 using PushRelay.Push;
 using PushRelay.Storage;
+using PushRelay.Telemetry;
 
 namespace PushRelay.Devices;
 
@@ -23,13 +24,33 @@ internal sealed class Registrations(
     RecentDevices recent,
     PushNetworks networks,
     ServedAccounts accounts,
-    RateLimits limits
+    RateLimits limits,
+    RelayMetrics metrics
 )
 {
     /// <summary>Registers a device; the same account, app and token again is the same device. What the request leaves out goes back to its
     /// default, but preferences stay.</summary>
     /// <exception cref="OperationCanceledException">Stopped while it waited; once it is being written it is written.</exception>
     public async Task<DeviceResult> RegisterAsync(RegistrationRequest request, Caller caller, CancellationToken cancellationToken)
+    {
+        var result = await CheckAndWriteAsync(request, caller, cancellationToken);
+        metrics.CountRegistration(
+            caller.IsOperator ? "operator"
+                : caller.Address is null ? "xmpp"
+                : "account",
+            result switch
+            {
+                DeviceResult.Done { Created: true } => "created",
+                DeviceResult.Done => "renewed",
+                DeviceResult.TooMany => "too_many",
+                DeviceResult.LimitReached => "limit_reached",
+                _ => "refused",
+            }
+        );
+        return result;
+    }
+
+    private async Task<DeviceResult> CheckAndWriteAsync(RegistrationRequest request, Caller caller, CancellationToken cancellationToken)
     {
         if (Check(request, caller, out var refusal) is not { } registration)
         {

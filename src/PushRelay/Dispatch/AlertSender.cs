@@ -4,6 +4,7 @@ using PushRelay.Faults;
 using PushRelay.Outbox;
 using PushRelay.Push;
 using PushRelay.Storage;
+using PushRelay.Telemetry;
 
 namespace PushRelay.Dispatch;
 
@@ -19,6 +20,7 @@ internal sealed partial class AlertSender(
     LaneCircuits circuits,
     SettlementWriter settlements,
     NotificationBuilder notifications,
+    RelayMetrics metrics,
     IOptions<DispatchOptions> options,
     TimeProvider clock,
     ILogger<AlertSender> logger
@@ -135,6 +137,7 @@ internal sealed partial class AlertSender(
             return new SettledAlert(alert, new Settlement.HandBack(), null);
         }
 
+        metrics.CountAttempt(device.App, device.Platform, result.Status, result.Code, result.Duration);
         if (result is PushResult.Accepted)
         {
             Failpoint.Reach("after_provider_200");

@@ -51,7 +51,7 @@ internal sealed class LaneCircuits : IHealthCheck
         (this.clock, this.timers, this.conditions) = (clock, timers, conditions);
         concurrency = dispatch.Value.Concurrency;
         meters
-            .Create("PushRelay")
+            .Create(RelayMetrics.MeterName)
             .CreateObservableGauge(
                 "pushrelay.provider.circuit.open",
                 OpenByNetwork,

@@ -8,6 +8,7 @@ using PushRelay.Outbox;
 using PushRelay.Presence;
 using PushRelay.Push;
 using PushRelay.Storage;
+using PushRelay.Telemetry;
 
 namespace PushRelay.Ingest;
 
@@ -28,6 +29,8 @@ internal sealed partial class EventIngest(
     LeaseTable leases,
     WriteGate gate,
     AppCatalog apps,
+    EndedCount ended,
+    RelayMetrics metrics,
     IOptions<AlertsOptions> options,
     TimeProvider timers,
     ILogger<EventIngest> logger
@@ -118,6 +121,7 @@ internal sealed partial class EventIngest(
     private async Task CommitOnceAsync(IReadOnlyList<EventBatch> batches, LeaseTerm? term, bool claim, CancellationToken cancellationToken)
     {
         AppendedRows? appended = null;
+        var messages = new List<RelayEvent.Message>();
         try
         {
             await using (var db = await databases.CreateDbContextAsync(cancellationToken))
@@ -158,6 +162,10 @@ internal sealed partial class EventIngest(
                         foreach (var @event in batch.Events)
                         {
                             await ingest.ApplyAsync(@event, cancellationToken);
+                            if (@event is RelayEvent.Message message)
+                            {
+                                messages.Add(message);
+                            }
                         }
                     }
                 }
@@ -169,6 +177,12 @@ internal sealed partial class EventIngest(
                 await transaction.CommitAsync(cancellationToken);
                 pace.Commit();
                 wakes.Commit();
+                ended.Count(ingest.Ended);
+            }
+
+            foreach (var same in messages.GroupBy(m => (m.Source, m.Class)))
+            {
+                metrics.CountEvents(Names.Of(same.Key.Source), Names.Of(same.Key.Class), same.Count());
             }
 
             // :: Step 6: publish. Not cut short: what is committed is sent or handed back

@@ -96,6 +96,9 @@ internal sealed class IngestTransaction(
         }
     }
 
+    /// <summary>The rows that are written as ended: withheld, or cancelled by a later event of this transaction.</summary>
+    public IEnumerable<Delivery> Ended => rows.Where(r => r.State is DeliveryState.Suppressed or DeliveryState.Cancelled);
+
     /// <summary>Writes counts and rows: the last thing before the commit.</summary>
     /// <param name="claim">False: another node claimed an ordering key at the same moment; leave all to the claims.</param>
     /// <param name="cancellationToken">Stops the statements.</param>

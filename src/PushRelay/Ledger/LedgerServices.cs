@@ -10,6 +10,7 @@ internal static class LedgerServices
             .AddSingleton<TestAlerts>()
             .AddSingleton<OwnAlerts>()
             .AddSingleton<ReceiptWriter>()
+            .AddSingleton<MetricSamples>()
             .AddSingleton<TimeLine>()
             .AddSingleton<AccountData>();
 }

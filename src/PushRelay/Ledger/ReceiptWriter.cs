@@ -6,6 +6,7 @@ using Npgsql;
 using PushRelay.Outbox;
 using PushRelay.Secrets;
 using PushRelay.Storage;
+using PushRelay.Telemetry;
 
 namespace PushRelay.Ledger;
 
@@ -20,7 +21,13 @@ internal sealed record Receipt(Guid Delivery, bool Opened, DateTimeOffset? At);
 /// expired or used up its attempts becomes <c>received</c> or <c>opened</c>; of any other only the time is kept, and a row that is being
 /// sent gets its state with the push network's answer. The first time of each kind stays.
 /// </summary>
-internal sealed class ReceiptWriter(IDbContextFactory<RelayDb> databases, DatabaseClock clock, MasterKey masterKey, WriteGate gate)
+internal sealed class ReceiptWriter(
+    IDbContextFactory<RelayDb> databases,
+    DatabaseClock clock,
+    MasterKey masterKey,
+    WriteGate gate,
+    RelayMetrics metrics
+)
 {
     private const int TogetherMax = 500;
     private const int WaitingMax = 10_000;
@@ -30,6 +37,8 @@ internal sealed class ReceiptWriter(IDbContextFactory<RelayDb> databases, Databa
 
     private const string Endable =
         $"{States.Pending}, {States.Accepted}, {States.Received}, {States.Opened}, {States.Expired}, {States.Dead}";
+
+    private const string Changed = "device_key, app, platform, status, settled_at, received_at, opened_at";
 
     // the earlier of a row's columns count for all: an UPDATE sees the row as it was
     private const string Change = $"""
@@ -48,15 +57,17 @@ internal sealed class ReceiptWriter(IDbContextFactory<RelayDb> databases, Databa
     private const string PostgreSql = $"""
         WITH receipts AS (
             SELECT DISTINCT ON (id) * FROM unnest(@id, @opened, @at) AS r(id, opened, at) ORDER BY id, opened DESC),
-        changed AS ({Change} RETURNING device_key, COALESCE(opened_at, received_at) AS at)
-        UPDATE devices v SET last_received_at = GREATEST(v.last_received_at, c.at)
-        FROM (SELECT device_key, max(at) AS at FROM changed GROUP BY device_key) c WHERE v.key = c.device_key
+        changed AS ({Change} RETURNING {Changed}, r.opened AS opened),
+        touched AS (
+            UPDATE devices v SET last_received_at = GREATEST(v.last_received_at, c.at)
+            FROM (SELECT device_key, max(COALESCE(opened_at, received_at)) AS at FROM changed GROUP BY device_key) c
+            WHERE v.key = c.device_key)
+        SELECT app, platform, status, settled_at, received_at, opened FROM changed
         """;
 
-    private const string Sqlite = $"WITH receipts AS (SELECT @id AS id, @opened AS opened, @at AS at) {Change} RETURNING device_key";
+    private const string Sqlite = $"WITH receipts AS (SELECT @id AS id, @opened AS opened, @at AS at) {Change} RETURNING {Changed}";
 
-    private const string SqliteDevice =
-        "UPDATE devices SET last_received_at = MAX(COALESCE(last_received_at, 0), @now) WHERE key = @device";
+    private const string SqliteDevice = "UPDATE devices SET last_received_at = MAX(COALESCE(last_received_at, 0), @at) WHERE key = @device";
 
     private readonly Channel<Waiting> inbox = Channel.CreateBounded<Waiting>(WaitingMax);
     private int writing;
@@ -146,7 +157,19 @@ internal sealed class ReceiptWriter(IDbContextFactory<RelayDb> databases, Databa
             command.Parameters.AddWithValue("at", receipts.Select(r => (r.At ?? now).UtcDateTime).ToArray());
             command.Parameters.AddWithValue("now", now.UtcDateTime);
             command.Parameters.AddWithValue("latest", (now + AheadMax).UtcDateTime);
-            await command.ExecuteNonQueryAsync(none);
+            await using var rows = await command.ExecuteReaderAsync(none);
+            while (await rows.ReadAsync(none))
+            {
+                Count(
+                    rows.GetString(0),
+                    rows.GetString(1),
+                    rows.IsDBNull(2) ? null : rows.GetInt32(2),
+                    rows.IsDBNull(3) ? null : rows.GetFieldValue<DateTimeOffset>(3),
+                    rows.GetFieldValue<DateTimeOffset>(4),
+                    rows.GetBoolean(5)
+                );
+            }
+
             return;
         }
 
@@ -159,7 +182,18 @@ internal sealed class ReceiptWriter(IDbContextFactory<RelayDb> databases, Databa
         await transaction.CommitAsync(none);
     }
 
-    private static async Task StoreAsync(RelayDb db, Receipt receipt, DateTimeOffset now)
+    private void Count(string app, string platform, int? status, DateTimeOffset? settledAt, DateTimeOffset receivedAt, bool opened) =>
+        metrics.CountReceipt(
+            app,
+            platform,
+            opened ? "opened" : "received",
+            // a row that expired has another end than the network's yes
+            !opened && status is >= 200 and < 300
+                ? receivedAt - settledAt
+                : null
+        );
+
+    private async Task StoreAsync(RelayDb db, Receipt receipt, DateTimeOffset now)
     {
         await using var change = NewCommand(
             db,
@@ -170,12 +204,29 @@ internal sealed class ReceiptWriter(IDbContextFactory<RelayDb> databases, Databa
             ("now", now.UtcTicks),
             ("latest", (now + AheadMax).UtcTicks)
         );
-        if (await change.ExecuteScalarAsync(CancellationToken.None) is not { } device)
+        object device;
+        long at;
+        await using (var row = await change.ExecuteReaderAsync(CancellationToken.None))
         {
-            return;
+            if (!await row.ReadAsync(CancellationToken.None))
+            {
+                return;
+            }
+
+            device = row.GetValue(0);
+            var receivedAt = row.GetInt64(5);
+            at = row.IsDBNull(6) ? receivedAt : row.GetInt64(6);
+            Count(
+                row.GetString(1),
+                row.GetString(2),
+                row.IsDBNull(3) ? null : row.GetInt32(3),
+                row.IsDBNull(4) ? null : new DateTimeOffset(row.GetInt64(4), TimeSpan.Zero),
+                new DateTimeOffset(receivedAt, TimeSpan.Zero),
+                receipt.Opened
+            );
         }
 
-        await using var touch = NewCommand(db, SqliteDevice, ("device", device), ("now", now.UtcTicks));
+        await using var touch = NewCommand(db, SqliteDevice, ("device", device), ("at", at));
         await touch.ExecuteNonQueryAsync(CancellationToken.None);
     }
 

@@ -32,6 +32,9 @@ internal sealed partial class LinkHolder(
 
     public string Domain => domain;
 
+    /// <summary>This node has the link, and it is up.</summary>
+    public bool IsConnected => link is { IsConnected: true };
+
     /// <summary>Servers behind the link that publish: they have no module.</summary>
     public IEnumerable<string> Publishing => link?.Publishing.Keys ?? [];
 

@@ -1,3 +1,4 @@
+using System.Diagnostics.Metrics;
 using Microsoft.Extensions.Diagnostics.HealthChecks;
 using Microsoft.Extensions.Options;
 using PushRelay.Access;
@@ -15,6 +16,7 @@ internal sealed partial class LinkService(
     LeaseTable leases,
     IOptions<ApiOptions> api,
     Conditions conditions,
+    IMeterFactory meters,
     TimeProvider clock,
     ILoggerFactory loggers,
     ILogger<LinkService> logger
@@ -50,6 +52,14 @@ internal sealed partial class LinkService(
 
     protected override async Task ExecuteAsync(CancellationToken stoppingToken)
     {
+        meters
+            .Create(RelayMetrics.MeterName)
+            .CreateObservableGauge(
+                "pushrelay.component.connected",
+                () => links.Select(l => new Measurement<int>(l.IsConnected ? 1 : 0, new KeyValuePair<string, object?>("domain", l.Domain))),
+                null,
+                "1 while this node has the link and it is up; a node that stands by has 0."
+            );
         if (links.Count == 0)
         {
             NoComponent();

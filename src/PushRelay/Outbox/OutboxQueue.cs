@@ -15,6 +15,7 @@ internal sealed class OutboxQueue(
     WriteGate turns,
     Permits permits,
     WorkSignal signal,
+    EndedCount ended,
     TimeProvider timers
 )
 {
@@ -193,6 +194,11 @@ internal sealed class OutboxQueue(
             signal.Wake();
         }
 
+        foreach (var change in changes.Where(c => c.State != DeliveryState.Pending && changed.Contains(c.Id)))
+        {
+            ended.Count(change);
+        }
+
         return [.. settled.Where(s => !changed.Contains(s.Alert.Head.Id))];
     }
 
@@ -212,7 +218,7 @@ internal sealed class OutboxQueue(
             .Where(d => d.State == DeliveryState.Sending && d.ExpiresAt > now)
             .Where(which)
             .ExecuteUpdateAsync(set => set.SetProperty(d => d.ExpiresAt, now), cancellationToken);
-        return await Transitions.EndAsync(
+        return await ended.EndAsync(
             db.Set<Delivery>().Where(d => d.State == DeliveryState.Pending).Where(which),
             DeliveryState.Cancelled,
             reason,

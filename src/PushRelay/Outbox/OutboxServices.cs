@@ -6,6 +6,7 @@ internal static class OutboxServices
         services
             .AddSingleton<WorkSignal>()
             .AddSingleton<Permits>()
+            .AddSingleton<EndedCount>()
             .AddSingleton<OutboxQueue>()
             .AddSingleton<OutboxUpkeep>()
             .AddSingleton<ReadyQueue>()

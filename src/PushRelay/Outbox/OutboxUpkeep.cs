@@ -4,7 +4,13 @@ using PushRelay.Storage;
 namespace PushRelay.Outbox;
 
 /// <summary>Ends and returns rows that nobody holds any more: leases that ran out, lives that ended, what is old.</summary>
-internal sealed class OutboxUpkeep(IDbContextFactory<RelayDb> databases, DatabaseClock clock, Permits permits, TimeProvider timers)
+internal sealed class OutboxUpkeep(
+    IDbContextFactory<RelayDb> databases,
+    DatabaseClock clock,
+    Permits permits,
+    EndedCount ended,
+    TimeProvider timers
+)
 {
     /// <summary>Rows that one <see cref="ExpireAsync"/> ends at most.</summary>
     public const int ExpireMax = 1000;
@@ -26,7 +32,7 @@ internal sealed class OutboxUpkeep(IDbContextFactory<RelayDb> databases, Databas
         var latest = steps.LatestLeaseEnd(now, permits.LeaseMax);
         var lost = db.Set<Delivery>().Where(d => d.State == DeliveryState.Sending && (d.LeaseUntil <= now || d.LeaseUntil > latest));
         var released =
-            await Transitions.EndAsync(
+            await ended.EndAsync(
                 lost.Where(d => d.Attempts - d.AttemptsExcused >= attemptsMax),
                 DeliveryState.Dead,
                 Reasons.AttemptsExhausted,
@@ -75,7 +81,7 @@ internal sealed class OutboxUpkeep(IDbContextFactory<RelayDb> databases, Databas
             .OrderBy(d => d.ExpiresAt)
             .Take(ExpireMax)
             .Select(d => d.Id);
-        return await Transitions.EndAsync(
+        return await ended.EndAsync(
             db.Set<Delivery>().Where(d => d.State == DeliveryState.Pending && stale.Contains(d.Id)),
             DeliveryState.Expired,
             Reasons.Ttl,

@@ -148,6 +148,8 @@ internal static class Transitions
 /// <param name="state">Where it goes; accepted becomes received or opened where a receipt overtook the answer.</param>
 internal sealed class RowChange(Delivery row, DeliveryState state)
 {
+    public Delivery Row => row;
+
     public Guid Id { get; } = row.Id;
 
     /// <summary>The lease that must still be its own.</summary>

@@ -47,6 +47,31 @@ internal sealed class PresenceTracker(int sessionsMax = PresenceTracker.Sessions
         }
     }
 
+    /// <summary>How many sessions each server has in each state.</summary>
+    public IReadOnlyList<(string Server, SessionState State, int Count)> SessionCounts()
+    {
+        lock (sync)
+        {
+            var servers = streams.ToDictionary(s => s.Value, s => s.Key.Server);
+            return
+            [
+                .. sessionTable
+                    .All()
+                    .CountBy(s => (Server: servers.GetValueOrDefault(s.Stream, ""), s.State))
+                    .Select(c => (c.Key.Server, c.Key.State, c.Value)),
+            ];
+        }
+    }
+
+    /// <summary>What each server's module has dropped because the relay was away for too long, since it was loaded.</summary>
+    public IReadOnlyList<(string Server, long Count)> Dropped()
+    {
+        lock (sync)
+        {
+            return [.. streams.GroupBy(s => s.Key.Server, (server, same) => (server, same.Sum(s => s.Value.Source.Dropped)))];
+        }
+    }
+
     /// <summary>Every stream of the server is live: the states of its accounts are known.</summary>
     public bool Knows(string server)
     {

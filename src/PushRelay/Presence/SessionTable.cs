@@ -34,6 +34,9 @@ internal sealed class SessionTable(int sessionsMax)
     private readonly Dictionary<string, ImmutableArray<Held>> accounts = new(StringComparer.Ordinal);
     private int count;
 
+    public IEnumerable<(StreamSessions Stream, SessionState State)> All() =>
+        accounts.Values.SelectMany(held => held).Select(h => (h.Stream, h.Session.State));
+
     public ImmutableArray<Session> Of(string account) =>
         accounts.TryGetValue(account, out var sessions) ? [.. sessions.Select(s => s.Session)] : [];
 

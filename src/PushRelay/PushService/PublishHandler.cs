@@ -2,6 +2,7 @@ using System.Xml.Linq;
 using PushRelay.Apps;
 using PushRelay.Links;
 using PushRelay.Storage;
+using PushRelay.Telemetry;
 
 namespace PushRelay.PushService;
 
@@ -10,7 +11,12 @@ namespace PushRelay.PushService;
 /// push network is asked, so the answer never says how that went. Each server ends a registration by another rule; the errors here end one
 /// only where the registration is not ours, or is dead.
 /// </summary>
-internal sealed partial class PublishHandler(PublishWriter writer, ServedAccounts accounts, ILogger<PublishHandler> logger) : IIqHandler
+internal sealed partial class PublishHandler(
+    PublishWriter writer,
+    ServedAccounts accounts,
+    RelayMetrics metrics,
+    ILogger<PublishHandler> logger
+) : IIqHandler
 {
     // a server that starts publishes for every device at once
     private const int AtOnceMax = 20_000;
@@ -44,6 +50,7 @@ internal sealed partial class PublishHandler(PublishWriter writer, ServedAccount
 
         if (Publish.Read(request.Payload) is not { } publish)
         {
+            metrics.CountPublish(accounts.Serves(request.From.Domain) ? request.From.Domain : "", "malformed");
             // of type wait, as modify would end the registration on ejabberd
             return new IqAnswer.Error("wait", "bad-request", "No publish of a notification (XEP-0357 section 7).");
         }

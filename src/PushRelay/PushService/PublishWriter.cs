@@ -34,6 +34,7 @@ internal sealed class PublishWriter(
     PresenceTracker presence,
     ServedAccounts accounts,
     Conditions conditions,
+    RelayMetrics metrics,
     TimeProvider clock
 )
 {
@@ -57,6 +58,23 @@ internal sealed class PublishWriter(
     /// <param name="cancellationToken">A publish that is not being written yet is not written.</param>
     /// <exception cref="Exception">The database failed: nothing was stored.</exception>
     public async Task<PublishResult> WriteAsync(Publish publish, Jid from, CancellationToken cancellationToken)
+    {
+        // of any other domain no label: strangers would make them without end
+        var server = accounts.Serves(from.Domain) ? from.Domain : "";
+        try
+        {
+            var result = await WaitAsync(publish, from, cancellationToken);
+            metrics.CountPublish(server, result.ToString().ToLowerInvariant());
+            return result;
+        }
+        catch
+        {
+            metrics.CountPublish(server, "later");
+            throw;
+        }
+    }
+
+    private async Task<PublishResult> WaitAsync(Publish publish, Jid from, CancellationToken cancellationToken)
     {
         BridgeCoverage coverage;
         while ((coverage = presence.CoverageOf(from.Domain, clock.GetUtcNow())) == BridgeCoverage.Awaited)

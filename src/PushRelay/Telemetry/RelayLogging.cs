@@ -24,7 +24,6 @@ internal static class RelayLogging
                 "what is logged, and where to: a section of Serilog.Settings.Configuration; `WriteTo` replaces the console",
                 "MinimumLevel"
             )
-            .AddLibrarySettings("Telemetry", "reserved: nothing reads it")
             .AddSerilog(
                 logger =>
                 {

@@ -1,7 +1,21 @@
+using OpenTelemetry.Metrics;
+using PushRelay.Settings;
+
 namespace PushRelay.Telemetry;
 
 internal static class TelemetryServices
 {
     public static IServiceCollection AddTelemetry(this IServiceCollection services, IConfiguration configuration) =>
-        services.AddRelayLogging(configuration).AddSingleton<Conditions>();
+        services
+            .AddRelayLogging(configuration)
+            .AddSettings<TelemetryOptions>("Telemetry", "What monitoring reads.")
+            .AddSingleton<Conditions>()
+            .AddSingleton<RelayMetrics>()
+            .AddOpenTelemetry()
+            .WithMetrics(metrics =>
+                metrics
+                    .AddMeter(RelayMetrics.MeterName, $"{RelayMetrics.MeterName}.*")
+                    .AddPrometheusExporter(exporter => exporter.ScrapeResponseCacheDurationMilliseconds = 0)
+            )
+            .Services;
 }

@@ -153,6 +153,72 @@ public abstract class SessionScenarios(ScenarioBed bed)
     }
 
     [Fact]
+    public async Task Metrics_tell_what_happened()
+    {
+        await using var bob = await bed.PersonAsync();
+        await bob.LoginAsync();
+        await bob.SessionsAsync("phone active available 0");
+        await bob.WithheldAsync(await WriteAsync(bob));
+        await bob.HibernateAsync();
+        await bob.AlertedAsync(await WriteAsync(bob), "background");
+        await bed.Relay.GetAsync("/health/ready");
+
+        using var open = new HttpClient { BaseAddress = bed.Relay.Client.BaseAddress };
+        using var refused = await open.GetAsync("/metrics", Token);
+        Assert.Equal(System.Net.HttpStatusCode.Unauthorized, refused.StatusCode);
+
+        var lines = (await bed.Relay.Client.GetStringAsync("/metrics", Token)).Split('\n');
+        foreach (
+            var (name, labels) in new (string, string[])[]
+            {
+                ("pushrelay_events_total", ["source=\"bridge\"", "class=\"text\""]),
+                (
+                    "pushrelay_deliveries_total",
+                    ["app=\"com.example.chat\"", "platform=\"apns\"", "state=\"suppressed\"", "reason=\"foreground\""]
+                ),
+                (
+                    "pushrelay_deliveries_total",
+                    ["app=\"com.example.chat\"", "platform=\"apns\"", "state=\"accepted\"", "reason=\"background\""]
+                ),
+                ("pushrelay_attempts_total", ["app=\"com.example.chat\"", "platform=\"apns\"", "status=\"200\"", "reason=\"\""]),
+                ("pushrelay_attempt_duration_seconds_count", ["app=\"com.example.chat\"", "platform=\"apns\""]),
+                ("pushrelay_event_to_accepted_seconds_bucket", ["app=\"com.example.chat\"", "le=\"300\""]),
+                ("pushrelay_sessions", [$"server=\"{XmppServer.Host}\"", "state=\"hibernating\""]),
+                ("pushrelay_devices", ["app=\"com.example.chat\"", "platform=\"apns\"", "status=\"active\""]),
+                ("pushrelay_registrations_total", ["door=\"operator\"", "result=\"created\""]),
+                ("pushrelay_component_connected", [$"domain=\"{XmppServer.Component}\""]),
+                ("pushrelay_build_info", ["version=\"0.1.0\""]),
+            }
+        )
+        {
+            var found = lines.SingleOrDefault(l =>
+                l.StartsWith(name + "{", StringComparison.Ordinal) && labels.All(label => l.Contains(label, StringComparison.Ordinal))
+            );
+            Assert.True(found is not null, $"{name} {string.Join(", ", labels)} is not in:\n{string.Join('\n', lines)}");
+            Assert.True(double.Parse(found.Split(' ')[1], System.Globalization.CultureInfo.InvariantCulture) >= 1, found);
+        }
+
+        foreach (
+            var name in (string[])
+                [
+                    "pushrelay_outbox_pending",
+                    "pushrelay_outbox_oldest_pending_seconds",
+                    "pushrelay_clock_skew_seconds",
+                    "pushrelay_bridge_gaps_total",
+                ]
+        )
+        {
+            Assert.Contains(
+                lines,
+                l => l.StartsWith(name + "{", StringComparison.Ordinal) || l.StartsWith(name + " ", StringComparison.Ordinal)
+            );
+        }
+
+        // nobody is named
+        Assert.DoesNotContain(lines, l => l.Contains('@') || l.Contains(bob.Token, StringComparison.Ordinal));
+    }
+
+    [Fact]
     public async Task A_new_login_instead_of_a_resumption_repeats_nothing()
     {
         await using var bob = await bed.PersonAsync();
@@ -193,7 +259,9 @@ public abstract class SessionScenarios(ScenarioBed bed)
 
         await bob.AlertedAsync(id, "unacked");
         await bob.SessionsAsync("offline", []);
-        await bob.NothingButAsync(await bed.AliceAsync(), id, id);
+        await bob.NothingButAsync(await bed.AliceAsync(), id);
+        var rows = (await bed.Relay.DeliveriesAsync(bob.Account)).Where(r => (string?)r["event"]!["id"] == id);
+        Assert.Equal(["foreground", "unacked"], rows.Select(r => (string?)r["reason"]));
     }
 
     [Fact]

@@ -29,6 +29,7 @@ public sealed partial class RouteTableTests(RouteTableTests.Bed bed) : IClassFix
         new("GET /health/ready", null, 200, 200, 200, 200, 200),
         new("GET /openapi/{documentName}.json", null, 200, 200, 200, 200, 200),
         new("GET /docs", null, 200, 200, 200, 200, 200),
+        new("GET /metrics", null, 401, 401, 403, 403, 200),
         new("GET /v1/apps/{app}", null, 200, 200, 200, 200, 200),
         new("POST /v1/devices", BobsRegistration, 401, 401, 201, 404, 201),
         new("PUT /v1/devices/{deviceId}", BobsRegistration, 401, 401, 200, 404, 200),

@@ -13,6 +13,7 @@ using PushRelay.Outbox;
 using PushRelay.Presence;
 using PushRelay.Push;
 using PushRelay.Storage;
+using PushRelay.Telemetry;
 using PushRelay.Tests.Storage;
 
 namespace PushRelay.Tests.Outbox;
@@ -394,6 +395,8 @@ public sealed class HardTimesTests(PostgreSqlServer server)
             relay.Get<LeaseTable>(),
             relay.Get<WriteGate>(),
             relay.Get<AppCatalog>(),
+            relay.Get<EndedCount>(),
+            relay.Get<RelayMetrics>(),
             relay.Get<IOptions<AlertsOptions>>(),
             relay.Clock,
             logger
