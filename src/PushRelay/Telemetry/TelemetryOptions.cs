@@ -7,7 +7,8 @@ namespace PushRelay.Telemetry;
 internal sealed class TelemetryOptions : ISettings
 {
     [Description(
-        "`http://host:port` of a listener of its own for `/metrics`, open to whoever reaches it; without it `/metrics` is at `Urls`, for operator keys"
+        "`http://host:port` of a listener of its own for `/metrics`, open to all who reach it; without it `/metrics` is at `Urls`, for "
+            + "operator keys"
     )]
     public string? MetricsUrl { get; set; }
 
