@@ -36,6 +36,9 @@ internal sealed class JPushNetwork : IPushNetwork, IDisposable
 
     public IReadOnlyCollection<string> Apps => senders.Keys;
 
+    /// <summary>More than its rate takes; without answers the rest is the app's other networks'.</summary>
+    public int? InFlightPerLaneMax => 50;
+
     /// <summary>A text that says nothing needs no correction.</summary>
     public bool TakesFollowUps(string app) => senders.TryGetValue(app, out var sender) && sender.Preview != AlertPreview.None;
 
