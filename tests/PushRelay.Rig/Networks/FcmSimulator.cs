@@ -38,6 +38,7 @@ internal sealed class FcmSimulator : NetworkServer
     private readonly RSA key = RSA.Create(2048);
     private readonly GoogleTokens tokens;
     private readonly ConcurrentQueue<FcmReceived> received = new();
+    private readonly ConcurrentQueue<FcmReceived> asked = new();
 
     public FcmSimulator(TimeProvider? clock = null, string project = "rig-project")
         : base(clock ?? TimeProvider.System)
@@ -52,6 +53,9 @@ internal sealed class FcmSimulator : NetworkServer
 
     /// <summary>What was taken, oldest first.</summary>
     public IReadOnlyList<FcmReceived> Received => [.. received];
+
+    /// <summary>The same, and what was answered otherwise on order.</summary>
+    public IReadOnlyList<FcmReceived> Asked => [.. asked];
 
     public Uri TokenEndpoint => new(Origin, "/token");
 
@@ -139,9 +143,11 @@ internal sealed class FcmSimulator : NetworkServer
 
         var name = $"projects/{Project}/messages/{Convert.ToHexStringLower(RandomNumberGenerator.GetBytes(8))}";
         var rule = NextRule(token);
+        var push = new FcmReceived(name, token, message.Message, Clock.GetUtcNow());
+        asked.Enqueue(push);
         if (!message.ValidateOnly && rule is null or { Processed: true })
         {
-            received.Enqueue(new FcmReceived(name, token, message.Message, Clock.GetUtcNow()));
+            received.Enqueue(push);
         }
 
         await (

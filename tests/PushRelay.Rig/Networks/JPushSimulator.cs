@@ -30,6 +30,7 @@ internal sealed class JPushSimulator(TimeProvider? clock = null) : NetworkServer
     private static readonly TimeSpan CidLife = TimeSpan.FromDays(1);
 
     private readonly ConcurrentQueue<JPushReceived> received = new();
+    private readonly ConcurrentQueue<JPushReceived> asked = new();
     private readonly ConcurrentDictionary<string, (long MessageId, DateTimeOffset At)> sent = new();
     private readonly ConcurrentDictionary<string, bool> pool = new();
     private readonly Lock sync = new();
@@ -51,6 +52,9 @@ internal sealed class JPushSimulator(TimeProvider? clock = null) : NetworkServer
     public ConcurrentDictionary<string, bool> Gone { get; } = new();
 
     public IReadOnlyList<JPushReceived> Received => [.. received];
+
+    /// <summary>The same, and what was answered otherwise on order.</summary>
+    public IReadOnlyList<JPushReceived> Asked => [.. asked];
 
     /// <summary>Repetitions that were recognised by their cid.</summary>
     public int Repeated { get; private set; }
@@ -137,10 +141,12 @@ internal sealed class JPushSimulator(TimeProvider? clock = null) : NetworkServer
 
         var id = Interlocked.Increment(ref messageId);
         var rule = NextRule(registrationId);
+        var push = new JPushReceived(id, cid, registrationId, request);
+        asked.Enqueue(push);
         if (rule is null or { Processed: true })
         {
             sent[cid] = (id, Clock.GetUtcNow());
-            received.Enqueue(new JPushReceived(id, cid, registrationId, request));
+            received.Enqueue(push);
         }
 
         await (rule is null ? TakenAsync(context, id) : AnswerByRuleAsync(context, rule));

@@ -66,9 +66,13 @@ internal sealed partial class WebPushSimulator(
 
     private readonly ConcurrentDictionary<string, PushSubscription> subscriptions = new();
     private readonly ConcurrentQueue<WebPushReceived> received = new();
+    private readonly ConcurrentQueue<WebPushReceived> asked = new();
 
     /// <summary>What was taken, oldest first.</summary>
     public IReadOnlyList<WebPushReceived> Received => [.. received];
+
+    /// <summary>The same, and what was answered otherwise on order.</summary>
+    public IReadOnlyList<WebPushReceived> Asked => [.. asked];
 
     /// <summary>The host of new endpoints, one of the names of the certificate.</summary>
     public string HostName { get; init; } = "localhost";
@@ -97,6 +101,7 @@ internal sealed partial class WebPushSimulator(
             return;
         }
 
+        asked.Enqueue(message!);
         var rule = NextRule(subscription.Id);
         if (rule is null or { Processed: true })
         {

@@ -30,7 +30,11 @@ internal abstract class NetworkBed : IAsyncDisposable
     /// <summary>Ids of the notifications that came, in their order.</summary>
     public abstract IReadOnlyList<Guid> Received { get; }
 
-    public abstract string NewToken();
+    /// <summary>Whether the network can say that at all.</summary>
+    public virtual bool Knows(NetworkAnswer answer) => true;
+
+    /// <summary>Of a device that is registered.</summary>
+    public abstract IReadOnlyDictionary<string, string> NewTokens();
 
     public abstract ValueTask DisposeAsync();
 }
@@ -72,7 +76,8 @@ internal sealed class LoopbackBed : NetworkBed
         );
     }
 
-    public override string NewToken() => $"host1:{Guid.NewGuid():N}";
+    public override IReadOnlyDictionary<string, string> NewTokens() =>
+        new Dictionary<string, string> { [Channels.Alert] = $"host1:{Guid.NewGuid():N}" };
 
     public override ValueTask DisposeAsync() => ValueTask.CompletedTask;
 }
@@ -106,7 +111,8 @@ internal sealed class AppleBed : NetworkBed
 
     public override void AnswerNext(NetworkAnswer answer, int times = 1) => apns.AnswerNext(Rule(answer) with { Times = times });
 
-    public override string NewToken() => TestRelay.NewToken();
+    public override IReadOnlyDictionary<string, string> NewTokens() =>
+        new Dictionary<string, string> { [Channels.Alert] = TestRelay.NewToken() };
 
     public override async ValueTask DisposeAsync()
     {
