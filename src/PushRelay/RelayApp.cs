@@ -161,6 +161,8 @@ internal static class RelayApp
     {
         // a proxy in front may take line ends without a carriage return differently, and see another request
         AppContext.SetSwitch("Microsoft.AspNetCore.Server.Kestrel.DisableHttp1LineFeedTerminators", isEnabled: true);
+        // under systemd: tells it when the relay is ready and when it stops; elsewhere nothing
+        builder.Services.AddSystemd();
         builder.WebHost.ConfigureKestrel(kestrel =>
         {
             kestrel.AddServerHeader = false;
