@@ -187,10 +187,11 @@ fast_suites() {
 }
 
 newer_servers() {
-  local suite server
-  for suite in trixie sid; do
+  # other names than `suite`, which is what the summary calls the present check
+  local release server
+  for release in trixie sid; do
     for server in prosody ejabberd; do
-      script "The module in $server of $suite" eng/servers.sh driver "$suite" --server "$server"
+      script "The module in $server of $release" eng/servers.sh driver "$release" --server "$server"
     done
   done
 }
