@@ -138,10 +138,10 @@ tests() {
   status=$?
   [ ! -s "$report" ] || summary=$(grep -o '<assembly [^>]*' "$report")
   errors=$(attribute errors "$summary")
-  # said again at the end, where whoever looks at a long log looks
+  # said again at the end, with the reason: a long log is read from its end
   while read -r line; do
     unhappy+=("$name: $line")
-  done < <(grep -o '<test [^>]*result="Fail"' "$report" 2>/dev/null | sed 's/.* name="\([^"]*\)".*/\1/')
+  done < <([ ! -s "$report" ] || python3 eng/failed-tests.py "$report")
   count "$name" "$(attribute passed "$summary")" "$(($(attribute failed "$summary") + ${errors:-0}))" \
     "$(attribute skipped "$summary")" "$status"
 }

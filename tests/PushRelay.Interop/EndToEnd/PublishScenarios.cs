@@ -1,5 +1,6 @@
 using System.Text.Json.Nodes;
 using System.Xml.Linq;
+using PushRelay.Apns.Simulator;
 using PushRelay.Interop.Servers;
 
 namespace PushRelay.Interop.EndToEnd;
@@ -94,7 +95,14 @@ public abstract class PublishScenarios(ScenarioBed bed, bool killable)
 
         // Apple says that the token is dead: the next publish is refused
         await SettledAsync();
-        bed.Apns.AnswerNext(410, "Unregistered");
+        bed.Apns.AnswerNext(
+            new ScriptRule
+            {
+                Token = token,
+                Status = 410,
+                Reason = "Unregistered",
+            }
+        );
         await alice.MessageAsync(account, "to a dead phone", "m2");
         await bed.Relay.UntilAsync(
             async () =>

@@ -123,11 +123,14 @@ internal sealed class RelayProcess : IAsyncDisposable
         process.BeginErrorReadLine();
         Client = new HttpClient { BaseAddress = await address.Task.WaitAsync(Patience, cancellationToken) };
         Client.DefaultRequestHeaders.Authorization = new AuthenticationHeaderValue("Bearer", Key);
-        await UntilAsync(
-            async () => (string?)(await GetAsync("/health/ready"))["status"] == "ready",
-            "the relay is ready",
-            cancellationToken
-        );
+        await UntilAsync(IsReadyAsync, "the relay is ready", cancellationToken);
+
+        async Task<bool> IsReadyAsync()
+        {
+            // 503 while its database is not open yet
+            using var answer = await Client.GetAsync(new Uri("/health/ready", UriKind.Relative), cancellationToken);
+            return (string?)JsonNode.Parse(await answer.Content.ReadAsStringAsync(cancellationToken))!["status"] == "ready";
+        }
     }
 
     /// <summary>As a crash does: nothing is finished, nothing is handed back.</summary>
