@@ -157,8 +157,9 @@ internal sealed class IngestTransaction(
             return;
         }
 
-        // said again, it was counted the first time; what nobody here can read is not counted
-        if (!message.Unacked && message.Source == EventSource.Bridge)
+        // a message that is repeated was counted the first time; a call is no message; what did not come from the server's module is
+        // not marked as read by it either
+        if (!message.Unacked && message.Source == EventSource.Bridge && message.Class != EventClass.Call)
         {
             unread.Add(message.Account, message.From);
         }

@@ -139,7 +139,7 @@ internal sealed class SettingsBinder(IConfiguration configuration, SettingsFile 
         : string.Join(" or ", Enum.GetNames(type));
 
     private SettingsCheck Check(SettingNode node, string path) =>
-        new(path, file, problems, [.. node.Children.Where(c => c.Section is not null).Select(c => c.Section!)]);
+        new(path, file, problems, [.. node.Children.Where(c => c.Section is not null).Select(c => c.Section!)], configuration);
 
     /// <summary>There is more than JSON's null.</summary>
     private bool IsGiven(string path) => configuration.GetSection(path).AsEnumerable().Any(s => s.Value is not null);

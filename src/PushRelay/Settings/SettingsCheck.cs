@@ -36,7 +36,14 @@ internal sealed class SettingsProblems
 /// <param name="file">The settings file.</param>
 /// <param name="problems">Takes the reports.</param>
 /// <param name="extensions">Sections that other modules have registered below this group, whether given or not.</param>
-internal sealed class SettingsCheck(string path, SettingsFile file, SettingsProblems problems, IReadOnlyList<SettingsSection> extensions)
+/// <param name="configuration">The settings as they were given.</param>
+internal sealed class SettingsCheck(
+    string path,
+    SettingsFile file,
+    SettingsProblems problems,
+    IReadOnlyList<SettingsSection> extensions,
+    IConfiguration configuration
+)
 {
     public IReadOnlyList<SettingsSection> Extensions => extensions;
 
@@ -51,6 +58,9 @@ internal sealed class SettingsCheck(string path, SettingsFile file, SettingsProb
     /// <param name="name">The setting; empty for the group itself.</param>
     /// <param name="says">Follows the setting's name, and ends with the cure: <c>is missing; give ...</c></param>
     public void Report(string name, string says) => problems.Add(Full(name), $"{Full(name)} {says}");
+
+    /// <summary>How this secret was given, as <c>X</c> or as <c>XFile</c>: a problem names the setting that the operator wrote.</summary>
+    public string GivenAs(string secret) => string.IsNullOrEmpty(configuration[Full(secret + "File")]) ? secret : secret + "File";
 
     /// <summary>For bounds that depend on another setting.</summary>
     public void Between(string name, TimeSpan value, TimeSpan min, TimeSpan max)

@@ -1,5 +1,8 @@
 using System.Diagnostics;
+using System.Security.Cryptography;
+using System.Security.Cryptography.X509Certificates;
 using Microsoft.Extensions.DependencyInjection;
+using PushRelay.Apns.Simulator;
 using PushRelay.Cli;
 using PushRelay.Dispatch;
 using PushRelay.Settings;
@@ -149,6 +152,86 @@ public sealed class SettingsTests : IDisposable
 
         Assert.Contains("Apps:0:Apns:KeyFile", exception.Message, StringComparison.Ordinal);
         Assert.DoesNotContain("broken", exception.Message, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("plain")]
+    [InlineData("one line")]
+    [InlineData("base64")]
+    public async Task A_signing_key_may_be_given_in_one_line(string form)
+    {
+        var pem = ApnsSimulator.CreateSigningKeyPem();
+        var text = form switch
+        {
+            "one line" => pem.Replace("\n", "\\n", StringComparison.Ordinal),
+            "base64" => Convert.ToBase64String(System.Text.Encoding.UTF8.GetBytes(pem)),
+            _ => pem,
+        };
+
+        await using var relay = await TestRelayAt(folder, "--Apps:0:Apns:KeyFile=", $"--Apps:0:Apns:Key={text}");
+    }
+
+    [Fact]
+    public async Task A_broken_signing_key_is_named_by_the_setting_that_holds_it()
+    {
+        var exception = await Assert.ThrowsAsync<SettingsException>(() =>
+            TestRelayAt(folder, "--Apps:0:Apns:KeyFile=", "--Apps:0:Apns:Key=c2VjcmV0")
+        );
+
+        Assert.Contains("Apps:0:Apns:Key is no APNs signing key", exception.Message, StringComparison.Ordinal);
+        Assert.DoesNotContain("c2VjcmV0", exception.Message, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("app.p12", null, null)]
+    [InlineData("app.p12", "hunter2", null)]
+    [InlineData("app.pem", null, null)]
+    [InlineData("app.pem", "hunter2", null)]
+    [InlineData("app.p12", "other", "cannot be used")]
+    [InlineData("none.p12", null, "cannot be used")]
+    [InlineData("public.pem", null, "cannot be used")]
+    public async Task An_app_may_have_a_certificate_instead_of_a_key(string file, string? password, string? problem)
+    {
+        using var key = RSA.Create(2048);
+        using var certificate = new CertificateRequest("CN=app", key, HashAlgorithmName.SHA256, RSASignaturePadding.Pkcs1).CreateSelfSigned(
+            TimeProvider.System.GetUtcNow().AddDays(-1),
+            TimeProvider.System.GetUtcNow().AddDays(300)
+        );
+        var pbe = new PbeParameters(PbeEncryptionAlgorithm.Aes256Cbc, HashAlgorithmName.SHA256, 1000);
+        var right = password == "other" ? "hunter2" : password;
+        var pem = right is null ? key.ExportPkcs8PrivateKeyPem() : key.ExportEncryptedPkcs8PrivateKeyPem(right, pbe);
+        await File.WriteAllBytesAsync(Path.Combine(folder, "app.p12"), certificate.Export(X509ContentType.Pkcs12, right), Token);
+        await File.WriteAllTextAsync(Path.Combine(folder, "app.pem"), certificate.ExportCertificatePem() + "\n" + pem, Token);
+        await File.WriteAllTextAsync(Path.Combine(folder, "public.pem"), certificate.ExportCertificatePem(), Token);
+        string[] settings =
+        [
+            "--Apps:0:Apns:KeyFile=",
+            "--Apps:0:Apns:TeamId=",
+            "--Apps:0:Apns:KeyId=",
+            $"--Apps:0:Apns:CertificateFile={Path.Combine(folder, file)}",
+            $"--Apps:0:Apns:CertificatePassword={password}",
+        ];
+
+        if (problem is null)
+        {
+            await using var relay = await TestRelayAt(folder, settings);
+            return;
+        }
+
+        var exception = await Assert.ThrowsAsync<SettingsException>(() => TestRelayAt(folder, settings));
+        Assert.Contains(
+            $"Apps:0:Apns:CertificateFile '{Path.Combine(folder, file)}' {problem}",
+            exception.Message,
+            StringComparison.Ordinal
+        );
+    }
+
+    [Fact]
+    public async Task A_certificate_beside_a_key_stops_the_start()
+    {
+        var exception = await Assert.ThrowsAsync<SettingsException>(() => TestRelayAt(folder, "--Apps:0:Apns:CertificateFile=app.p12"));
+
+        Assert.Contains("not both", exception.Message, StringComparison.Ordinal);
     }
 
     [Fact]
@@ -319,10 +402,10 @@ public sealed class SettingsTests : IDisposable
         Microsoft.Data.Sqlite.SqliteConnection.ClearAllPools();
     }
 
-    private static async Task<Microsoft.AspNetCore.Builder.WebApplication> TestRelayAt(string folder)
+    private static async Task<Microsoft.AspNetCore.Builder.WebApplication> TestRelayAt(string folder, params string[] more)
     {
         var key = Path.Combine(folder, "AuthKey.p8");
-        var settings = TestRelay.Settings(folder);
+        string[] settings = [.. TestRelay.Settings(folder), .. more];
         Assert.True(File.Exists(key));
         return await RelayApp.OpenAsync(null, settings, TimeProvider.System, Token);
     }

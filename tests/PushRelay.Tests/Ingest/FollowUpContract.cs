@@ -215,6 +215,22 @@ public abstract class FollowUpContract : IAsyncLifetime
     }
 
     [Fact]
+    public async Task A_call_counts_for_no_badge_also_when_it_was_missed()
+    {
+        await MessageAsync("a1", "hello");
+        await SendAsync(new Settlement.Accepted());
+        await MessageAsync("c1", null, m => m with { Class = EventClass.Call, CallId = "call1" });
+        Assert.Equal(1, (await SendAsync(new Settlement.Accepted())).Badge);
+
+        await MessageAsync("c2", null, m => m with { Class = EventClass.CallEnded, CallId = "call1", Ended = "retracted" });
+
+        var missed = await SendAsync(new Settlement.Accepted());
+        Assert.Equal((PushKind.MissedCall, 1), (missed.Kind, missed.Badge));
+        await MessageAsync("a2", "call me back");
+        Assert.Equal(2, (await SendAsync(new Settlement.Accepted())).Badge);
+    }
+
+    [Fact]
     public async Task A_call_that_ended_before_it_rang_leaves_nothing()
     {
         await MessageAsync("c1", null, m => m with { Class = EventClass.Call, CallId = "call1" });

@@ -68,7 +68,9 @@ internal sealed class ApnsDoctor(AppCatalog apps, PushNetworks networks, TimePro
             PushResult.TokenDead or PushResult.Accepted => new DoctorCheck(
                 name,
                 true,
-                $"{where} takes key {options.KeyId} of team {options.TeamId} for {options.BundleId}"
+                string.IsNullOrEmpty(options.CertificateFile)
+                    ? $"{where} takes key {options.KeyId} of team {options.TeamId} for {options.BundleId}"
+                    : $"{where} takes the certificate {options.CertificateFile} for {options.BundleId}"
             ),
             PushResult.Later { Fault: Fault.Credentials } when word is "InvalidProviderToken" or "MissingProviderToken" => new DoctorCheck(
                 name,

@@ -1,3 +1,4 @@
+using System.Security.Cryptography.X509Certificates;
 using PushRelay.Apns;
 using PushRelay.Apps;
 using PushRelay.Push.Connections;
@@ -20,6 +21,7 @@ internal sealed class ApnsNetwork : IPushNetwork, IAsyncDisposable
     private readonly Dictionary<string, ApnsOptions> apps = new(StringComparer.Ordinal);
     private readonly Dictionary<Lane, Way> lanes = [];
     private readonly List<ApnsSigningKey> keys = [];
+    private readonly List<X509Certificate2> certificates = [];
 
     public ApnsNetwork(AppCatalog catalog, ApnsTokenStore tokens, PushConnector connector, TimeProvider clock, ILogger<ApnsClient> logger)
     {
@@ -32,13 +34,24 @@ internal sealed class ApnsNetwork : IPushNetwork, IAsyncDisposable
 
             apps[app.Id] = options;
             var key = options.OpenKey();
-            keys.Add(key);
+            if (key is not null)
+            {
+                keys.Add(key);
+            }
+
+            var certificate = options.OpenCertificate();
+            if (certificate is not null)
+            {
+                certificates.Add(certificate);
+            }
+
             foreach (var environment in (ApnsEnvironment[])[ApnsEnvironment.Production, ApnsEnvironment.Sandbox])
             {
                 var client = new ApnsClient(
                     new ApnsClientOptions
                     {
                         Key = key,
+                        Certificate = certificate,
                         Environment = environment,
                         Endpoint = options.EndpointOf(environment),
                         TrustedCertificates = options.OpenTrustedCertificates(),
@@ -156,6 +169,7 @@ internal sealed class ApnsNetwork : IPushNetwork, IAsyncDisposable
         }
 
         keys.ForEach(key => key.Dispose());
+        certificates.ForEach(certificate => certificate.Dispose());
     }
 
     /// <summary>Apple may refuse an app's credentials in one environment and take them in the other.</summary>

@@ -6,7 +6,8 @@ using PushRelay.Settings;
 
 namespace PushRelay.Push.Apns;
 
-/// <summary>Settings <c>Apps:N:Apns</c>: how an app is reached over APNs, with a signing key of Apple's developer account.</summary>
+/// <summary>Settings <c>Apps:N:Apns</c>: how an app is reached over APNs, with a signing key of Apple's developer account or a
+/// certificate of the app.</summary>
 internal sealed class ApnsOptions : ISettings
 {
     private const string AnyAppleId = "0000000000";
@@ -20,8 +21,15 @@ internal sealed class ApnsOptions : ISettings
     public string KeyId { get; set; } = "";
 
     [Secret]
-    [Description("the signing key, the text of the `.p8` file")]
+    [Description("the signing key, the text of the `.p8` file, also in one line with `\\n` for line ends, or its base64")]
     public string Key { get; set; } = "";
+
+    [Description("the app's certificate with its private key, `.p12` or PEM, instead of `TeamId`, `KeyId` and `Key`")]
+    public string? CertificateFile { get; set; }
+
+    [Secret]
+    [Description("opens `CertificateFile`")]
+    public string CertificatePassword { get; set; } = "";
 
     [Description("the app's bundle id, such as `com.example.chat`")]
     public string BundleId { get; set; } = "";
@@ -54,12 +62,21 @@ internal sealed class ApnsOptions : ISettings
 
     public void Check(SettingsCheck check)
     {
-        if (!IsAppleId(TeamId))
+        if (ByCertificate)
+        {
+            CheckClientCertificate(check);
+        }
+        else
+        {
+            CheckKey(check);
+        }
+
+        if (!ByCertificate && !IsAppleId(TeamId))
         {
             check.Wrong(nameof(TeamId), TeamId, "the 10 letters and digits of the developer team");
         }
 
-        if (!IsAppleId(KeyId))
+        if (!ByCertificate && !IsAppleId(KeyId))
         {
             check.Wrong(nameof(KeyId), KeyId, "the 10 letters and digits in the name of the .p8 file");
         }
@@ -80,12 +97,32 @@ internal sealed class ApnsOptions : ISettings
             }
         }
 
-        CheckKey(check);
         CheckCertificates(check);
     }
 
-    /// <summary>Of options that passed <see cref="Check"/>.</summary>
-    public ApnsSigningKey OpenKey() => ApnsSigningKey.FromPem(TeamId, KeyId, Key);
+    private bool ByCertificate => !string.IsNullOrEmpty(CertificateFile);
+
+    /// <summary>Of options that passed <see cref="Check"/>; null where the app has a certificate.</summary>
+    public ApnsSigningKey? OpenKey() => ByCertificate ? null : ApnsSigningKey.FromPem(TeamId, KeyId, KeyText.Pem(Key));
+
+    /// <summary>Of options that passed <see cref="Check"/>, with its private key; null where the app has a signing key.</summary>
+    public X509Certificate2? OpenCertificate()
+    {
+        if (!ByCertificate)
+        {
+            return null;
+        }
+
+        var bytes = File.ReadAllBytes(CertificateFile!);
+        var password = CertificatePassword.Length == 0 ? null : CertificatePassword;
+        if (bytes.AsSpan().IndexOf("-----BEGIN"u8) < 0)
+        {
+            return X509CertificateLoader.LoadPkcs12(bytes, password);
+        }
+
+        var pem = System.Text.Encoding.ASCII.GetString(bytes);
+        return password is null ? X509Certificate2.CreateFromPem(pem, pem) : X509Certificate2.CreateFromEncryptedPem(pem, pem, password);
+    }
 
     /// <summary>Null: the machine's own authorities count.</summary>
     public X509Certificate2Collection? OpenTrustedCertificates()
@@ -104,18 +141,54 @@ internal sealed class ApnsOptions : ISettings
     {
         if (Key.Length == 0)
         {
-            check.Report("KeyFile", "is missing; name the .p8 file of the signing key.");
+            check.Report("KeyFile", "is missing; name the .p8 file of the signing key, or the app's certificate in CertificateFile.");
             return;
         }
 
         try
         {
             // of a wrong team or key id is said elsewhere
-            ApnsSigningKey.FromPem(AnyAppleId, AnyAppleId, Key).Dispose();
+            ApnsSigningKey.FromPem(AnyAppleId, AnyAppleId, KeyText.Pem(Key)).Dispose();
         }
         catch (FormatException exception)
         {
-            check.Report("KeyFile", $"is no APNs signing key: {exception.Message} Cure: name the .p8 file as Apple gave it.");
+            check.Report(
+                check.GivenAs(nameof(Key)),
+                $"is no APNs signing key: {exception.Message} Cure: name the .p8 file in KeyFile, or put its text into Key."
+            );
+        }
+    }
+
+    private void CheckClientCertificate(SettingsCheck check)
+    {
+        if (TeamId.Length + KeyId.Length + Key.Length > 0)
+        {
+            check.Report(
+                nameof(CertificateFile),
+                "is given beside TeamId, KeyId or Key. Cure: give the certificate, or the signing key with its ids, not both."
+            );
+        }
+
+        CertificateFile = check.Resolve(CertificateFile!);
+        try
+        {
+            using var certificate = OpenCertificate();
+            if (!certificate!.HasPrivateKey)
+            {
+                check.Report(
+                    nameof(CertificateFile),
+                    $"'{CertificateFile}' has no private key. Cure: export the certificate together with its key, as .p12 or PEM."
+                );
+            }
+        }
+        catch (Exception exception)
+            when (exception is IOException or UnauthorizedAccessException or CryptographicException or ArgumentException)
+        {
+            check.Report(
+                nameof(CertificateFile),
+                $"'{CertificateFile}' cannot be used: {exception.Message} Cure: name the .p12 or PEM file with the app's certificate and "
+                    + "its private key, and its password in CertificatePassword."
+            );
         }
     }
 

@@ -46,7 +46,7 @@ internal sealed class FcmOptions : ISettings
         catch (FormatException exception)
         {
             check.Report(
-                "CredentialsFile",
+                check.GivenAs(nameof(Credentials)),
                 $"is no key file of a service account: {exception.Message} Cure: name the JSON file that the Firebase console gives "
                     + "(Project settings, Service accounts, Generate new private key)."
             );
@@ -54,5 +54,5 @@ internal sealed class FcmOptions : ISettings
     }
 
     /// <summary>Of options that passed <see cref="Check"/>.</summary>
-    public ServiceAccount OpenAccount() => ServiceAccount.FromJson(Credentials);
+    public ServiceAccount OpenAccount() => ServiceAccount.FromJson(KeyText.Json(Credentials));
 }

@@ -53,7 +53,7 @@ internal sealed class WebPushOptions : ISettings
         catch (FormatException exception)
         {
             check.Report(
-                "PrivateKeyFile",
+                check.GivenAs(nameof(PrivateKey)),
                 $"is no VAPID key: {exception.Message} Cure: name the one that subscriptions were made with, or make one with: "
                     + "pushrelay webpush key"
             );
@@ -61,5 +61,5 @@ internal sealed class WebPushOptions : ISettings
     }
 
     /// <summary>Of options that passed <see cref="Check"/>.</summary>
-    public VapidKey OpenKey() => VapidKey.FromPem(PrivateKey, Subject);
+    public VapidKey OpenKey() => VapidKey.FromPem(KeyText.Pem(PrivateKey), Subject);
 }
