@@ -52,17 +52,25 @@ internal sealed class RegistrationChanges(
             return new DeviceResult.LimitReached();
         }
 
+        var warnings = new List<string>();
         if (sameToken is not null && sameToken != device)
         {
             // one phone, two installation ids: the one that the request names stays
             Remove(sameToken, DeviceRemoval.Moved, registration.Actor);
+            warnings.Add($"Device {sameToken.Id} of this account had the same token: it is removed.");
         }
 
         if (registration.Exclusive)
         {
-            foreach (var elsewhere in devices.Where(d => d.Account != registration.Account && HasToken(d)).ToList())
+            var others = devices.Where(d => d.Account != registration.Account && HasToken(d)).ToList();
+            others.ForEach(elsewhere => Remove(elsewhere, DeviceRemoval.Moved, registration.Actor));
+            if (others.Count > 0)
             {
-                Remove(elsewhere, DeviceRemoval.Moved, registration.Actor);
+                // not whose: the token is known to this caller, the other account is not
+                warnings.Add(
+                    "This token was registered for another account, which is not alerted on it any more. An app with several accounts "
+                        + "registers with \"exclusive\": false."
+                );
             }
         }
 
@@ -88,16 +96,15 @@ internal sealed class RegistrationChanges(
         Touched.Add(device.Key);
         Records.Add(audit.Record(db, now, registration.Actor, AuditActions.DeviceRegistered, device.Account, device.Id));
         var sharing = device.Resource is null ? null : own.Find(d => d != device && d.Resource == device.Resource && devices.Contains(d));
-        return new DeviceResult.Done(device, sameId is null)
+        if (sharing is not null)
         {
-            Warnings = sharing is null
-                ? []
-                :
-                [
-                    $"Device {sharing.Id} of this account has the same resource: both are alerted, unless that session is in front. "
-                        + "Remove the one that is gone.",
-                ],
-        };
+            warnings.Add(
+                $"Device {sharing.Id} of this account has the same resource: both are alerted, unless that session is in front. "
+                    + "Remove the one that is gone."
+            );
+        }
+
+        return new DeviceResult.Done(device, sameId is null) { Warnings = warnings };
 
         bool HasToken(Device device) => device.TokenIndex.AsSpan().SequenceEqual(index);
     }

@@ -54,6 +54,24 @@ public sealed class KindRegistrationTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task A_token_that_was_another_devices_is_warned_of_and_audited()
+    {
+        var token = TestRelay.NewToken();
+        await PutAsync("old", new { token });
+        await PutAsync("carols", new { token, account = "carol@example.com" });
+        var again = await PutAsync("new", new { token });
+        var replaced = await PutAsync("newer", new { token });
+
+        var warning = (string)Assert.Single(again["warnings"]!.AsArray())!;
+        Assert.Contains("another account", warning, StringComparison.Ordinal);
+        Assert.DoesNotContain("carol", warning, StringComparison.Ordinal);
+        // the same phone with another installation id keeps its device
+        Assert.Null(replaced["warnings"]);
+        var audit = JsonNode.Parse(await client.GetStringAsync("/v1/audit", Token))!["items"]!.AsArray();
+        Assert.Equal(2, audit.Count(i => (string?)i!["action"] == "device.moved"));
+    }
+
+    [Fact]
     public async Task A_device_that_does_not_register_for_half_a_year_is_invalid_until_it_does()
     {
         // not one that serves: each second of its timers would pass
@@ -89,7 +107,9 @@ public sealed class KindRegistrationTests : IAsyncLifetime
     private async Task<JsonNode> PutAsync(string id, object more)
     {
         var body = JsonNode.Parse(System.Text.Json.JsonSerializer.Serialize(more))!.AsObject();
-        (body["account"], body["app"], body["platform"], body["token"]) = (TestRelay.Bob, TestRelay.App, "apns", TestRelay.NewToken());
+        (body["app"], body["platform"]) = (TestRelay.App, "apns");
+        body.TryAdd("account", TestRelay.Bob);
+        body.TryAdd("token", TestRelay.NewToken());
         using var answer = await client.PutAsJsonAsync($"/v1/devices/{id}", body, Token);
         return JsonNode.Parse(await answer.EnsureSuccessStatusCode().Content.ReadAsStringAsync(Token))!;
     }
