@@ -84,6 +84,13 @@ public sealed record Jid
         return true;
     }
 
+    /// <summary>
+    /// Parses an address that its server has stamped, and which is normal by that server's own rules. False also where the local part is
+    /// not normal here: the server may keep two accounts apart that would be one here, by another version of Unicode.
+    /// </summary>
+    public static bool TryParseStamped(string? text, [NotNullWhen(true)] out Jid? jid) =>
+        TryParse(text, out jid) && (jid.Local is null || text!.StartsWith($"{jid.Local}@", StringComparison.Ordinal));
+
     private static bool TryLocal(string part, [NotNullWhen(true)] out string? local)
     {
         local = null;

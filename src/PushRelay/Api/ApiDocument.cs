@@ -103,7 +103,8 @@ internal static partial class ApiDocument
 
     public static void Map(WebApplication app)
     {
-        app.MapOpenApi("/openapi/{documentName}.json").AllowAnonymous();
+        // any other name of a document would be repeated in the refusal
+        app.MapOpenApi("/openapi/{documentName:regex(^v1$)}.json").AllowAnonymous();
         app.MapGet(
                 "/docs",
                 (HttpContext http) =>

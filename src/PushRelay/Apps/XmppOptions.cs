@@ -1,5 +1,6 @@
 using System.ComponentModel;
 using System.ComponentModel.DataAnnotations;
+using System.Diagnostics.CodeAnalysis;
 using PushRelay.Settings;
 using PushRelay.Xmpp;
 
@@ -46,6 +47,8 @@ internal sealed class XmppOptions : ISettings
 /// <summary>One XEP-0114 link.</summary>
 internal sealed class ComponentOptions : ISettings
 {
+    private readonly Dictionary<string, string> spellings = new(StringComparer.Ordinal);
+
     [Description("the XMPP server's host")]
     public string Host { get; set; } = "127.0.0.1";
 
@@ -60,8 +63,17 @@ internal sealed class ComponentOptions : ISettings
     [Description("the component's secret, as the XMPP server has it")]
     public string Secret { get; set; } = "";
 
-    [Description("the virtual hosts behind this link; events count only from exactly these")]
+    [Description(
+        "the virtual hosts behind this link; events count only from exactly these. They are asked by the name as it is written "
+            + "here; `bücher.example` and `xn--bcher-kva.example` are one server"
+    )]
     public List<string> Servers { get; set; } = [];
+
+    /// <summary>A domain as it is spelt in the settings, which is how the XMPP server knows it, for example in A-labels
+    /// (<c>xn--...</c>); anything else as it is.</summary>
+    /// <param name="domain">As it is compared.</param>
+    [return: NotNullIfNotNull(nameof(domain))]
+    public string? AddressOf(string? domain) => domain is null ? null : spellings.GetValueOrDefault(domain, domain);
 
     public void Check(SettingsCheck check)
     {
@@ -85,10 +97,15 @@ internal sealed class ComponentOptions : ISettings
     }
 
     /// <summary>The domain as it is compared.</summary>
-    private static string DomainOf(SettingsCheck check, string name, string text)
+    private string DomainOf(SettingsCheck check, string name, string text)
     {
         if (Jid.TryParse(text, out var jid) && jid is { Local: null, Resource: null })
         {
+            if (text.Contains("xn--", StringComparison.OrdinalIgnoreCase))
+            {
+                spellings[jid.Domain] = text.ToLowerInvariant().TrimEnd('.');
+            }
+
             return jid.Domain;
         }
 

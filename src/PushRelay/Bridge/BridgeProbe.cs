@@ -39,7 +39,7 @@ internal sealed class BridgeProbe(ComponentOptions options, TimeProvider clock) 
             foreach (var server in options.Servers)
             {
                 await component.SendAsync(
-                    BridgeProtocol.SnapshotRequest($"probe-{server}", options.Domain, new StreamName(server, ""), null),
+                    options.Addressed(BridgeProtocol.SnapshotRequest($"probe-{server}", options.Domain, new StreamName(server, ""), null)),
                     cancellationToken
                 );
             }
@@ -68,8 +68,11 @@ internal sealed class BridgeProbe(ComponentOptions options, TimeProvider clock) 
 
     private bool TryProcess(XElement stanza)
     {
-        var from = (string?)stanza.Attribute("from") ?? "";
-        if (!options.Servers.Contains(from))
+        if (
+            !Jid.TryParse((string?)stanza.Attribute("from"), out var jid)
+            || jid is not { Local: null, Resource: null, Domain: var from }
+            || !options.Servers.Contains(from)
+        )
         {
             return false;
         }

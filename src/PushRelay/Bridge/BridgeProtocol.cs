@@ -163,7 +163,7 @@ internal static class BridgeProtocol
     {
         session = null;
         if (
-            !Jid.TryParse((string?)child.Attribute("jid"), out var jid)
+            !Jid.TryParseStamped((string?)child.Attribute("jid"), out var jid)
             || jid.Local is null
             || jid.Resource is null
             || jid.Domain != server
@@ -346,7 +346,7 @@ internal static class BridgeProtocol
     }
 
     private static string? Account(XElement child, string attribute, string server) =>
-        Jid.TryParse((string?)child.Attribute(attribute), out var jid) && jid.Local is not null && jid.Domain == server
+        Jid.TryParseStamped((string?)child.Attribute(attribute), out var jid) && jid.Local is not null && jid.Domain == server
             ? jid.Bare.ToString()
             : null;
 

@@ -1,4 +1,6 @@
+using System.Xml.Linq;
 using PushRelay.Ingest;
+using PushRelay.Limits;
 using PushRelay.Presence;
 
 namespace PushRelay.Bridge;
@@ -8,6 +10,9 @@ namespace PushRelay.Bridge;
 internal sealed partial class EventReader(StreamName name, PresenceTracker presence, TimeProvider clock, ILogger logger)
 {
     private static readonly TimeSpan HeartbeatDefault = TimeSpan.FromSeconds(30);
+
+    // an account whose name the relay does not take sends as many as it likes
+    private readonly RateLimit passedOverLogged = new(1, TimeSpan.FromSeconds(10), 10, clock);
 
     /// <summary>The interval that the module last named.</summary>
     public TimeSpan Heartbeat { get; private set; } = HeartbeatDefault;
@@ -38,14 +43,14 @@ internal sealed partial class EventReader(StreamName name, PresenceTracker prese
                 }
                 else
                 {
-                    PassedOver(child.Name.LocalName, name.Server, seq);
+                    LogPassedOver(child, seq);
                 }
             }
             else if (child.Name == BridgeProtocol.Namespace + "session" && !events.Replay)
             {
                 if (!BridgeProtocol.TryReadSession(child, name.Server, now, out var session))
                 {
-                    PassedOver(child.Name.LocalName, name.Server, seq);
+                    LogPassedOver(child, seq);
                 }
                 else if (presence.Apply(name, session.Account, session.Sid, session.Session) is { } change)
                 {
@@ -60,6 +65,14 @@ internal sealed partial class EventReader(StreamName name, PresenceTracker prese
         }
 
         return read;
+    }
+
+    private void LogPassedOver(XElement child, long seq)
+    {
+        if (passedOverLogged.TryTake("", out _))
+        {
+            PassedOver(child.Name.LocalName, name.Server, seq);
+        }
     }
 
     [LoggerMessage(

@@ -15,11 +15,22 @@ internal static class ComponentSettings
         {
             Host = options.Host,
             Port = options.Port,
-            Domain = options.Domain,
+            Domain = options.AddressOf(options.Domain),
             Secret = options.Secret,
-            ServerDomain = options.Servers[0],
+            ServerDomain = options.AddressOf(options.Servers[0]),
             KnownNames = [.. names],
         };
+
+    /// <summary>From and to as the settings spell them: the XMPP server knows no other spelling.</summary>
+    public static XElement Addressed(this ComponentOptions options, XElement stanza)
+    {
+        foreach (var name in (string[])["from", "to"])
+        {
+            stanza.SetAttributeValue(name, options.AddressOf((string?)stanza.Attribute(name)));
+        }
+
+        return stanza;
+    }
 
     /// <summary>The same, for a question that is not worth a long wait.</summary>
     public static XmppComponentOptions ToXmppProbe(this ComponentOptions options, IEnumerable<XName> names) =>

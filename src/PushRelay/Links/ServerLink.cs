@@ -75,7 +75,7 @@ internal sealed class ServerLink : IXmppComponentHandler, IAsyncDisposable
     {
         try
         {
-            await component.SendAsync(stanza, cancellationToken);
+            await component.SendAsync(options.Addressed(stanza), cancellationToken);
         }
         catch (XmppNotConnectedException)
         {

@@ -53,7 +53,8 @@ internal sealed partial class StanzaRouter(
         }
 
         var isServed = servers.Contains(from.Domain);
-        var account = isServed && from.Local is not null ? from.Bare.ToString() : null;
+        var isStamped = isServed && Jid.TryParseStamped((string?)stanza.Attribute("from"), out _);
+        var account = isStamped && from.Local is not null ? from.Bare.ToString() : null;
         var request = new IqRequest(type, from, to, account, payload);
         if (handler.Permits is not { } permits)
         {
@@ -62,7 +63,7 @@ internal sealed partial class StanzaRouter(
         }
 
         // senders whom no server behind this link vouches for can invent addresses: together they are one sender
-        if (permits.TryTake(isServed ? from.Bare.ToString() : "") is not { } permit)
+        if (permits.TryTake(isStamped ? from.Bare.ToString() : "") is not { } permit)
         {
             await send(handler.Busy.ToStanza(stanza), cancellationToken);
             return true;
@@ -79,12 +80,14 @@ internal sealed partial class StanzaRouter(
             if (worker.Takes(stanza))
             {
                 var from = (string?)stanza.Attribute("from") ?? "";
-                if (!servers.Contains(from))
+                if (!Jid.TryParse(from, out var jid) || jid is not { Local: null, Resource: null } || !servers.Contains(jid.Domain))
                 {
                     LogUnknownDomain(from);
                     return false;
                 }
 
+                // the server may write its name in A-labels (xn--...): from here on there is one spelling of it
+                stanza.SetAttributeValue("from", jid.Domain);
                 await inbox.ReceivedAsync(stanza, cancellationToken);
                 return true;
             }

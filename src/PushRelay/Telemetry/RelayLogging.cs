@@ -1,5 +1,6 @@
 using PushRelay.Settings;
 using Serilog;
+using Serilog.Core;
 using Serilog.Events;
 using Serilog.Formatting.Compact;
 
@@ -38,7 +39,8 @@ internal static class RelayLogging
                         .MinimumLevel.Override("Microsoft.Extensions.Diagnostics.HealthChecks", LogEventLevel.Error)
                         // a failed statement is reported by whoever asked for it, in an operator's words
                         .MinimumLevel.Override("Microsoft.EntityFrameworkCore", LogEventLevel.Fatal)
-                        .Enrich.FromLogContext();
+                        .Enrich.FromLogContext()
+                        .Enrich.With<WithoutRequestPath>();
                     if (!configuration.GetSection("Serilog:WriteTo").Exists())
                     {
                         _ = Console.IsOutputRedirected
@@ -52,7 +54,7 @@ internal static class RelayLogging
                     // a request line may hold a key: not logged, whatever the section says
                     logger.Filter.ByExcluding(entry =>
                         entry.Level < LogEventLevel.Warning
-                        && entry.Properties.TryGetValue(Serilog.Core.Constants.SourceContextPropertyName, out var source)
+                        && entry.Properties.TryGetValue(Constants.SourceContextPropertyName, out var source)
                         && source is ScalarValue { Value: string name }
                         && RequestLines.Contains(name)
                     );
@@ -60,4 +62,11 @@ internal static class RelayLogging
                 },
                 preserveStaticLogger: true
             );
+
+    /// <summary>Takes away what ASP.NET Core adds to each line within a request: an account's address stands in the path, or whatever a
+    /// caller has put there.</summary>
+    private sealed class WithoutRequestPath : ILogEventEnricher
+    {
+        public void Enrich(LogEvent logEvent, ILogEventPropertyFactory propertyFactory) => logEvent.RemovePropertyIfPresent("RequestPath");
+    }
 }

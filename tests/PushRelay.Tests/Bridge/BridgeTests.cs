@@ -252,6 +252,23 @@ public sealed class BridgeTests : IAsyncLifetime
         Assert.Equal(["m1"], (await relay.RowsAsync()).Select(r => r.MessageId));
     }
 
+    [Fact]
+    public async Task An_account_that_the_server_keeps_apart_from_another_is_not_taken_for_that()
+    {
+        await relay.RegisterAsync("გი@example.com");
+        await GoLiveAsync();
+
+        await peer.SendEventsAsync(
+            "e1",
+            1,
+            Message("m1").Replace("bob@", "ᲒᲘ@", StringComparison.Ordinal),
+            Message("m2").Replace("bob@", "გი@", StringComparison.Ordinal)
+        );
+
+        await peer.ExpectAckAsync("e1");
+        Assert.Equal(["m2"], (await relay.AllRowsAsync()).Select(r => r.MessageId));
+    }
+
     [Theory]
     [InlineData("mallory@example.com/x")]
     [InlineData("mallory@example.com")]
@@ -493,5 +510,45 @@ public sealed class BridgeTests : IAsyncLifetime
         }
 
         await accepted;
+    }
+}
+
+/// <summary>A server is heard in either spelling of an internationalised name, and asked in that of the settings.</summary>
+public sealed class InternationalServerTests
+{
+    private static CancellationToken Token => TestContext.Current.CancellationToken;
+
+    [Theory]
+    [InlineData("xn--bcher-kva.example", "xn--bcher-kva.example", "xn--bcher-kva.example")]
+    [InlineData("xn--bcher-kva.example", "xn--bcher-kva.example", "bücher.example")]
+    [InlineData("bücher.example", "bücher.example", "xn--bcher-kva.example")]
+    public async Task Its_events_count(string configured, string asked, string from)
+    {
+        using var peer = new ScriptedBridge();
+        await using var relay = await TestRelay.OpenAsync(
+            null,
+            $"--Xmpp:Components:0:Port={peer.Port.ToString(CultureInfo.InvariantCulture)}",
+            $"--Xmpp:Components:0:Servers:0={configured}"
+        );
+        await relay.RegisterAsync("bob@bücher.example");
+        await relay.ServeAsync();
+        await peer.AcceptAsync();
+
+        var request = await peer.ExpectSnapshotRequestAsync();
+        Assert.Equal(asked, (string?)request.Attribute("to"));
+        await peer.SendAsync(
+            $"<iq type='result' id='{(string)request.Attribute("id")!}' from='{from}' to='push.example.com'><snapshot "
+                + "xmlns='urn:pushrelay:bridge:1' epoch='e1' seq='0' dropped='0' server='Peer 1' module='1.0.0'/></iq>"
+        );
+        await peer.SendAsync(
+            $"<message from='{from}' to='push.example.com'><events xmlns='urn:pushrelay:bridge:1' epoch='e1' seq='1'><message "
+                + $"to='bob@{from}' from='alice@example.com/x' type='chat' class='text' id='m1'><body>hello</body></message>"
+                + "</events></message>"
+        );
+
+        var ack = await peer.ExpectAsync(s => s.Elements().Any(e => e.Name.LocalName == "ack"));
+        Assert.Equal(asked, (string?)ack.Attribute("to"));
+        Assert.Equal("bob@bücher.example", Assert.Single(await relay.AllRowsAsync()).Account);
+        peer.Dispose();
     }
 }

@@ -51,6 +51,9 @@ public sealed class StanzaRouterTests
     [InlineData("<iq type='get' from='bob@elsewhere.example/a'>", Ask, "answered")]
     [InlineData("<iq type='get' from='bob@example.com/a'>", "<other xmlns='urn:test'/>", "nobody")]
     [InlineData("<iq type='get' from='bob@example.com/a'>", "", "nobody")]
+    // the server keeps this account apart from one that it would be here
+    [InlineData("<iq type='get' from='ᲒᲘ@example.com/a'>", Ask, "answered")]
+    [InlineData("<iq type='get' from='გი@example.com/a'>", Ask, "answered გი@example.com")]
     // RFC 6120 section 8.2.3: a result or an error is never answered
     [InlineData("<iq type='result' from='bob@example.com/a'>", Ask, "nobody")]
     [InlineData("<iq type='error' from='bob@example.com/a'>", Ask, "nobody")]
