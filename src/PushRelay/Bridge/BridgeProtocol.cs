@@ -23,6 +23,9 @@ internal sealed record BridgeSession(string Account, string Sid, Session? Sessio
 /// </summary>
 internal static class BridgeProtocol
 {
+    /// <summary>Of the server modules that are released with this relay.</summary>
+    public const string ModuleVersion = "1.0.0";
+
     public static readonly XNamespace Namespace = "urn:pushrelay:bridge:1";
 
     /// <summary>Every XML name of the wire, also those that only newer modules send and nobody reads yet: a link understands a stanza with

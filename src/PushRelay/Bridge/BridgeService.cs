@@ -2,6 +2,7 @@ using System.Xml.Linq;
 using PushRelay.Ingest;
 using PushRelay.Links;
 using PushRelay.Presence;
+using PushRelay.Storage;
 using PushRelay.Telemetry;
 
 namespace PushRelay.Bridge;
@@ -12,6 +13,7 @@ internal sealed class BridgeService(
     PresenceTracker presence,
     PresenceCopy copy,
     Conditions conditions,
+    DatabaseFailures failures,
     TimeProvider clock,
     ILogger<BridgeWorker> logger
 ) : ILinkWorker
@@ -28,7 +30,7 @@ internal sealed class BridgeService(
 
     public async Task RunAsync(ServerLink link, LinkInbox inbox, CancellationToken stoppingToken)
     {
-        var worker = new BridgeWorker(link, inbox, ingest, presence, conditions, clock, logger);
+        var worker = new BridgeWorker(link, inbox, ingest, presence, conditions, failures, clock, logger);
         var writer = copy.Begin(link.Servers, link.Term);
         try
         {
@@ -46,7 +48,7 @@ internal static class BridgeServices
 {
     public static IServiceCollection AddBridge(this IServiceCollection services)
     {
-        services.AddSingleton<ILinkWorker, BridgeService>().AddDoctor<LinkDoctor>();
+        services.AddSingleton<ILinkWorker, BridgeService>().AddDoctor<LinkDoctor>().AddWatch<ModuleWatch>();
         return services;
     }
 }

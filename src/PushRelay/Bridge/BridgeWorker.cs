@@ -4,6 +4,7 @@ using PushRelay.Cluster;
 using PushRelay.Ingest;
 using PushRelay.Links;
 using PushRelay.Presence;
+using PushRelay.Storage;
 using PushRelay.Telemetry;
 using PushRelay.Xmpp;
 
@@ -19,6 +20,7 @@ internal sealed partial class BridgeWorker(
     EventIngest ingest,
     PresenceTracker presence,
     Conditions conditions,
+    DatabaseFailures failures,
     TimeProvider clock,
     ILogger<BridgeWorker> logger
 )
@@ -31,7 +33,7 @@ internal sealed partial class BridgeWorker(
     private static readonly TimeSpan Tick = TimeSpan.FromSeconds(1);
 
     private readonly BridgeStreams streams = new(presence, clock, logger);
-    private readonly EventCommitter committer = new(link, ingest, conditions, clock);
+    private readonly EventCommitter committer = new(link, ingest, failures, clock);
     private long requests;
 
     /// <summary>Until stopped, or until another node has the lease.</summary>

@@ -4,7 +4,6 @@ using PushRelay.Ingest;
 using PushRelay.Links;
 using PushRelay.Presence;
 using PushRelay.Storage;
-using PushRelay.Telemetry;
 
 namespace PushRelay.Bridge;
 
@@ -12,7 +11,7 @@ namespace PushRelay.Bridge;
 /// Commits the events of one link in groups, under the term of the link's lease, and acknowledges them once they are durable. While the
 /// database is away it tries again; nothing is acknowledged meanwhile.
 /// </summary>
-internal sealed class EventCommitter(ServerLink link, EventIngest ingest, Conditions conditions, TimeProvider clock)
+internal sealed class EventCommitter(ServerLink link, EventIngest ingest, DatabaseFailures failures, TimeProvider clock)
 {
     private static readonly TimeSpan RetryInterval = TimeSpan.FromSeconds(1);
 
@@ -27,7 +26,7 @@ internal sealed class EventCommitter(ServerLink link, EventIngest ingest, Condit
     /// <summary>Forgets what is not committed: it is not acknowledged, so it comes again.</summary>
     public void DropBatches() => batches.Clear();
 
-    public void ClearConditions() => conditions.Clear(ConditionKind.DatabaseDown, databaseWork);
+    public void ClearConditions() => failures.Remove(databaseWork);
 
     /// <summary>How far a stream is committed; null where nothing of it is.</summary>
     public Task<StreamPoint?> PositionAsync(StreamName stream, CancellationToken cancellationToken) =>
@@ -63,7 +62,7 @@ internal sealed class EventCommitter(ServerLink link, EventIngest ingest, Condit
     private async Task<T> RetryAsync<T>(Func<Task<T>> action, CancellationToken cancellationToken)
     {
         var result = await DatabaseErrors.RetryAsync(_ => action(), (exception, _) => WaitAfter(exception), clock, cancellationToken);
-        conditions.Clear(ConditionKind.DatabaseDown, databaseWork);
+        failures.Remove(databaseWork);
         return result;
     }
 
@@ -74,7 +73,7 @@ internal sealed class EventCommitter(ServerLink link, EventIngest ingest, Condit
             return null;
         }
 
-        conditions.Raise(ConditionKind.DatabaseDown, databaseWork, exception.GetBaseException().Message);
+        failures.Add(databaseWork, exception);
         return RetryInterval;
     }
 }

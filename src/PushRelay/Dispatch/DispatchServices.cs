@@ -1,4 +1,5 @@
 using PushRelay.Settings;
+using PushRelay.Telemetry;
 
 namespace PushRelay.Dispatch;
 
@@ -11,6 +12,7 @@ internal static class DispatchServices
         services.AddSingleton<NotificationBuilder>();
         services.AddSingleton<AlertSender>();
         services.AddSingleton<SettlementWriter>();
+        services.AddWatch<PendingWatch>();
         services.AddHealthChecks().AddCheck<LaneCircuits>("apps");
         services.AddHostedService<PushDispatcher>();
         services.AddSingleton<Housekeeping>().AddHostedService(provider => provider.GetRequiredService<Housekeeping>());

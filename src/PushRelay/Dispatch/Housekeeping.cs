@@ -4,7 +4,6 @@ using PushRelay.Devices;
 using PushRelay.Outbox;
 using PushRelay.Push;
 using PushRelay.Storage;
-using PushRelay.Telemetry;
 
 namespace PushRelay.Dispatch;
 
@@ -20,7 +19,7 @@ internal sealed partial class Housekeeping(
     IOptions<DispatchOptions> dispatch,
     IOptions<RetentionOptions> retention,
     PushNetworks networks,
-    Conditions conditions,
+    DatabaseFailures failures,
     WorkSignal signal,
     TimeProvider clock,
     ILogger<Housekeeping> logger
@@ -68,7 +67,7 @@ internal sealed partial class Housekeeping(
                     }
                 }
 
-                conditions.Clear(ConditionKind.DatabaseDown, Work);
+                failures.Remove(Work);
             }
             catch (OperationCanceledException) when (stoppingToken.IsCancellationRequested)
             {
@@ -76,7 +75,7 @@ internal sealed partial class Housekeeping(
             }
             catch (Exception exception) when (DatabaseErrors.IsOutage(exception) || DatabaseErrors.IsClash(exception))
             {
-                conditions.Raise(ConditionKind.DatabaseDown, Work, exception.GetBaseException().Message);
+                failures.Add(Work, exception);
             }
             catch (Exception exception)
             {

@@ -3,7 +3,7 @@ using PushRelay.Devices;
 using PushRelay.Faults;
 using PushRelay.Outbox;
 using PushRelay.Push;
-using PushRelay.Telemetry;
+using PushRelay.Storage;
 
 namespace PushRelay.Dispatch;
 
@@ -21,7 +21,7 @@ internal sealed partial class PushDispatcher(
     AlertSender sender,
     SettlementWriter settlements,
     DeviceRegistry registry,
-    Conditions conditions,
+    DatabaseFailures failures,
     IOptions<DispatchOptions> options,
     TimeProvider clock,
     ILogger<PushDispatcher> logger
@@ -89,7 +89,7 @@ internal sealed partial class PushDispatcher(
             {
                 await circuits.ShareAsync(CancellationToken.None);
                 var isMore = await ClaimDueAsync(sending);
-                conditions.Clear(ConditionKind.DatabaseDown, Claims);
+                failures.Remove(Claims);
                 if (!isMore)
                 {
                     await signal.WaitAsync(Poll, stoppingToken);
@@ -102,7 +102,7 @@ internal sealed partial class PushDispatcher(
             catch (Exception exception)
             {
                 // rows wait in the database, leases bring back what was claimed
-                conditions.Raise(ConditionKind.DatabaseDown, Claims, exception.GetBaseException().Message);
+                failures.Add(Claims, exception);
                 await Task.WhenAny(
                     Task.Delay(Poll, clock, CancellationToken.None),
                     Task.Delay(Timeout.InfiniteTimeSpan, clock, stoppingToken)

@@ -1,7 +1,6 @@
 using System.Threading.Channels;
 using PushRelay.Outbox;
 using PushRelay.Storage;
-using PushRelay.Telemetry;
 
 namespace PushRelay.Dispatch;
 
@@ -11,7 +10,7 @@ namespace PushRelay.Dispatch;
 /// </summary>
 internal sealed partial class SettlementWriter(
     OutboxQueue outbox,
-    Conditions conditions,
+    DatabaseFailures failures,
     TimeProvider clock,
     ILogger<SettlementWriter> logger
 )
@@ -116,7 +115,7 @@ internal sealed partial class SettlementWriter(
                 Interlocked.Decrement(ref retrying);
             }
 
-            conditions.Clear(ConditionKind.DatabaseDown, Work);
+            failures.Remove(Work);
         }
     }
 
@@ -128,7 +127,7 @@ internal sealed partial class SettlementWriter(
             return null;
         }
 
-        conditions.Raise(ConditionKind.DatabaseDown, Work, exception.GetBaseException().Message);
+        failures.Add(Work, exception);
         return Retry;
     }
 

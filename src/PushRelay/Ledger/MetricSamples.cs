@@ -59,15 +59,6 @@ internal sealed class MetricSamples : IDisposable
             "Registered devices."
         );
         meter.CreateObservableGauge(
-            "pushrelay.clock_skew",
-            () =>
-                Of<double>(s =>
-                    [new Measurement<double>(s.ClockSkew.TotalSeconds, new KeyValuePair<string, object?>("against", "database"))]
-                ),
-            "s",
-            "How far this machine's clock is ahead."
-        );
-        meter.CreateObservableGauge(
             "pushrelay.sessions",
             () =>
                 presence
@@ -119,7 +110,6 @@ internal sealed class MetricSamples : IDisposable
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
         var now = await databaseClock.NowAsync(db, cancellationToken);
-        var skew = clock.GetUtcNow() - now;
         var pending = db.Set<Delivery>().Where(d => d.State == DeliveryState.Pending);
         var oldest = await pending
             .Where(d => d.DueAt <= now)
@@ -139,7 +129,6 @@ internal sealed class MetricSamples : IDisposable
             clock.GetTimestamp(),
             await pending.CountAsync(cancellationToken),
             oldest is { } due ? now - due : TimeSpan.Zero,
-            skew,
             [.. devices.Select(d => (d.Key.App, d.Key.Platform, EnumName.Of(d.Key.Status), d.Count))]
         );
     }
@@ -151,7 +140,6 @@ internal sealed class MetricSamples : IDisposable
         long At,
         int Pending,
         TimeSpan OldestPending,
-        TimeSpan ClockSkew,
         IReadOnlyList<(string App, string Platform, string Status, int Count)> Devices
     );
 }

@@ -14,6 +14,7 @@ internal sealed partial class LinkHolder(
     LeaseTable leases,
     Func<LeaseTerm, ServerLink> openLink,
     Conditions conditions,
+    DatabaseFailures failures,
     TimeProvider clock,
     ILogger<LinkHolder> logger
 )
@@ -140,13 +141,13 @@ internal sealed partial class LinkHolder(
         try
         {
             var term = await leases.TakeAsync(LeaseOf(domain), cancellationToken);
-            conditions.Clear(ConditionKind.DatabaseDown, leaseWork);
+            failures.Remove(leaseWork);
             MarkStandby(term is null);
             return term;
         }
         catch (Exception exception) when (exception is not OperationCanceledException)
         {
-            conditions.Raise(ConditionKind.DatabaseDown, leaseWork, exception.GetBaseException().Message);
+            failures.Add(leaseWork, exception);
             return null;
         }
     }

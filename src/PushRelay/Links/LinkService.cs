@@ -4,6 +4,7 @@ using Microsoft.Extensions.Options;
 using PushRelay.Access;
 using PushRelay.Apps;
 using PushRelay.Cluster;
+using PushRelay.Storage;
 using PushRelay.Telemetry;
 
 namespace PushRelay.Links;
@@ -16,6 +17,7 @@ internal sealed partial class LinkService(
     LeaseTable leases,
     IOptions<ApiOptions> api,
     Conditions conditions,
+    DatabaseFailures failures,
     IMeterFactory meters,
     TimeProvider clock,
     ILoggerFactory loggers,
@@ -29,6 +31,7 @@ internal sealed partial class LinkService(
             leases,
             term => new ServerLink(component, term, [.. handlers], [.. workers], api.Value.RateLimits, conditions, clock, loggers),
             conditions,
+            failures,
             clock,
             loggers.CreateLogger<LinkHolder>()
         )),

@@ -3,7 +3,6 @@ using Microsoft.EntityFrameworkCore;
 using Microsoft.Extensions.Options;
 using PushRelay.Cluster;
 using PushRelay.Storage;
-using PushRelay.Telemetry;
 
 namespace PushRelay.Presence;
 
@@ -16,7 +15,7 @@ internal sealed class PresenceCopy(
     PresenceTracker tracker,
     LeaseTable leases,
     DatabaseClock databaseClock,
-    Conditions conditions,
+    DatabaseFailures failures,
     IdSequence sequence,
     IOptions<RetentionOptions> retention,
     TimeProvider clock
@@ -34,17 +33,7 @@ internal sealed class PresenceCopy(
     /// <param name="term">Of the link's lease: each write shows it.</param>
     public PresenceCopyWriter Begin(IReadOnlyList<string> servers, LeaseTerm term)
     {
-        var writer = new PresenceCopyWriter(
-            databases,
-            tracker,
-            leases,
-            conditions,
-            sequence,
-            retention.Value.Presence,
-            clock,
-            servers,
-            term
-        );
+        var writer = new PresenceCopyWriter(databases, tracker, leases, failures, sequence, retention.Value.Presence, clock, servers, term);
         foreach (var server in servers)
         {
             writers[server] = writer;

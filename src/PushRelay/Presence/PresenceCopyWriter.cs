@@ -2,7 +2,6 @@ using System.Text.Json;
 using Microsoft.EntityFrameworkCore;
 using PushRelay.Cluster;
 using PushRelay.Storage;
-using PushRelay.Telemetry;
 
 namespace PushRelay.Presence;
 
@@ -14,7 +13,7 @@ internal sealed class PresenceCopyWriter(
     IDbContextFactory<RelayDb> databases,
     PresenceTracker tracker,
     LeaseTable leases,
-    Conditions conditions,
+    DatabaseFailures failures,
     IdSequence sequence,
     TimeSpan historyKept,
     TimeProvider clock,
@@ -74,7 +73,7 @@ internal sealed class PresenceCopyWriter(
         }
         finally
         {
-            conditions.Clear(ConditionKind.DatabaseDown, databaseWork);
+            failures.Remove(databaseWork);
         }
     }
 
@@ -142,13 +141,13 @@ internal sealed class PresenceCopyWriter(
         try
         {
             var rest = await WriteAsync(cancellationToken);
-            conditions.Clear(ConditionKind.DatabaseDown, databaseWork);
+            failures.Remove(databaseWork);
             return rest;
         }
         catch (Exception exception) when (exception is not (OperationCanceledException or LeaseLostException))
         {
             // the other nodes treat these accounts as unknown until it succeeds
-            conditions.Raise(ConditionKind.DatabaseDown, databaseWork, exception.GetBaseException().Message);
+            failures.Add(databaseWork, exception);
             return false;
         }
     }

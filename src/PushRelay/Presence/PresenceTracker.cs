@@ -72,6 +72,15 @@ internal sealed class PresenceTracker(int sessionsMax = PresenceTracker.Sessions
         }
     }
 
+    /// <summary>What each server's module says of itself, on every stream.</summary>
+    public IReadOnlyList<(StreamName Stream, StreamSource Source)> Sources()
+    {
+        lock (sync)
+        {
+            return [.. streams.Select(s => (s.Key, s.Value.Source))];
+        }
+    }
+
     /// <summary>Every stream of the server is live: the states of its accounts are known.</summary>
     public bool Knows(string server)
     {

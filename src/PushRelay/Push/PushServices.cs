@@ -25,6 +25,7 @@ internal static class PushServices
         ));
         services.AddSingleton<ApnsTokenStore>().AddSingleton<SharedAccessTokens>();
         services.AddNetwork<ApnsNetwork>().AddNetwork<FcmNetwork>().AddNetwork<WebPushNetwork>().AddNetwork<JPushNetwork>();
+        services.AddWatch<ApnsComplaints>().AddWatch<CertificateWatch>();
         services.AddDoctor<ApnsDoctor>(needsKey: true).AddDoctor<NetworkDoctor>(needsKey: true);
         services.AddSingleton<PushNetworks>();
         return services;

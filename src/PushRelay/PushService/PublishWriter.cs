@@ -33,7 +33,7 @@ internal sealed class PublishWriter(
     NodeSecrets secrets,
     PresenceTracker presence,
     ServedAccounts accounts,
-    Conditions conditions,
+    DatabaseFailures failures,
     RelayMetrics metrics,
     TimeProvider clock
 )
@@ -143,7 +143,7 @@ internal sealed class PublishWriter(
                 await ingest.CommitAsync(groups, null, CancellationToken.None);
             }
 
-            conditions.Clear(ConditionKind.DatabaseDown, Work);
+            failures.Remove(Work);
             foreach (var (waiting, device) in results)
             {
                 waiting.Result.TrySetResult(
@@ -157,7 +157,7 @@ internal sealed class PublishWriter(
         {
             if (DatabaseErrors.IsOutage(exception))
             {
-                conditions.Raise(ConditionKind.DatabaseDown, Work, exception.GetBaseException().Message);
+                failures.Add(Work, exception);
             }
 
             foreach (var waiting in batch)

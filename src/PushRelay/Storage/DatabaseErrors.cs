@@ -43,6 +43,10 @@ internal static class DatabaseErrors
                 }
             );
 
+    /// <summary>There is no space for what was to be written: SQLITE_FULL, or PostgreSQL's disk_full.</summary>
+    public static bool IsFull(Exception exception) =>
+        Causes(exception).Any(cause => cause is SqliteException { SqliteErrorCode: 13 } or PostgresException { SqlState: "53100" });
+
     /// <summary>
     /// Another transaction wrote the same row, or the two waited for each other: nothing was committed, and the same again will probably
     /// succeed. Also any other change that EF could not save, because it may have failed for one row of many.

@@ -29,6 +29,7 @@ internal static class StorageServices
         services.AddSingleton<Migrator>();
         services.AddSingleton<MasterKeyFile>().AddSingleton(provider => provider.GetRequiredService<MasterKeyFile>().Key);
         services.AddSingleton<DatabaseClock>();
+        services.AddWatch<DatabaseFailures>().AddWatch<StorageWatch>();
         services.AddSingleton<WriteGate>();
         services.AddSingleton<LeaseTable>();
         services.AddSingleton<IdSequence>();

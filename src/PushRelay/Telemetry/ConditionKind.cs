@@ -41,11 +41,77 @@ internal sealed record ConditionKind(string Name, LogLevel Level, string Sentenc
         "correct the credentials of this app in setting Apps; nothing is lost until the time to live of the deliveries ends"
     );
 
-    /// <summary>Subject: the work that waits for the database, such as <c>claims</c> or <c>events of push.example.com</c>.</summary>
+    /// <summary>Subject: always <c>database</c>.</summary>
     public static readonly ConditionKind DatabaseDown = new(
         "database_down",
         LogLevel.Error,
-        "the database fails (work that waits: {0})",
+        "the {0} takes no changes",
         "check that the database runs, can be reached and takes writes; nothing is lost: the XMPP server keeps what is not acknowledged"
+    );
+
+    /// <summary>Subject: where the space is: <c>database</c>.</summary>
+    public static readonly ConditionKind DiskLow = new(
+        "disk_low",
+        LogLevel.Error,
+        "the disk of the {0} is nearly full",
+        "free space, or enlarge the disk; shorter times in setting Retention need less. The relay goes on by itself"
+    );
+
+    /// <summary>Subject: <c>database</c> or <c>network</c>.</summary>
+    public static readonly ConditionKind ClockSkew = new(
+        "clock_skew",
+        LogLevel.Warning,
+        "the clocks of this machine and the {0} differ",
+        "set the clock of the one that is wrong, and let NTP keep it (timedatectl set-ntp true)"
+    );
+
+    /// <summary>Subject: <c>app/network</c>.</summary>
+    public static readonly ConditionKind OldestPending = new(
+        "oldest_pending",
+        LogLevel.Warning,
+        "deliveries of {0} have been due for more than 60 s and are not sent",
+        "look at GET /v1/deliveries?state=pending: if many wait, this node is too slow or the network throttles; if one waits, it says why"
+    );
+
+    /// <summary>Subject: the XMPP server.</summary>
+    public static readonly ConditionKind ModuleOutdated = new(
+        "module_outdated",
+        LogLevel.Warning,
+        "mod_push_relay of {0} is older than this relay",
+        "install the module of this relay's release on the server and reload it"
+    );
+
+    /// <summary>Subject: the XMPP server.</summary>
+    public static readonly ConditionKind EventsDropped = new(
+        "events_dropped",
+        LogLevel.Warning,
+        "mod_push_relay of {0} has dropped events, whose alerts will not come",
+        "the relay was away for longer than the module's queue lasts: enlarge push_relay_queue_size and push_relay_queue_time "
+            + "(ejabberd: queue_size, queue_time)"
+    );
+
+    /// <summary>Subject: <c>app/network</c>.</summary>
+    public static readonly ConditionKind EnvironmentMismatch = new(
+        "environment_mismatch",
+        LogLevel.Error,
+        "many tokens of {0} are not of the environment that their devices registered for",
+        "let the app's build register with the environment that it was signed for, or correct Environment of this app; the devices must "
+            + "register again"
+    );
+
+    /// <summary>Subject: <c>app/network</c>.</summary>
+    public static readonly ConditionKind KeyContested = new(
+        "key_contested",
+        LogLevel.Error,
+        "somebody else makes provider tokens with the key of {0}",
+        "give each system that sends for this team a key of its own; nodes of one relay share their tokens by the database"
+    );
+
+    /// <summary>Subject: the certificate's file.</summary>
+    public static readonly ConditionKind KeyExpiring = new(
+        "key_expiring",
+        LogLevel.Warning,
+        "the certificate {0} ends soon",
+        "put a new one in its place, and restart the relay"
     );
 }

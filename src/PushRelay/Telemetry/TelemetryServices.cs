@@ -11,6 +11,8 @@ internal static class TelemetryServices
             .AddSettings<TelemetryOptions>("Telemetry", "What monitoring reads.")
             .AddSingleton<Conditions>()
             .AddSingleton<RelayMetrics>()
+            .AddSingleton<ClockSkew>()
+            .AddHostedService<Watches>()
             .AddOpenTelemetry()
             .WithMetrics(metrics =>
                 metrics

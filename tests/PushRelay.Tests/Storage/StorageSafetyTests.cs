@@ -1,7 +1,6 @@
 using Microsoft.Extensions.Diagnostics.HealthChecks;
 using PushRelay.Settings;
 using PushRelay.Storage;
-using PushRelay.Telemetry;
 
 namespace PushRelay.Tests.Storage;
 
@@ -47,15 +46,16 @@ public sealed class StorageSafetyTests
     public async Task Nothing_is_ready_while_nothing_can_be_committed()
     {
         await using var relay = await TestRelay.OpenAsync();
-        var health = new StorageHealth(relay.Get<Microsoft.EntityFrameworkCore.IDbContextFactory<RelayDb>>(), relay.Get<Conditions>());
+        var failures = relay.Get<DatabaseFailures>();
+        var health = new StorageHealth(relay.Get<Microsoft.EntityFrameworkCore.IDbContextFactory<RelayDb>>(), failures);
         Assert.Equal(HealthStatus.Healthy, (await health.CheckHealthAsync(new HealthCheckContext(), Token)).Status);
 
-        relay.Get<Conditions>().Raise(ConditionKind.DatabaseDown, "events", "database or disk is full");
+        failures.Add("events", new IOException("database or disk is full"));
 
         var full = await health.CheckHealthAsync(new HealthCheckContext(), Token);
         Assert.Equal(HealthStatus.Unhealthy, full.Status);
         Assert.Contains("disk is full", full.Description, StringComparison.Ordinal);
-        relay.Get<Conditions>().Clear(ConditionKind.DatabaseDown, "events");
+        failures.Remove("events");
         Assert.Equal(HealthStatus.Healthy, (await health.CheckHealthAsync(new HealthCheckContext(), Token)).Status);
     }
 }

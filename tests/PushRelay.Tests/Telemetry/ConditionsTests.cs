@@ -40,22 +40,22 @@ public sealed class ConditionsTests
     [Fact]
     public void A_condition_that_is_over_is_logged_once_with_how_long_it_lasted()
     {
-        conditions.Raise(ConditionKind.DatabaseDown, "claims", "connection refused");
+        conditions.Raise(ConditionKind.DatabaseDown, "database", "connection refused");
         clock.Advance(TimeSpan.FromSeconds(90));
 
-        conditions.Clear(ConditionKind.DatabaseDown, "claims");
-        conditions.Clear(ConditionKind.DatabaseDown, "claims");
+        conditions.Clear(ConditionKind.DatabaseDown, "database");
+        conditions.Clear(ConditionKind.DatabaseDown, "database");
 
         Assert.Empty(conditions.Snapshot());
         Assert.Equal(
             [
-                "Error: database_down (claims): the database fails (work that waits: claims): connection refused. Cure: "
+                "Error: database_down (database): the database takes no changes: connection refused. Cure: "
                     + ConditionKind.DatabaseDown.Cure,
-                "Information: database_down (claims) is over, after 90 s",
+                "Information: database_down (database) is over, after 90 s",
             ],
             log
         );
-        Assert.Equal(["+database_down claims", "-database_down claims"], changes);
+        Assert.Equal(["+database_down database", "-database_down database"], changes);
     }
 
     [Fact]
@@ -98,7 +98,7 @@ public sealed class ConditionsTests
     [Fact]
     public void Health_is_degraded_by_the_kinds_it_is_about_and_by_no_other()
     {
-        conditions.Raise(ConditionKind.DatabaseDown, "claims", "connection refused");
+        conditions.Raise(ConditionKind.DatabaseDown, "database", "connection refused");
         conditions.Raise(ConditionKind.LinkDown, Domain);
 
         var links = conditions.Health("all is well", ConditionKind.LinkDown, ConditionKind.ServerUnknown);

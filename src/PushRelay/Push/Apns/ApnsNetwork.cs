@@ -22,9 +22,18 @@ internal sealed class ApnsNetwork : IPushNetwork, IAsyncDisposable
     private readonly Dictionary<Lane, Way> lanes = [];
     private readonly List<ApnsSigningKey> keys = [];
     private readonly List<X509Certificate2> certificates = [];
+    private readonly ApnsComplaints complaints;
 
-    public ApnsNetwork(AppCatalog catalog, ApnsTokenStore tokens, PushConnector connector, TimeProvider clock, ILogger<ApnsClient> logger)
+    public ApnsNetwork(
+        AppCatalog catalog,
+        ApnsTokenStore tokens,
+        PushConnector connector,
+        ApnsComplaints complaints,
+        TimeProvider clock,
+        ILogger<ApnsClient> logger
+    )
     {
+        this.complaints = complaints;
         foreach (var app in catalog.Apps)
         {
             if (app.Network<ApnsOptions>() is not { } options)
@@ -156,6 +165,7 @@ internal sealed class ApnsNetwork : IPushNetwork, IAsyncDisposable
             },
             cancellationToken
         );
+        complaints.Note(notification.Address.App, notification.Lane, notification.Address.Tokens[channel], response);
         return ApnsResults.Of(response, channel);
     }
 

@@ -3,6 +3,7 @@ using System.Net.Http.Headers;
 using System.Net.Security;
 using System.Net.Sockets;
 using System.Security.Cryptography.X509Certificates;
+using PushRelay.Telemetry;
 
 namespace PushRelay.Push.Connections;
 
@@ -44,17 +45,21 @@ internal sealed class PushClient : IDisposable
 
     private readonly HttpMessageInvoker invoker;
     private readonly TimeProvider clock;
+    private readonly ClockSkew? skew;
 
     /// <param name="connect">Opens the connections.</param>
     /// <param name="trusted">A private authority instead of the system's; null: the system's. Names are checked always.</param>
     /// <param name="connectionsMax">To one host.</param>
+    /// <param name="skew">Learns the time of the answers; null: the hosts are not known to have the right one.</param>
     public PushClient(
         Func<DnsEndPoint, CancellationToken, ValueTask<Socket>> connect,
         X509Certificate2Collection? trusted,
         int connectionsMax,
-        TimeProvider clock
+        TimeProvider clock,
+        ClockSkew? skew = null
     )
     {
+        this.skew = skew;
         this.clock = clock;
         invoker = new HttpMessageInvoker(
             new SocketsHttpHandler
@@ -105,6 +110,11 @@ internal sealed class PushClient : IDisposable
         try
         {
             using var response = await invoker.SendAsync(request, deadline.Token);
+            if (response.Headers.Date is { } date)
+            {
+                skew?.Observe(ClockSkew.Network, clock.GetUtcNow() - date);
+            }
+
             var (text, isCut) = await ReadAsync(response.Content, deadline.Token);
             return new PushExchange.Answered((int)response.StatusCode, response.Headers, text, isCut, clock.GetElapsedTime(started));
         }

@@ -2,6 +2,7 @@ using System.Net.Http.Headers;
 using PushRelay.Apps;
 using PushRelay.Push.Connections;
 using PushRelay.Push.Encryption;
+using PushRelay.Telemetry;
 
 namespace PushRelay.Push.Fcm;
 
@@ -17,14 +18,14 @@ internal sealed class FcmNetwork : IPushNetwork, IAsyncDisposable
     private readonly Dictionary<string, Sender> senders = new(StringComparer.Ordinal);
     private readonly TimeProvider clock;
 
-    public FcmNetwork(AppCatalog apps, PushConnector connector, SharedAccessTokens shared, TimeProvider clock)
+    public FcmNetwork(AppCatalog apps, PushConnector connector, SharedAccessTokens shared, ClockSkew skew, TimeProvider clock)
     {
         this.clock = clock;
         foreach (var app in apps.Apps)
         {
             if (app.Network<FcmOptions>() is { } options)
             {
-                senders.Add(app.Id, new Sender(app, options, connector, shared, clock));
+                senders.Add(app.Id, new Sender(app, options, connector, shared, clock, skew));
             }
         }
     }
@@ -110,7 +111,7 @@ internal sealed class FcmNetwork : IPushNetwork, IAsyncDisposable
         private readonly Uri url;
         private readonly TimeProvider clock;
 
-        public Sender(App app, FcmOptions options, PushConnector connector, SharedAccessTokens shared, TimeProvider clock)
+        public Sender(App app, FcmOptions options, PushConnector connector, SharedAccessTokens shared, TimeProvider clock, ClockSkew skew)
         {
             this.clock = clock;
             account = options.OpenAccount();
@@ -118,7 +119,8 @@ internal sealed class FcmNetwork : IPushNetwork, IAsyncDisposable
                 connector.ConnectAsync,
                 NetworkSettings.OpenCertificates(options.TrustedCertificateFile),
                 ConnectionsMax,
-                clock
+                clock,
+                skew
             );
             var tokenEndpoint = string.IsNullOrEmpty(options.TokenEndpoint) ? account.TokenUri : new Uri(options.TokenEndpoint);
             tokens = new AccessTokens(account, tokenEndpoint, client, shared, clock);

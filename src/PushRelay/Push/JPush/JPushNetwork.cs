@@ -3,6 +3,7 @@ using System.Text;
 using PushRelay.Apps;
 using PushRelay.Push.Connections;
 using PushRelay.Push.Encryption;
+using PushRelay.Telemetry;
 
 namespace PushRelay.Push.JPush;
 
@@ -21,13 +22,13 @@ internal sealed class JPushNetwork : IPushNetwork, IDisposable
 
     private readonly Dictionary<string, Sender> senders = new(StringComparer.Ordinal);
 
-    public JPushNetwork(AppCatalog apps, PushConnector connector, TimeProvider clock)
+    public JPushNetwork(AppCatalog apps, PushConnector connector, ClockSkew skew, TimeProvider clock)
     {
         foreach (var app in apps.Apps)
         {
             if (app.Network<JPushOptions>() is { } options)
             {
-                senders.Add(app.Id, new Sender(app, options, connector, clock));
+                senders.Add(app.Id, new Sender(app, options, connector, clock, skew));
             }
         }
     }
@@ -110,7 +111,7 @@ internal sealed class JPushNetwork : IPushNetwork, IDisposable
 
         public AlertPreview Preview => options.Preview;
 
-        public Sender(App app, JPushOptions options, PushConnector connector, TimeProvider clock)
+        public Sender(App app, JPushOptions options, PushConnector connector, TimeProvider clock, ClockSkew skew)
         {
             (this.options, this.clock) = (options, clock);
             rate = new RequestRate(clock);
@@ -123,7 +124,8 @@ internal sealed class JPushNetwork : IPushNetwork, IDisposable
                 connector.ConnectAsync,
                 NetworkSettings.OpenCertificates(options.TrustedCertificateFile),
                 ConnectionsMax,
-                clock
+                clock,
+                skew
             );
         }
 
