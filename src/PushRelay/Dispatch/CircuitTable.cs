@@ -1,5 +1,6 @@
 using Microsoft.EntityFrameworkCore;
 using Microsoft.EntityFrameworkCore.Metadata.Builders;
+using PushRelay.Devices;
 using PushRelay.Push;
 using PushRelay.Storage;
 
@@ -133,6 +134,27 @@ internal static class CircuitTable
 
         db.ChangeTracker.Clear();
         return circuit;
+    }
+
+    /// <summary>
+    /// Forgets what is known of lanes that no device is reached over any more: nothing would ever probe such a circuit, and lanes of hosts
+    /// that are gone would add up. A lane that comes back is a new one.
+    /// </summary>
+    /// <returns>How many lanes.</returns>
+    public static async Task<int> ForgetUnusedAsync(RelayDb db, CancellationToken cancellationToken)
+    {
+        // read first: a database with one writer must not be held for the search
+        var used = db.Set<Device>().Select(d => d.Lane);
+        var circuits = db.Set<OpenCircuit>().Select(c => c.Lane).Where(lane => !used.Contains(lane));
+        var accepting = db.Set<AcceptingLane>().Select(l => l.Lane).Where(lane => !used.Contains(lane));
+        var unused = await circuits.Union(accepting).ToListAsync(cancellationToken);
+        foreach (var lane in unused)
+        {
+            await CloseAsync(db, lane, cancellationToken);
+            await db.Set<AcceptingLane>().Where(l => l.Lane == lane).ExecuteDeleteAsync(cancellationToken);
+        }
+
+        return unused.Count;
     }
 
     public static Task CloseAsync(RelayDb db, Lane lane, CancellationToken cancellationToken) =>

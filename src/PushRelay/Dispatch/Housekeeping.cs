@@ -54,6 +54,7 @@ internal sealed partial class Housekeeping(
                         // each device its own transaction
                     }
 
+                    await ForgetUnusedLanesAsync(stoppingToken);
                     var rounds = 0;
                     while (await PruneAsync(stoppingToken) == PruneMax && ++rounds < RoundsMax)
                     {
@@ -122,6 +123,14 @@ internal sealed partial class Housekeeping(
         var pruned = await OutboxUpkeep.PruneAsync(db, before, PruneMax, cancellationToken);
         await transaction.CommitAsync(cancellationToken);
         return pruned;
+    }
+
+    /// <returns>How many lanes were forgotten.</returns>
+    internal async Task<int> ForgetUnusedLanesAsync(CancellationToken cancellationToken)
+    {
+        await using var db = await databases.CreateDbContextAsync(cancellationToken);
+        using var turn = await turns.EnterAsync(cancellationToken);
+        return await CircuitTable.ForgetUnusedAsync(db, cancellationToken);
     }
 
     /// <summary>How many deliveries wait for an app or a push network that is not configured any more, until they expire.</summary>

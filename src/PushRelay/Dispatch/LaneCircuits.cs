@@ -134,6 +134,7 @@ internal sealed class LaneCircuits : IHealthCheck
             if (circuit.TryRetire())
             {
                 circuits.TryRemove(new(circuit.Owner.Lane, circuit));
+                probes.Forget(circuit.Owner.Lane);
             }
         }
     }
@@ -149,9 +150,16 @@ internal sealed class LaneCircuits : IHealthCheck
 
         if (readLanesAt is not { } read || timers.GetElapsedTime(read) >= ReadLanesEvery)
         {
-            foreach (var lane in await db.Set<AcceptingLane>().Select(l => l.Lane).ToListAsync(cancellationToken))
+            var known = await db.Set<AcceptingLane>().Select(l => l.Lane).ToHashSetAsync(cancellationToken);
+            foreach (var lane in known)
             {
                 accepting[lane] = true;
+            }
+
+            // housekeeping has forgotten them
+            foreach (var gone in accepting.Where(lane => lane.Value && !known.Contains(lane.Key)))
+            {
+                accepting.TryRemove(gone);
             }
 
             readLanesAt = timers.GetTimestamp();

@@ -25,6 +25,9 @@ internal sealed class ProbeChoice
         }
     }
 
+    /// <summary>The lane has no circuit any more: whom it tried is of no use.</summary>
+    public void Forget(Lane lane) => tried.Remove(lane);
+
     private async Task<ProbeCandidate?> ChooseAsync(
         RelayDb db,
         Lane lane,

@@ -1,4 +1,5 @@
 using Microsoft.EntityFrameworkCore;
+using Microsoft.Extensions.Diagnostics.HealthChecks;
 using PushRelay.Devices;
 using PushRelay.Dispatch;
 using PushRelay.Outbox;
@@ -63,6 +64,36 @@ public abstract class HousekeepingContract : IAsyncLifetime
             new Dictionary<(string, string), int> { [("com.example.gone", "apns")] = 2 },
             await relay.Get<Housekeeping>().OrphansAsync(Token)
         );
+    }
+
+    [Fact]
+    public async Task A_lane_that_no_device_is_reached_over_is_forgotten_and_its_condition_ends()
+    {
+        var gone = new LaneOwner(new Lane($"{TestRelay.App}/apns-gone"), TestRelay.App, "apns");
+        var used = new LaneOwner(device.Lane, TestRelay.App, "apns");
+        await using var db = relay.NewDb();
+        foreach (var owner in new[] { gone, used })
+        {
+            var opening = new CircuitOpening(Fault.Outage, "apns_503", TimeSpan.FromHours(1), TimeSpan.FromHours(1));
+            await CircuitTable.OpenAsync(db, owner, opening, relay.Clock.GetUtcNow(), Token);
+            await AcceptingLane.AddAsync(db, owner.Lane, relay.Clock.GetUtcNow(), Token);
+        }
+
+        var circuits = relay.Get<LaneCircuits>();
+        await circuits.ShareAsync(Token);
+        Assert.Contains(gone.Lane.Id, await DescriptionAsync(), StringComparison.Ordinal);
+
+        Assert.Equal(1, await relay.Get<Housekeeping>().ForgetUnusedLanesAsync(Token));
+
+        Assert.Equal([used.Lane], await db.Set<OpenCircuit>().Select(c => c.Lane).ToListAsync(Token));
+        Assert.Equal([used.Lane], await db.Set<AcceptingLane>().Select(l => l.Lane).ToListAsync(Token));
+        relay.Advance(TimeSpan.FromSeconds(2));
+        await circuits.ShareAsync(Token);
+        var left = await DescriptionAsync();
+        Assert.Contains(used.Lane.Id, left, StringComparison.Ordinal);
+        Assert.DoesNotContain(gone.Lane.Id, left, StringComparison.Ordinal);
+
+        async Task<string> DescriptionAsync() => (await circuits.CheckHealthAsync(new HealthCheckContext(), Token)).Description ?? "";
     }
 
     /// <summary>Settled with a retry before, so that each row is written four times, and each attempt has a row.</summary>
