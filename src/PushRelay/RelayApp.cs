@@ -27,11 +27,11 @@ internal static class RelayApp
     private const string DefaultSettings = "appsettings.json";
 
     /// <summary>The relay, ready to run: settings checked, schema up to date, master key open.</summary>
-    /// <param name="settingsFile">The settings file; null: <c>appsettings.json</c> beside the program.</param>
+    /// <param name="settingsFile">The settings file; null: <c>appsettings.json</c> in the program's folder.</param>
     /// <param name="arguments">Settings as <c>--Section:Key=value</c>.</param>
     /// <param name="clock">The time for everything in the process.</param>
     /// <param name="cancellationToken">Stops the start.</param>
-    /// <param name="more">Modules beside the relay's own, such as a push network of a test.</param>
+    /// <param name="more">Further modules, such as a push network of a test.</param>
     /// <exception cref="SettingsException">Settings are wrong or missing: all of them.</exception>
     public static async Task<WebApplication> OpenAsync(
         string? settingsFile,
@@ -56,7 +56,7 @@ internal static class RelayApp
         }
     }
 
-    /// <summary>The services alone, for a command that works beside a running relay.</summary>
+    /// <summary>The services alone, for a command that works while a relay runs.</summary>
     public static WebApplication Build(
         string? settingsFile,
         string[] arguments,

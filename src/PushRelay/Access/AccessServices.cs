@@ -45,7 +45,7 @@ internal static class AccessServices
         services
             .AddOptions<JwtBearerOptions>(JwtAuthentication.SchemeName)
             .Configure<IOptions<ApiOptions>, ServedAccounts, TimeProvider>(JwtAuthentication.Configure);
-        // a route that says nothing needs a credential
+        // a route without a policy of its own needs a credential
         services
             .AddAuthorizationBuilder()
             .SetFallbackPolicy(new AuthorizationPolicyBuilder().RequireAuthenticatedUser().Build())
@@ -58,7 +58,7 @@ internal static class AccessServices
         return services;
     }
 
-    /// <summary>What every request goes through before a route has it.</summary>
+    /// <summary>The pipeline before the routes.</summary>
     public static void UseAccess(this WebApplication app)
     {
         var options = app.Services.GetRequiredService<IOptions<ApiOptions>>().Value;
@@ -108,7 +108,7 @@ internal static class AccessServices
             _ => OperatorKeyHandler.SchemeName,
         };
 
-    /// <summary>A viewer reads; on every route that changes something it is forbidden, whatever the route itself asks for.</summary>
+    /// <summary>A viewer may only read: every route that changes something answers 403, in addition to the route's own policy.</summary>
     private static Task KeepViewersOutAsync(HttpContext context, RequestDelegate next) =>
         Caller.IsViewer(context.User)
         && !HttpMethods.IsGet(context.Request.Method)

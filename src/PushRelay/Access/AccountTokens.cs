@@ -36,7 +36,7 @@ internal sealed class AccountToken
     }
 }
 
-/// <summary>What came of asking for a token.</summary>
+/// <summary>The result of a request for a token.</summary>
 internal abstract record TokenIssue
 {
     private TokenIssue() { }
@@ -62,7 +62,7 @@ internal sealed class AccountTokens(
     public const string Prefix = "pra_";
     private const int SecretBytes = 32;
 
-    /// <summary>How long a renewed token still holds: the answer with the new one may be lost.</summary>
+    /// <summary>How long a renewed token stays valid: the answer with the new one may be lost.</summary>
     private static readonly TimeSpan RenewedHolds = TimeSpan.FromMinutes(10);
 
     /// <summary>A new token. Where the account has <c>Api:AccountTokens:Max</c> already, its oldest ends.</summary>
@@ -87,7 +87,7 @@ internal sealed class AccountTokens(
         return token is not null && token.ExpiresAt > await clock.NowAsync(db, cancellationToken) ? token : null;
     }
 
-    /// <summary>Those that still hold, newest first.</summary>
+    /// <summary>The valid ones, newest first.</summary>
     public async Task<IReadOnlyList<AccountToken>> ListAsync(string? account, Guid? before, int limit, CancellationToken cancellationToken)
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);

@@ -39,7 +39,7 @@ internal sealed class ApiOptions : ISettings
             {
                 check.Report(
                     SettingNode.Combine(nameof(OperatorKeys), $"{index}:{nameof(OperatorKey.Name)}"),
-                    $"is '{key.Name}', as that of Api:OperatorKeys:{first}; it must be another, the log tells keys apart by it."
+                    $"is '{key.Name}', as that of Api:OperatorKeys:{first}; it must be another."
                 );
             }
         }

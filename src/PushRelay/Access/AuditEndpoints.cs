@@ -17,7 +17,8 @@ public sealed record AuditResponse(
     string Result
 );
 
-/// <summary><c>/v1/audit</c>: who did what, and who was refused. Here because the audit itself knows no door.</summary>
+/// <summary><c>/v1/audit</c>: who did what, and who was refused. It is here because the Audit module must not use the REST
+/// interface.</summary>
 internal static class AuditEndpoints
 {
     private const string Example = """

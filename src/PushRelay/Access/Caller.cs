@@ -4,7 +4,7 @@ using PushRelay.Audit;
 
 namespace PushRelay.Access;
 
-/// <summary>Who asks, over whichever door: an operator, who acts on every account served, or one account.</summary>
+/// <summary>The caller, over REST or XMPP: an operator, who acts on every account served, or one account.</summary>
 /// <param name="Name">As audit and log call it: an operator key's name, or how an account proved itself.</param>
 /// <param name="Account">Null: an operator.</param>
 /// <param name="Address">The peer's, where there is one.</param>
@@ -49,8 +49,8 @@ internal sealed record Caller(string Name, string? Account, string? Address)
     /// <summary>Whose resources a request means that names <paramref name="account"/>, or none.</summary>
     /// <param name="accounts">The served ones.</param>
     /// <param name="account">As the request has it.</param>
-    /// <param name="owner">Null: everybody's (operators only).</param>
-    /// <returns>False: nobody's that this caller can see.</returns>
+    /// <param name="owner">Null: of all accounts (operators only).</param>
+    /// <returns>False: this caller may not see that account.</returns>
     public bool TryNarrow(ServedAccounts accounts, string? account, out string? owner)
     {
         owner = Account;

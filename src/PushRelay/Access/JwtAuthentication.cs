@@ -14,7 +14,7 @@ internal static class JwtAuthentication
 
     private const int MetadataBytesMax = 256 * 1024;
 
-    /// <summary>What only an ID token has: it proves a sign-in to somebody else, not a right here.</summary>
+    /// <summary>Claims that only an ID token has: it proves a sign-in to another service, not a right here.</summary>
     private static readonly string[] IdTokenClaims = ["nonce", "at_hash", "c_hash"];
 
     private static readonly TimeSpan MetadataTimeout = TimeSpan.FromSeconds(5);
@@ -102,7 +102,7 @@ internal static class JwtAuthentication
         };
     }
 
-    /// <summary>Without the provider's keys nobody can say whether a token is good. Once read they are kept.</summary>
+    /// <summary>Without the provider's keys a token cannot be checked. Once read they are kept.</summary>
     private static async Task<bool> IsAwayAsync(
         IConfigurationManager<OpenIdConnectConfiguration> provider,
         CancellationToken cancellationToken

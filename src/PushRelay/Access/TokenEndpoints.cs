@@ -44,7 +44,7 @@ internal static class TokenEndpoints
             .WithExample(null, ExampleNew);
         tokens
             .MapGet("", ListAsync)
-            .WithSummary("Lists the account tokens that hold")
+            .WithSummary("Lists the valid account tokens")
             .WithExample(null, $$"""{"items":[{{Example}}],"next":null}""");
         tokens.MapDelete("{id}", RevokeAsync).WithSummary("Revokes an account token");
     }

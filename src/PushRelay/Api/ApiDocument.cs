@@ -54,7 +54,7 @@ internal static partial class ApiDocument
                 {
                     Title = "PushRelay",
                     Version = typeof(ApiDocument).Assembly.GetName().Version?.ToString(3) ?? "",
-                    Description = "Push alerts for XMPP accounts that nobody is looking at.",
+                    Description = "Push alerts for XMPP accounts whose user is not looking at the app.",
                     License = new OpenApiLicense { Name = "Apache-2.0" },
                 };
                 // relative to where it is read from: behind a proxy the relay does not know its name

@@ -7,7 +7,7 @@ using PushRelay.Storage;
 
 namespace PushRelay.Api;
 
-/// <summary>That somebody used an <c>Idempotency-Key</c>, and for what.</summary>
+/// <summary>A used <c>Idempotency-Key</c>, and the request it was used for.</summary>
 internal sealed class UsedKey
 {
     /// <summary>SHA-256 of caller, route and key.</summary>

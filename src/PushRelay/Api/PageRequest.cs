@@ -34,7 +34,7 @@ internal sealed class PageRequest
 
     public int Limit { get; }
 
-    /// <summary>One more than is shown: it tells whether there is a next part.</summary>
+    /// <summary>One more than is shown: it shows whether there is a next part.</summary>
     public int RowsToRead => Limit + 1;
 
     /// <param name="rows">At most <see cref="RowsToRead"/> of them, newest first.</param>
@@ -45,8 +45,8 @@ internal sealed class PageRequest
 }
 
 /// <summary>
-/// Reads and makes the cursors of lists. A cursor is a row's id, signed for the list and for whoever was shown the part that ends there: no
-/// other list and no other viewer can use it.
+/// Reads and makes the cursors of lists. A cursor is a row's id, signed for the list and for the caller who was shown the part that ends
+/// there: no other list and no other viewer can use it.
 /// </summary>
 internal sealed class ListPages(MasterKey masterKey)
 {

@@ -39,7 +39,7 @@ internal sealed class AlertsOptions
     [Range(typeof(TimeSpan), "00:00:00", "01:00:00")]
     public TimeSpan OtherDeviceDelay { get; set; } = TimeSpan.FromSeconds(30);
 
-    [Description("`true`: a session that shows `away` or `xa` is in front all the same")]
+    [Description("`true`: a session that shows `away` or `xa` also counts as in front")]
     public bool AwayIsForeground { get; set; }
 
     [Description("contact requests alert")]

@@ -10,14 +10,14 @@ namespace PushRelay.Audit;
 /// <param name="Address">The peer's, where there is one.</param>
 internal sealed record Actor(string Name, string? Address)
 {
-    /// <summary>The relay itself, on a server's or a push network's word.</summary>
+    /// <summary>The relay itself, because of what a server or a push network reported.</summary>
     public static readonly Actor Relay = new("relay", null);
 
-    /// <summary>Whoever runs a command or starts the relay on this machine.</summary>
+    /// <summary>The user who runs a command or starts the relay on this machine.</summary>
     public static readonly Actor Command = new($"user {Environment.UserName}", Environment.MachineName);
 }
 
-/// <summary>One change that somebody made or was refused: written once, never changed, without any secret.</summary>
+/// <summary>One change that was made or refused: written once, never changed, without any secret.</summary>
 internal sealed class AuditRecord
 {
     public required Guid Id { get; init; }

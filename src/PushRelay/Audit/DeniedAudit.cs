@@ -10,7 +10,7 @@ namespace PushRelay.Audit;
 /// </summary>
 internal sealed partial class DeniedAudit(AuditTrail audit, TimeProvider clock, ILogger<DeniedAudit> logger)
 {
-    // apart: a flood over the one hides nobody who is refused over the other
+    // separate counts: a flood of refusals over REST does not hide refusals over XMPP, and the reverse
     private readonly Limits overHttp = new(clock);
     private readonly Limits overXmpp = new(clock);
 
@@ -71,7 +71,7 @@ internal sealed partial class DeniedAudit(AuditTrail audit, TimeProvider clock, 
         }
         catch (Exception exception) when (DatabaseErrors.IsOutage(exception))
         {
-            // refused all the same
+            // the caller is refused in any case
             NotRecorded(action, exception.GetBaseException().Message);
         }
     }
@@ -84,6 +84,6 @@ internal sealed partial class DeniedAudit(AuditTrail audit, TimeProvider clock, 
         public bool TryTake(string source) => perSource.TryTake(source, out _) && together.TryTake("all", out _);
     }
 
-    [LoggerMessage(Level = LogLevel.Warning, Message = "The audit lacks a record of {Action}: {Problem}")]
+    [LoggerMessage(Level = LogLevel.Warning, Message = "Could not write the audit record of {Action}: {Problem}")]
     private partial void NotRecorded(string action, string problem);
 }

@@ -18,8 +18,8 @@ internal sealed record BridgeSnapshot(string Epoch, long Seq, long Dropped, stri
 internal sealed record BridgeSession(string Account, string Sid, Session? Session);
 
 /// <summary>
-/// Reads and writes the stanzas of <c>urn:pushrelay:bridge:1</c> (docs/bridge.md). Elements and attributes that it does not know are passed
-/// over: newer modules send more.
+/// Reads and writes the stanzas of <c>urn:pushrelay:bridge:1</c> (docs/bridge.md). Unknown elements and attributes are ignored: newer
+/// modules send more.
 /// </summary>
 internal static class BridgeProtocol
 {
@@ -28,8 +28,8 @@ internal static class BridgeProtocol
 
     public static readonly XNamespace Namespace = "urn:pushrelay:bridge:1";
 
-    /// <summary>Every XML name of the wire, also those that only newer modules send and nobody reads yet: a link understands a stanza with
-    /// them however many names strangers have invented.</summary>
+    /// <summary>Every XML name of the wire, also those that only newer modules send and the relay does not read yet: they stay known after
+    /// peers have sent many invented names.</summary>
     public static readonly IReadOnlyCollection<XName> Names =
     [
         .. (
@@ -217,7 +217,7 @@ internal static class BridgeProtocol
         {
             "message" => ReadMessage(child, server, key),
             "retraction" => ReadRetraction(child, server),
-            // the whole address of an occupant is a private conversation in a room, of anybody else a session
+            // a full JID is a private conversation in a room where it is an occupant's; else it is a session
             "displayed"
                 when Account(child, "account", server) is { } account && Jid.TryParse((string?)child.Attribute("with"), out var with) =>
                 new RelayEvent.Displayed(account, with.ToString(), At(child)),

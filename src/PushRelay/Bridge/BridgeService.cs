@@ -7,7 +7,8 @@ using PushRelay.Telemetry;
 
 namespace PushRelay.Bridge;
 
-/// <summary>Runs the bridge over every link of this node: a <see cref="BridgeWorker"/>, and beside it the copy of its sessions.</summary>
+/// <summary>Runs the bridge over every link of this node: a <see cref="BridgeWorker"/>, and the writer of the copy of its
+/// sessions.</summary>
 internal sealed class BridgeService(
     EventIngest ingest,
     PresenceTracker presence,

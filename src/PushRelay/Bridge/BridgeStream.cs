@@ -62,7 +62,7 @@ internal sealed partial class BridgeStream
     /// <summary>A snapshot is asked for: until the answer to <paramref name="id"/> the states are unknown.</summary>
     public void MarkAsked(string id, StreamPoint? position)
     {
-        // a request that is repeated was not answered: nobody waits for it again
+        // a repeated request was not answered: do not wait for its answer again
         if (state is not StreamState.Asked)
         {
             presence.MarkAwaited(name, clock.GetUtcNow() + PresenceTracker.AwaitedMax);
@@ -92,7 +92,7 @@ internal sealed partial class BridgeStream
         presence.MarkUnknown(name);
     }
 
-    /// <summary>The worker committed this far.</summary>
+    /// <summary>The worker committed up to this stanza.</summary>
     public void MarkCommitted(StreamPoint point) => committed = point;
 
     /// <summary>Nothing came for too long: it is time to ask again.</summary>
@@ -119,7 +119,7 @@ internal sealed partial class BridgeStream
     }
 
     /// <summary>The result of a snapshot request: replaces the sessions, and the stream is live.</summary>
-    /// <returns>What that changed; null where it answers no request that is out.</returns>
+    /// <returns>The changes; null if the id is of no open request.</returns>
     public EventBatch? ApplySnapshot(string? id, BridgeSnapshot result)
     {
         if (state is not StreamState.Asked asked)
@@ -168,7 +168,7 @@ internal sealed partial class BridgeStream
         switch (state)
         {
             case StreamState.Idle:
-                // a node that nobody has asked yet is known by its first numbered stanza
+                // a node that was not asked yet is known by its first numbered stanza
                 return events.Snapshot;
             case StreamState.Asked asked:
                 if (events.Snapshot)

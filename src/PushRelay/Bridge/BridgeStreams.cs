@@ -10,10 +10,10 @@ internal sealed partial class BridgeStreams(PresenceTracker presence, TimeProvid
 
     private readonly Dictionary<StreamName, BridgeStream> streams = [];
 
-    /// <summary>A copy: streams may come and go while it is gone through.</summary>
+    /// <summary>A copy: streams may be added and removed while the caller reads it.</summary>
     public IReadOnlyList<BridgeStream> All => [.. streams.Values];
 
-    /// <summary>The stream is known, or may still be added.</summary>
+    /// <summary>The stream is known, or there is room to add it.</summary>
     public bool Admits(StreamName name) => streams.ContainsKey(name) || streams.Count < StreamsMax;
 
     public BridgeStream? Find(StreamName name) => streams.GetValueOrDefault(name);

@@ -12,7 +12,7 @@ namespace PushRelay.Bridge;
 
 /// <summary>
 /// The bridge over one link: reads stanzas in their order, commits their events in groups, and only then acknowledges them. While the
-/// database does not take them, the inbox fills and the socket is not read.
+/// database fails, the inbox fills and the socket is not read.
 /// </summary>
 internal sealed partial class BridgeWorker(
     ServerLink link,
@@ -280,6 +280,6 @@ internal sealed partial class BridgeWorker(
     )]
     private partial void Failed(Exception exception, string domain);
 
-    [LoggerMessage(Level = LogLevel.Warning, Message = "A bridge stanza of server {Server} cannot be understood and is passed over")]
+    [LoggerMessage(Level = LogLevel.Warning, Message = "A bridge stanza of server {Server} cannot be read and is ignored")]
     private partial void NotUnderstood(string server);
 }

@@ -23,12 +23,12 @@ internal sealed class EventCommitter(ServerLink link, EventIngest ingest, Databa
     /// <summary>To be committed with the next group.</summary>
     public void Add(EventBatch batch) => batches.Add(batch);
 
-    /// <summary>Forgets what is not committed: it is not acknowledged, so it comes again.</summary>
+    /// <summary>Drops the events that are not committed: they are not acknowledged, so the module sends them again.</summary>
     public void DropBatches() => batches.Clear();
 
     public void ClearConditions() => failures.Remove(databaseWork);
 
-    /// <summary>How far a stream is committed; null where nothing of it is.</summary>
+    /// <summary>The last committed position of a stream; null if there is none.</summary>
     public Task<StreamPoint?> PositionAsync(StreamName stream, CancellationToken cancellationToken) =>
         RetryAsync(() => ingest.PositionAsync(stream, cancellationToken), cancellationToken);
 

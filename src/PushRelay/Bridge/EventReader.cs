@@ -6,7 +6,7 @@ using PushRelay.Presence;
 namespace PushRelay.Bridge;
 
 /// <summary>Reads the children of one stream's live stanzas: applies what they say of sessions, and makes events of all that matters to
-/// alerts. A child that cannot be understood is logged and passed over.</summary>
+/// alerts. A child that cannot be read is logged and ignored.</summary>
 internal sealed partial class EventReader(StreamName name, PresenceTracker presence, TimeProvider clock, ILogger logger)
 {
     private static readonly TimeSpan HeartbeatDefault = TimeSpan.FromSeconds(30);
@@ -59,7 +59,7 @@ internal sealed partial class EventReader(StreamName name, PresenceTracker prese
             }
             else
             {
-                // a child that is not known is a newer module's
+                // an unknown child comes from a newer module
                 Heartbeat = BridgeProtocol.HeartbeatInterval(child) ?? Heartbeat;
             }
         }
@@ -77,7 +77,7 @@ internal sealed partial class EventReader(StreamName name, PresenceTracker prese
 
     [LoggerMessage(
         Level = LogLevel.Warning,
-        Message = "An event <{Kind}/> of server {Server} in stanza {Seq} cannot be understood and is passed over"
+        Message = "An event <{Kind}/> of server {Server} in stanza {Seq} cannot be read and is ignored"
     )]
     private partial void PassedOver(string kind, string server, long seq);
 }

@@ -8,7 +8,7 @@ internal enum StreamStep
     /// <summary>The next one, or a replay of one that is not committed.</summary>
     Next,
 
-    /// <summary>A replay of one that is committed, or a page of a snapshot that nobody asked for.</summary>
+    /// <summary>A replay of one that is committed, or a page of a snapshot that was not requested.</summary>
     Skip,
 
     /// <summary>The module has started again without its queue.</summary>

@@ -15,10 +15,7 @@ internal static class DoctorCommand
     /// <param name="settings">The settings on the command line.</param>
     public static Command Create(Option<string?> config, Func<ParseResult, string[]> settings)
     {
-        var command = new Command(
-            "doctor",
-            "Checks everything that an alert needs on its way, also beside a running relay: exit code 0 if all is well."
-        )
+        var command = new Command("doctor", "Checks everything that an alert needs, also while a relay runs: exit code 0 if all is well.")
         {
             Json,
         };

@@ -7,7 +7,7 @@ using PushRelay.Storage;
 namespace PushRelay.Cli;
 
 /// <summary>
-/// Seals everything with the first key of the master key file, beside running relays, and makes it the database's key. May be stopped and
+/// Seals everything with the first key of the master key file, while relays run, and makes it the database's key. May be stopped and
 /// begun again.
 /// </summary>
 internal sealed class KeyRotation(Migrator migrator, MasterKeyFile keyFile, IServiceProvider services)

@@ -14,7 +14,7 @@ namespace PushRelay.Cli;
 
 /// <summary>
 /// The commands of an operator's day: devices, deliveries, accounts, tokens, the time line and alerts of one's own. They work on the
-/// database directly, beside a running relay, which sees what they changed within two seconds.
+/// database directly; a relay may run, and sees the changes within two seconds.
 /// </summary>
 internal static class LedgerCommands
 {
@@ -118,7 +118,7 @@ internal static class LedgerCommands
         };
         yield return New(
             "explain",
-            "Tells an account's story, oldest first, one line for each thing.",
+            "Shows what happened to an account, oldest first, one line for each event.",
             ExplainAsync,
             Whom,
             From,
@@ -392,7 +392,7 @@ internal static class LedgerCommands
             await Task.Delay(TestLook, TimeProvider.System, run.Stop);
         }
 
-        return run.Fail("Nobody has sent the alert within 30 s: is the relay running, and is its circuit closed (GET /health/ready)?");
+        return run.Fail("The alert was not sent within 30 s: is the relay running, and is its circuit closed (GET /health/ready)?");
     }
 
     private static async Task<int> SendAsync(Run run)
@@ -494,7 +494,7 @@ internal static class LedgerCommands
             return page.Next is null ? Done : Say($"There is more: --cursor {page.Next}");
         }
 
-        /// <summary>Asks a person; without a terminal only <c>--yes</c> agrees.</summary>
+        /// <summary>Asks the user; without a terminal only <c>--yes</c> agrees.</summary>
         public bool Agrees(string question)
         {
             if (Value(Yes))

@@ -14,7 +14,7 @@ internal static class RelayCommands
 
     private static readonly Option<string?> Config = new("--config")
     {
-        Description = "The settings file; without it appsettings.json beside the program.",
+        Description = "The settings file; without it appsettings.json in the program's folder.",
         HelpName = "FILE",
         Recursive = true,
     };

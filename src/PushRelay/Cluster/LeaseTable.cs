@@ -19,7 +19,7 @@ internal sealed class Lease
 
     public required DateTimeOffset ExpiresAt { get; init; }
 
-    /// <summary>Until then another node is waiting for this lease; each of its tries moves it.</summary>
+    /// <summary>Until then another node is waiting for this lease; each of its tries moves this time forward.</summary>
     public required DateTimeOffset AwaitedUntil { get; init; }
 
     /// <summary>The holder uses it: for a link, it was up when the lease was last renewed.</summary>
@@ -134,7 +134,7 @@ internal sealed class LeaseTable(IDbContextFactory<RelayDb> databases, DatabaseC
             : LeaseRenewal.Held;
     }
 
-    /// <summary>Who holds it now; null: nobody does.</summary>
+    /// <summary>The present holder; null: none.</summary>
     public async Task<Lease?> HolderOfAsync(string name, CancellationToken cancellationToken)
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
@@ -159,7 +159,7 @@ internal sealed class LeaseTable(IDbContextFactory<RelayDb> databases, DatabaseC
 
     /// <summary>
     /// Call it first in a transaction: the transaction is committed only if no other node has taken the lease. A node that wants to take it
-    /// waits for the end of the transaction, at most 10 seconds: then PostgreSQL ends a transaction whose process stands still.
+    /// waits for the end of the transaction, at most 10 seconds: then PostgreSQL ends a transaction whose process is paused.
     /// </summary>
     /// <returns>The database's time.</returns>
     /// <exception cref="LeaseLostException">Another node has taken it.</exception>

@@ -20,7 +20,7 @@ internal abstract class AdHocCommand
     public abstract Task<CommandResult> RunAsync(CommandRequest request, CancellationToken cancellationToken);
 }
 
-/// <summary>Somebody runs a command, or a further stage of it.</summary>
+/// <summary>A user runs a command, or a further stage of it.</summary>
 /// <param name="From">The full JID that the server stamped.</param>
 /// <param name="Account">The sender's bare JID: an account of a server behind the link.</param>
 /// <param name="Form">Null where no form came: a command with fields then answers its form, or works with what it has. A form may come

@@ -10,7 +10,7 @@ using PushRelay.Push;
 
 namespace PushRelay.Commands;
 
-/// <summary>What the commands that register and remove devices share, whichever dialect they speak.</summary>
+/// <summary>What the commands that register and remove devices share, in every dialect.</summary>
 internal sealed class DeviceDoor(Registrations registrations, DeviceQueries queries, AppCatalog apps, PushNetworks networks)
 {
     private const int TokenBytesMin = 32;

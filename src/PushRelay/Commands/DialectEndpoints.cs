@@ -8,7 +8,7 @@ using PushRelay.Devices;
 
 namespace PushRelay.Commands;
 
-/// <summary>The routes that apps of two dialects call beside the commands. The apps read exactly these answers.</summary>
+/// <summary>The routes that apps of two dialects call in addition to the commands. The apps need exactly these answers.</summary>
 internal static class DialectEndpoints
 {
     private static readonly string[] RegisterFields = ["type", "node", "token"];

@@ -24,7 +24,7 @@ internal sealed class IssueTokenCommand(AccountTokens tokens, IOptions<ApiOption
         return await tokens.IssueAsync(request.Account, TokenCommands.Actor, cancellationToken) switch
         {
             TokenIssue.Issued(var secret, var token) => new CommandResult.Completed(
-                "The token is shown this once. Whoever has it can register devices for you.",
+                "The token is shown this once. Anyone who has it can register devices for you.",
                 DataForm.Result(
                     "Token for push registration",
                     DataForm.Field("token", "Token", secret),

@@ -6,7 +6,7 @@ using PushRelay.Push.WebPush;
 
 namespace PushRelay.Devices;
 
-/// <summary><c>/v1/apps/{app}</c>, open to everybody: what an app has to know before it can register.</summary>
+/// <summary><c>/v1/apps/{app}</c>, open to all callers: what an app has to know before it can register.</summary>
 internal static class AppEndpoints
 {
     private const string Example = """
@@ -34,7 +34,7 @@ internal static class AppEndpoints
             : ApiProblem.NotFound();
 }
 
-/// <summary>An app as everybody may see it.</summary>
+/// <summary>The public part of an app.</summary>
 /// <param name="Id">As registrations name it.</param>
 /// <param name="Platforms">The push networks that reach it.</param>
 /// <param name="WebPush">Where Web Push is among them.</param>

@@ -153,5 +153,5 @@ public sealed record DevicePush(string Jid, string Node, string Secret);
 
 /// <summary>Hours of the day without alerts, by the clock of the time zone.</summary>
 /// <param name="Alerts"><c>silent</c>: alerts make no sound; <c>none</c>: there are none.</param>
-/// <param name="Calls">Calls ring all the same.</param>
+/// <param name="Calls">Calls ring also in quiet hours.</param>
 public sealed record QuietHoursResponse(string From, string To, string TimeZone, string Alerts, bool Calls);

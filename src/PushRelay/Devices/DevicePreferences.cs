@@ -85,7 +85,7 @@ internal sealed record QuietHours(TimeOnly From, TimeOnly To, string TimeZone)
 
     public QuietAlerts Alerts { get; init; }
 
-    /// <summary>Calls ring all the same.</summary>
+    /// <summary>Calls ring also in quiet hours.</summary>
     public bool Calls { get; init; }
 
     /// <summary>By local time in the zone, with its summer time. False in a zone that this machine does not know.</summary>

@@ -21,7 +21,7 @@ internal sealed record DeviceFilter
     public DeviceStatus? Status { get; init; }
 }
 
-/// <summary>Finds devices and shows them, to REST, the command line and pages alike; whoever asks sees only what is theirs.</summary>
+/// <summary>Finds devices for REST, the command line and pages. A caller sees only its own devices; an operator sees all.</summary>
 internal sealed class DeviceQueries(
     DeviceRegistry registry,
     ServedAccounts accounts,
@@ -78,7 +78,7 @@ internal sealed class DeviceQueries(
         device is null ? new DeviceResult.NotFound() : new DeviceResult.Done(device, Created: false);
 
     /// <summary>Newest first.</summary>
-    /// <param name="filter">Which; without an account the caller's own, for an operator everybody's.</param>
+    /// <param name="filter">Which; without an account the caller's own; for an operator those of all accounts.</param>
     /// <param name="caller">Who asks.</param>
     /// <param name="page">Which part.</param>
     /// <param name="cancellationToken">Stops the query.</param>
@@ -108,7 +108,7 @@ internal sealed class DeviceQueries(
         return [.. devices.Select(d => Show(d, accepted))];
     }
 
-    /// <summary>The device as everybody who may see it sees it.</summary>
+    /// <summary>The device as every permitted caller sees it.</summary>
     public async Task<DeviceResponse> ShowAsync(Device device, CancellationToken cancellationToken) =>
         Show(device, await LastAcceptedAsync([device], cancellationToken));
 

@@ -299,7 +299,7 @@ internal sealed class DeviceRegistry(
             .Where(d => d.device.LastAcceptedAt == null || d.device.LastAcceptedAt < d.At)
             .ExecuteUpdateAsync(set => set.SetProperty(d => d.device.LastAcceptedAt, d => d.At), cancellationToken);
 
-    /// <summary>Seals a page of devices with the first master key, beside running relays.</summary>
+    /// <summary>Seals a page of devices with the first master key, while relays run.</summary>
     public async Task<ResealedPage> ResealAsync(Guid after, CancellationToken cancellationToken)
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);

@@ -1,6 +1,6 @@
 namespace PushRelay.Devices;
 
-/// <summary>What a request about one device came to, over whichever door; a closed set.</summary>
+/// <summary>The result of a request about one device, over REST or XMPP; a closed set.</summary>
 internal abstract record DeviceResult
 {
     private DeviceResult() { }

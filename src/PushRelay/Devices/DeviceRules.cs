@@ -5,7 +5,7 @@ using PushRelay.Api;
 
 namespace PushRelay.Devices;
 
-/// <summary>What the members of a device may look like, whatever its network.</summary>
+/// <summary>Checks the members of a device that are the same for every network.</summary>
 internal static partial class DeviceRules
 {
     private const int ResourceBytesMax = 1023;

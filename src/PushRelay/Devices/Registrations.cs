@@ -11,8 +11,8 @@ using PushRelay.Telemetry;
 namespace PushRelay.Devices;
 
 /// <summary>
-/// The one door for devices: registers, changes and removes them for whoever asks, over REST or XMPP. Here are the checks, who may act on
-/// which account, the rate limit, the limit of devices, the expected revision and the audit; a door only translates.
+/// Registers, changes and removes devices, for callers over REST and XMPP. All changes go through this class. Here are the checks, who may
+/// act on which account, the rate limit, the limit of devices, the expected revision and the audit; a door only translates.
 /// </summary>
 internal sealed class Registrations(
     RegistrationWriter writer,

@@ -9,9 +9,8 @@ using PushRelay.Telemetry;
 namespace PushRelay.Dispatch;
 
 /// <summary>
-/// Makes one attempt of a claimed alert: asks the push network, tells the circuit, decides what becomes of the alert. An attempt that may
-/// not
-/// end within its lease is not started.
+/// Makes one attempt of a claimed alert: sends it to the push network, reports the result to the circuit, and decides what follows for the
+/// alert. An attempt that may not end within its lease is not started.
 /// </summary>
 internal sealed partial class AlertSender(
     DeviceRegistry registry,
@@ -33,9 +32,10 @@ internal sealed partial class AlertSender(
 
     public void Dispose() => requests.Dispose();
 
-    /// <summary>Has the alert settled. Never throws: what cannot be settled gives its permit back, and its lease brings it back.</summary>
-    /// <param name="alert">Owned by this from here on.</param>
-    /// <param name="device">Null: it is gone.</param>
+    /// <summary>Sends the alert and settles it. Never throws: an alert that cannot be settled returns its permit, and is sent again when
+    /// its lease ends.</summary>
+    /// <param name="alert">This method disposes of it.</param>
+    /// <param name="device">Null: it was removed.</param>
     /// <param name="sending">Cancelled at a stop, when there is no time left for answers.</param>
     public async Task SendAsync(ClaimedAlert alert, Device? device, CancellationToken sending)
     {
@@ -45,7 +45,7 @@ internal sealed partial class AlertSender(
         }
         catch (Exception exception)
         {
-            // its attempt stays counted: a row that fails so every time ends as dead
+            // its attempt stays counted: a row that always fails like this ends as dead
             AttemptFailed(exception, alert.Head.Id);
             alert.Dispose();
         }
@@ -88,7 +88,7 @@ internal sealed partial class AlertSender(
     }
 
     /// <summary>
-    /// The alert withdraws, or ends, one that was on its way when that happened and was not accepted: neither is needed any more.
+    /// The alert withdraws or ends an earlier one that was being sent at that moment and was not accepted: neither is needed any more.
     /// </summary>
     /// <returns>Why; null: it is to be sent.</returns>
     private async Task<string?> FollowsNothingAsync(ClaimedAlert alert)
@@ -143,7 +143,7 @@ internal sealed partial class AlertSender(
             Failpoint.Reach("after_provider_200");
         }
 
-        // the device's lane, which since the row was written may have become another
+        // the device's present lane; it may differ from the row's
         var token = result is PushResult.TokenDead { Since: null, Status: not null }
             ? await RefusedTokenOfAsync(device)
             : (RefusedToken?)null;
@@ -176,7 +176,7 @@ internal sealed partial class AlertSender(
         }
         catch (Exception exception) when (DatabaseErrors.IsOutage(exception))
         {
-            // then the device cannot be ended either
+            // without the database the device cannot be marked invalid either
             return new RefusedToken(device.Account, false);
         }
     }
@@ -223,7 +223,7 @@ internal sealed partial class AlertSender(
         result switch
         {
             PushResult.Accepted => "accepted",
-            // a token that died before it was registered here, as an old answer may say, is not believed dead
+            // the answer may be about an older registration of the same token: only a later time makes the device invalid
             PushResult.TokenDead { Channel: Channels.Alert } when settlement is Settlement.Retry => "deferred",
             PushResult.TokenDead => "device_invalid",
             PushResult.Refused => "refused",
@@ -272,7 +272,7 @@ internal sealed partial class AlertSender(
     )]
     private partial void DeviceIsInvalid(Guid deliveryId, int? status, string? code);
 
-    [LoggerMessage(Level = LogLevel.Warning, Message = "Delivery {DeliveryId} was refused for good: status {Status}, {Code}")]
+    [LoggerMessage(Level = LogLevel.Warning, Message = "Delivery {DeliveryId} was refused and is not tried again: status {Status}, {Code}")]
     private partial void Refused(Guid deliveryId, int? status, string? code);
 
     [LoggerMessage(
@@ -281,6 +281,6 @@ internal sealed partial class AlertSender(
     )]
     private partial void AttemptsUsedUp(Guid deliveryId, int attempt, int? status, string? code);
 
-    [LoggerMessage(Level = LogLevel.Error, Message = "The attempt of delivery {DeliveryId} failed; its lease brings it back")]
+    [LoggerMessage(Level = LogLevel.Error, Message = "The attempt of delivery {DeliveryId} failed; it is tried again when its lease ends")]
     private partial void AttemptFailed(Exception exception, Guid deliveryId);
 }

@@ -30,7 +30,7 @@ internal sealed class OpenCircuit
 
     public required DateTimeOffset OpenedAt { get; init; }
 
-    /// <summary>The node that moves this on may send one delivery to probe.</summary>
+    /// <summary>The node that moves this time forward may send one delivery as the probe.</summary>
     public required DateTimeOffset ProbeAt { get; set; }
 
     /// <summary>Between this probe and the next; doubles with each that fails.</summary>
@@ -56,14 +56,14 @@ internal sealed class OpenCircuit
     }
 }
 
-/// <summary>A lane that has accepted something, ever: its settings were right once.</summary>
+/// <summary>A lane that has accepted at least one alert: its settings were right at that time.</summary>
 internal sealed class AcceptingLane
 {
     public required Lane Lane { get; init; }
 
     public required DateTimeOffset Since { get; init; }
 
-    /// <summary>Keeps it; it may be there already.</summary>
+    /// <summary>Stores it, if it is not stored yet.</summary>
     public static async Task AddAsync(RelayDb db, Lane lane, DateTimeOffset now, CancellationToken cancellationToken)
     {
         if (await db.Set<AcceptingLane>().AnyAsync(l => l.Lane == lane, cancellationToken))
@@ -95,13 +95,13 @@ internal sealed class AcceptingLane
     }
 }
 
-/// <summary>The circuits that are not closed, in the database: an outage sees one probe at a time, of whichever node.</summary>
+/// <summary>The circuits that are not closed, in the database: during an outage one node at a time sends one probe.</summary>
 internal static class CircuitTable
 {
     public static Task<List<OpenCircuit>> AllAsync(RelayDb db, CancellationToken cancellationToken) =>
         db.Set<OpenCircuit>().AsNoTracking().ToListAsync(cancellationToken);
 
-    /// <summary>Says to all nodes that this lane does not send; unless another said so first.</summary>
+    /// <summary>Stores for all nodes that this lane does not send, unless another node has stored it already.</summary>
     public static async Task<OpenCircuit> OpenAsync(
         RelayDb db,
         LaneOwner owner,
@@ -129,7 +129,7 @@ internal static class CircuitTable
         }
         catch (DbUpdateException exception) when (!DatabaseErrors.IsOutage(exception))
         {
-            // its circuit is as good as this one
+            // the other node's circuit serves as well
         }
 
         db.ChangeTracker.Clear();

@@ -7,7 +7,7 @@ using PushRelay.Storage;
 
 namespace PushRelay.Dispatch;
 
-/// <summary>Brings back what a dead node held, ends what is stale, forgets what is old. Any number of nodes may do so at once.</summary>
+/// <summary>Returns the rows of dead nodes, expires stale rows, deletes old ones. Any number of nodes may run it at once.</summary>
 internal sealed partial class Housekeeping(
     OutboxUpkeep upkeep,
     SettlementWriter settlements,
@@ -87,7 +87,7 @@ internal sealed partial class Housekeeping(
 
     internal async Task SweepAsync(CancellationToken cancellationToken)
     {
-        // this process may still know what became of them: their settlements come first
+        // this process may still have their results: it settles those first
         var released = settlements.IsBehind ? 0 : await upkeep.ReleaseExpiredAsync(dispatch.Value.MaxAttempts, cancellationToken);
         int expired = 0,
             round;

@@ -18,7 +18,7 @@ internal enum CircuitState
     Recovering,
 }
 
-/// <summary>What the database does not have yet of what this node learned.</summary>
+/// <summary>The change that this node has not written to the database yet.</summary>
 internal enum PendingWrite
 {
     None,
@@ -32,7 +32,7 @@ internal enum PendingWrite
 /// </summary>
 internal sealed class LaneCircuit(LaneOwner owner, Permits permits, int concurrency, TimeProvider timers)
 {
-    /// <summary>Outages in a row, without an answer in between, before the circuit opens.</summary>
+    /// <summary>Outages in a row that open the circuit; any answer in between starts the count again.</summary>
     public const int FailuresMax = 5;
 
     private const int RecoveringStart = 8;
@@ -88,13 +88,13 @@ internal sealed class LaneCircuit(LaneOwner owner, Permits permits, int concurre
     }
 
     /// <summary>
-    /// Learns from an answer. <paramref name="result"/> becomes a fault of the credentials where it says that a token is dead and that is
-    /// not to be believed.
+    /// Changes state by an answer. <paramref name="result"/> becomes a fault of the credentials where it says that a token is dead, but
+    /// the token is not the cause.
     /// </summary>
     /// <param name="result">The answer.</param>
     /// <param name="token">Whose token was refused; null: none was.</param>
-    /// <param name="laneHasAccepted">The lane has accepted something, ever.</param>
-    /// <returns>False: this circuit is <see cref="TryRetire">retired</see>, ask for another.</returns>
+    /// <param name="laneHasAccepted">The lane has accepted at least one alert.</param>
+    /// <returns>False: this circuit is <see cref="TryRetire">retired</see>; get a new one.</returns>
     public bool TryObserve(ref PushResult result, RefusedToken? token, bool laneHasAccepted)
     {
         lock (sync)
@@ -114,7 +114,7 @@ internal sealed class LaneCircuit(LaneOwner owner, Permits permits, int concurre
                 && (suspicion.Doubts(refused, laneHasAccepted) || (opening?.Fault == Fault.Credentials && opening.Code == result.Code))
             )
             {
-                // behind what was not tried yet
+                // after the rows that were not tried yet
                 result = new PushResult.Later(Fault.Credentials, RefusedDelay, result.Code, result.Status, result.Duration);
             }
 
@@ -164,7 +164,7 @@ internal sealed class LaneCircuit(LaneOwner owner, Permits permits, int concurre
         }
     }
 
-    /// <summary>Does as another node did; not, while this node's own word is still to be written.</summary>
+    /// <summary>Takes the state that another node stored, unless this node still has a change to write.</summary>
     /// <param name="stored">As the database has it; null: closed.</param>
     /// <returns>It is open, here and there.</returns>
     public bool Follow(OpenCircuit? stored)
@@ -201,7 +201,7 @@ internal sealed class LaneCircuit(LaneOwner owner, Permits permits, int concurre
         }
     }
 
-    /// <summary>Ends its use, if nothing is to be remembered of it: a network may have as many lanes as there are hosts.</summary>
+    /// <summary>Removes it from memory if it has no state worth keeping: a network may have one lane for each host.</summary>
     public bool TryRetire()
     {
         lock (sync)

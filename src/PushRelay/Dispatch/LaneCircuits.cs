@@ -29,7 +29,7 @@ internal sealed class LaneCircuits : IHealthCheck
     private readonly Conditions conditions;
     private readonly ProbeChoice probes = new();
 
-    // lanes that have accepted something, ever; whether the database knows it
+    // lanes that have accepted at least one alert; the value: it is stored in the database
     private readonly ConcurrentDictionary<Lane, bool> accepting = new();
     private readonly int concurrency;
     private long? sharedAt;
@@ -59,11 +59,11 @@ internal sealed class LaneCircuits : IHealthCheck
             );
     }
 
-    /// <summary>Learns from an answer.</summary>
+    /// <summary>Changes the lane's circuit by an answer.</summary>
     /// <param name="owner">The lane that it came over.</param>
     /// <param name="result">The answer.</param>
-    /// <param name="token">Whose token it refuses without saying when it died; null: of nobody.</param>
-    /// <returns>The answer as it is to be believed.</returns>
+    /// <param name="token">The device whose token it refuses without a time; null: none.</param>
+    /// <returns>The answer, corrected where a refused token is a fault of the settings.</returns>
     public PushResult Observe(LaneOwner owner, PushResult result, RefusedToken? token)
     {
         if (!networks.Reachable.Contains((owner.App, owner.Platform)))
@@ -76,7 +76,7 @@ internal sealed class LaneCircuits : IHealthCheck
             accepting.TryAdd(owner.Lane, false);
         }
 
-        // as long as it was not read which have accepted, none is taken for new
+        // until the lanes that have accepted are read, no lane counts as new
         var hasAccepted = readLanesAt is null || accepting.ContainsKey(owner.Lane);
         while (true)
         {
@@ -98,11 +98,11 @@ internal sealed class LaneCircuits : IHealthCheck
         }
     }
 
-    /// <summary>The lane's circuit opened after this alert was claimed: it waits with the others.</summary>
+    /// <summary>The lane's circuit opened after this alert was claimed: it waits like the others.</summary>
     public bool HasOpenedSince(ClaimedAlert alert) =>
         circuits.TryGetValue(alert.Lane, out var circuit) && circuit.HasOpenedSince(alert.ClaimedAt);
 
-    /// <summary>Writes what this node learned, and learns what others did. Asks for the next probe of each open circuit.</summary>
+    /// <summary>Writes this node's changes and reads those of the others. Tries to take the next probe of each open circuit.</summary>
     public async Task ShareAsync(CancellationToken cancellationToken)
     {
         if (sharedAt is { } last && timers.GetElapsedTime(last) < ShareEvery && circuits.All(c => c.Value.Pending == PendingWrite.None))

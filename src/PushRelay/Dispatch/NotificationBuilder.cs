@@ -8,7 +8,7 @@ using PushRelay.Secrets;
 
 namespace PushRelay.Dispatch;
 
-/// <summary>Makes of a claimed alert and its device what a push network is given.</summary>
+/// <summary>Makes the notification for a push network from a claimed alert and its device.</summary>
 internal sealed partial class NotificationBuilder(MasterKey masterKey, AppCatalog apps, ILogger<NotificationBuilder> logger)
 {
     /// <exception cref="CryptographicException">No master key opens the device's tokens.</exception>
@@ -104,7 +104,7 @@ internal sealed partial class NotificationBuilder(MasterKey masterKey, AppCatalo
         }
         catch (CryptographicException)
         {
-            // better an alert without its text than none
+            // an alert without its text is better than no alert
             ContentUnreadable(delivery.Id);
             return AlertContent.Empty;
         }

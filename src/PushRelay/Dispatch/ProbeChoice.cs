@@ -5,8 +5,8 @@ using PushRelay.Storage;
 namespace PushRelay.Dispatch;
 
 /// <summary>
-/// Chooses what an open circuit tries next, where the tokens of a lane were refused: a device that the push network has reached before, for
-/// its token was good once; else accounts take turns, so that nobody's bad tokens get every probe. Used by one thread at a time.
+/// Chooses the next probe of a circuit that opened for refused tokens: a device that was reached before, because its token was valid then.
+/// If there is none, accounts take turns, so that one account's bad tokens do not get every probe. For one thread at a time.
 /// </summary>
 internal sealed class ProbeChoice
 {

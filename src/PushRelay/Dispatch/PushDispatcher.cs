@@ -30,7 +30,8 @@ internal sealed partial class PushDispatcher(
     private const int TakenTogetherMax = 500;
     private const string Claims = "claims";
 
-    // other nodes' rows, retries and due times announce themselves to nobody; what comes due before the next look goes with this one
+    // rows of other nodes, retries and due times send no signal, so this node polls; rows that become due before the next poll are claimed
+    // now
     private static readonly TimeSpan Poll = TimeSpan.FromSeconds(1);
 
     private static readonly TimeSpan Drain = TimeSpan.FromSeconds(5);
@@ -101,7 +102,7 @@ internal sealed partial class PushDispatcher(
             }
             catch (Exception exception)
             {
-                // rows wait in the database, leases bring back what was claimed
+                // rows wait in the database; claimed rows come back when their leases end
                 failures.Add(Claims, exception);
                 await Task.WhenAny(
                     Task.Delay(Poll, clock, CancellationToken.None),
@@ -180,10 +181,10 @@ internal sealed partial class PushDispatcher(
 
     [LoggerMessage(
         Level = LogLevel.Error,
-        Message = "What the process before had in flight could not be brought back at the start; its leases bring it back"
+        Message = "What the previous process had in flight could not be returned at the start; it returns when its leases end"
     )]
     private partial void NotRecovered(Exception exception);
 
-    [LoggerMessage(Level = LogLevel.Error, Message = "The devices of {Count} claimed alerts could not be read; the alerts are handed back")]
+    [LoggerMessage(Level = LogLevel.Error, Message = "The devices of {Count} claimed alerts could not be read; the alerts wait again")]
     private partial void DevicesNotRead(Exception exception, int count);
 }

@@ -3,13 +3,13 @@ using PushRelay.Push;
 
 namespace PushRelay.Dispatch;
 
-/// <summary>What follows from an answer; pure.</summary>
+/// <summary>Decides what follows from the result of an attempt: accepted, rejected, dead, or a retry after a delay. Pure.</summary>
 internal static class RetryPolicy
 {
-    /// <param name="delivery">As claimed: this attempt is counted in it.</param>
-    /// <param name="result">What the attempt came to.</param>
-    /// <param name="isDeviceInvalid">The registry marked the device; where it did not, its registration is newer than the refusal.</param>
-    /// <param name="options">The bounds.</param>
+    /// <param name="delivery">The delivery as claimed; its count includes this attempt.</param>
+    /// <param name="result">The result of the attempt.</param>
+    /// <param name="isDeviceInvalid">True: the device was marked invalid. False: it registered again after the time of the refusal.</param>
+    /// <param name="options">Attempts at most, and the bounds of the delay.</param>
     /// <param name="jitter">0 to 1.</param>
     public static Settlement Settle(Delivery delivery, PushResult result, bool isDeviceInvalid, DispatchOptions options, double jitter)
     {
@@ -26,9 +26,9 @@ internal static class RetryPolicy
                 dead.Code!,
                 DeviceInvalid: true
             ),
-            // older than the registration: the present token may live
+            // the refusal is older than the registration: the present token may be valid
             PushResult.TokenDead { Channel: Channels.Alert } => Retry(null, excused: true),
-            // that token is forgotten: it goes out as an alert, now
+            // the token of another channel (calls) is deleted: send it as an alert, now
             PushResult.TokenDead => new Settlement.Retry(TimeSpan.Zero, Excused: true),
             PushResult.Later later => Retry(later.RetryAfter, excused: !IsOfTheDelivery(later.Fault)),
             PushResult.Unknown => Retry(null, excused: true),
@@ -36,8 +36,8 @@ internal static class RetryPolicy
         };
     }
 
-    /// <summary>Exponential with full jitter: spread over the whole wait, so that an outage does not end in a flood. Retry-After is a
-    /// floor.</summary>
+    /// <summary>The delay before the next attempt: random between 0 and <c>BaseDelay</c> x 2^(attempts-1), at most <c>MaxDelay</c>, so
+    /// that retries after an outage do not come at one moment. Never shorter than Retry-After.</summary>
     public static TimeSpan Delay(int attempts, TimeSpan? retryAfter, DispatchOptions options, double jitter)
     {
         // 2^30 times the longest base is beyond any bound
@@ -49,7 +49,8 @@ internal static class RetryPolicy
         return retryAfter is { } floor && delay < floor ? floor + (options.BaseDelay * jitter) : delay;
     }
 
-    /// <summary>It earned this answer itself; what concerns the whole lane uses up no attempt.</summary>
+    /// <summary>True: the fault is about this delivery, and the attempt counts for <c>MaxAttempts</c>. False: it is about the whole lane,
+    /// and the attempt does not count.</summary>
     private static bool IsOfTheDelivery(Fault fault) =>
         fault switch
         {

@@ -5,8 +5,8 @@ using PushRelay.Storage;
 namespace PushRelay.Dispatch;
 
 /// <summary>
-/// Writes the outcomes of attempts, all that have come in since the last write at once: the more there is, the cheaper each is. Bounded by
-/// the permits, which come back when their alerts are written.
+/// Writes the outcomes of attempts, all that came in since the last write together: the more there are, the cheaper each one is. The
+/// permits bound them; a permit is returned when its alert is written.
 /// </summary>
 internal sealed partial class SettlementWriter(
     OutboxQueue outbox,
@@ -34,15 +34,16 @@ internal sealed partial class SettlementWriter(
     {
         if (!inbox.Writer.TryWrite(settled))
         {
-            // too late at a stop: the lease brings it back
+            // too late, the process stops: the row comes back when its lease ends
             settled.Alert.Dispose();
         }
     }
 
-    /// <summary>An answer waits for a database that is away: leases that ran out meanwhile are not over.</summary>
+    /// <summary>An answer waits for the database: a lease that ends meanwhile must not be returned to the other rows.</summary>
     public bool IsBehind => Volatile.Read(ref retrying) > 0;
 
-    /// <summary>No more come. What cannot be stored within a moment from now is left to its lease.</summary>
+    /// <summary>Call it after the last alert. Outcomes that cannot be stored soon are dropped; their rows come back when their leases
+    /// end.</summary>
     public void Complete()
     {
         stoppedAt = clock.GetTimestamp();
@@ -68,7 +69,7 @@ internal sealed partial class SettlementWriter(
             }
             catch (Exception exception)
             {
-                // the leases bring them back, and their attempts stay counted
+                // the rows come back when their leases end, and their attempts stay counted
                 NotWritten(exception, batch.Count);
             }
 
@@ -79,8 +80,8 @@ internal sealed partial class SettlementWriter(
         }
     }
 
-    /// <summary>An answer is not thrown away because the database is away: it is tried until it is stored, or the process stops. The
-    /// permits that these alerts hold bound how many can wait.</summary>
+    /// <summary>Outcomes are not dropped while the database is away: the write is tried until it succeeds or the process stops. The
+    /// permits of these alerts bound how many can wait.</summary>
     public async Task RetryUntilStoredAsync(Func<Task> store)
     {
         var waits = false;
@@ -139,7 +140,7 @@ internal sealed partial class SettlementWriter(
         }
         catch (Exception exception) when (settled.Count > 1 && !DatabaseErrors.IsOutage(exception))
         {
-            // one of them cannot be written: the others can
+            // one of them cannot be written: write each alone
             foreach (var one in settled)
             {
                 try
@@ -165,10 +166,13 @@ internal sealed partial class SettlementWriter(
 
     [LoggerMessage(
         Level = LogLevel.Warning,
-        Message = "Delivery {DeliveryId} was tried, but its lease had run out: another node may send it a second time, with the same id"
+        Message = "Delivery {DeliveryId} was tried, but its lease had ended: another node may send it a second time, with the same id"
     )]
     private partial void LeaseLost(Guid deliveryId);
 
-    [LoggerMessage(Level = LogLevel.Error, Message = "The outcomes of {Count} attempts could not be stored; their leases bring them back")]
+    [LoggerMessage(
+        Level = LogLevel.Error,
+        Message = "The outcomes of {Count} attempts could not be stored; the deliveries are tried again when their leases end"
+    )]
     private partial void NotWritten(Exception exception, int count);
 }

@@ -6,11 +6,11 @@ namespace PushRelay.Dispatch;
 internal readonly record struct RefusedToken(string Account, bool WasReached);
 
 /// <summary>
-/// Tells dead tokens from a wrong setting of the app. It is a wrong setting once, within <see cref="Window"/>, at least
-/// <see cref="SendsMin"/> sends were refused for devices of at least <see cref="AccountsMin"/> accounts, none was accepted, and either
-/// devices of at least so many accounts among them had been reached before, or the lane has never accepted anything. So a few accounts with
-/// tokens that were never valid end their own devices only. From then on no refusal is believed until a send is accepted. Counts what this
-/// node sees. Not thread-safe.
+/// Decides whether refused tokens are dead or the app's settings are wrong. The settings are wrong once, within <see cref="Window"/>, at
+/// least <see cref="SendsMin"/> sends were refused for devices of at least <see cref="AccountsMin"/> accounts, none was accepted, and
+/// either devices of at least so many accounts among them had been reached before, or the lane has never accepted anything. So a few
+/// accounts with tokens that were never valid lose only their own devices. From then on no refusal makes a device invalid until a send is
+/// accepted. Counts what this node sees. Not thread-safe.
 /// </summary>
 internal sealed class TokenSuspicion(TimeProvider timers)
 {
@@ -20,14 +20,14 @@ internal sealed class TokenSuspicion(TimeProvider timers)
     /// <summary>How far back refusals count.</summary>
     public static readonly TimeSpan Window = TimeSpan.FromMinutes(1);
 
-    // an account has few devices, and a refusal ends its device: more than this many within a window say nothing new
+    // an account has few devices, and a refusal makes a device invalid: more refusals than this within a window add nothing
     private const int RememberedMax = 1024;
 
     private readonly Queue<(long At, RefusedToken Token)> refused = new();
     private long? acceptedAt;
     private bool isWrongSetting;
 
-    /// <summary>There is nothing to remember.</summary>
+    /// <summary>It has no state worth keeping.</summary>
     public bool IsIdle
     {
         get
@@ -44,10 +44,10 @@ internal sealed class TokenSuspicion(TimeProvider timers)
         refused.Clear();
     }
 
-    /// <summary>Counts a refusal that names no time at which the token died: one that does is nobody's mistake.</summary>
+    /// <summary>Counts a refusal that names no time at which the token died. A refusal with a time is not caused by settings.</summary>
     /// <param name="token">Whose it is.</param>
-    /// <param name="laneHasAccepted">The lane has accepted something, ever.</param>
-    /// <returns>It is not to be believed.</returns>
+    /// <param name="laneHasAccepted">The lane has accepted at least one alert.</param>
+    /// <returns>True: the settings are the cause; do not mark the device invalid.</returns>
     public bool Doubts(RefusedToken token, bool laneHasAccepted)
     {
         Forget();

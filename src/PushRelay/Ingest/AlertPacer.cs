@@ -4,11 +4,11 @@ using PushRelay.Limits;
 namespace PushRelay.Ingest;
 
 /// <summary>
-/// Says when an alert that is due at once may go out. The first event of an ordering key goes at once; those within
+/// Decides when an alert that is due now may be sent. The first event of an ordering key goes at once; those within
 /// <c>Alerts:CoalesceWindow</c> of its alert wait for the window's end and go as one. A device gets <c>Alerts:DeviceBurst</c> alerts at
 /// once and then one in each <c>Alerts:DeviceInterval</c>: what is more waits and merges by its ordering key, so a flood delays no other
 /// device and drops nothing. A flood from very many senders delays no alert of its device by more than 40 intervals.
-/// Kept in memory for as long as it matters: after a restart one alert more may go out, never one less. Thread-safe.
+/// Kept in memory, for as long as it is needed: after a restart one more alert may be sent, never one less. Thread-safe.
 /// </summary>
 /// <param name="window">Within so long after an alert its ordering key waits.</param>
 /// <param name="rate">Of each device.</param>
@@ -24,7 +24,7 @@ internal sealed class AlertPacer(TimeSpan window, CellRate rate, TimeProvider cl
     private readonly long start = clock.GetTimestamp();
     private readonly Dictionary<(Guid Device, Guid OrderingKey), KeyPace> keys = [];
 
-    // when the device's burst is whole again
+    // when the device may send a full burst again
     private readonly Dictionary<Guid, TimeSpan> devices = [];
     private readonly Lock sync = new();
     private TimeSpan sweepAt;
@@ -41,7 +41,7 @@ internal sealed class AlertPacer(TimeSpan window, CellRate rate, TimeProvider cl
     public static AlertPacer OfWakeups(AlertsOptions settings, TimeProvider clock) =>
         new(settings.WakeInterval, new CellRate(settings.WakeInterval, 1), clock);
 
-    /// <summary>What a transaction plans; it counts once that is committed.</summary>
+    /// <summary>The plan of one transaction; it takes effect when the transaction is committed.</summary>
     public Plan Begin() => new(this, clock.GetElapsedTime(start));
 
     private void Keep(Plan plan, TimeSpan now)

@@ -8,10 +8,10 @@ using PushRelay.Storage;
 
 namespace PushRelay.Ingest;
 
-/// <summary>Makes the rows of every event, whatever its source: no other place makes a <see cref="Delivery"/>.</summary>
+/// <summary>Makes the rows of every event, from every source. Only this class makes a <see cref="Delivery"/>.</summary>
 internal sealed class DeliveryFactory(MasterKey masterKey, IdSequence sequence, IOptions<AlertsOptions> options)
 {
-    /// <summary>How the event keys of rows that tell what was read end.</summary>
+    /// <summary>The suffix of event keys of rows that report what was read.</summary>
     public const string ReadKey = ":read";
 
     /// <summary>An event that says it is older counts as this old: a server's module keeps its events for ten minutes by
@@ -41,7 +41,7 @@ internal sealed class DeliveryFactory(MasterKey masterKey, IdSequence sequence, 
             ? System.Buffers.Text.Base64Url.EncodeToString(masterKey.Mac("author", account, conversation, nick).AsSpan(0, 9))
             : null;
 
-    /// <summary>A row that tells a device, without showing anything, that a conversation was read elsewhere.</summary>
+    /// <summary>A row that reports to a device, silently, that a conversation was read on another device.</summary>
     /// <param name="alerted">The newest row of the conversation that it was alerted of.</param>
     /// <param name="badge">The number on the app's icon; 0 clears it.</param>
     /// <param name="now">By the database's clock.</param>
@@ -116,7 +116,8 @@ internal sealed class DeliveryFactory(MasterKey masterKey, IdSequence sequence, 
     /// <summary>How long an alert of this class is worth sending.</summary>
     public TimeSpan TimeToLive(EventClass @class) => @class == EventClass.Call ? options.Value.CallTimeToLive : options.Value.TimeToLive;
 
-    /// <summary>One alert at a time of a conversation; of a call, or a test, one by itself, which waits for no other.</summary>
+    /// <summary>A conversation has one key, so one alert at a time. Each call and each test has its own key, so it waits for no
+    /// other.</summary>
     private Guid OrderingKey(RelayEvent.Message message) =>
         new(
             message switch
@@ -148,15 +149,15 @@ internal sealed class EventDeliveries(MasterKey masterKey, IdSequence sequence, 
 
     public required DateTimeOffset ExpiresAt { get; init; }
 
-    /// <param name="device">Who gets it, or is not to get it.</param>
-    /// <param name="decision">Which of both, and why.</param>
+    /// <param name="device">The device that the row is for.</param>
+    /// <param name="decision">Send or withhold, and why.</param>
     /// <param name="situation">What the decision looked at; null where nothing was decided.</param>
     /// <param name="wait">How long from now an alert is due.</param>
     /// <param name="badge">The number on the app's icon.</param>
     public Delivery To(Device device, PushDecision decision, PushSituation? situation, TimeSpan wait, int badge) =>
         Row(device, decision, situation is null ? null : DeliverySituation.Write(situation), situation?.IsSilent == true, wait, badge);
 
-    /// <summary>For an account without a device. Who wrote to it is not kept: it is nobody's business.</summary>
+    /// <summary>For an account without a device. The sender is not stored, for privacy.</summary>
     public Delivery ToNobody(PushSituation situation) =>
         Row(
             null,

@@ -41,7 +41,7 @@ internal sealed partial class EventIngest(
     private readonly AlertPacer pacer = AlertPacer.OfAlerts(options.Value, timers);
     private readonly AlertPacer wakePacer = AlertPacer.OfWakeups(options.Value, timers);
 
-    /// <summary>How far a stream is committed; null where nothing of it is.</summary>
+    /// <summary>The last committed position of a stream; null if there is none.</summary>
     public async Task<StreamPoint?> PositionAsync(StreamName stream, CancellationToken cancellationToken)
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
@@ -57,7 +57,7 @@ internal sealed partial class EventIngest(
     /// </summary>
     /// <param name="batches">In the order they came.</param>
     /// <param name="term">The lease of the link they came over; null where they came over none.</param>
-    /// <param name="cancellationToken">What is not committed by then is not.</param>
+    /// <param name="cancellationToken">Stops it; nothing is committed after that.</param>
     /// <exception cref="Exception">The database failed (<see cref="DatabaseErrors"/>): nothing was committed, try again.</exception>
     /// <exception cref="LeaseLostException">Another node has the link: nothing was committed.</exception>
     public async Task CommitAsync(IReadOnlyList<EventBatch> batches, LeaseTerm? term, CancellationToken cancellationToken)
@@ -84,7 +84,7 @@ internal sealed partial class EventIngest(
             TriesMax
         );
 
-    /// <summary>Finds the event that cannot be stored by committing each alone; the position moves behind the last.</summary>
+    /// <summary>Commits each event alone to find the one that cannot be stored; the position moves past the last one.</summary>
     private async Task CommitOneByOneAsync(IReadOnlyList<EventBatch> batches, LeaseTerm? term, CancellationToken cancellationToken)
     {
         foreach (var batch in batches)

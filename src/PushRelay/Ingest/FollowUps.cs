@@ -6,7 +6,7 @@ namespace PushRelay.Ingest;
 
 /// <summary>
 /// The earlier deliveries that corrections, withdrawals and the ends of calls are about. Only the same sender can change a message: in a
-/// room the same occupant, or the room itself. What is read is bounded, whatever the account has in the ledger.
+/// room the same occupant, or the room itself. It reads a bounded number of ledger rows.
 /// </summary>
 internal sealed class FollowUps(RelayDb db, DateTimeOffset now, IReadOnlyList<Delivery> made)
 {
@@ -85,8 +85,8 @@ internal sealed class FollowUps(RelayDb db, DateTimeOffset now, IReadOnlyList<De
         );
 
     /// <summary>
-    /// What the alert that shows this row's text is replaced by; null: no alert shows it, for it was never accepted, or the text of a later
-    /// message stands there.
+    /// The collapse key of the alert that shows this row's text; null: no alert shows it, because it was never accepted or a later
+    /// message's text replaced it.
     /// </summary>
     public async Task<string?> CollapseKeyOfShownAsync(Delivery row, CancellationToken cancellationToken)
     {
@@ -109,7 +109,7 @@ internal sealed class FollowUps(RelayDb db, DateTimeOffset now, IReadOnlyList<De
         }
     }
 
-    /// <summary>How many later messages of its conversation this device was told of; not beyond <paramref name="max"/>.</summary>
+    /// <summary>How many later messages of its conversation were alerted on this device; counted up to <paramref name="max"/>.</summary>
     public async Task<int> LaterAsync(Delivery row, int max, CancellationToken cancellationToken)
     {
         var own = made.Count(d => d.DeviceKey == row.DeviceKey && d.Conversation == row.Conversation && d.Id > row.Id && d.IsCounted);

@@ -12,7 +12,7 @@ using PushRelay.Storage;
 namespace PushRelay.Ingest;
 
 /// <summary>
-/// What one database transaction makes of its events: a row for each device, or what an event cancels and clears. Used as
+/// Applies the events of one database transaction: makes a row for each device, and cancels or clears what an event ends. Used as
 /// <see cref="EventIngest"/> shows: <see cref="LoadAsync"/>, <see cref="ApplyAsync"/> for each event in its order,
 /// <see cref="WriteAsync"/>.
 /// </summary>
@@ -178,7 +178,7 @@ internal sealed class IngestTransaction(
             var decision = PushPolicy.Decide(situation, options);
             if (Wait(message, device, decision, deliveries.OrderingKey) is not { } wait)
             {
-                // a wake-up that waits already says as much
+                // a wake-up that already waits says the same
                 continue;
             }
 
@@ -204,7 +204,7 @@ internal sealed class IngestTransaction(
 
     private Wakeups WakeupsOf(Device device) => apps.Find(device.App)?.Alert.Wakeups ?? Wakeups.None;
 
-    /// <summary>How long from now the alert is due; null: one that waits already says as much.</summary>
+    /// <summary>How long from now the alert is due; null: one that already waits says the same.</summary>
     private TimeSpan? Wait(RelayEvent.Message message, Device device, PushDecision decision, Guid orderingKey) =>
         decision switch
         {
@@ -226,7 +226,7 @@ internal sealed class IngestTransaction(
         options.BackgroundGrace > TimeSpan.Zero
         || (device.Resource is not null && options.OtherDeviceForeground == OtherDeviceForeground.Delay);
 
-    /// <summary>Only the devices that this message was withheld from because its reader seemed to look.</summary>
+    /// <summary>Only the devices that this message was withheld from because its reader seemed to be in front.</summary>
     private async Task AlertUnackedAsync(RelayEvent.Message message, CancellationToken cancellationToken)
     {
         var devicesWithheld = await withheld.DevicesOfAsync(message, cancellationToken);
@@ -312,15 +312,15 @@ internal sealed class IngestTransaction(
             && await followUps.CollapseKeyOfShownAsync(original, cancellationToken) is { } collapseKey
         )
         {
-            // what is on its way may not arrive: then there is nothing to follow
+            // an alert that is being sent may be refused: then nothing has to follow it
             content = original.State == DeliveryState.Sending ? content with { After = original.Id } : content;
             rows.Add(factory.FollowUp(original, collapseKey, key, content, unread.Sum(original.Account, device.Preferences?.Muted), now));
         }
     }
 
     /// <summary>
-    /// Ended by the caller, or answered or refused by the account itself on another device: nobody else who knows the id can end it. Where
-    /// it rang, what rang is replaced: by a missed call, or by nothing.
+    /// Ended by the caller, or answered or refused by the account itself on another device: no one else who knows the id can end it. On
+    /// devices that rang, the alert is replaced by a missed call or removed.
     /// </summary>
     private async Task EndCallAsync(RelayEvent.Message ended, CancellationToken cancellationToken)
     {
@@ -384,7 +384,7 @@ internal sealed class IngestTransaction(
         }
     }
 
-    /// <summary>Nothing of it is alerted any more; a device that was alerted is told so, without showing anything.</summary>
+    /// <summary>The conversation raises no more alerts; a device that was alerted gets a silent push that says so.</summary>
     private async Task ReadAsync(RelayEvent.Displayed displayed, CancellationToken cancellationToken)
     {
         var (account, with) = (displayed.Account, displayed.With);
@@ -424,7 +424,7 @@ internal sealed class IngestTransaction(
             if (
                 DevicesOf(account).FirstOrDefault(d => d.Key == alerted.DeviceKey) is { Status: DeviceStatus.Active } device
                 && networks.TakesFollowUps(device.Platform, device.App)
-                // who reads here needs no push
+                // the device that reads needs no push
                 && !(device.Resource is { } resource && displayed.Presence.InFront(resource))
             )
             {

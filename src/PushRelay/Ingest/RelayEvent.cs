@@ -39,7 +39,7 @@ internal abstract record RelayEvent(string Account, DateTimeOffset At)
 
         public string? CallId { get; init; }
 
-        /// <summary>How a call ended: <c>retracted answered rejected finished</c>; null: not told.</summary>
+        /// <summary>How a call ended: <c>retracted answered rejected finished</c>; null: not known.</summary>
         public string? Ended { get; init; }
 
         /// <summary>A group message that names the account.</summary>
@@ -82,7 +82,7 @@ internal abstract record RelayEvent(string Account, DateTimeOffset At)
         public bool ByRoom { get; init; }
     }
 
-    /// <summary>The account does not want to hear of this sender any more (XEP-0191).</summary>
+    /// <summary>The account blocked this sender (XEP-0191).</summary>
     public sealed record Blocked(string Account, string Jid, DateTimeOffset At) : RelayEvent(Account, At);
 
     /// <summary>The account read, or answered, a conversation on some session.</summary>

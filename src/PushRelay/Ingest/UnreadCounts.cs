@@ -95,7 +95,7 @@ internal sealed class UnreadCounts
     public int Count(string account, string conversation) =>
         accounts.TryGetValue(account, out var counts) ? counts.GetValueOrDefault(conversation) : 0;
 
-    /// <summary>One of them does not count any more.</summary>
+    /// <summary>Removes one message from the count.</summary>
     public void Remove(string account, string conversation)
     {
         if (Count(account, conversation) is > 0 and var count)

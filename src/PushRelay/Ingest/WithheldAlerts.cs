@@ -9,8 +9,7 @@ namespace PushRelay.Ingest;
 
 /// <summary>
 /// Which devices a message was withheld from when it came first, for the messages that a server reports again because their reader never
-/// acknowledged them. What a transaction needs is read with one statement, and what that looks at is bounded, whatever the account has in
-/// the ledger.
+/// acknowledged them. A transaction reads what it needs with one statement, which looks at a bounded number of ledger rows.
 /// </summary>
 internal sealed class WithheldAlerts(RelayDb db, DateTimeOffset now)
 {
@@ -74,7 +73,7 @@ internal sealed class WithheldAlerts(RelayDb db, DateTimeOffset now)
     /// <summary>This transaction has changed stored rows of the account: they are read again when they are needed.</summary>
     public void Changed(string account) => changed.Add(account);
 
-    /// <summary>The devices whose rows of this message were all withheld because its reader seemed to look.</summary>
+    /// <summary>The devices whose rows of this message were all withheld because its reader seemed to be in front.</summary>
     public async Task<IReadOnlySet<Guid>> DevicesOfAsync(RelayEvent.Message message, CancellationToken cancellationToken)
     {
         if (KeyOf(message) is not { } key)

@@ -7,7 +7,7 @@ using PushRelay.Storage;
 
 namespace PushRelay.Ledger;
 
-/// <summary>An account at this moment: what an alert to it would be decided by.</summary>
+/// <summary>The present state of an account, which decides about an alert.</summary>
 public sealed record AccountDetail(
     string Account,
     string State,
@@ -30,9 +30,9 @@ internal sealed class AccountQueries(
     /// <summary>Beyond the valid ones there are the invalid, which are kept to say why.</summary>
     private const int DevicesMax = 200;
 
-    /// <param name="account">However it is spelt.</param>
+    /// <param name="account">In any spelling.</param>
     /// <param name="cancellationToken">Stops the statements.</param>
-    /// <returns>Null where it is no account of a served host. Any other has a state, also where nobody knows it.</returns>
+    /// <returns>Null if it is not an account of a served host. Any other account has a state; it may be <c>unknown</c>.</returns>
     public async Task<AccountDetail?> FindAsync(string account, CancellationToken cancellationToken)
     {
         if (!accounts.TryName(account, out var name, out _))

@@ -7,7 +7,7 @@ using PushRelay.Storage;
 
 namespace PushRelay.Ledger;
 
-/// <summary>What came of the wish to send a delivery again.</summary>
+/// <summary>The result of a request to send a delivery again.</summary>
 internal abstract record RetryResult
 {
     private RetryResult() { }
@@ -22,7 +22,7 @@ internal abstract record RetryResult
     public sealed record Refused(string Why) : RetryResult;
 }
 
-/// <summary>Sends what has ended again, when an operator asks for it.</summary>
+/// <summary>Sends a delivery that has ended again, for an operator.</summary>
 internal sealed class DeliveryRetries(
     IDbContextFactory<RelayDb> databases,
     OutboxQueue outbox,

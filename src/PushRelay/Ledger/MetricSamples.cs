@@ -10,8 +10,8 @@ using PushRelay.Telemetry;
 namespace PushRelay.Ledger;
 
 /// <summary>
-/// Gauges that are read from the database, at most once in <see cref="Age"/> and only when somebody asks: a relay that nobody scrapes pays
-/// nothing. While the database is away they are absent. Thread-safe.
+/// Gauges that are read from the database, at most once in <see cref="Age"/> and only at a scrape, so a relay without scrapes has no cost.
+/// While the database is away they are absent. Thread-safe.
 /// </summary>
 internal sealed class MetricSamples : IDisposable
 {

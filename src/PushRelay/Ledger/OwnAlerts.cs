@@ -28,7 +28,7 @@ public sealed record AlertRequest
     /// <summary>A bare JID: the alert belongs to this conversation, and its preferences apply.</summary>
     public string? Conversation { get; init; }
 
-    /// <summary>Alerts also where somebody is in front.</summary>
+    /// <summary>Alerts also if a session is in front.</summary>
     public bool? IgnorePresence { get; init; }
 
     /// <summary><c>high</c> or <c>normal</c>.</summary>
@@ -78,7 +78,7 @@ internal sealed class OwnAlerts(
     private static readonly TimeSpan LifeMin = TimeSpan.FromMinutes(1);
     private static readonly TimeSpan LifeMax = TimeSpan.FromDays(28);
 
-    /// <param name="request">What is to be said to whom.</param>
+    /// <param name="request">The alert and its receiver.</param>
     /// <param name="key">The same key again is the same alert; null: a new one.</param>
     /// <param name="actor">Who sends it.</param>
     /// <param name="cancellationToken">Stops it before it is stored.</param>

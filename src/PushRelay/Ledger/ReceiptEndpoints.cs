@@ -16,7 +16,7 @@ public sealed record ReceiptRequest
     public DateTimeOffset? At { get; init; }
 }
 
-/// <summary><c>/v1/receipts</c>, open to everybody: the receipt itself is the credential, of exactly one delivery.</summary>
+/// <summary><c>/v1/receipts</c>, open to all callers: the receipt itself is the credential, for exactly one delivery.</summary>
 internal static class ReceiptEndpoints
 {
     private const int ReceiptCharsMax = 100;

@@ -72,7 +72,7 @@ internal sealed class ReceiptWriter(
     private readonly Channel<Waiting> inbox = Channel.CreateBounded<Waiting>(WaitingMax);
     private int writing;
 
-    /// <summary>Returns when it is stored; a delivery that is gone is passed over.</summary>
+    /// <summary>Returns when it is stored; a receipt of a deleted delivery is ignored.</summary>
     /// <param name="credential">As the alert brought it.</param>
     /// <param name="opened">See <see cref="Receipt.Opened"/>.</param>
     /// <param name="at">See <see cref="Receipt.At"/>.</param>

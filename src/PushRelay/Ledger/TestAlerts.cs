@@ -10,7 +10,7 @@ using PushRelay.Storage;
 
 namespace PushRelay.Ledger;
 
-/// <summary>Alerts that only show whether alerts arrive: whatever presence and preferences say, through the same outbox as all
+/// <summary>Alerts that show whether alerts arrive: they ignore presence and preferences, and use the same outbox as all
 /// others.</summary>
 internal sealed class TestAlerts(
     IDbContextFactory<RelayDb> databases,

@@ -214,7 +214,7 @@ internal sealed class TimeLine(
             .OrderByDescending(r => r.Id)
             .Take(page.RowsToRead)
             .ToListAsync(cancellationToken);
-        // an account that never was has no time line, whatever happened to its server
+        // an account that never existed has no time line, also if its server has history
         var any = rows.Count + own.Count + audited.Count > 0;
         return
         [

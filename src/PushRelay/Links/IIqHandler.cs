@@ -28,7 +28,7 @@ internal abstract record IqAnswer
     /// <param name="Type">RFC 6120 section 8.3.2: <c>auth</c>, <c>cancel</c>, <c>modify</c> or <c>wait</c>.</param>
     /// <param name="Condition">RFC 6120 section 8.3.3, such as <c>item-not-found</c>.</param>
     /// <param name="Text">For a person, in English.</param>
-    /// <param name="Specific">A condition of the protocol in use, beside the general one.</param>
+    /// <param name="Specific">A condition of the protocol in use, sent with the general one.</param>
     public sealed record Error(string Type, string Condition, string? Text = null, XName? Specific = null) : IqAnswer;
 
     public XElement ToStanza(XElement request)
@@ -58,7 +58,7 @@ internal interface IIqHandler
     /// <summary>The XML names that it reads: a link understands them however many names strangers have invented.</summary>
     IReadOnlyCollection<XName> Names { get; }
 
-    /// <summary>How many of its requests run at once, beside the link's reading. Null: it answers from memory, and the link reads on
+    /// <summary>How many of its requests run at once, while the link reads on. Null: it needs no I/O, and the link reads on
     /// when the answer is sent.</summary>
     RequestPermits? Permits { get; }
 

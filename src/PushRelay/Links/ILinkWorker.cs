@@ -3,7 +3,7 @@ using System.Xml.Linq;
 namespace PushRelay.Links;
 
 /// <summary>
-/// A module that speaks over the links beside answering requests: it reads messages, presences and the answers to its own requests. A
+/// A module that uses the links for more than answering requests: it reads messages, presences and the answers to its own requests. A
 /// module registers its worker; each link runs every worker for as long as this node holds the link's lease.
 /// </summary>
 internal interface ILinkWorker

@@ -61,14 +61,14 @@ internal sealed partial class LinkService(
                 "pushrelay.component.connected",
                 () => links.Select(l => new Measurement<int>(l.IsConnected ? 1 : 0, new KeyValuePair<string, object?>("domain", l.Domain))),
                 null,
-                "1 while this node has the link and it is up; a node that stands by has 0."
+                "1 while this node has the link and it is up; 0 on a standby node."
             );
         if (links.Count == 0)
         {
             NoComponent();
         }
 
-        // a link that fails for good ends the process, loudly, and not only once the others have ended too
+        // a link that cannot recover ends the process at once with an error, while other links still run
         await foreach (var ended in Task.WhenEach(links.Select(l => l.RunAsync(stoppingToken))))
         {
             await ended;

@@ -5,17 +5,18 @@ using PushRelay.Xmpp;
 namespace PushRelay.Links;
 
 /// <summary>
-/// Limits how often each sender may ask over a link, whatever it asks. Within the rate requests are answered; the next as many are refused
-/// with <c>wait</c>; beyond that they are dropped, so that a flood makes no second flood. A sender is an account of the link's servers; of
-/// other domains, whose addresses can be invented, the whole domain. The link's servers themselves, which speak for all their accounts,
-/// have a rate of their own, and beyond it are passed over: an error could end registrations (XEP-0357).
+/// Limits how often each sender may send requests of any kind over a link. Requests within the rate are answered. The next requests, up to
+/// the same number, are refused with <c>wait</c>. All others are dropped, so that a flood of requests causes no flood of answers. A sender
+/// is an account of the link's servers; of other domains, whose addresses can be invented, the whole domain. The link's servers
+/// themselves, which speak for all their accounts, have a rate of their own. Beyond it their requests are dropped without an error,
+/// because an error could end registrations (XEP-0357).
 /// </summary>
 /// <param name="servers">The virtual hosts behind the link.</param>
 /// <param name="rates">An account's requests over XMPP have the rate of those over REST, and are counted by themselves.</param>
 /// <param name="clock">The time it goes by.</param>
 internal sealed class RequestLimits(IReadOnlyList<string> servers, RateLimitOptions rates, TimeProvider clock)
 {
-    /// <summary>Of all senders together: enough for all clients of a server that ask after its restart.</summary>
+    /// <summary>Of all senders together: enough for all clients of a server after its restart.</summary>
     internal const int OfAllPerSecond = 1_000;
     internal const int OfAllAtOnce = 10_000;
 
@@ -47,7 +48,7 @@ internal sealed class RequestLimits(IReadOnlyList<string> servers, RateLimitOpti
         private readonly RateLimit ofSender = rates.Requests(clock);
         private readonly RateLimit ofAll = new(OfAllPerSecond, TimeSpan.FromSeconds(1), OfAllAtOnce, clock);
 
-        // the sender's own first: what it asks in vain takes nothing from others
+        // the sender's own limit first: its refused requests use nothing of the shared limit
         public bool TryTake(string sender) => ofSender.TryTake(sender, out _) && ofAll.TryTake("all", out _);
     }
 }

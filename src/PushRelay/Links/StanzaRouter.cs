@@ -5,8 +5,8 @@ namespace PushRelay.Links;
 
 /// <summary>
 /// Finds who handles a stanza that came over one link: an IQ request goes to the <see cref="IIqHandler"/> that takes it and is answered
-/// once, everything else to the <see cref="ILinkWorker"/> that takes it, if it comes from a server behind the link. How often a sender may
-/// ask is decided before (<see cref="RequestLimits"/>); how many requests run at once, and how long, is decided here.
+/// once, everything else to the <see cref="ILinkWorker"/> that takes it, if it comes from a server behind the link.
+/// <see cref="RequestLimits"/> limits before it how often a sender may ask. This class limits how many requests run at once, and how long.
 /// </summary>
 /// <param name="servers">The virtual hosts behind the link.</param>
 /// <param name="domain">The component's domain, for the log.</param>
@@ -33,7 +33,7 @@ internal sealed partial class StanzaRouter(
     private readonly HashSet<string> unknownDomainsLogged = new(StringComparer.Ordinal);
 
     /// <summary>In the order of the stream; waits while the worker that takes the stanza is behind.</summary>
-    /// <returns>False: nobody takes it. The XMPP library answers a request <c>service-unavailable</c> then, and nothing else.</returns>
+    /// <returns>False: no handler takes it. The XMPP library answers a request <c>service-unavailable</c> then, and nothing else.</returns>
     public async ValueTask<bool> RouteAsync(XElement stanza, CancellationToken cancellationToken)
     {
         if (!XmppStanza.IsIqRequest(stanza))
@@ -62,7 +62,7 @@ internal sealed partial class StanzaRouter(
             return true;
         }
 
-        // senders whom no server behind this link vouches for can invent addresses: together they are one sender
+        // senders of other domains can invent addresses: together they count as one sender
         if (permits.TryTake(isStamped ? from.Bare.ToString() : "") is not { } permit)
         {
             await send(handler.Busy.ToStanza(stanza), cancellationToken);

@@ -7,7 +7,7 @@ namespace PushRelay.Outbox;
 /// <summary>What an alert becomes. The numbers are stored: never change one.</summary>
 internal enum FollowUpKind
 {
-    /// <summary>Its message was withdrawn.</summary>
+    /// <summary>The sender withdrew the message.</summary>
     Retracted = 1,
 
     /// <summary>The caller gave up.</summary>
@@ -43,7 +43,7 @@ internal sealed record AlertContent
 
     public string? FileName { get; init; }
 
-    /// <summary>A spoiler: its text is not told.</summary>
+    /// <summary>A spoiler: its text is not shown.</summary>
     public bool Hidden { get; init; }
 
     /// <summary>Of a call: <c>audio</c>, <c>video</c>.</summary>
@@ -58,7 +58,7 @@ internal sealed record AlertContent
     /// <summary>Who invites, bare.</summary>
     public string? Inviter { get; init; }
 
-    /// <summary>Nobody is named as its sender.</summary>
+    /// <summary>It names no sender.</summary>
     public bool Anonymous { get; init; }
 
     /// <summary>Encrypted by the server to the app (<c>tigase:push:encrypt:0</c>): passed on as it is, in base64.</summary>
@@ -76,15 +76,16 @@ internal sealed record AlertContent
     /// <summary>The device's quiet hours: no sound.</summary>
     public bool Silent { get; init; }
 
-    /// <summary>Of a row that follows up an alert what the alert becomes; null: its corrected text.</summary>
+    /// <summary>For a row that follows up an alert: what the alert becomes; null: its corrected text.</summary>
     public FollowUpKind? FollowUp { get; init; }
 
-    /// <summary>Of a row that follows up an alert which was being sent: the alert's row. It follows only where that was accepted.</summary>
+    /// <summary>For a row that follows up an alert which was being sent: the row of that alert. The follow-up is sent only if the alert
+    /// was accepted.</summary>
     public Guid? After { get; init; }
 
     public byte[]? Seal(MasterKey key, Guid delivery) => this == Empty ? null : key.Seal(ToJson(), Delivery.TableName, delivery, Column);
 
-    /// <summary>As it is sealed: without what is not there.</summary>
+    /// <summary>The form that is sealed: members that are null are left out.</summary>
     public string ToJson() => JsonSerializer.Serialize(this, Stored);
 
     public static AlertContent Open(MasterKey key, Delivery delivery) =>

@@ -10,26 +10,25 @@ namespace PushRelay.Outbox;
 /// <param name="Rows">At least one, all under one lease.</param>
 /// <param name="Permit">Given back when the alert is disposed of.</param>
 /// <param name="ClaimedAt">Before the lease began, by the process's monotonic clock (<see cref="TimeProvider.GetTimestamp"/>).</param>
-/// <param name="Life">From then on; what is longer under way is stale.</param>
+/// <param name="Life">Counted from there; an alert that is older is stale.</param>
 internal sealed record ClaimedAlert(IReadOnlyList<Delivery> Rows, Permit Permit, long ClaimedAt, TimeSpan Life) : IDisposable
 {
     public Delivery Head => Rows[0];
 
     public Delivery Newest => Rows[^1];
 
-    /// <summary>What it was claimed for; its device may have moved to another since.</summary>
+    /// <summary>The account and device at the time of the claim; the device may have moved to another account since.</summary>
     public Lane Lane => Permit.Lane;
 
     public void Dispose() => Permit.Dispose();
 }
 
-/// <summary>How an attempt ended an alert's claim.</summary>
+/// <summary>How an attempt ended the claim of an alert.</summary>
 internal sealed record SettledAlert(ClaimedAlert Alert, Settlement Settlement, Attempt? Attempt);
 
 /// <summary>
-/// What an insert did. Whoever has it publishes it once the rows are committed (<see cref="ReadyQueue.PublishAsync"/>), and disposes of
-/// it in
-/// any case: what was not published gives its permits back. If it was committed all the same, the leases bring the rows back.
+/// What an insert did. The caller publishes it after the commit (<see cref="ReadyQueue.PublishAsync"/>) and always disposes of it: alerts
+/// that were not published return their permits. If their rows were committed, the rows come back when their leases end.
 /// </summary>
 /// <param name="claimed">Taken by the insert itself.</param>
 /// <param name="due">Due now and left to the claims: their ordering key was busy, or there was no permit.</param>
@@ -53,5 +52,5 @@ internal sealed class AppendedRows(IReadOnlyList<ClaimedAlert> claimed, IReadOnl
     }
 }
 
-/// <summary>A lane that rows wait for.</summary>
+/// <summary>A lane that has waiting rows.</summary>
 internal sealed record WaitingLane(Lane Lane, string App, string Platform);

@@ -13,13 +13,14 @@ internal sealed class ClockSteps(TimeProvider timers)
     private long lastStamp;
     private long watchedSince;
 
-    /// <summary>The clock may have gone back while this process did not run, and what follows from that is not done.</summary>
+    /// <summary>The clock may have gone back while this process did not run, and the waits are not corrected yet.</summary>
     public bool MayHaveGoneBack { get; private set; }
 
-    /// <summary>It went back under this process, and what follows is not done: every wait was counted by the clock of before.</summary>
+    /// <summary>It went back while this process ran, and the waits are not corrected yet: each was counted by the clock before the
+    /// step.</summary>
     public bool HasGoneBack { get; private set; }
 
-    /// <summary>Looks at it once more.</summary>
+    /// <summary>Compares the clock again.</summary>
     public void Look(DateTimeOffset now)
     {
         var stamp = Stopwatch.GetTimestamp();
@@ -35,12 +36,12 @@ internal sealed class ClockSteps(TimeProvider timers)
         (last, lastStamp) = (now, stamp);
     }
 
-    /// <summary>What follows from a step is stored.</summary>
+    /// <summary>The corrected times are stored.</summary>
     public void Mended() => (MayHaveGoneBack, HasGoneBack) = (false, false);
 
     /// <summary>
-    /// A lease that ends later than this was taken by the clock of before. There is no such bound until a lease's duration after the step:
-    /// whoever holds it may still be sending.
+    /// A lease that ends later than this was taken by the clock before the step. There is no such bound until one lease duration after the
+    /// step, because the holder may still be sending.
     /// </summary>
     public DateTimeOffset LatestLeaseEnd(DateTimeOffset now, TimeSpan? duration) =>
         duration is { } longest && timers.GetElapsedTime(watchedSince) >= longest ? now + longest + Least : DateTimeOffset.MaxValue;

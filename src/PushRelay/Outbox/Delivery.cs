@@ -49,7 +49,7 @@ internal enum EventClass : short
     CallEnded = 3,
     Invite = 4,
 
-    /// <summary>Somebody wants to be a contact.</summary>
+    /// <summary>A contact request.</summary>
     Subscribe = 5,
 
     /// <summary>XEP-0224.</summary>
@@ -58,7 +58,7 @@ internal enum EventClass : short
     /// <summary>A publish (XEP-0357) that only says that there is something.</summary>
     Wakeup = 7,
 
-    /// <summary>A publish that only says how many messages are unread: none.</summary>
+    /// <summary>A publish that only says that no message is unread.</summary>
     Badge = 8,
 }
 
@@ -81,7 +81,7 @@ internal static class Reasons
     /// <summary>It follows an alert: a correction, a withdrawal, the end of a call.</summary>
     public const string Update = "update";
 
-    // why it is not
+    // why it is not sent
     public const string Foreground = "foreground";
     public const string Muted = "muted";
     public const string NotMentioned = "not_mentioned";
@@ -130,7 +130,7 @@ internal sealed class Delivery
 
     public string? Platform { get; init; }
 
-    /// <summary>What its device is reached over; null where nothing is sent.</summary>
+    /// <summary>The device's push network and lane; null where nothing is sent.</summary>
     public Lane? Lane { get; init; }
 
     /// <summary>For the bridge <c>epoch:seq:position</c>, else a fresh UUID. Ids chosen by senders are content, never keys.</summary>
@@ -155,16 +155,16 @@ internal sealed class Delivery
 
     public string? CallId { get; init; }
 
-    /// <summary>Of a group message a hash of the occupant who wrote it: only the same one can correct or withdraw it.</summary>
+    /// <summary>For a group message: a hash of the occupant who wrote it. Only this occupant can correct or withdraw it.</summary>
     public string? Author { get; init; }
 
-    /// <summary>Of a row that follows up an alert: what that one's collapse id is made of; null: its own ids.</summary>
+    /// <summary>For a row that follows up an alert: what the collapse id of that alert is made of; null: its own ids.</summary>
     public string? CollapseKey { get; init; }
 
     /// <summary>What its alert's collapse id is made of.</summary>
     public string CollapseId => CollapseKey ?? CallId ?? StanzaId ?? MessageId ?? Id.ToString();
 
-    /// <summary>It stands for an unread message.</summary>
+    /// <summary>It counts as an unread message.</summary>
     public bool IsCounted => Reason != Reasons.Update && Class != EventClass.Call && Device is not null;
 
     /// <summary>
@@ -314,7 +314,7 @@ internal sealed class Delivery
                     "ix_deliveries_pending_key"
                 )
                 .HasFilter($"state = {States.Pending}");
-            // at most one alert of an ordering key is in flight, whoever claims; the rows it speaks for beside its head do not count
+            // at most one alert of an ordering key is in flight, on all nodes; the rows that its head speaks for do not count
             builder
                 .HasIndex(d => new { d.DeviceKey, d.OrderingKey }, SendingKeyIndex)
                 .IsUnique()

@@ -39,7 +39,7 @@ internal sealed class OutboxQueue(
             );
     }
 
-    // nothing waits for so long
+    // no alert waits longer than this
     private static readonly TimeSpan FirstBy = TimeSpan.FromDays(365);
 
     /// <summary>
@@ -153,7 +153,7 @@ internal sealed class OutboxQueue(
         }
         catch (Npgsql.PostgresException exception) when (exception.ConstraintName == Delivery.SendingKeyIndex)
         {
-            // another node was a moment faster with one of the keys: the next look finds the others
+            // another node claimed one of the keys first: the next poll finds the others
             signal.Wake();
             return [];
         }
@@ -181,7 +181,7 @@ internal sealed class OutboxQueue(
     }
 
     /// <summary>Ends or defers claimed alerts and records their attempts. Their permits stay out.</summary>
-    /// <returns>Those whose lease ran out: the rows are somebody else's and were not changed.</returns>
+    /// <returns>Those whose lease ran out: another node may hold the rows, and they were not changed.</returns>
     public async Task<IReadOnlyList<SettledAlert>> SettleAsync(IReadOnlyList<SettledAlert> settled, CancellationToken cancellationToken)
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
@@ -203,8 +203,8 @@ internal sealed class OutboxQueue(
     }
 
     /// <summary>
-    /// Cancels what is still pending of <paramref name="which"/>, on whichever node. A row already sending goes out, but if that attempt
-    /// fails it has lived long enough.
+    /// Cancels the pending rows of <paramref name="which"/>, on every node. A row that is being sent is sent; if that attempt fails, the
+    /// row expires.
     /// </summary>
     public async Task<int> CancelAsync(
         RelayDb db,
@@ -260,10 +260,8 @@ internal sealed class OutboxQueue(
     }
 
     /// <summary>
-    /// A newer row of this ordering key is due at <paramref name="due"/>: the older ones that wait for a grace, and were never tried, go
-    /// with it,
-    /// or
-    /// it would have to wait for them.
+    /// A newer row of this ordering key is due at <paramref name="due"/>. Older rows that wait for <c>OtherDeviceDelay</c> and were never
+    /// tried become due with it; otherwise it would have to wait for them.
     /// </summary>
     public static Task BringForwardAsync(
         RelayDb db,
@@ -283,11 +281,10 @@ internal sealed class OutboxQueue(
             .ExecuteUpdateAsync(set => set.SetProperty(d => d.DueAt, due), cancellationToken);
 
     /// <summary>
-    /// An operator wants what has ended as <c>dead</c>, <c>rejected</c> or <c>expired</c> sent after all: due now, with a budget of
-    /// attempts
-    /// as if it were new, for <paramref name="life"/> from now. Its text is gone.
+    /// Sends a <c>dead</c>, <c>rejected</c> or <c>expired</c> delivery again, for an operator: due now, with the attempts of a new one,
+    /// for <paramref name="life"/> from now. Its text is already deleted.
     /// </summary>
-    /// <returns>False: it has not ended so.</returns>
+    /// <returns>False: it has another state.</returns>
     public async Task<bool> RetryAsync(RelayDb db, Delivery ended, TimeSpan life, CancellationToken cancellationToken)
     {
         var now = await clock.NowAsync(db, cancellationToken);
@@ -328,8 +325,7 @@ internal sealed class OutboxQueue(
         return last.Where(device => device.At is not null).ToDictionary(device => device.DeviceKey, device => device.At!.Value);
     }
 
-    /// <summary>Whether one of the newest deliveries of this device was accepted. What it reads is bounded, whatever the account
-    /// has.</summary>
+    /// <summary>Whether one of the newest deliveries of this device was accepted. It reads a bounded number of rows.</summary>
     public static Task<bool> WasReachedAsync(RelayDb db, string account, Guid deviceKey, CancellationToken cancellationToken) =>
         db.Set<Delivery>()
             .Where(d => d.Account == account)

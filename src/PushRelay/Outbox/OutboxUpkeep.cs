@@ -3,7 +3,8 @@ using PushRelay.Storage;
 
 namespace PushRelay.Outbox;
 
-/// <summary>Ends and returns rows that nobody holds any more: leases that ran out, lives that ended, what is old.</summary>
+/// <summary>Finds rows that no node holds any more: returns those whose lease ended, expires those past their life, deletes old
+/// ones.</summary>
 internal sealed class OutboxUpkeep(
     IDbContextFactory<RelayDb> databases,
     DatabaseClock clock,
@@ -52,9 +53,9 @@ internal sealed class OutboxUpkeep(
     }
 
     /// <summary>
-    /// Where one process alone uses the database (SQLite), what an earlier one had in flight is nobody's: it comes back now, and not when
-    /// its lease is over by a clock that may have been set back since. What was tried before comes back within a lease, so that a process
-    /// that dies after each start does not use up its attempts in seconds. To be called before anything is claimed.
+    /// With SQLite one process uses the database, so the rows that an earlier process had in flight have no holder. They come back now,
+    /// and not when their lease ends: the clock may have been set back since. Rows that were tried before come back within one lease, so
+    /// that a process that dies after each start does not use up their attempts in seconds. Call it before the first claim.
     /// </summary>
     public async Task RecoverAfterCrashAsync(int attemptsMax, TimeSpan lease, CancellationToken cancellationToken)
     {
@@ -94,7 +95,7 @@ internal sealed class OutboxUpkeep(
     public static async Task<int> PruneAsync(RelayDb db, DateTimeOffset before, int max, CancellationToken cancellationToken)
     {
         var old = Oldest(db, before, max).Select(d => d.Id);
-        // asked again: an operator may have sent one of them once more in this moment
+        // the condition is checked again: an operator may have sent one of them again in this moment
         return await db.Set<Delivery>()
             .Where(d => d.SettledAt != null && d.SettledAt < before && old.Contains(d.Id))
             .ExecuteDeleteAsync(cancellationToken);

@@ -3,9 +3,8 @@ using PushRelay.Push;
 namespace PushRelay.Outbox;
 
 /// <summary>
-/// The right to have one alert in hand. An insert takes it before it claims; a claim takes it afterwards, within what
-/// <see cref="Permits.Claimable"/> allowed. The claimed alert owns it; disposing is the only way back. Any thread may dispose, and as
-/// often as it likes.
+/// The right to work on one alert. An insert takes it before it claims; a claim takes it afterwards, within what
+/// <see cref="Permits.Claimable"/> allowed. The claimed alert owns it. Only disposing returns it. Any thread may dispose, more than once.
 /// </summary>
 internal sealed class Permit : IDisposable
 {
@@ -19,10 +18,11 @@ internal sealed class Permit : IDisposable
     public void Dispose() => Interlocked.Exchange(ref source, null)?.Return(use);
 }
 
-/// <summary>What a dispatcher can have in hand.</summary>
+/// <summary>What a dispatcher can work on at once.</summary>
 /// <param name="Concurrency">Requests in flight at most.</param>
 /// <param name="Reachable">The apps and their push networks that the settings have; rows of others wait.</param>
-/// <param name="LaneMax">Of which push networks a lane has no more than so many; of the others its app's permits are the bound.</param>
+/// <param name="LaneMax">The most that a lane of these push networks may have; for other networks the app's permits are the only
+/// bound.</param>
 /// <param name="Lease">How long a claimed row is the dispatcher's.</param>
 internal sealed record DispatchCapacity(
     int Concurrency,
@@ -32,7 +32,7 @@ internal sealed record DispatchCapacity(
 );
 
 /// <summary>Permits of one lane that are out; only <see cref="Permits"/> looks inside.</summary>
-/// <param name="max">In flight at most, whatever its circuit; null: no bound of its own.</param>
+/// <param name="max">In flight at most, in every state of its circuit; null: no bound of its own.</param>
 internal sealed class LaneUse(Lane lane, AppUse app, int? max)
 {
     public Lane Lane { get; } = lane;

@@ -3,10 +3,10 @@ using PushRelay.Push;
 namespace PushRelay.Outbox;
 
 /// <summary>
-/// Gives out permits. Apps do not hold each other up: half of <c>Dispatch:Concurrency</c> is divided among them, the other half is for
-/// whoever needs it. With one app it has all, and up to twice as many more wait in memory. A lane has no share of its own, but a limit
-/// while its circuit is not closed; the lanes of some push networks always have one, so that a host that swallows requests holds up
-/// nobody else. Thread-safe.
+/// Gives out permits. One app does not delay another: half of <c>Dispatch:Concurrency</c> is divided among the apps, the other half is for
+/// the apps that need more. A single app has all of it, and up to twice as many alerts may also wait in memory. A lane has no share of its
+/// own, but a limit while its circuit is not closed; the lanes of some push networks always have one, so that a host that never answers
+/// delays no other host. Thread-safe.
 /// </summary>
 internal sealed class Permits(WorkSignal signal)
 {
@@ -17,18 +17,18 @@ internal sealed class Permits(WorkSignal signal)
     private readonly Dictionary<string, AppUse> apps = new(StringComparer.Ordinal);
     private readonly Dictionary<Lane, LaneUse> lanes = [];
 
-    // lanes whose circuit is not closed; set by whoever watches the circuits
+    // lanes whose circuit is not closed; LaneCircuit sets it
     private readonly Dictionary<Lane, int> limits = [];
     private DispatchCapacity? capacity;
     private bool givesToInserts;
     private int appCount;
     private int share;
 
-    // one app has nobody to hold up: what waits here for its request need not be written and read as waiting
+    // a single app delays no other app: its alerts can wait here, without being written and read as pending rows
     private int queue;
     private int inFlight;
 
-    // of the half that is for whoever needs it
+    // used of the half that all apps share
     private int sharedInFlight;
     private bool starved;
     private TaskCompletionSource? idle;

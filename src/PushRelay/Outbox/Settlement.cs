@@ -13,7 +13,7 @@ internal abstract record Settlement
     /// <param name="Excused">The attempt does not use up <c>Dispatch:MaxAttempts</c>.</param>
     public sealed record Retry(TimeSpan Delay, bool Excused) : Settlement;
 
-    /// <summary>The push network refused it for good.</summary>
+    /// <summary>The push network refused it; this is final.</summary>
     /// <param name="Reason">Stable code, <c>apns_...</c>.</param>
     /// <param name="DeviceInvalid">It was the token that was refused: what the alert spoke for ends with it.</param>
     public sealed record Rejected(string Reason, bool DeviceInvalid = false) : Settlement;
@@ -24,6 +24,6 @@ internal abstract record Settlement
     /// <summary>It is no longer wanted.</summary>
     public sealed record Cancelled(string Reason) : Settlement;
 
-    /// <summary>Nothing was tried, or nobody knows: due again at once, and the attempt is given back.</summary>
+    /// <summary>Nothing was tried, or the result is unknown: due again at once, and the attempt does not count.</summary>
     public sealed record HandBack : Settlement;
 }

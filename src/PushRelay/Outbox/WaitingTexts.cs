@@ -5,10 +5,10 @@ using PushRelay.Storage;
 
 namespace PushRelay.Outbox;
 
-/// <summary>The sealed texts of deliveries that are not settled yet, when the master key is replaced.</summary>
+/// <summary>Seals the texts of deliveries that are not settled yet again, when the master key is replaced.</summary>
 internal sealed class WaitingTexts(IDbContextFactory<RelayDb> databases, MasterKey masterKey)
 {
-    /// <summary>Seals a page of texts with the first key, beside running relays.</summary>
+    /// <summary>Seals a page of texts with the first key, while relays run.</summary>
     public async Task<ResealedPage> ResealAsync(Guid after, CancellationToken cancellationToken)
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);

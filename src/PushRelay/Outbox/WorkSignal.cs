@@ -12,8 +12,8 @@ internal sealed class WorkSignal(TimeProvider timers)
 
     public void Wake() => work.Writer.TryWrite(true);
 
-    /// <summary>Waits until somebody calls <see cref="Wake"/>, at most <paramref name="poll"/>: other nodes' rows and due times wake
-    /// nobody.</summary>
+    /// <summary>Waits for a call of <see cref="Wake"/>, at most <paramref name="poll"/>: rows of other nodes and due times make no
+    /// call.</summary>
     public async Task WaitAsync(TimeSpan poll, CancellationToken cancellationToken)
     {
         using var timeout = new CancellationTokenSource(poll, timers);
@@ -24,7 +24,7 @@ internal sealed class WorkSignal(TimeProvider timers)
         }
         catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
         {
-            // nobody called: time to poll
+            // no call came: time to poll
         }
     }
 }

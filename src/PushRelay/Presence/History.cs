@@ -21,7 +21,8 @@ internal enum HistoryKind : short
     Gap = 3,
 }
 
-/// <summary>What happened to an account or a server beside its deliveries; kept for <c>Retention:Presence</c>, for the time line.</summary>
+/// <summary>What happened to an account or a server, without its deliveries; kept for <c>Retention:Presence</c>, for the time
+/// line.</summary>
 internal sealed class HistoryEntry
 {
     /// <summary>UUIDv7: begins with the time.</summary>

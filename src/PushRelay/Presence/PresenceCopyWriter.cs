@@ -6,8 +6,8 @@ using PushRelay.Storage;
 namespace PushRelay.Presence;
 
 /// <summary>
-/// Writes the copy of one link's sessions for the other nodes, under one term of the link's lease. In batches of a bounded size, beside the
-/// alerts' way: nothing waits for it.
+/// Writes the copy of one link's sessions for the other nodes, under one term of the link's lease. In batches of a bounded size, apart
+/// from the sending of alerts: nothing waits for it.
 /// </summary>
 internal sealed class PresenceCopyWriter(
     IDbContextFactory<RelayDb> databases,
@@ -33,7 +33,7 @@ internal sealed class PresenceCopyWriter(
     private static readonly TimeSpan PruneEvery = TimeSpan.FromMinutes(10);
     private const int PruneMax = 5_000;
 
-    /// <summary>A copy that is older was not being written: nobody knows what happened since.</summary>
+    /// <summary>An older copy was not being written: what happened since is not known.</summary>
     private static readonly TimeSpan GapMin = PresenceCopy.AgeMax;
 
     private long? pruned;
@@ -163,7 +163,7 @@ internal sealed class PresenceCopyWriter(
         }
     }
 
-    /// <summary>Between the last write of any node and this first one of ours nobody looked.</summary>
+    /// <summary>Nothing was observed between the last write of any node and the first write of this node.</summary>
     private async Task RecordGapsAsync(RelayDb db, DateTimeOffset now, CancellationToken cancellationToken)
     {
         foreach (var server in servers)

@@ -8,10 +8,10 @@ internal enum BridgeCoverage
     /// <summary>There is none, or it is silent.</summary>
     None,
 
-    /// <summary>It was asked a moment ago, and has not answered yet.</summary>
+    /// <summary>A snapshot was requested a moment ago, and has not come yet.</summary>
     Awaited,
 
-    /// <summary>It is heard.</summary>
+    /// <summary>It reports.</summary>
     Live,
 }
 
@@ -25,12 +25,12 @@ internal sealed class PresenceTracker(int sessionsMax = PresenceTracker.Sessions
     /// <summary>Of all streams together.</summary>
     public const int SessionsMax = 1_000_000;
 
-    /// <summary>So long publishes wait for the answer to a snapshot request; a wait that seems longer is a clock that was set.</summary>
+    /// <summary>How long publishes wait for the answer to a snapshot request; a longer wait means that the clock was changed.</summary>
     public static readonly TimeSpan AwaitedMax = TimeSpan.FromSeconds(5);
 
     private static readonly TimeSpan HeartbeatMargin = TimeSpan.FromSeconds(5);
 
-    /// <summary>A session that shows <c>away</c> or <c>xa</c> is in front all the same.</summary>
+    /// <summary>A session that shows <c>away</c> or <c>xa</c> also counts as in front.</summary>
     public bool AwayIsForeground => awayIsForeground;
 
     private readonly Lock sync = new();
@@ -90,7 +90,8 @@ internal sealed class PresenceTracker(int sessionsMax = PresenceTracker.Sessions
         }
     }
 
-    /// <summary>What the server's module tells at this moment, and so what needs no telling by XEP-0357.</summary>
+    /// <summary>Whether the server's module reports events now; if it does, a publish of the same server (XEP-0357) is not
+    /// needed.</summary>
     public BridgeCoverage CoverageOf(string server, DateTimeOffset now)
     {
         lock (sync)
@@ -151,7 +152,7 @@ internal sealed class PresenceTracker(int sessionsMax = PresenceTracker.Sessions
         }
     }
 
-    /// <summary>Replaces whatever is known of a stream by its snapshot; from here its accounts' states are known.</summary>
+    /// <summary>Replaces all sessions of a stream by its snapshot; from then on its accounts' states are known.</summary>
     public IReadOnlyList<PresenceChange> Replace(
         StreamName stream,
         IReadOnlyList<(string Account, Session Session)> sessions,

@@ -6,7 +6,7 @@ using PushRelay.Xmpp;
 namespace PushRelay.PushService;
 
 /// <summary>
-/// What one publish says (XEP-0357 section 7, and XEP-0060's <c>publish</c> around it), whichever server wrote it. A field that is empty is
+/// What one publish of any server says (XEP-0357 section 7, and XEP-0060's <c>publish</c> around it). A field that is empty is
 /// absent; what is not known is passed over.
 /// </summary>
 internal sealed record Publish
@@ -102,7 +102,7 @@ internal sealed record Publish
         }
 
         var notification = item.Element(Push + "notification");
-        // Prosody's module of 2020 and older has the form beside the notification, not in it
+        // Prosody's module of 2020 and older puts the form next to the notification, not into it
         var form = notification?.Element(Form + "x") ?? item.Element(Form + "x");
         if (notification is null && form is null)
         {

@@ -139,7 +139,8 @@ internal sealed class PublishWriter(
                 .ToList();
             if (groups.Count > 0)
             {
-                // the publishes of one writer come over links of this node, but are bound to none of their leases: nobody repeats them
+                // the publishes of one writer come over links of this node, but they need no lease of these links: a publish is never sent
+                // again
                 await ingest.CommitAsync(groups, null, CancellationToken.None);
             }
 

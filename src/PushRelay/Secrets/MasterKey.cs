@@ -25,7 +25,7 @@ internal sealed class MasterKey
 
     private readonly Derived[] keys;
 
-    // null: no database has told it yet, and the first master key's own names stand in for it
+    // null: not read from the database yet; the first master key's own names are used until then
     private Derived? naming;
 
     /// <param name="keys">The one that seals, then older ones.</param>

@@ -32,7 +32,7 @@ internal sealed partial class MasterKeyFile(
         masterKey = await OpenAsync(db, cancellationToken);
     }
 
-    /// <summary>For a command beside a running relay: makes no file.</summary>
+    /// <summary>For a command, while a relay runs: creates no file.</summary>
     public async Task OpenExistingAsync(CancellationToken cancellationToken)
     {
         if (!File.Exists(options.Value.MasterKeyFile))

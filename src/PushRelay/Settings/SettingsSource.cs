@@ -120,7 +120,7 @@ internal sealed class SettingsSource
     {
         for (var setting = problem.Setting; setting is not null; setting = ConfigurationPath.GetParentPath(setting))
         {
-            // of a section: whatever has anything of it
+            // for a section: every source that has a part of it
             var provider = configuration.Providers.LastOrDefault(p => p.TryGet(setting, out _) || p.GetChildKeys([], setting).Any());
             if (provider is not (null or JsonConfigurationProvider))
             {

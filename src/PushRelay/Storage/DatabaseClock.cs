@@ -4,8 +4,8 @@ using Microsoft.EntityFrameworkCore.Storage;
 namespace PushRelay.Storage;
 
 /// <summary>
-/// The clock for due times, leases and ages: PostgreSQL's own, so that a node whose clock is wrong does no harm; on SQLite, which one
-/// process uses, the process's. Thread-safe.
+/// The clock for due times, leases and ages: PostgreSQL's own, so that a wrong clock of a node has no effect; on SQLite, which one process
+/// uses, the clock of the process. Thread-safe.
 /// </summary>
 internal sealed class DatabaseClock(TimeProvider clock)
 {
@@ -24,7 +24,7 @@ internal sealed class DatabaseClock(TimeProvider clock)
         try
         {
             await using var command = db.Database.GetDbConnection().CreateCommand();
-            // now() stands still inside a transaction
+            // now() does not move inside a transaction
             command.CommandText = "SELECT clock_timestamp()";
             command.Transaction = db.Database.CurrentTransaction?.GetDbTransaction();
             return new DateTimeOffset((DateTime)(await command.ExecuteScalarAsync(cancellationToken))!) + Offset;

@@ -14,7 +14,7 @@ internal static class DatabaseErrors
     // PostgreSQL appendix A: connection exception, insufficient resources, operator intervention, system error
     private static readonly string[] PostgreSqlOutageClasses = ["08", "53", "57", "58"];
 
-    // this process stood still inside a transaction and lost it (25P03); the server is a standby, or about to become the primary (25006)
+    // this process was paused inside a transaction and lost it (25P03); the server is a standby, or about to become the primary (25006)
     private static readonly string[] PostgreSqlOutages = ["25P03", "25006"];
 
     // PostgreSQL appendix A: unique violation, deadlock, serialization failure
@@ -26,7 +26,7 @@ internal static class DatabaseErrors
     // https://sqlite.org/rescode.html: TOOBIG, CONSTRAINT, MISMATCH
     private static readonly int[] SqliteRefusals = [18, 19, 20];
 
-    /// <summary>The database is away, busy or full: nothing was committed, and waiting is the cure.</summary>
+    /// <summary>The database is away, busy or full: nothing was committed; wait and try again.</summary>
     public static bool IsOutage(Exception exception) =>
         Causes(exception)
             .Any(cause =>

@@ -30,7 +30,7 @@ internal sealed partial class Migrator(IOptions<StorageOptions> options, IDbCont
         await MigrateAsync(db, cancellationToken);
     }
 
-    /// <summary>For a command, also beside a running relay.</summary>
+    /// <summary>For a command; a relay may run.</summary>
     /// <returns>The migrations that were applied.</returns>
     public async Task<IReadOnlyList<string>> MigrateAsync(CancellationToken cancellationToken)
     {
@@ -50,7 +50,7 @@ internal sealed partial class Migrator(IOptions<StorageOptions> options, IDbCont
         return await MigrateAsync(db, cancellationToken);
     }
 
-    /// <summary>For a command beside a running relay: changes and makes nothing.</summary>
+    /// <summary>For a command, while a relay runs: it changes and creates nothing.</summary>
     /// <exception cref="SettingsException">The database cannot be opened, or its schema is not this version's.</exception>
     public async Task CheckAsync(CancellationToken cancellationToken)
     {
@@ -93,7 +93,7 @@ internal sealed partial class Migrator(IOptions<StorageOptions> options, IDbCont
 
     public void Dispose() => processLock?.Dispose();
 
-    /// <summary>A new database file is nobody else's to read; SQLite gives its log the same mode.</summary>
+    /// <summary>Only its owner may read a new database file; SQLite gives its log the same mode.</summary>
     private static void MakeForThisUserOnly(string file)
     {
         if (!File.Exists(file) && !OperatingSystem.IsWindows())
@@ -147,7 +147,7 @@ internal sealed partial class Migrator(IOptions<StorageOptions> options, IDbCont
 
     /// <summary>
     /// A process that was killed in a migration leaves its row in EF's lock table, and SQLite's next migration would wait for it without
-    /// end. The holder of the process lock knows that nobody else migrates.
+    /// end. Only the holder of the process lock can migrate, so deleting the row is safe.
     /// </summary>
     private async Task DeleteAbandonedLockAsync(RelayDb db, CancellationToken cancellationToken)
     {

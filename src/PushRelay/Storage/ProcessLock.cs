@@ -4,7 +4,7 @@ using PushRelay.Settings;
 namespace PushRelay.Storage;
 
 /// <summary>
-/// Lets one process at a time serve a SQLite database: an exclusive lock of a file beside it, which the kernel releases when the process
+/// Lets one process at a time serve a SQLite database: an exclusive lock of a file next to it, which the kernel releases when the process
 /// dies.
 /// </summary>
 internal sealed class ProcessLock : IDisposable
@@ -39,7 +39,7 @@ internal sealed class ProcessLock : IDisposable
         try
         {
             var held = new FileStream(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
-            // a locked file cannot be read: the second process finds our number beside it
+            // a locked file cannot be read: the second process finds our process id in a file next to it
             File.WriteAllText(HolderFile(path), Environment.ProcessId.ToString(CultureInfo.InvariantCulture));
             return new ProcessLock(held);
         }

@@ -6,8 +6,8 @@ using Microsoft.EntityFrameworkCore.Storage.ValueConversion;
 
 namespace PushRelay.Storage;
 
-/// <summary>The database. It knows no table: each module maps its own beside its entity (<see
-/// cref="IEntityTypeConfiguration{TEntity}"/>).</summary>
+/// <summary>The database. It declares no table: each module maps its own, in the file of its entity
+/// (<see cref="IEntityTypeConfiguration{TEntity}"/>).</summary>
 internal abstract class RelayDb(DbContextOptions options) : DbContext(options)
 {
     /// <summary>The most values in one statement. SQLite takes 32,766, but more do not make a plan better.</summary>

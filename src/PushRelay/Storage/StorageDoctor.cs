@@ -6,7 +6,8 @@ using PushRelay.Telemetry;
 
 namespace PushRelay.Storage;
 
-/// <summary>Checks this machine's clock against the database's, and that nobody may do more with the database than must be.</summary>
+/// <summary>Checks this machine's clock against the database's, and that file modes and database rights are not wider than
+/// needed.</summary>
 internal sealed class StorageDoctor(
     IOptions<StorageOptions> options,
     IDbContextFactory<RelayDb> databases,
@@ -26,7 +27,7 @@ internal sealed class StorageDoctor(
             yield return new DoctorCheck(
                 DoctorCheck.Safety,
                 false,
-                $"Everybody on this machine may read Storage:MasterKeyFile. Cure: chmod 600 {keyFile}"
+                $"Every user of this machine may read Storage:MasterKeyFile. Cure: chmod 600 {keyFile}"
             );
         }
 
@@ -48,12 +49,12 @@ internal sealed class StorageDoctor(
         var skew = there - (before + ((after - before) / 2));
         var seconds = Math.Abs(skew.TotalSeconds).ToString("0.0", CultureInfo.InvariantCulture);
         return skew.Duration() - (after - before) <= ClockSkewMax
-            ? new DoctorCheck("clock", true, db.IsSqlite ? "the database goes by this machine's" : $"{seconds} s from the database's")
+            ? new DoctorCheck("clock", true, db.IsSqlite ? "the database uses this machine's clock" : $"{seconds} s from the database's")
             : new DoctorCheck(
                 "clock",
                 false,
                 $"This machine is {seconds} s {(skew > TimeSpan.Zero ? "behind" : "ahead of")} the database. Cure: let both keep their "
-                    + "time by NTP; push networks refuse credentials of a wrong hour."
+                    + "time by NTP; push networks refuse credentials with a wrong time."
             );
     }
 

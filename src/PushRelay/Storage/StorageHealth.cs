@@ -5,8 +5,8 @@ using PushRelay.Secrets;
 
 namespace PushRelay.Storage;
 
-/// <summary>Unhealthy while nothing can be committed: the database does not answer, or the last commit of somebody's work failed, as on a
-/// full disk, and none has succeeded since.</summary>
+/// <summary>Unhealthy while nothing can be committed: the database does not answer, or the last commit failed, as on a full disk, and none
+/// has succeeded since.</summary>
 internal sealed class StorageHealth(IDbContextFactory<RelayDb> databases, DatabaseFailures failures) : IHealthCheck
 {
     public async Task<HealthCheckResult> CheckHealthAsync(HealthCheckContext context, CancellationToken cancellationToken = default)

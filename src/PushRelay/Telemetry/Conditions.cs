@@ -7,7 +7,7 @@ namespace PushRelay.Telemetry;
 /// <param name="Kind">What.</param>
 /// <param name="Subject">Of what; with the kind it names the condition.</param>
 /// <param name="Since">When it was raised, by this node's clock.</param>
-/// <param name="Detail">Why, in the words of whoever found it; null where that is not known yet. No token, and no address of a
+/// <param name="Detail">The cause, as the module that raised it says; null where that is not known yet. No token, and no address of a
 /// user.</param>
 internal sealed record Condition(ConditionKind Kind, string Subject, DateTimeOffset Since, string? Detail)
 {

@@ -15,7 +15,8 @@ internal sealed record DoctorCheck(string Name, bool Ok, string Detail)
     public const string Safety = "safety";
 }
 
-/// <summary>A module's own checks for <c>doctor</c>: they change nothing, alert nobody, and may run beside a running relay.</summary>
+/// <summary>A module's own checks for <c>doctor</c>: they change nothing, send no alert to a device, and may run while a relay
+/// runs.</summary>
 internal interface IDoctor
 {
     /// <summary>One check for each thing looked at; of <see cref="DoctorCheck.Safety"/> only what was found, well or not.</summary>
@@ -27,7 +28,7 @@ internal interface IDoctor
 /// <param name="Make">Makes them, once the schema is known to be right.</param>
 internal sealed record DoctorEntry(bool NeedsKey, Func<IServiceProvider, IDoctor> Make);
 
-/// <summary>Runs the checks of all modules, in the order that an operator mends what they find.</summary>
+/// <summary>Runs the checks of all modules, in the order in which an operator fixes the findings.</summary>
 internal sealed class Doctor(Migrator migrator, MasterKeyFile keyFile, IEnumerable<DoctorEntry> entries, IServiceProvider services)
 {
     /// <summary>What needs something that failed is left out.</summary>

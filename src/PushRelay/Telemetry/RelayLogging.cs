@@ -6,7 +6,7 @@ using Serilog.Formatting.Compact;
 
 namespace PushRelay.Telemetry;
 
-/// <summary>Serilog on the console: lines for a terminal, compact JSON for whatever collects it. Section <c>Serilog</c>
+/// <summary>Serilog on the console: lines for a terminal, compact JSON for a log collector. Section <c>Serilog</c>
 /// overrides.</summary>
 internal static class RelayLogging
 {
@@ -37,7 +37,7 @@ internal static class RelayLogging
                         .MinimumLevel.Override("Microsoft.Hosting.Lifetime", LogEventLevel.Information)
                         // a condition has its own line in the log; a probe need not repeat it
                         .MinimumLevel.Override("Microsoft.Extensions.Diagnostics.HealthChecks", LogEventLevel.Error)
-                        // a failed statement is reported by whoever asked for it, in an operator's words
+                        // the caller reports a failed statement, in an operator's words
                         .MinimumLevel.Override("Microsoft.EntityFrameworkCore", LogEventLevel.Fatal)
                         .Enrich.FromLogContext()
                         .Enrich.With<WithoutRequestPath>();
@@ -51,7 +51,7 @@ internal static class RelayLogging
                             );
                     }
 
-                    // a request line may hold a key: not logged, whatever the section says
+                    // a request line may hold a key: never logged, also if the section asks for it
                     logger.Filter.ByExcluding(entry =>
                         entry.Level < LogEventLevel.Warning
                         && entry.Properties.TryGetValue(Constants.SourceContextPropertyName, out var source)

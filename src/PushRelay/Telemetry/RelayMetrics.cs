@@ -33,7 +33,7 @@ internal sealed class RelayMetrics
         events = meter.CreateCounter<long>("pushrelay.events", null, "Events that may alert, once they are stored.");
         deliveries = meter.CreateCounter<long>("pushrelay.deliveries", null, "Deliveries that ended, by state and reason.");
         attempts = meter.CreateCounter<long>("pushrelay.attempts", null, "Requests to push networks, by the network's answer.");
-        receipts = meter.CreateCounter<long>("pushrelay.receipts", null, "Receipts of phones that told something new.");
+        receipts = meter.CreateCounter<long>("pushrelay.receipts", null, "Receipts of phones that changed something.");
         publishes = meter.CreateCounter<long>("pushrelay.publishes", null, "Publishes of servers (XEP-0357), by what they were answered.");
         registrations = meter.CreateCounter<long>("pushrelay.registrations", null, "Registrations of devices.");
         attemptDuration = meter.CreateHistogram("pushrelay.attempt.duration", "s", "From the request to the answer.", null, Latency);

@@ -34,7 +34,7 @@ internal sealed record PushSituation
     /// <summary>The alert makes no sound.</summary>
     public bool IsSilent => QuietHours && !NoAlertsWhenQuiet;
 
-    /// <summary>The device named an XMPP resource, so its own session can be told from another device's.</summary>
+    /// <summary>The device named an XMPP resource, so the relay can recognise the device's own session.</summary>
     public required bool DeviceTied { get; init; }
 
     /// <summary>The state of the device's own session, in the words of an account's; of a device that is not tied every session is its
