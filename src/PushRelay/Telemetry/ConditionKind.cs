@@ -103,7 +103,7 @@ internal sealed record ConditionKind(string Name, LogLevel Level, string Sentenc
     public static readonly ConditionKind KeyContested = new(
         "key_contested",
         LogLevel.Error,
-        "somebody else makes provider tokens with the key of {0}",
+        "another system makes provider tokens with the key of {0}",
         "give each system that sends for this team a key of its own; nodes of one relay share their tokens by the database"
     );
 

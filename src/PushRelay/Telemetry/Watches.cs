@@ -1,6 +1,6 @@
 namespace PushRelay.Telemetry;
 
-/// <summary>Looks from time to time at something that nobody reports, and raises or clears its conditions.</summary>
+/// <summary>Looks from time to time at something that no event reports, and raises or clears its conditions.</summary>
 internal interface IWatch
 {
     /// <summary>One look. May fail: what it watches is then as it was.</summary>
