@@ -86,10 +86,16 @@ public sealed record Jid
 
     /// <summary>
     /// Parses an address that its server has stamped, and which is normal by that server's own rules. False also where the local part is
-    /// not normal here: the server may keep two accounts apart that would be one here, by another version of Unicode.
+    /// not normal here, but for the case of ASCII letters: by another version of Unicode the server may keep two accounts apart that would
+    /// be one here.
     /// </summary>
     public static bool TryParseStamped(string? text, [NotNullWhen(true)] out Jid? jid) =>
-        TryParse(text, out jid) && (jid.Local is null || text!.StartsWith($"{jid.Local}@", StringComparison.Ordinal));
+        TryParse(text, out jid)
+        && (
+            jid.Local is not { } local
+            || text!.StartsWith($"{local}@", StringComparison.Ordinal)
+            || (text.IndexOf('@', StringComparison.Ordinal) is > 0 and var at && Ascii.EqualsIgnoreCase(text.AsSpan(0, at), local))
+        );
 
     private static bool TryLocal(string part, [NotNullWhen(true)] out string? local)
     {
