@@ -23,7 +23,12 @@ internal sealed class StorageWatch(
     {
         await using var db = await databases.CreateDbContextAsync(cancellationToken);
         LookAtDisk(db);
-        if (!db.IsSqlite)
+        if (db.IsSqlite)
+        {
+            // the time of a file's rows is this machine's
+            skew.Observe(ClockSkew.Database, TimeSpan.Zero);
+        }
+        else
         {
             var before = clock.GetUtcNow();
             var now = await databaseClock.NowAsync(db, cancellationToken);
