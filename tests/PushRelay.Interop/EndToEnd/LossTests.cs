@@ -1,10 +1,13 @@
 using PushRelay.Apns.Simulator;
+using PushRelay.Interop.Faults;
 using PushRelay.Interop.Servers;
 
 namespace PushRelay.Interop.EndToEnd;
 
 public sealed class LossOnProsodyTests() : LossTests("Prosody");
 
+// five to ten minutes: ejabberd takes the messages of one sender slowly
+[Trait(FaultTestGroup.Pace, FaultTestGroup.Slow)]
 public sealed class LossOnEjabberdTests() : LossTests("ejabberd");
 
 /// <summary>
